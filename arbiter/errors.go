@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package arbiter
+
+import "errors"
+
+var (
+	// ErrClosed is returned by Install and Run after Close.
+	ErrClosed = errors.New("arbiter is closed")
+	// ErrStalled is returned by Install when a worker did not come round in
+	// time: the new rule set is in place, but that worker may still be
+	// answering one request by the old one.
+	ErrStalled = errors.New("a worker has not adopted the rule set")
+)

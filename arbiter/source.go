@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package arbiter
+
+import (
+	"time"
+
+	"github.com/arbiterd/arbiter/kernelbridge/abi"
+)
+
+// Source is where one worker's requests come from and its answers go. Every
+// worker has a Source of its own and calls it from one thread; Wake alone may be
+// called from anywhere, at any time, also after Close of whatever is behind it.
+type Source interface {
+	// Next copies the next waiting request into r and takes it: from here on no
+	// other worker will. False when nothing is waiting. It never blocks.
+	Next(r *abi.Request) bool
+	// Reply answers the request that Next put into r. False when the requester
+	// has given up meanwhile: the answer is late, has had no effect, and must
+	// not be cached.
+	Reply(r *abi.Request, v abi.Verdict) bool
+	// Park blocks until a request may be waiting, Wake was called, or d has
+	// passed. It costs nothing while it blocks. A request that is posted while
+	// the worker is on its way to sleep is not missed.
+	Park(d time.Duration)
+	// Wake ends the current Park, or the next one if none is under way.
+	Wake()
+}

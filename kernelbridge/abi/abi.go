@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package abi holds the words that the kernel side and the Go side share: the
+// slot word, the events, the reasons of a failure verdict, and the facts of
+// one request. It is the hand-written mirror of bpf/arb_abi.h and a leaf: both
+// sides can speak the words without sharing anything else.
+package abi
+
+// Version is written into the ring header by the side that creates it and
+// checked by the side that maps it. It changes with every layout change.
+const Version = 1
+
+const (
+	// Slots is the number of requests that can be open at once.
+	Slots = 1024
+	// PathBytes bounds a path, its terminating NUL included (PATH_MAX).
+	PathBytes = 4096
+	// CgroupLevels is how many ancestors of the subject's cgroup v2 are carried,
+	// the root (level 0) left out.
+	CgroupLevels = 8
+	// MaxWorkers is the number of workers that one ring serves.
+	MaxWorkers = 64
+	// MaxErrno is the largest errno that a verdict can carry: the kernel's
+	// MAX_ERRNO. Rules are limited further, see package rules.
+	MaxErrno = 4095
+)
+
+// Event says which question is asked. The zero value is no event.
+type Event uint32
+
+// The events that can be asked. More of the hook catalogue follows; the numbers
+// are part of the ABI and never reused.
+const (
+	EventNone Event = iota
+	EventOpen       // file_open: a file is about to be opened
+	EventExec       // bprm_creds_for_exec, bprm_check_security: a file is about to be executed
+	EventCount
+)
+
+var eventNames = [EventCount]string{"none", "open", "exec"}
+
+// String returns the event's name as rules and events write it.
+func (e Event) String() string {
+	if e < EventCount {
+		return eventNames[e]
+	}
+	return "unknown"
+}
+
+// ParseEvent returns the event with that name, false when there is none.
+func ParseEvent(name string) (Event, bool) {
+	for e := EventOpen; e < EventCount; e++ {
+		if eventNames[e] == name {
+			return e, true
+		}
+	}
+	return EventNone, false
+}
+
+// Access is what an open asks for, a set of bits.
+type Access uint32
+
+// The bits of an Access. Read and Write are the kernel's FMODE_READ and
+// FMODE_WRITE. An exec carries AccessExec alone.
+const (
+	AccessRead  Access = 1 << iota // FMODE_READ
+	AccessWrite                    // FMODE_WRITE
+	AccessExec
+	AccessAppend   // O_APPEND
+	AccessTruncate // O_TRUNC
+	AccessCreated  // the file was created by this open
+)
+
+// Reason says why a request got its failure verdict instead of a decision. Each
+// one has a counter and is a metric label.
+type Reason uint32
+
+// The reasons, in the order of bridge.md section 4.
+const (
+	ReasonNone              Reason = iota
+	ReasonNoWorker                 // nobody there, or only on the requester's own CPU
+	ReasonRingFull                 // every slot was in use
+	ReasonDeadline                 // the wait reached its bound
+	ReasonInterrupted              // the held task was killed
+	ReasonGateDead                 // the sleep gate went away during the wait
+	ReasonUnsupportedCaller        // the caller can neither sleep nor restart
+	ReasonFactsTruncated           // a path did not fit, so no rule can be trusted on it
+	ReasonWorkerError              // the worker could not decide
+	ReasonCount
+)
+
+var reasonNames = [ReasonCount]string{"none", "no_worker", "ring_full", "deadline", "interrupted",
+	"gate_dead", "unsupported_caller", "facts_truncated", "worker_error"}
+
+// String returns the reason as metrics and events write it.
+func (r Reason) String() string {
+	if r < ReasonCount {
+		return reasonNames[r]
+	}
+	return "unknown"
+}
+
+// Fields is a set of facts, a bit each: what a rule set consults, so that the
+// kernel side fetches nothing else and the cache is keyed by nothing else.
+type Fields uint32
+
+// The facts that can be consulted.
+const (
+	FieldPath Fields = 1 << iota
+	FieldExe
+	FieldUID
+	FieldGID
+	FieldCgroup
+	FieldAccess
+)
+
+// Flags of a Request.
+const (
+	// FlagPathTruncated: the object's path is unknown or longer than PathBytes-1.
+	FlagPathTruncated uint32 = 1 << iota
+	// FlagNoExe: the subject has no executable (a kernel thread), or its path
+	// was not fetched or did not fit.
+	FlagNoExe
+)
+
+// Verdict is the answer to a request: zero allows it.
+type Verdict struct {
+	// Errno is what the system call returns when it is refused, 0 to allow.
+	Errno uint16
+}
+
+// Allowed reports whether the request goes on.
+func (v Verdict) Allowed() bool { return v.Errno == 0 }
+
+// Request is one question with its facts, in memory that one worker owns: the
+// source overwrites it with the next question. Path and exe are bytes chosen by
+// others, never text to print raw.
+type Request struct {
+	// Ticket identifies the open question to the source that issued it.
+	Ticket uint64
+	// Word is the slot word at the time the worker took it (sources without
+	// slots leave it alone).
+	Word Word
+	// PostedNS is when the question was asked, CLOCK_MONOTONIC nanoseconds.
+	PostedNS int64
+
+	Event  Event
+	Access Access
+	Flags  uint32
+
+	TGID, TID     uint32 // init pid namespace
+	StartBoottime uint64 // nanoseconds; with TGID a key that is never reused
+	UID, GID      uint32 // real ids
+	EUID, EGID    uint32
+
+	Dev, Ino           uint64
+	Size               int64 // bytes
+	Mode               uint32
+	OwnerUID, OwnerGID uint32
+	Generation         uint32
+
+	// Cgroup holds the ids of the subject's cgroup v2 and its ancestors, level 1
+	// first, 0 behind the last. Filled only when FieldCgroup is consulted.
+	Cgroup [CgroupLevels]uint64
+
+	Comm [16]byte // as the task wrote it: never an identity
+
+	PathLen, ExeLen uint32 // bytes in use below, without NUL
+	PathBuf         [PathBytes]byte
+	ExeBuf          [PathBytes]byte
+}
+
+// Path returns the object's path; it is valid until the next question.
+func (r *Request) Path() []byte { return r.PathBuf[:r.PathLen] }
+
+// Exe returns the path of the subject's executable; valid until the next question.
+func (r *Request) Exe() []byte { return r.ExeBuf[:r.ExeLen] }

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package abi
+
+// Word is a slot word: generation, state and verdict in one aligned 64-bit
+// word, so that a reply needs no ordering and a late one cannot succeed.
+//
+//	bits  0..7   state
+//	bits  8..19  errno of the verdict (0 allows)
+//	bits 20..31  zero
+//	bits 32..63  generation, one more at every claim
+type Word uint64
+
+// State is where a slot is in its life.
+type State uint8
+
+// FREE → FILLING → POSTED → TAKEN → DONE → FREE, and POSTED or TAKEN →
+// ABANDONED → FREE when the requester gives up. The requester makes every
+// change but POSTED → TAKEN → DONE, which are a worker's.
+const (
+	Free State = iota
+	Filling
+	Posted
+	Taken
+	Done
+	Abandoned
+	stateCount
+)
+
+var stateNames = [stateCount]string{"free", "filling", "posted", "taken", "done", "abandoned"}
+
+// String returns the state's name.
+func (s State) String() string {
+	if s < stateCount {
+		return stateNames[s]
+	}
+	return "corrupt"
+}
+
+// FirstGen is the generation of a fresh slot: near overflow, so that every run
+// exercises the wrap-around.
+const FirstGen = 0xffffff00
+
+// MakeWord packs a slot word.
+func MakeWord(gen uint32, s State, errno uint16) Word {
+	return Word(gen)<<32 | Word(errno&MaxErrno)<<8 | Word(s)
+}
+
+// Gen returns the generation.
+func (w Word) Gen() uint32 { return uint32(w >> 32) }
+
+// State returns the state; a value that is none of the constants means a
+// corrupted word.
+func (w Word) State() State { return State(w) }
+
+// Errno returns the verdict's errno, meaningful in Done only.
+func (w Word) Errno() uint16 { return uint16(w>>8) & MaxErrno }
+
+// With returns the word in state s, same generation, verdict cleared.
+func (w Word) With(s State) Word { return w&^0xffffffff | Word(s) }
+
+// Answered returns the word in state Done with verdict v.
+func (w Word) Answered(v Verdict) Word { return MakeWord(w.Gen(), Done, v.Errno) }
