@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The words that the BPF programs and the daemon share through mapped memory.
+ * ../abi and ../ring are the Go side; a layout test compares every offset with
+ * this file's BTF. Fixed-width fields, explicit padding, one writer per cache
+ * line. A change here changes ARB_VERSION.
+ */
+#ifndef ARB_ABI_H
+#define ARB_ABI_H
+
+#define ARB_VERSION 1
+
+#define ARB_SLOTS 1024		/* requests open at once */
+#define ARB_SLOT_WORDS (ARB_SLOTS / 64)
+#define ARB_PATH_BYTES 4096	/* PATH_MAX, with the NUL */
+#define ARB_CGROUP_LEVELS 8
+#define ARB_MAX_WORKERS 64
+#define ARB_FIRST_GEN 0xffffff00u
+
+enum arb_event {
+	ARB_EVENT_NONE,
+	ARB_EVENT_OPEN,
+	ARB_EVENT_EXEC,
+	ARB_EVENT_COUNT,
+};
+
+enum arb_reason {
+	ARB_REASON_NONE,
+	ARB_REASON_NO_WORKER,
+	ARB_REASON_RING_FULL,
+	ARB_REASON_DEADLINE,
+	ARB_REASON_INTERRUPTED,
+	ARB_REASON_GATE_DEAD,
+	ARB_REASON_UNSUPPORTED_CALLER,
+	ARB_REASON_FACTS_TRUNCATED,
+	ARB_REASON_WORKER_ERROR,
+	ARB_REASON_COUNT,
+};
+
+/* Slot word: bits 0..7 state, 8..19 errno, 20..31 zero, 32..63 generation. */
+enum arb_state {
+	ARB_FREE,
+	ARB_FILLING,
+	ARB_POSTED,
+	ARB_TAKEN,
+	ARB_DONE,
+	ARB_ABANDONED,
+};
+
+enum arb_access {
+	ARB_ACCESS_READ = 1 << 0,
+	ARB_ACCESS_WRITE = 1 << 1,
+	ARB_ACCESS_EXEC = 1 << 2,
+	ARB_ACCESS_APPEND = 1 << 3,
+	ARB_ACCESS_TRUNCATE = 1 << 4,
+	ARB_ACCESS_CREATED = 1 << 5,
+};
+
+enum arb_field {
+	ARB_FIELD_PATH = 1 << 0,
+	ARB_FIELD_EXE = 1 << 1,
+	ARB_FIELD_UID = 1 << 2,
+	ARB_FIELD_GID = 1 << 3,
+	ARB_FIELD_CGROUP = 1 << 4,
+	ARB_FIELD_ACCESS = 1 << 5,
+};
+
+enum arb_flag {
+	ARB_FLAG_PATH_TRUNCATED = 1 << 0,
+	ARB_FLAG_NO_EXE = 1 << 1,
+};
+
+/* The facts of one request: three cache lines, then the texts. */
+struct arb_facts {
+	__u64 posted_ns;	/* CLOCK_MONOTONIC */
+	__u32 event;
+	__u32 access;
+	__u32 flags;
+	__u32 tgid;
+	__u32 tid;
+	__u32 uid;
+	__u32 gid;
+	__u32 euid;
+	__u32 egid;
+	__u32 mode;
+	__u64 start_boottime;	/* ns */
+	__u64 dev;
+
+	__u64 ino;
+	__s64 size;
+	__u32 owner_uid;
+	__u32 owner_gid;
+	__u32 generation;
+	__u32 path_len;		/* bytes, without the NUL */
+	__u32 exe_len;
+	__u32 pad;
+	__u8 comm[16];
+	__u64 pad64;
+
+	__u64 cgroup[ARB_CGROUP_LEVELS];
+};
+
+/* One slot. The word is changed by compare-and-swap from both sides; the rest is
+ * the requester's alone, and the worker's to read while it holds the slot TAKEN.
+ */
+struct arb_slot {
+	__u64 word;
+	__u64 pad[7];
+	struct arb_facts facts;
+	__u8 path[ARB_PATH_BYTES];
+	__u8 exe[ARB_PATH_BYTES];
+};
+
+/* What one worker says of itself. Written by that worker. */
+struct arb_worker {
+	__u32 cpu;		/* pinned to; ~0 for none */
+	__u32 pad32;
+	__u64 late;		/* answers that found nobody waiting */
+	__u64 taken;
+	__u64 pad[5];
+};
+
+struct arb_header {
+	/* Written by the daemon when it creates or reconfigures the ring. */
+	__u32 version;
+	__u32 slots;
+	__u32 workers;		/* in use */
+	__u32 daemon_tgid;	/* never asked about */
+	__u64 armed;		/* 0: every hook allows at once */
+	__u64 wait_ns;		/* bound of the wait for a verdict */
+	__u64 heartbeat_limit_ns;
+	__u32 want[ARB_EVENT_COUNT];	/* arb_field bits to fetch */
+	__u32 scope;		/* arb_scope bits in force */
+	__u16 fail_errno[ARB_EVENT_COUNT];	/* failure verdict, 0 allows */
+	__u16 pad16;
+
+	/* Written by the daemon's heart, CLOCK_MONOTONIC. */
+	__u64 heartbeat_ns;
+	__u64 pad_heart[7];
+
+	/* Bit w: worker w polls. Changed by atomic or/and, by that worker. */
+	__u64 hot;
+	__u64 pad_hot[7];
+
+	/* Bit s: slot s was posted. Set by requesters, cleared by workers. */
+	__u64 posted[ARB_SLOT_WORDS];
+
+	struct arb_worker worker[ARB_MAX_WORKERS];
+};
+
+enum arb_scope {
+	ARB_SCOPE_TREES = 1 << 0,
+	ARB_SCOPE_CGROUPS = 1 << 1,
+};
+
+/* Key of the scope's trees: the root directory of each. */
+struct arb_tree {
+	__u64 dev;
+	__u64 ino;
+};
+
+/* Per event, one per CPU; asked = answered + the sum of failed. */
+struct arb_counts {
+	__u64 asked;
+	__u64 answered;
+	__u64 failed[ARB_REASON_COUNT];
+	__u64 killed;		/* tasks that were killed while they waited */
+};
+
+/* What the daemon is told of a failure verdict (ring buffer). */
+#define ARB_NOTICE_PATH_BYTES 256
+struct arb_notice {
+	struct arb_facts facts;
+	__u32 reason;
+	__u32 fail_errno;
+	__u8 path[ARB_NOTICE_PATH_BYTES];
+};
+
+/* Argument of the program that asks without a hook (BPF_PROG_TYPE_SYSCALL). */
+struct arb_native_args {
+	__u32 count;		/* questions to ask, one after another */
+	__s32 last_verdict;	/* out: 0 or -errno */
+};
+
+#define ARB_SAMPLES (1 << 20)	/* durations kept by one native run */
+
+_Static_assert(sizeof(struct arb_facts) == 192, "three cache lines");
+_Static_assert(sizeof(struct arb_slot) % 64 == 0, "slots are cache-line aligned");
+_Static_assert(sizeof(struct arb_worker) == 64, "one cache line per worker");
+_Static_assert(__builtin_offsetof(struct arb_header, heartbeat_ns) % 64 == 0, "own line");
+_Static_assert(__builtin_offsetof(struct arb_header, hot) % 64 == 0, "own line");
+_Static_assert(__builtin_offsetof(struct arb_header, posted) % 64 == 0, "own line");
+_Static_assert(__builtin_offsetof(struct arb_header, worker) % 64 == 0, "own line");
+
+#endif

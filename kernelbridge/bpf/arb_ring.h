@@ -1,0 +1,322 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The queue, kernel side: claim a slot, post the question, wait, free the slot.
+ * Every program that asks includes this file and calls arb_claim(), fills in the
+ * facts, and calls arb_arbitrate(); there is no other way to a verdict.
+ *
+ * Worst case of arb_arbitrate(): header.wait_ns, looked at every 32 polls.
+ *
+ * A BPF program runs to its end even if its task dies, so a slot that was claimed
+ * is always freed.
+ */
+#ifndef ARB_RING_H
+#define ARB_RING_H
+
+#include "arb_kernel.h"
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+#include "arb_abi.h"
+
+#define READ_ONCE(x) (*(volatile typeof(x) *)&(x))
+
+/* The wait when no verdict can come because the only worker belongs on this CPU:
+ * rung "neither" of the wait ladder.
+ */
+#define ARB_FUTILE_WAIT_NS 50000
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct arb_header);
+} arb_header SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, ARB_SLOTS);
+	__type(key, __u32);
+	__type(value, struct arb_slot);
+} arb_slots SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, ARB_EVENT_COUNT);
+	__type(key, __u32);
+	__type(value, struct arb_counts);
+} arb_counts SEC(".maps");
+
+/* Wakes parked workers; its records mean nothing. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 4096);
+} arb_kick SEC(".maps");
+
+/* Failure verdicts, for the event stream. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 256 * 1024);
+} arb_notices SEC(".maps");
+
+static __always_inline __u64 arb_word(__u32 gen, __u32 state)
+{
+	return (__u64)gen << 32 | state;
+}
+
+static __always_inline struct arb_header *arb_get_header(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&arb_header, &zero);
+}
+
+static __always_inline struct arb_counts *arb_get_counts(__u32 event)
+{
+	return bpf_map_lookup_elem(&arb_counts, &event);
+}
+
+/* Counters are per CPU, but a sleepable program can be preempted by another one on
+ * its CPU, so they are added to atomically.
+ */
+static __always_inline void arb_count(__u64 *counter)
+{
+	__sync_fetch_and_add(counter, 1);
+}
+
+/* What arb_claim() found. */
+struct arb_claim {
+	__u32 start;
+	__u32 index;
+	__u32 gen;
+	__u32 found;
+};
+
+static long arb_try_slot(__u32 i, struct arb_claim *c)
+{
+	__u32 index = (c->start + i) % ARB_SLOTS;
+	struct arb_slot *s = bpf_map_lookup_elem(&arb_slots, &index);
+	__u64 word;
+
+	if (!s)
+		return 1;
+	word = READ_ONCE(s->word);
+	if ((__u8)word != ARB_FREE)
+		return 0;
+	c->gen = (__u32)(word >> 32) + 1;
+	if (__sync_val_compare_and_swap(&s->word, word, arb_word(c->gen, ARB_FILLING)) != word)
+		return 0;
+	c->index = index;
+	c->found = 1;
+	return 1;
+}
+
+/* Claims a free slot for the caller alone. The search begins at the CPU's own part
+ * of the ring, so that a busy CPU finds its slot in its own cache. NULL: all slots
+ * are in use.
+ */
+static __always_inline struct arb_slot *arb_claim(struct arb_claim *c)
+{
+	c->start = bpf_get_smp_processor_id() * 8;
+	c->found = 0;
+	if (arb_try_slot(0, c) == 0)
+		bpf_loop(ARB_SLOTS, arb_try_slot, c, 0);
+	if (!c->found)
+		return NULL;
+	return bpf_map_lookup_elem(&arb_slots, &c->index);
+}
+
+/* Gives a claimed slot back without asking. */
+static __always_inline void arb_release(struct arb_slot *s, struct arb_claim *c)
+{
+	__sync_lock_test_and_set(&s->word, arb_word(c->gen, ARB_FREE));
+}
+
+/* The facts of the subject that every event has. */
+static __always_inline void arb_fill_subject(struct arb_facts *f, struct task_struct *t)
+{
+	const struct cred *cred = t->cred;
+
+	f->tgid = t->tgid;
+	f->tid = t->pid;
+	f->start_boottime = t->start_boottime;
+	f->uid = cred->uid.val;
+	f->gid = cred->gid.val;
+	f->euid = cred->euid.val;
+	f->egid = cred->egid.val;
+	bpf_get_current_comm(f->comm, sizeof(f->comm));
+}
+
+static __always_inline void arb_fill_cgroup(struct arb_facts *f)
+{
+	int level;
+
+	for (level = 0; level < ARB_CGROUP_LEVELS; level++)
+		f->cgroup[level] = bpf_get_current_ancestor_cgroup_id(level + 1);
+}
+
+static __always_inline bool arb_killed(struct task_struct *t)
+{
+	return t->pending.signal.sig[0] & ARB_SIGKILL_BIT;
+}
+
+struct arb_wait {
+	struct arb_slot *slot;
+	__u64 deadline;
+	__u64 word;
+	__u32 killed;
+};
+
+static long arb_poll(__u32 i, struct arb_wait *w)
+{
+	w->word = READ_ONCE(w->slot->word);
+	if ((__u8)w->word == ARB_DONE)
+		return 1;
+	if (i % 32 != 31)
+		return 0;
+	if (bpf_ktime_get_ns() > w->deadline)
+		return 1;
+	if (arb_killed(bpf_get_current_task_btf())) {
+		w->killed = 1;
+		return 1;
+	}
+	return 0;
+}
+
+/* Tells the daemon of a failure verdict; s may be NULL. A full buffer loses it, the
+ * counter stays.
+ */
+static __noinline void arb_notify(struct arb_slot *s, __u32 event, __u32 reason, __u32 fail_errno)
+{
+	struct arb_notice *n = bpf_ringbuf_reserve(&arb_notices, sizeof(*n), 0);
+
+	if (!n)
+		return;
+	__builtin_memset(&n->facts, 0, sizeof(n->facts));
+	n->path[0] = 0;
+	if (s) {
+		n->facts = s->facts;
+		bpf_probe_read_kernel_str(n->path, sizeof(n->path), s->path);
+	} else {
+		n->facts.posted_ns = bpf_ktime_get_ns();
+		n->facts.event = event;
+		arb_fill_subject(&n->facts, bpf_get_current_task_btf());
+	}
+	n->reason = reason;
+	n->fail_errno = fail_errno;
+	bpf_ringbuf_submit(n, 0);
+}
+
+/* Counts a failure and returns its verdict: 0 or a negative errno. */
+static __always_inline int arb_fail(struct arb_header *h, struct arb_slot *s, __u32 event,
+				    __u32 reason)
+{
+	struct arb_counts *c = arb_get_counts(event);
+	__u32 err;
+
+	if (!c || event >= ARB_EVENT_COUNT || reason >= ARB_REASON_COUNT)
+		return 0;
+	arb_count(&c->failed[reason]);
+	err = h->fail_errno[event] & 4095;
+	arb_notify(s, event, reason, err);
+	return -(int)err;
+}
+
+/* Is somebody there to answer? The daemon's heart beats every few milliseconds. */
+static __always_inline bool arb_alive(struct arb_header *h, __u64 now)
+{
+	return now - READ_ONCE(h->heartbeat_ns) < h->heartbeat_limit_ns ||
+	       READ_ONCE(h->heartbeat_ns) > now;
+}
+
+/* Wakes workers if none of them polls on another CPU. The caller has posted: a worker
+ * clears its hot bit before it looks at the bitmap for the last time, and we set our
+ * bit before we look at the hot bits, so one of the two sees the other. (x86: locked
+ * operations are full barriers.)
+ */
+static __always_inline __u64 arb_wake(struct arb_header *h, __u64 wait_ns)
+{
+	__u64 hot = READ_ONCE(h->hot);
+	__u32 cpu = bpf_get_smp_processor_id();
+	__u64 others = hot;
+	__u64 *kick;
+
+	/* Two workers is what small machines have: look at the two lowest. */
+	if ((hot & 1) && READ_ONCE(h->worker[0].cpu) == cpu)
+		others &= ~1ull;
+	if ((hot & 2) && READ_ONCE(h->worker[1].cpu) == cpu)
+		others &= ~2ull;
+	if (others)
+		return wait_ns;
+	if (h->workers == 1 && READ_ONCE(h->worker[0].cpu) == cpu)
+		return wait_ns < ARB_FUTILE_WAIT_NS ? wait_ns : ARB_FUTILE_WAIT_NS;
+	kick = bpf_ringbuf_reserve(&arb_kick, sizeof(*kick), 0);
+	if (kick)
+		bpf_ringbuf_discard(kick, BPF_RB_FORCE_WAKEUP);
+	return wait_ns;
+}
+
+/*
+ * arb_arbitrate() - post the question in slot s and wait for its verdict.
+ *
+ * The slot is claimed and filled; it is free again afterwards. Returns 0 or the negative
+ * errno of the verdict, within header.wait_ns. Counts exactly one of answered and
+ * failed[reason].
+ */
+static __noinline int arb_arbitrate(struct arb_slot *s, __u32 index, __u32 gen)
+{
+	struct arb_header *h = arb_get_header();
+	struct arb_counts *counts;
+	struct arb_wait w = {};
+	__u64 posted, wait_ns;
+	__u32 event, reason;
+	int ret;
+
+	if (!s || !h)
+		return 0;
+	event = s->facts.event;
+	counts = arb_get_counts(event);
+	if (!counts)
+		return 0;
+
+	/* The facts are in place before the word says so (xchg is a full barrier). */
+	posted = arb_word(gen, ARB_POSTED);
+	__sync_lock_test_and_set(&s->word, posted);
+	__sync_fetch_and_or(&h->posted[(index / 64) % ARB_SLOT_WORDS], 1ull << (index % 64));
+	wait_ns = arb_wake(h, h->wait_ns);
+
+	/* Rung "hot". */
+	w.slot = s;
+	w.deadline = s->facts.posted_ns + wait_ns;
+	bpf_loop(1 << 23, arb_poll, &w, 0);
+
+	if (!((__u8)w.word == ARB_DONE && (__u32)(w.word >> 32) == gen)) {
+		/* Give up, unless the answer comes at this very moment. Exactly one
+		 * of the two sides wins; the worker sees its answer refused.
+		 */
+		__u64 word = posted;
+
+		w.word = __sync_val_compare_and_swap(&s->word, word, arb_word(gen, ARB_ABANDONED));
+		if (w.word == arb_word(gen, ARB_TAKEN)) {
+			word = w.word;
+			w.word = __sync_val_compare_and_swap(&s->word, word,
+							     arb_word(gen, ARB_ABANDONED));
+		}
+		if (w.word == word) {
+			reason = w.killed ? ARB_REASON_INTERRUPTED :
+				 wait_ns < h->wait_ns ? ARB_REASON_NO_WORKER : ARB_REASON_DEADLINE;
+			if (w.killed)
+				arb_count(&counts->killed);
+			ret = arb_fail(h, s, event, reason);
+			__sync_lock_test_and_set(&s->word, arb_word(gen, ARB_FREE));
+			return ret;
+		}
+	}
+	__sync_lock_test_and_set(&s->word, arb_word(gen, ARB_FREE));
+	if ((__u8)w.word != ARB_DONE || (__u32)(w.word >> 32) != gen)
+		return arb_fail(h, NULL, event, ARB_REASON_WORKER_ERROR); /* a corrupted word */
+	arb_count(&counts->answered);
+	return -(int)((w.word >> 8) & 4095);
+}
+
+#endif

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * The queue without a hook: a program that a privileged process runs itself, so that
+ * the very function that the LSM hooks call can be exercised and timed on a kernel
+ * that allows no LSM programs.
+ *
+ *   syscall/arb_native: asks args.count times, one after another, and keeps how long
+ *   each took. Worst case: count times header.wait_ns.
+ */
+#include "arb_ring.h"
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+/* The object that is asked about, written by the one who runs the program. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct arb_slot);
+} arb_question SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, ARB_SAMPLES);
+	__type(key, __u32);
+	__type(value, __u32);
+} arb_samples SEC(".maps");
+
+static __always_inline int arb_ask_native(__u64 now)
+{
+	struct arb_header *h = arb_get_header();
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct arb_counts *counts;
+	struct arb_claim claim = {};
+	struct arb_slot *q, *s;
+	__u32 zero = 0, event, want;
+	long n;
+
+	q = bpf_map_lookup_elem(&arb_question, &zero);
+	if (!h || !q)
+		return 0;
+	event = q->facts.event;
+	counts = arb_get_counts(event);
+	if (!counts || event >= ARB_EVENT_COUNT)
+		return 0;
+	arb_count(&counts->asked);
+	if (!arb_alive(h, now))
+		return arb_fail(h, NULL, event, ARB_REASON_NO_WORKER);
+	s = arb_claim(&claim);
+	if (!s)
+		return arb_fail(h, NULL, event, ARB_REASON_RING_FULL);
+
+	want = h->want[event];
+	s->facts = q->facts;
+	s->facts.posted_ns = now;
+	arb_fill_subject(&s->facts, task);
+	if (want & ARB_FIELD_CGROUP)
+		arb_fill_cgroup(&s->facts);
+	n = bpf_probe_read_kernel_str(s->path, sizeof(s->path), q->path);
+	s->facts.path_len = n > 0 ? n - 1 : 0;
+	s->facts.exe_len = 0;
+	if (want & ARB_FIELD_EXE) {
+		n = bpf_probe_read_kernel_str(s->exe, sizeof(s->exe), q->exe);
+		s->facts.exe_len = n > 0 ? n - 1 : 0;
+	}
+	return arb_arbitrate(s, claim.index, claim.gen);
+}
+
+struct arb_run {
+	struct arb_native_args *args;
+	__u64 pad;
+};
+
+static long arb_native_step(__u32 i, struct arb_run *run)
+{
+	__u64 start = bpf_ktime_get_ns();
+	int verdict = arb_ask_native(start);
+	__u64 took = bpf_ktime_get_ns() - start;
+	__u32 *sample = bpf_map_lookup_elem(&arb_samples, &i);
+
+	if (sample)
+		*sample = took > 0xffffffff ? 0xffffffff : took;
+	run->args->last_verdict = verdict;
+	return 0;
+}
+
+SEC("syscall")
+int arb_native(struct arb_native_args *args)
+{
+	struct arb_run run = { .args = args };
+
+	bpf_loop(args->count, arb_native_step, &run, 0);
+	return 0;
+}

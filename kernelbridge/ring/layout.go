@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package ring
+
+import (
+	"structs"
+
+	"github.com/arbiterd/arbiter/kernelbridge/abi"
+)
+
+// Header mirrors struct arb_header: who writes what stands there. Words that
+// change while the ring is in use are read and written with sync/atomic only.
+type Header struct {
+	_ structs.HostLayout
+
+	Version          uint32
+	Slots            uint32
+	Workers          uint32 // in use
+	DaemonTGID       uint32 // never asked about
+	Armed            uint64 // 0: every hook allows at once
+	WaitNS           uint64 // bound of the kernel's wait for a verdict
+	HeartbeatLimitNS uint64
+	Want             [abi.EventCount]uint32 // abi.Fields to fetch
+	Scope            uint32
+	FailErrno        [abi.EventCount]uint16 // failure verdict, 0 allows
+	_                uint16
+
+	HeartbeatNS uint64 // CLOCK_MONOTONIC
+	_           [7]uint64
+
+	Hot uint64 // bit w: worker w polls
+	_   [7]uint64
+
+	Posted [abi.Slots / 64]uint64 // bit s: slot s was posted
+
+	Worker [abi.MaxWorkers]WorkerLine
+}
+
+// Bits of Header.Scope.
+const (
+	ScopeTrees   = 1 << iota // the object must be in one of the scope's trees
+	ScopeCgroups             // the subject must be in one of the scope's cgroups
+)
+
+// WorkerLine mirrors struct arb_worker: one worker's cache line, written by it
+// alone.
+type WorkerLine struct {
+	_ structs.HostLayout
+
+	CPU   uint32 // pinned to; NoCPU for none
+	_     uint32
+	Late  uint64 // answers that found nobody waiting
+	Taken uint64
+	_     [5]uint64
+}
+
+// NoCPU is the CPU of a worker that is not pinned.
+const NoCPU = ^uint32(0)
+
+// Facts mirrors struct arb_facts.
+type Facts struct {
+	_ structs.HostLayout
+
+	PostedNS             uint64
+	Event, Access, Flags uint32
+	TGID, TID            uint32
+	UID, GID, EUID, EGID uint32
+	Mode                 uint32
+	StartBoottime        uint64
+	Dev                  uint64
+	Ino                  uint64
+	Size                 int64
+	OwnerUID, OwnerGID   uint32
+	Generation           uint32
+	PathLen, ExeLen      uint32
+	_                    uint32
+	Comm                 [16]byte
+	_                    uint64
+	Cgroup               [abi.CgroupLevels]uint64
+}
+
+// Slot mirrors struct arb_slot. Word is changed by compare-and-swap from both
+// sides; the rest is the requester's, and the worker's to read while Word is
+// TAKEN.
+type Slot struct {
+	_ structs.HostLayout
+
+	Word uint64
+	_    [7]uint64
+
+	Facts Facts
+	Path  [abi.PathBytes]byte
+	Exe   [abi.PathBytes]byte
+}

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package ring
+
+import (
+	"fmt"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// FDParker blocks a worker in poll(2) on a descriptor that requesters make
+// readable and on one of its own for Wake.
+type FDParker struct {
+	kick  int
+	wake  int
+	drain func()
+	fds   [2]unix.PollFd
+
+	mu     sync.Mutex // Wake against Close: a closed number may be another file by now
+	closed bool
+}
+
+// NewFDParker returns a parker on the descriptor kick, which stays the caller's.
+// drain is called after each wait and makes kick unreadable again. Close the
+// parker when no worker uses it any more.
+func NewFDParker(kick int, drain func()) (*FDParker, error) {
+	wake, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	if err != nil {
+		return nil, fmt.Errorf("creating an eventfd to wake a worker: %w", err)
+	}
+	return &FDParker{kick: kick, wake: wake, drain: drain}, nil
+}
+
+// Wait blocks the calling thread. One worker at a time.
+func (p *FDParker) Wait(d time.Duration) {
+	p.fds[0] = unix.PollFd{Fd: int32(p.kick), Events: unix.POLLIN}
+	p.fds[1] = unix.PollFd{Fd: int32(p.wake), Events: unix.POLLIN}
+	timeout := unix.NsecToTimespec(int64(d))
+	// An error (EINTR by the runtime's own signals) is a wake-up like another:
+	// the worker looks and parks again.
+	n, err := unix.Ppoll(p.fds[:], &timeout, nil)
+	if err != nil || n == 0 {
+		return
+	}
+	if p.fds[1].Revents != 0 {
+		var b [8]byte
+		unix.Read(p.wake, b[:]) // resets the counter; EAGAIN says that it was
+	}
+	if p.fds[0].Revents != 0 {
+		p.drain()
+	}
+}
+
+// Wake ends the current or the next Wait. It may be called from anywhere.
+func (p *FDParker) Wake() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return
+	}
+	one := [8]byte{1}
+	// EAGAIN: the counter is full, so the wake-up is pending already.
+	unix.Write(p.wake, one[:])
+}
+
+// Close releases the parker's own descriptor. It may be called more than once.
+func (p *FDParker) Close() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return nil
+	}
+	p.closed = true
+	if err := unix.Close(p.wake); err != nil {
+		return fmt.Errorf("closing a worker's eventfd: %w", err)
+	}
+	return nil
+}

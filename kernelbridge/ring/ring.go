@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package ring is the worker side of the shared-memory queue: it finds posted
+// slots, takes them, copies their facts out, and answers. The memory belongs to
+// whoever made it: the BPF maps of package kernelbridge, or package ringtest.
+//
+// The other side is not trusted with more than its own request: every word that it
+// writes is read once, checked, and then used.
+package ring
+
+import (
+	"fmt"
+	"math/bits"
+	"sync/atomic"
+	"time"
+
+	"github.com/arbiterd/arbiter/kernelbridge/abi"
+)
+
+// Ring is one queue. Its methods may be called concurrently.
+type Ring struct {
+	header  *Header
+	slots   *[abi.Slots]Slot
+	sources []*Source
+}
+
+// Parker is what a worker blocks on.
+type Parker interface {
+	// Wait blocks until a requester kicks, Wake is called or d has passed.
+	Wait(d time.Duration)
+	// Wake ends the current Wait, or the next.
+	Wake()
+}
+
+// New returns the queue in the given memory, with one source per parker. The two
+// areas are mapped memory that stays mapped as long as the ring is used, at
+// least HeaderBytes and SlotsBytes long. cpus says where each worker is pinned,
+// below 0 for nowhere. New initialises both areas: nobody may use them yet.
+func New(header, slots []byte, parkers []Parker, cpus []int) (*Ring, error) {
+	if len(header) < HeaderBytes || len(slots) < SlotsBytes {
+		return nil, fmt.Errorf("mapping the ring: %d and %d bytes, want %d and %d", len(header), len(slots), HeaderBytes, SlotsBytes)
+	}
+	if n := len(parkers); n == 0 || n > abi.MaxWorkers || n != len(cpus) {
+		return nil, fmt.Errorf("mapping the ring: %d workers on %d CPUs, want 1 to %d of each", n, len(cpus), abi.MaxWorkers)
+	}
+	r := &Ring{header: headerOf(header), slots: slotsOf(slots)}
+	h := r.header
+	h.Version, h.Slots, h.Workers = abi.Version, abi.Slots, uint32(len(parkers))
+	for i := range r.slots {
+		atomic.StoreUint64(&r.slots[i].Word, uint64(abi.MakeWord(abi.FirstGen, abi.Free, 0)))
+	}
+	for i, p := range parkers {
+		h.Worker[i].CPU = NoCPU
+		if cpus[i] >= 0 {
+			h.Worker[i].CPU = uint32(cpus[i])
+		}
+		r.sources = append(r.sources, &Source{ring: r, index: i, parker: p, word: i})
+	}
+	return r, nil
+}
+
+// Header returns the shared header.
+func (r *Ring) Header() *Header { return r.header }
+
+// Slot returns slot i, for the side that asks.
+func (r *Ring) Slot(i int) *Slot { return &r.slots[i] }
+
+// Sources returns one source per worker.
+func (r *Ring) Sources() []*Source { return r.sources }
+
+// Source is one worker's view of the ring: an arbiter.Source.
+type Source struct {
+	ring   *Ring
+	index  int
+	parker Parker
+	hot    bool // our bit in header.Hot is set
+	word   int  // bitmap word to look at first
+}
+
+// Next takes a posted slot and copies its facts into q. See arbiter.Source.
+func (s *Source) Next(q *abi.Request) bool {
+	if !s.hot {
+		s.setHot()
+	}
+	posted := &s.ring.header.Posted
+	for i := range posted {
+		at := (s.word + i) % len(posted)
+		for {
+			set := atomic.LoadUint64(&posted[at])
+			if set == 0 {
+				break
+			}
+			bit := bits.TrailingZeros64(set)
+			// The bit goes before the word is read: a slot that is posted
+			// again meanwhile is either seen here or has its bit set anew.
+			atomic.AndUint64(&posted[at], ^(1 << bit))
+			if s.take(at*64+bit, q) {
+				s.word = at
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// take moves slot i from POSTED to TAKEN and copies the facts. False when the
+// slot is not posted: its requester gave up, or another worker was quicker.
+func (s *Source) take(i int, q *abi.Request) bool {
+	slot := &s.ring.slots[i]
+	word := abi.Word(atomic.LoadUint64(&slot.Word))
+	if word.State() != abi.Posted {
+		return false
+	}
+	taken := word.With(abi.Taken)
+	if !atomic.CompareAndSwapUint64(&slot.Word, uint64(word), uint64(taken)) {
+		return false
+	}
+	line := &s.ring.header.Worker[s.index]
+	atomic.StoreUint64(&line.Taken, line.Taken+1)
+	q.Ticket, q.Word = uint64(i), taken
+	fill(q, slot)
+	return true
+}
+
+// fill copies the facts of a slot that is TAKEN. The requester may give up and the
+// slot be used again while this runs; then the copy is a mixture, and the answer
+// to it fails.
+func fill(q *abi.Request, slot *Slot) {
+	var f Facts
+	loadFacts(&f, &slot.Facts)
+	q.PostedNS = int64(f.PostedNS)
+	q.Event, q.Access, q.Flags = abi.Event(f.Event), abi.Access(f.Access), f.Flags
+	q.TGID, q.TID, q.StartBoottime = f.TGID, f.TID, f.StartBoottime
+	q.UID, q.GID, q.EUID, q.EGID = f.UID, f.GID, f.EUID, f.EGID
+	q.Dev, q.Ino, q.Size, q.Mode = f.Dev, f.Ino, f.Size, f.Mode
+	q.OwnerUID, q.OwnerGID, q.Generation = f.OwnerUID, f.OwnerGID, f.Generation
+	q.Comm, q.Cgroup = f.Comm, f.Cgroup
+	q.PathLen, q.ExeLen = f.PathLen, f.ExeLen
+	if q.PathLen >= abi.PathBytes {
+		q.PathLen, q.Flags = 0, q.Flags|abi.FlagPathTruncated
+	}
+	if q.ExeLen >= abi.PathBytes {
+		q.ExeLen, q.Flags = 0, q.Flags|abi.FlagNoExe
+	}
+	loadBytes(q.PathBuf[:q.PathLen], &slot.Path)
+	loadBytes(q.ExeBuf[:q.ExeLen], &slot.Exe)
+}
+
+// Reply answers the request in q. See arbiter.Source.
+func (s *Source) Reply(q *abi.Request, v abi.Verdict) bool {
+	if q.Ticket >= abi.Slots {
+		return false
+	}
+	slot := &s.ring.slots[q.Ticket]
+	if atomic.CompareAndSwapUint64(&slot.Word, uint64(q.Word), uint64(q.Word.Answered(v))) {
+		return true
+	}
+	line := &s.ring.header.Worker[s.index]
+	atomic.StoreUint64(&line.Late, line.Late+1)
+	return false
+}
+
+// Park blocks. See arbiter.Source.
+func (s *Source) Park(d time.Duration) {
+	// Cold first, then one more look: a requester sets its bit first and then
+	// looks for hot workers, so one of the two sees the other.
+	atomic.AndUint64(&s.ring.header.Hot, ^(1 << s.index))
+	s.hot = false
+	for i := range s.ring.header.Posted {
+		if atomic.LoadUint64(&s.ring.header.Posted[i]) != 0 {
+			return
+		}
+	}
+	s.parker.Wait(d)
+}
+
+// Wake ends the current or the next Park. See arbiter.Source.
+func (s *Source) Wake() { s.parker.Wake() }
+
+func (s *Source) setHot() {
+	atomic.OrUint64(&s.ring.header.Hot, 1<<s.index)
+	s.hot = true
+}

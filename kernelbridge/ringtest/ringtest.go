@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package ringtest is an in-process kernel side of the queue: what the BPF
+// programs do, done by goroutines over ordinary mapped memory. Everything above the
+// ring is tested, raced, fuzzed and timed with it, on any machine and without
+// privileges.
+//
+// It follows bpf/arb_ring.h step by step, in the same order.
+package ringtest
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/arbiterd/arbiter/kernelbridge/abi"
+	"github.com/arbiterd/arbiter/kernelbridge/ring"
+)
+
+// Kernel is a ring with its asking side. Ask may be called concurrently.
+type Kernel struct {
+	*ring.Ring
+	header, slots []byte
+	kick          int
+	parkers       []*ring.FDParker
+	start         atomic.Uint32
+	counts        [abi.EventCount]Counts
+}
+
+// Counts are what the asking side counted: Asked = Answered + the sum of Failed
+// when nobody asks.
+type Counts struct {
+	Asked, Answered atomic.Uint64
+	Failed          [abi.ReasonCount]atomic.Uint64
+}
+
+// New returns a ring for that many workers, armed, with a wait bound of 1 s.
+func New(workers int) (*Kernel, error) {
+	k := &Kernel{}
+	var err error
+	if k.header, err = mapAnon(ring.HeaderBytes); err != nil {
+		return nil, err
+	}
+	if k.slots, err = mapAnon(ring.SlotsBytes); err != nil {
+		k.Close()
+		return nil, err
+	}
+	if k.kick, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
+		k.Close()
+		return nil, fmt.Errorf("creating the kick: %w", err)
+	}
+	var parkers []ring.Parker
+	var cpus []int
+	for range workers {
+		p, err := ring.NewFDParker(k.kick, func() {
+			var b [8]byte
+			unix.Read(k.kick, b[:])
+		})
+		if err != nil {
+			k.Close()
+			return nil, err
+		}
+		k.parkers = append(k.parkers, p)
+		parkers, cpus = append(parkers, p), append(cpus, -1)
+	}
+	if k.Ring, err = ring.New(k.header, k.slots, parkers, cpus); err != nil {
+		k.Close()
+		return nil, err
+	}
+	h := k.Header()
+	atomic.StoreUint64(&h.WaitNS, uint64(time.Second))
+	atomic.StoreUint64(&h.Armed, 1)
+	return k, nil
+}
+
+func mapAnon(n int) ([]byte, error) {
+	page := unix.Getpagesize()
+	b, err := unix.Mmap(-1, 0, (n+page-1)/page*page, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_ANONYMOUS)
+	if err != nil {
+		return nil, fmt.Errorf("mapping %d bytes for the ring: %w", n, err)
+	}
+	return b, nil
+}
+
+// Close unmaps everything. Nobody may ask or work any more.
+func (k *Kernel) Close() error {
+	var errs []error
+	for _, p := range k.parkers {
+		errs = append(errs, p.Close())
+	}
+	if k.kick > 0 {
+		errs = append(errs, unix.Close(k.kick))
+		k.kick = 0
+	}
+	for _, b := range []*[]byte{&k.header, &k.slots} {
+		if *b != nil {
+			errs = append(errs, unix.Munmap(*b))
+			*b = nil
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Counts returns the counters of an event.
+func (k *Kernel) Counts(e abi.Event) *Counts { return &k.counts[e] }
+
+// Answer is how a question ended.
+type Answer struct {
+	Errno  uint16     // 0: allowed
+	Reason abi.Reason // why it is a failure verdict, ReasonNone for a worker's verdict
+}
+
+// Question is a claimed slot that has not been posted yet.
+type Question struct {
+	k     *Kernel
+	index int
+	gen   uint32
+	event abi.Event
+	Facts ring.Facts
+}
+
+// Ask claims a slot, posts the question and waits for its verdict, at most
+// Header.WaitNS. PostedNS is set if zero; PathLen and ExeLen are.
+func (k *Kernel) Ask(f ring.Facts, path, exe string) Answer {
+	c := &k.counts[f.Event]
+	c.Asked.Add(1)
+	q, ok := k.claim(f)
+	if !ok {
+		return k.fail(f.Event, abi.ReasonRingFull)
+	}
+	q.fill(path, exe)
+	return q.arbitrate()
+}
+
+func (k *Kernel) claim(f ring.Facts) (*Question, bool) {
+	start := int(k.start.Add(1)) * 8 // each caller has its own part, as each CPU has
+	for i := range abi.Slots {
+		index := (start + i) % abi.Slots
+		slot := k.Slot(index)
+		word := abi.Word(atomic.LoadUint64(&slot.Word))
+		if word.State() != abi.Free {
+			continue
+		}
+		gen := word.Gen() + 1
+		if atomic.CompareAndSwapUint64(&slot.Word, uint64(word), uint64(abi.MakeWord(gen, abi.Filling, 0))) {
+			return &Question{k: k, index: index, gen: gen, event: abi.Event(f.Event), Facts: f}, true
+		}
+	}
+	return nil, false
+}
+
+func (q *Question) fill(path, exe string) {
+	slot := q.k.Slot(q.index)
+	if q.Facts.PostedNS == 0 {
+		q.Facts.PostedNS = uint64(Now())
+	}
+	q.Facts.PathLen, q.Facts.ExeLen = uint32(len(path)), uint32(len(exe))
+	ring.StoreFacts(&slot.Facts, &q.Facts)
+	ring.StoreBytes(&slot.Path, []byte(path))
+	ring.StoreBytes(&slot.Exe, []byte(exe))
+}
+
+func (q *Question) arbitrate() Answer {
+	h, slot := q.k.Header(), q.k.Slot(q.index)
+	posted := abi.MakeWord(q.gen, abi.Posted, 0)
+	atomic.StoreUint64(&slot.Word, uint64(posted))
+	atomic.OrUint64(&h.Posted[q.index/64], 1<<(q.index%64))
+	if atomic.LoadUint64(&h.Hot) == 0 {
+		one := [8]byte{1}
+		unix.Write(q.k.kick, one[:])
+	}
+	deadline := Now() + int64(atomic.LoadUint64(&h.WaitNS))
+	var word abi.Word
+	for i := 1; ; i++ {
+		word = abi.Word(atomic.LoadUint64(&slot.Word))
+		if word.State() == abi.Done || i%32 == 0 && Now() > deadline {
+			break
+		}
+		if i%256 == 0 {
+			runtime.Gosched() // goroutines may outnumber processors, tasks in a hook cannot
+		}
+	}
+	if word.State() != abi.Done || word.Gen() != q.gen {
+		// Give up, unless the answer comes at this very moment.
+		abandoned := uint64(abi.MakeWord(q.gen, abi.Abandoned, 0))
+		gaveUp := atomic.CompareAndSwapUint64(&slot.Word, uint64(posted), abandoned) ||
+			atomic.CompareAndSwapUint64(&slot.Word, uint64(posted.With(abi.Taken)), abandoned)
+		word = abi.Word(atomic.LoadUint64(&slot.Word))
+		if gaveUp {
+			a := q.k.fail(uint32(q.event), abi.ReasonDeadline)
+			q.free()
+			return a
+		}
+	}
+	q.free()
+	if word.State() != abi.Done || word.Gen() != q.gen {
+		return q.k.fail(uint32(q.event), abi.ReasonWorkerError)
+	}
+	q.k.counts[q.event].Answered.Add(1)
+	return Answer{Errno: word.Errno()}
+}
+
+func (q *Question) free() {
+	atomic.StoreUint64(&q.k.Slot(q.index).Word, uint64(abi.MakeWord(q.gen, abi.Free, 0)))
+}
+
+func (k *Kernel) fail(event uint32, reason abi.Reason) Answer {
+	k.counts[event].Failed[reason].Add(1)
+	return Answer{Errno: k.Header().FailErrno[event], Reason: reason}
+}
+
+// Now returns CLOCK_MONOTONIC, nanoseconds.
+func Now() int64 {
+	var ts unix.Timespec
+	unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts) // cannot fail with a valid pointer
+	return ts.Nano()
+}
