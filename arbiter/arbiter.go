@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package arbiter
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/arbiterd/arbiter/arbiter/cache"
+	"github.com/arbiterd/arbiter/kernelbridge/abi"
+	"github.com/arbiterd/arbiter/rules"
+)
+
+// Defaults of Config.
+const (
+	DefaultCacheEntries = 4096
+	// DefaultSpinFor is how long a worker polls before it parks. A parked worker
+	// costs a wake-up of some 50 µs, so a burst with gaps below a millisecond
+	// pays it once.
+	DefaultSpinFor = time.Millisecond
+	// DefaultRecent is how many events a new subscriber can look back.
+	DefaultRecent = 1024
+)
+
+// Worker says where one worker gets its requests and where it runs.
+type Worker struct {
+	Source Source
+	// CPU is the processor that the worker's thread is pinned to; below 0 it
+	// runs where the scheduler likes.
+	CPU int
+}
+
+// Config configures an Arbiter. Rules and Workers are required; zero values of
+// the others mean the defaults.
+type Config struct {
+	Rules        *rules.RuleSet
+	Workers      []Worker
+	CacheEntries int           // per worker; below 0 switches the cache off
+	SpinFor      time.Duration // below 0: park at once
+	Recent       int           // events kept for new subscribers
+	// FailureVerdict answers what a worker cannot decide (facts_truncated,
+	// worker_error), by event. The zero value allows.
+	FailureVerdict [abi.EventCount]abi.Verdict
+	Logger         *slog.Logger // for faults, never for verdicts; nil discards
+}
+
+// check returns all that is wrong with c, and fills the defaults in.
+func (c *Config) check() error {
+	var errs []error
+	if c.Rules == nil {
+		errs = append(errs, errors.New("Rules is nil: compile a rule set first"))
+	}
+	if n := len(c.Workers); n == 0 || n > abi.MaxWorkers {
+		errs = append(errs, fmt.Errorf("%d workers: give 1 to %d", n, abi.MaxWorkers))
+	}
+	for i, w := range c.Workers {
+		if w.Source == nil {
+			errs = append(errs, fmt.Errorf("worker %d has no source", i))
+		}
+	}
+	if c.CacheEntries == 0 {
+		c.CacheEntries = DefaultCacheEntries
+	}
+	if c.SpinFor == 0 {
+		c.SpinFor = DefaultSpinFor
+	}
+	if c.Recent == 0 {
+		c.Recent = DefaultRecent
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return errors.Join(errs...)
+}
+
+// installed is a rule set in force and why it came.
+type installed struct {
+	rules  *rules.RuleSet
+	reason cache.Reason
+}
+
+// Arbiter answers the requests of its sources by the installed rule set. All
+// methods may be called concurrently.
+type Arbiter struct {
+	cfg     Config
+	workers []*worker
+	current atomic.Pointer[installed]
+	stream  *stream
+
+	mu      sync.Mutex // serialises Start, Install and Close
+	started bool
+	closed  bool
+	stop    atomic.Bool
+	wg      sync.WaitGroup
+}
+
+// New checks the whole configuration and reports all that is wrong with it. The
+// workers do not run before Start.
+func New(cfg Config) (*Arbiter, error) {
+	if err := cfg.check(); err != nil {
+		return nil, fmt.Errorf("configuring the arbiter: %w", err)
+	}
+	a := &Arbiter{cfg: cfg, stream: newStream(cfg.Recent)}
+	a.current.Store(&installed{cfg.Rules, cache.Start})
+	for i, w := range cfg.Workers {
+		a.workers = append(a.workers, newWorker(a, i, w))
+	}
+	return a, nil
+}
+
+// Start runs the workers and returns when each one is pinned and polling. An
+// error means that a worker could not be pinned; then none runs.
+func (a *Arbiter) Start() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.closed {
+		return ErrClosed
+	}
+	if a.started {
+		return errors.New("starting the arbiter: it runs already")
+	}
+	a.started = true
+	a.wg.Go(func() { a.stream.collect(a.workers, a.current.Load) })
+	up := make(chan error, len(a.workers))
+	for _, w := range a.workers {
+		a.wg.Go(func() { w.run(up) })
+	}
+	var errs []error
+	for range a.workers {
+		errs = append(errs, <-up)
+	}
+	if err := errors.Join(errs...); err != nil {
+		a.shutdown()
+		return fmt.Errorf("starting workers: %w", err)
+	}
+	return nil
+}
+
+// Rules returns the rule set in force.
+func (a *Arbiter) Rules() *rules.RuleSet { return a.current.Load().rules }
+
+// installPoll is how often Install looks whether a worker came round: workers
+// poll every few hundred nanoseconds or are parked, so the first look mostly does.
+const installPoll = 20 * time.Microsecond
+
+// Install puts rs in force and returns when every worker decides by it: no
+// verdict of an older set is given after Install has returned nil. The reason
+// labels the cache flush. If ctx ends first the error wraps ErrStalled and names
+// the worker; the set is in force all the same.
+func (a *Arbiter) Install(ctx context.Context, rs *rules.RuleSet, reason cache.Reason) error {
+	if rs == nil {
+		return errors.New("installing a rule set: it is nil")
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.closed {
+		return ErrClosed
+	}
+	next := &installed{rs, reason}
+	a.current.Store(next)
+	if !a.started {
+		return nil
+	}
+	tick := time.NewTicker(installPoll)
+	defer tick.Stop()
+	for _, w := range a.workers {
+		for w.adopted.Load() != next && !w.parked.Load() {
+			select {
+			case <-tick.C:
+			case <-ctx.Done():
+				return fmt.Errorf("installing rule set %d: worker %d: %w", rs.Epoch(), w.index, ErrStalled)
+			}
+		}
+	}
+	return nil
+}
+
+// Close stops the workers and waits for them, then ends all subscriptions. It
+// leaves the sources open: whoever opened them closes them, afterwards.
+func (a *Arbiter) Close() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.closed {
+		return nil
+	}
+	a.shutdown()
+	return nil
+}
+
+// shutdown ends all goroutines; a.mu is held.
+func (a *Arbiter) shutdown() {
+	a.closed = true
+	a.stop.Store(true)
+	for _, w := range a.workers {
+		w.source.Wake()
+	}
+	a.stream.close()
+	a.wg.Wait()
+}
+
+// seed returns a random seed for a cache: nobody outside can know it.
+func seed() uint64 { return maphash.Bytes(maphash.MakeSeed(), nil) }

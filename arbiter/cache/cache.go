@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package cache is the verdict cache of one worker: fixed memory, no allocation
+// after New, the whole key compared, flushed in O(1) for a named reason.
+//
+// The requester chooses paths and so has a say in the hash: a hash only finds
+// the place, the key is the identity (see Get).
+package cache
+
+import (
+	"bytes"
+
+	"github.com/cespare/xxhash/v2"
+
+	"github.com/arbiterd/arbiter/rules"
+)
+
+const (
+	// KeyBytes is the longest key that is kept. Measured on a Debian system,
+	// 99 % of the paths under /usr are below 120 bytes; a key with path and exe
+	// fits.
+	KeyBytes = 232
+	// ways is how many entries share a place.
+	ways = 4
+)
+
+// Reason says why a cache was flushed. Each is a metric label.
+type Reason uint8
+
+// The reasons.
+const (
+	Start       Reason = iota // the first rule set
+	RulesPushed               // a new rule set was pushed
+	RolledBack                // an older rule set was brought back
+	Reloaded                  // the rule file was read again
+	Explicit                  // an operator asked for it
+	ReasonCount
+)
+
+var reasonNames = [ReasonCount]string{"start", "rules_pushed", "rolled_back", "reloaded", "explicit"}
+
+// String returns the reason as metrics write it.
+func (r Reason) String() string {
+	if r < ReasonCount {
+		return reasonNames[r]
+	}
+	return "unknown"
+}
+
+// entry holds no pointer, so the collector of garbage never looks at it.
+type entry struct {
+	hash     uint64
+	epoch    uint32 // valid only if it is the cache's; 0 never is
+	keyLen   uint32
+	decision rules.Decision
+	key      [KeyBytes]byte
+}
+
+// Cache maps keys to decisions. It belongs to one worker: not safe for
+// concurrent use.
+type Cache struct {
+	seed    uint64
+	epoch   uint32
+	mask    uint64 // sets - 1
+	entries []entry
+	victim  []uint8 // per set: the next way to replace
+	digest  xxhash.Digest
+}
+
+// New returns an empty cache of at least the given number of entries, rounded up
+// to a power of two, at least 4. The seed should be random, so that nobody can
+// choose paths that fall into one place.
+func New(entries int, seed uint64) *Cache {
+	sets := uint64(1)
+	for sets*ways < uint64(entries) {
+		sets *= 2
+	}
+	return &Cache{seed: seed, epoch: 1, mask: sets - 1, entries: make([]entry, sets*ways), victim: make([]uint8, sets)}
+}
+
+// Get returns the decision stored for exactly this key since the last flush,
+// and the key's hash, to be handed to Put on a miss.
+func (c *Cache) Get(key []byte) (d rules.Decision, hash uint64, ok bool) {
+	c.digest.ResetWithSeed(c.seed)
+	c.digest.Write(key)
+	hash = c.digest.Sum64()
+	return c.get(key, hash)
+}
+
+func (c *Cache) get(key []byte, hash uint64) (rules.Decision, uint64, bool) {
+	set := hash & c.mask * ways
+	for i := set; i < set+ways; i++ {
+		e := &c.entries[i]
+		if e.hash == hash && e.epoch == c.epoch && bytes.Equal(e.key[:e.keyLen], key) {
+			return e.decision, hash, true
+		}
+	}
+	return rules.Decision{}, hash, false
+}
+
+// Put stores a decision under the key and the hash that Get returned for it.
+// False when the key is too long to be kept. It may replace another entry.
+func (c *Cache) Put(key []byte, hash uint64, d rules.Decision) bool {
+	if len(key) > KeyBytes {
+		return false
+	}
+	set := hash & c.mask
+	way := uint64(c.victim[set] % ways)
+	for i := uint64(0); i < ways; i++ { // an empty or outdated way before a live one
+		if c.entries[set*ways+i].epoch != c.epoch {
+			way = i
+			break
+		}
+	}
+	c.victim[set] = uint8(way) + 1
+	e := &c.entries[set*ways+way]
+	e.hash, e.epoch, e.keyLen, e.decision = hash, c.epoch, uint32(len(key)), d
+	copy(e.key[:], key)
+	return true
+}
+
+// Flush forgets everything, in constant time.
+func (c *Cache) Flush() {
+	c.epoch++
+	if c.epoch == 0 { // after 2^32 flushes old entries would come back to life
+		clear(c.entries)
+		c.epoch = 1
+	}
+}

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package arbiter
+
+import (
+	"time"
+
+	"github.com/arbiterd/arbiter/kernelbridge/abi"
+)
+
+// Event is the record of one decision. Comm, Exe and Path are the kernel's
+// bytes: chosen by others, perhaps not UTF-8, perhaps with newlines or terminal
+// escapes in them. Whoever prints them quotes them.
+type Event struct {
+	// Seq counts all events of this engine from 1; a gap is a loss.
+	Seq  uint64
+	Time time.Time
+
+	Event   abi.Event
+	Access  abi.Access
+	Verdict string // "allow", "deny" or "audit"
+	Errno   uint16 // what the system call returned, 0 unless denied
+
+	// Rule is the id of the rule that decided, "default" when none matched,
+	// empty when no rule was asked (a failure verdict of the kernel side).
+	Rule    string
+	Line    int // of the rule in the rule file, 0 for the default
+	Message string
+	// Epoch and Fingerprint name the rule set.
+	Epoch, Fingerprint uint64
+	// Reason is why this is a failure verdict, ReasonNone for a decision.
+	Reason abi.Reason
+	Cached bool
+	// Late: the answer came when the requester had given up, so it had no
+	// effect; the kernel side gave its failure verdict and records that itself.
+	Late bool
+	// Latency is the time from the question to the answer.
+	Latency time.Duration
+	Worker  int // -1 when no worker was involved
+
+	TGID, TID, UID, GID uint32
+	StartBoottime       uint64 // nanoseconds
+	Comm, Exe, Path     string
+	Dev, Ino            uint64
+
+	postedNS int64 // CLOCK_MONOTONIC
+}

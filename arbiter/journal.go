@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package arbiter
+
+import (
+	"encoding/binary"
+	"sync/atomic"
+
+	"github.com/arbiterd/arbiter/kernelbridge/abi"
+	"github.com/arbiterd/arbiter/rules"
+)
+
+// noRule marks a record that no rule set had a part in.
+const noRule = int32(-2)
+
+// record is what the worker knows of a decision beside the request.
+type record struct {
+	decision int32 // rule index, -1 default, noRule
+	verdict  rules.Verdict
+	reason   abi.Reason
+	cached   bool
+	inTime   bool
+	waited   int64 // nanoseconds
+}
+
+const (
+	// journalBytes holds about 1,500 records with usual paths.
+	journalBytes = 256 << 10
+	// journalMaxRecord is the header, the fixed part and two longest paths.
+	journalMaxRecord = 8 + fixedBytes + 2*abi.PathBytes
+	// fixedBytes is the size of a record's fixed part: see append.
+	fixedBytes = 128
+	// journalStart is near overflow, so that the wrap-around of the positions
+	// is exercised by every run.
+	journalStart = ^uint64(0) - 4*journalBytes + 1
+)
+
+// journal is a byte queue from one worker to the collector. Each record is
+// contiguous: a u32 length (a multiple of 8), the fixed part, the path, the exe.
+// A length of 0 means that the rest up to the end of the buffer is unused.
+//
+// The worker alone writes tail, the collector alone head. The worker may write
+// bytes [tail, head+journalBytes); the collector may read [head, tail) after it
+// has loaded tail.
+type journal struct {
+	buf  []byte
+	_    [64]byte
+	tail atomic.Uint64
+	_    [64]byte
+	head atomic.Uint64
+	_    [64]byte
+}
+
+func newJournal() *journal {
+	j := &journal{buf: make([]byte, journalBytes)}
+	j.tail.Store(journalStart)
+	j.head.Store(journalStart)
+	return j
+}
+
+// append copies the worker's current request and rec into the journal. False
+// when there is no room.
+func (j *journal) append(w *worker, rec *record) bool {
+	r := &w.req
+	need := uint64(8+fixedBytes+int(r.PathLen)+int(r.ExeLen)+7) &^ 7
+	tail, head := j.tail.Load(), j.head.Load()
+	free := journalBytes - (tail - head)
+	at := tail % journalBytes
+	if toEnd := journalBytes - at; toEnd < need {
+		if free < toEnd+need {
+			return false
+		}
+		binary.LittleEndian.PutUint32(j.buf[at:], 0)
+		tail += toEnd
+		at = 0
+	} else if free < need {
+		return false
+	}
+	b := j.buf[at : at+need]
+	le := binary.LittleEndian
+	le.PutUint32(b[0:], uint32(need))
+	f := b[8 : 8+fixedBytes]
+	le.PutUint32(f[0:], uint32(r.Event))
+	le.PutUint32(f[4:], uint32(r.Access))
+	le.PutUint32(f[8:], uint32(rec.decision))
+	f[12], f[13], f[14] = byte(rec.verdict.Action), flag(rec.cached), flag(rec.inTime)
+	le.PutUint16(f[16:], rec.verdict.Errno)
+	le.PutUint32(f[20:], uint32(rec.reason))
+	le.PutUint64(f[24:], uint64(rec.waited))
+	le.PutUint32(f[32:], r.TGID)
+	le.PutUint32(f[36:], r.TID)
+	le.PutUint32(f[40:], r.UID)
+	le.PutUint32(f[44:], r.GID)
+	le.PutUint64(f[48:], r.StartBoottime)
+	le.PutUint64(f[56:], r.Dev)
+	le.PutUint64(f[64:], r.Ino)
+	copy(f[72:88], r.Comm[:])
+	le.PutUint32(f[88:], r.PathLen)
+	le.PutUint32(f[92:], r.ExeLen)
+	le.PutUint64(f[96:], uint64(r.PostedNS))
+	le.PutUint64(f[104:], w.rules.Epoch())
+	n := copy(b[8+fixedBytes:], r.Path())
+	copy(b[8+fixedBytes+n:], r.Exe())
+	j.tail.Store(tail + need) // publishes: the collector may read everything before it
+	return true
+}
+
+func flag(b bool) byte {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// next decodes the oldest record into e and reports its rule; false when the
+// journal is empty. Rule, line and message are left to the caller, who knows
+// the rule sets.
+func (j *journal) next(e *Event) (decision int32, ok bool) {
+	le := binary.LittleEndian
+	for {
+		head := j.head.Load()
+		if head == j.tail.Load() {
+			return 0, false
+		}
+		at := head % journalBytes
+		need := uint64(le.Uint32(j.buf[at:]))
+		if need == 0 {
+			j.head.Store(head + journalBytes - at)
+			continue
+		}
+		b := j.buf[at : at+need]
+		decision = decode(b[8:8+fixedBytes], b[8+fixedBytes:], e)
+		j.head.Store(head + need)
+		return decision, true
+	}
+}
+
+// decode reads a record's fixed part f and its texts.
+func decode(f, text []byte, e *Event) (decision int32) {
+	le := binary.LittleEndian
+	path, exe := le.Uint32(f[88:]), le.Uint32(f[92:])
+	*e = Event{
+		Event:   abi.Event(le.Uint32(f[0:])),
+		Access:  abi.Access(le.Uint32(f[4:])),
+		Verdict: verdictName(rules.Action(f[12])),
+		Cached:  f[13] != 0,
+		Errno:   le.Uint16(f[16:]),
+		Reason:  abi.Reason(le.Uint32(f[20:])),
+		TGID:    le.Uint32(f[32:]), TID: le.Uint32(f[36:]),
+		UID: le.Uint32(f[40:]), GID: le.Uint32(f[44:]),
+		StartBoottime: le.Uint64(f[48:]),
+		Dev:           le.Uint64(f[56:]), Ino: le.Uint64(f[64:]),
+		Comm:  cString(f[72:88]),
+		Path:  string(text[:path]),
+		Exe:   string(text[path : path+exe]),
+		Epoch: le.Uint64(f[104:]),
+	}
+	e.Latency, e.Late = duration(le.Uint64(f[24:])), f[14] == 0
+	e.postedNS = int64(le.Uint64(f[96:]))
+	return int32(le.Uint32(f[8:]))
+}

@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package arbiter
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/arbiterd/arbiter/arbiter/cache"
+	"github.com/arbiterd/arbiter/kernelbridge/abi"
+)
+
+// Stats is a snapshot of the engine's counters, all since Start.
+//
+// Requests = Hits + Decided + the sum of Failed + InFlight, at every moment:
+// InFlight is between 0 and the number of workers.
+type Stats struct {
+	Requests uint64 // taken from a Source
+	InFlight uint64 // taken and not yet answered
+	Hits     uint64 // answered from a worker's cache
+	Decided  uint64 // answered by walking the rules
+	Failed   [abi.ReasonCount]uint64
+
+	Allowed uint64 // answered allow, audited ones among them
+	Denied  uint64 // answered with an errno
+	Audited uint64 // allowed and recorded
+	Late    uint64 // answers that found nobody waiting; among Hits, Decided or Failed too
+
+	CacheFlushes [cache.ReasonCount]uint64
+	CacheSkipped uint64 // decisions not cached: the key was too long
+
+	EventsRecorded uint64 // given a sequence number
+	EventsDropped  uint64 // lost because a worker's journal was full
+
+	Latency Latency // question to answer, as the worker sees it
+	Workers []WorkerStats
+}
+
+// Latency summarises the time from the question to the answer; each figure is
+// the upper end of its histogram bucket, at most 1/16 above the truth.
+type Latency struct {
+	Count                    uint64
+	P50, P90, P99, P999, Max time.Duration
+}
+
+// WorkerStats is one worker's part.
+type WorkerStats struct {
+	CPU      int // pinned to, -1 for none
+	Parked   bool
+	Requests uint64
+	Epoch    uint64 // of the rule set it decides by
+}
+
+// counters are one worker's. Written by that worker alone, read by anyone, so
+// each word is atomic and the group has cache lines of its own.
+type counters struct {
+	_        [64]byte
+	requests atomic.Uint64
+	hits     atomic.Uint64
+	decided  atomic.Uint64
+	allowed  atomic.Uint64
+	denied   atomic.Uint64
+	audited  atomic.Uint64
+	late     atomic.Uint64
+	skipped  atomic.Uint64
+	dropped  atomic.Uint64
+	maxNS    atomic.Uint64
+	failed   [abi.ReasonCount]atomic.Uint64
+	flushes  [cache.ReasonCount]atomic.Uint64
+	latency  histogram
+	_        [64]byte
+}
+
+// Stats returns a snapshot. It may be called from anywhere at any time and
+// makes no worker wait.
+func (a *Arbiter) Stats() Stats {
+	s := Stats{Workers: make([]WorkerStats, len(a.workers))}
+	var h histogramSum
+	for i, w := range a.workers {
+		c := &w.counters
+		requests := s.addOutcomes(c)
+		s.Requests += requests
+		s.Late += c.late.Load()
+		s.CacheSkipped += c.skipped.Load()
+		s.EventsDropped += c.dropped.Load()
+		for r := range c.flushes {
+			s.CacheFlushes[r] += c.flushes[r].Load()
+		}
+		h.add(&c.latency, c.maxNS.Load())
+		s.Workers[i] = WorkerStats{CPU: w.cpu, Parked: w.parked.Load(), Requests: requests, Epoch: w.epoch.Load()}
+	}
+	outcomes := s.Hits + s.Decided
+	for _, n := range s.Failed {
+		outcomes += n
+	}
+	s.InFlight = s.Requests - outcomes
+	s.EventsRecorded = a.stream.recorded()
+	s.Latency = h.latency()
+	return s
+}
+
+// statsTries bounds the retries of addOutcomes: at a million requests a second a
+// read collides with about one in twenty.
+const statsTries = 1000
+
+// addOutcomes adds one worker's outcomes and returns how many requests it had
+// taken at that moment: all of them have one of the outcomes, but for one that
+// may be in flight. A request taken during the read starts it again.
+func (s *Stats) addOutcomes(c *counters) (requests uint64) {
+	var hits, decided, allowed, denied, audited uint64
+	var failed [abi.ReasonCount]uint64
+	for range statsTries {
+		requests = c.requests.Load()
+		hits, decided = c.hits.Load(), c.decided.Load()
+		allowed, denied, audited = c.allowed.Load(), c.denied.Load(), c.audited.Load()
+		for r := range failed {
+			failed[r] = c.failed[r].Load()
+		}
+		if c.requests.Load() == requests {
+			break
+		}
+	}
+	s.Hits += hits
+	s.Decided += decided
+	s.Allowed += allowed
+	s.Denied += denied
+	s.Audited += audited
+	for r, n := range failed {
+		s.Failed[r] += n
+	}
+	return requests
+}

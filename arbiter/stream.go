@@ -1,0 +1,265 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package arbiter
+
+import (
+	"bytes"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/arbiterd/arbiter/kernelbridge/abi"
+	"github.com/arbiterd/arbiter/rules"
+)
+
+// SubscribeOptions says what a subscriber wants.
+type SubscribeOptions struct {
+	// Allowed asks for plain allowed requests too, not only for what was
+	// refused, audited or failed. It makes every verdict a record.
+	Allowed bool
+	// Recent is how many past events to begin with, as far as they are kept.
+	Recent int
+}
+
+// Subscription is one reader of the event stream.
+type Subscription struct {
+	// C carries the events in the order of their sequence numbers. It is closed
+	// by Close and by the arbiter's Close.
+	C <-chan *Event
+
+	ch      chan *Event
+	allowed bool
+	dropped atomic.Uint64
+	stream  *stream
+}
+
+// Dropped returns how many events this subscriber has lost because its buffer
+// was full: each also shows as a gap in Seq.
+func (s *Subscription) Dropped() uint64 { return s.dropped.Load() }
+
+// Close ends the subscription. It may be called more than once.
+func (s *Subscription) Close() { s.stream.drop(s) }
+
+// stream gives records one sequence and hands them out.
+type stream struct {
+	allowed  atomic.Int32  // subscribers that want plain allowed requests
+	sleeping atomic.Bool   // the collector waits on wake
+	wake     chan struct{} // buffer of one
+
+	mu     sync.Mutex
+	seq    uint64
+	recent []*Event // ring of the last events; the oldest at seq % len
+	subs   map[*Subscription]struct{}
+	closed bool
+	sets   []*installed // rule sets by which records in the journals were made
+	clock  clock
+}
+
+func newStream(recent int) *stream {
+	return &stream{wake: make(chan struct{}, 1), recent: make([]*Event, max(recent, 1)),
+		subs: map[*Subscription]struct{}{}, clock: newClock()}
+}
+
+func (s *stream) wantsAllowed() bool { return s.allowed.Load() > 0 }
+
+// notify tells the collector that a journal has a record. The channel is
+// touched only when the collector sleeps.
+func (s *stream) notify() {
+	if s.sleeping.Load() && s.sleeping.CompareAndSwap(true, false) {
+		select {
+		case s.wake <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// collect drains the journals until the stream is closed and they are empty.
+func (s *stream) collect(workers []*worker, current func() *installed) {
+	for {
+		drained := s.drain(workers, current)
+		if drained {
+			continue
+		}
+		s.mu.Lock()
+		closed := s.closed
+		s.mu.Unlock()
+		if closed {
+			s.end()
+			return
+		}
+		// Say that we sleep, then look once more: a worker that appended before
+		// it could see the flag is noticed here.
+		s.sleeping.Store(true)
+		if s.drain(workers, current) {
+			s.sleeping.Store(false)
+			continue
+		}
+		<-s.wake
+	}
+}
+
+// drain publishes all records that are there now; false when there were none.
+func (s *stream) drain(workers []*worker, current func() *installed) bool {
+	any := false
+	for _, w := range workers {
+		for {
+			e := new(Event)
+			decision, ok := w.journal.next(e)
+			if !ok {
+				break
+			}
+			any = true
+			e.Worker = w.index
+			s.mu.Lock()
+			s.name(e, decision, current())
+			s.publish(e)
+			s.mu.Unlock()
+		}
+	}
+	return any
+}
+
+// keptSets is how many rule sets are remembered for records that are still in a
+// journal when the next set is installed.
+const keptSets = 8
+
+// name fills in what the rule set knows of the decision. s.mu is held.
+func (s *stream) name(e *Event, decision int32, current *installed) {
+	if n := len(s.sets); n == 0 || s.sets[n-1] != current {
+		s.sets = append(s.sets, current)
+		if len(s.sets) > keptSets {
+			s.sets = s.sets[1:]
+		}
+	}
+	if decision == noRule {
+		return
+	}
+	for i := len(s.sets) - 1; i >= 0; i-- {
+		if rs := s.sets[i].rules; rs.Epoch() == e.Epoch {
+			e.Rule, e.Line, e.Message = rs.RuleID(decision), rs.Line(decision), rs.Message(decision)
+			e.Fingerprint = rs.Fingerprint()
+			return
+		}
+	}
+}
+
+// publish numbers e and hands it to all who want it. s.mu is held.
+func (s *stream) publish(e *Event) {
+	s.seq++
+	e.Seq = s.seq
+	if e.Time.IsZero() {
+		e.Time = time.Now().Add(-time.Duration(s.clock.now() - e.postedNS))
+	}
+	s.recent[s.seq%uint64(len(s.recent))] = e
+	plain := e.Verdict == verdictName(rules.Allow) && e.Reason == abi.ReasonNone && !e.Late
+	for sub := range s.subs {
+		if plain && !sub.allowed {
+			continue
+		}
+		select {
+		case sub.ch <- e:
+		default:
+			sub.dropped.Add(1)
+		}
+	}
+}
+
+func (s *stream) recorded() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.seq
+}
+
+// close makes the collector end after one last drain.
+func (s *stream) close() {
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
+	s.sleeping.Store(false)
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// end closes all subscriptions.
+func (s *stream) end() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for sub := range s.subs {
+		s.remove(sub)
+	}
+}
+
+func (s *stream) drop(sub *Subscription) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.remove(sub)
+}
+
+// remove ends sub if it has not ended. s.mu is held.
+func (s *stream) remove(sub *Subscription) {
+	if _, ok := s.subs[sub]; !ok {
+		return
+	}
+	delete(s.subs, sub)
+	if sub.allowed {
+		s.allowed.Add(-1)
+	}
+	close(sub.ch)
+}
+
+// Subscribe opens a reader with room for buffer events that it has not taken
+// yet; when that is full, events are dropped and counted, and nobody waits.
+func (a *Arbiter) Subscribe(buffer int, o SubscribeOptions) *Subscription {
+	s := a.stream
+	ch := make(chan *Event, max(buffer, o.Recent, 1))
+	sub := &Subscription{C: ch, ch: ch, allowed: o.Allowed, stream: s}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		close(ch)
+		return sub
+	}
+	n := min(uint64(max(o.Recent, 0)), s.seq, uint64(len(s.recent)))
+	for seq := s.seq - n + 1; seq <= s.seq; seq++ {
+		ch <- s.recent[seq%uint64(len(s.recent))]
+	}
+	s.subs[sub] = struct{}{}
+	if sub.allowed {
+		s.allowed.Add(1)
+	}
+	return sub
+}
+
+// Record puts an event that no worker knows of into the stream: a failure
+// verdict that the kernel side gave by itself. Seq and, if zero, Time are set.
+func (a *Arbiter) Record(e Event) {
+	e.Worker = -1
+	e.postedNS = a.stream.clock.now()
+	a.stream.mu.Lock()
+	defer a.stream.mu.Unlock()
+	if !a.stream.closed {
+		a.stream.publish(&e)
+	}
+}
+
+func verdictName(a rules.Action) string {
+	switch a {
+	case rules.Deny:
+		return "deny"
+	case rules.Audit:
+		return "audit"
+	}
+	return "allow"
+}
+
+func duration(ns uint64) time.Duration { return time.Duration(ns) }
+
+// cString returns b up to its first NUL.
+func cString(b []byte) string {
+	if i := bytes.IndexByte(b, 0); i >= 0 {
+		b = b[:i]
+	}
+	return string(b)
+}

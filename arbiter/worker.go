@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package arbiter
+
+import (
+	"fmt"
+	"log/slog"
+	"runtime"
+	"runtime/debug"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/arbiterd/arbiter/arbiter/cache"
+	"github.com/arbiterd/arbiter/kernelbridge/abi"
+	"github.com/arbiterd/arbiter/rules"
+)
+
+// worker is one pinned loop. Fields without an atomic type belong to its
+// goroutine alone.
+type worker struct {
+	arbiter *Arbiter
+	index   int
+	cpu     int
+	source  Source
+	cache   *cache.Cache // nil when switched off
+	journal *journal
+	clock   clock
+
+	live      *installed // what this worker decides by
+	rules     *rules.RuleSet
+	consulted [abi.EventCount]abi.Fields
+	key       []byte // scratch; its capacity fits the longest key
+	req       abi.Request
+
+	// Written by the worker, read by Install and Stats.
+	adopted atomic.Pointer[installed]
+	epoch   atomic.Uint64
+	parked  atomic.Bool
+
+	counters counters
+}
+
+func newWorker(a *Arbiter, index int, w Worker) *worker {
+	wk := &worker{arbiter: a, index: index, cpu: w.CPU, source: w.Source, clock: newClock(),
+		journal: newJournal(), key: make([]byte, 0, maxKeyBytes)}
+	if a.cfg.CacheEntries > 0 {
+		wk.cache = cache.New(a.cfg.CacheEntries, seed())
+	}
+	return wk
+}
+
+// run pins the worker to its thread and CPU, reports on up, and answers
+// requests until the arbiter stops.
+func (w *worker) run(up chan<- error) {
+	runtime.LockOSThread() // never unlocked: a pinned thread ends with its goroutine
+	if w.cpu >= 0 {
+		var set unix.CPUSet
+		set.Set(w.cpu)
+		if err := unix.SchedSetaffinity(0, &set); err != nil {
+			up <- fmt.Errorf("pinning worker %d to CPU %d: %w", w.index, w.cpu, err)
+			return
+		}
+	}
+	w.adopt(w.arbiter.current.Load())
+	up <- nil
+	for !w.loop() {
+	}
+}
+
+// loop answers requests until the arbiter stops; then it returns true. False
+// means that a bug ended it early: the request at hand got its failure verdict.
+func (w *worker) loop() (stopped bool) {
+	taken := false
+	defer func() {
+		if p := recover(); p != nil {
+			w.arbiter.cfg.Logger.Error("BUG: a worker panicked; its request got the failure verdict",
+				slog.Int("worker", w.index), slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
+			if taken {
+				w.fail(abi.ReasonWorkerError)
+			}
+		}
+	}()
+	spinUntil := w.clock.now() + int64(w.arbiter.cfg.SpinFor)
+	for polls := 0; ; {
+		if live := w.arbiter.current.Load(); live != w.live {
+			w.adopt(live)
+		}
+		if taken = w.source.Next(&w.req); taken {
+			// Fast path: a request.
+			w.counters.requests.Add(1)
+			w.answer()
+			taken, polls = false, 0
+			continue
+		}
+		polls++
+		if polls == 1 {
+			spinUntil = w.clock.now() + int64(w.arbiter.cfg.SpinFor)
+		}
+		if polls%pollsPerLook != 0 {
+			continue
+		}
+		// Slow path: idle for a while.
+		if w.arbiter.stop.Load() {
+			return true
+		}
+		if w.clock.now() >= spinUntil {
+			w.park()
+			polls = 0
+		}
+	}
+}
+
+// pollsPerLook is how many fruitless polls pass between two looks at the clock:
+// some 2 µs.
+const pollsPerLook = 64
+
+// parkFor bounds one Park, so that nothing that was missed is missed for long.
+const parkFor = time.Second
+
+// park blocks until there may be work. While parked is set Install counts this
+// worker as having adopted whatever is current: it loads it before its next
+// verdict, which the sequentially consistent order of the two words guarantees.
+func (w *worker) park() {
+	w.parked.Store(true)
+	w.source.Park(parkFor)
+	w.parked.Store(false)
+}
+
+// adopt makes live the set that this worker decides by, and forgets all cached
+// decisions.
+func (w *worker) adopt(live *installed) {
+	w.live, w.rules = live, live.rules
+	for e := abi.EventOpen; e < abi.EventCount; e++ {
+		w.consulted[e] = live.rules.Consulted(e)
+	}
+	if w.cache != nil {
+		w.cache.Flush()
+	}
+	w.counters.flushes[live.reason].Add(1)
+	w.epoch.Store(live.rules.Epoch())
+	w.adopted.Store(live)
+}
+
+// answer decides the request at hand, tells its source, and then does the
+// accounting, when nobody waits any more.
+func (w *worker) answer() {
+	r := &w.req
+	if r.Event == abi.EventNone || r.Event >= abi.EventCount {
+		w.fail(abi.ReasonWorkerError)
+		return
+	}
+	if r.Flags&abi.FlagPathTruncated != 0 && w.consulted[r.Event]&abi.FieldPath != 0 {
+		w.fail(abi.ReasonFactsTruncated)
+		return
+	}
+
+	key := w.appendKey(w.key[:0])
+	var d rules.Decision
+	var hash uint64
+	hit := false
+	if w.cache != nil {
+		d, hash, hit = w.cache.Get(key)
+	}
+	if !hit {
+		d = w.rules.Decide(r)
+	}
+
+	verdict, reason := d.Verdict, abi.ReasonNone
+	now := w.clock.now()
+	waited := max(now-r.PostedNS, 0)
+	if waited > int64(d.Deadline) {
+		verdict, reason = d.OnFail, abi.ReasonDeadline
+	}
+	inTime := w.source.Reply(r, abi.Verdict{Errno: verdict.Errno})
+
+	c := &w.counters
+	switch {
+	case reason != abi.ReasonNone:
+		c.failed[reason].Add(1)
+	case hit:
+		c.hits.Add(1)
+	default:
+		c.decided.Add(1)
+		if inTime && w.cache != nil && !w.cache.Put(key, hash, d) {
+			c.skipped.Add(1)
+		}
+	}
+	w.account(record{decision: d.Rule, verdict: verdict, reason: reason, cached: hit, inTime: inTime, waited: waited})
+}
+
+// fail gives the request at hand the failure verdict of its event.
+func (w *worker) fail(reason abi.Reason) {
+	r := &w.req
+	v := abi.Verdict{}
+	if r.Event < abi.EventCount {
+		v = w.arbiter.cfg.FailureVerdict[r.Event]
+	}
+	waited := max(w.clock.now()-r.PostedNS, 0)
+	inTime := w.source.Reply(r, v)
+	w.counters.failed[reason].Add(1)
+	verdict := rules.Verdict{Errno: v.Errno}
+	if !v.Allowed() {
+		verdict.Action = rules.Deny
+	}
+	w.account(record{decision: noRule, verdict: verdict, reason: reason, inTime: inTime, waited: waited})
+}
+
+// account counts an answer that was given and journals it if it is worth it.
+func (w *worker) account(rec record) {
+	c := &w.counters
+	switch rec.verdict.Action {
+	case rules.Deny:
+		c.denied.Add(1)
+	case rules.Audit:
+		c.audited.Add(1)
+		c.allowed.Add(1)
+	default:
+		c.allowed.Add(1)
+	}
+	if !rec.inTime {
+		c.late.Add(1)
+	}
+	ns := uint64(rec.waited)
+	c.latency.record(ns)
+	if ns > c.maxNS.Load() {
+		c.maxNS.Store(ns)
+	}
+	plain := rec.verdict.Action == rules.Allow && rec.reason == abi.ReasonNone && rec.inTime
+	if plain && !w.arbiter.stream.wantsAllowed() {
+		return
+	}
+	if !w.journal.append(w, &rec) {
+		c.dropped.Add(1)
+		return
+	}
+	w.arbiter.stream.notify()
+}
