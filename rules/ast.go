@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rules
+
+import (
+	"time"
+
+	"github.com/arbiterd/arbiter/kernelbridge/abi"
+)
+
+// Limits of a rule file. They bound what one push can cost, and the last two
+// what the kernel can ever present or a person read.
+const (
+	// MaxFileBytes is the largest rule file.
+	MaxFileBytes = 8 << 20
+	// MaxRules is the largest number of rules in a file.
+	MaxRules = 100_000
+	// MaxPatternBytes is the longest path or pattern: PATH_MAX without its NUL.
+	MaxPatternBytes = abi.PathBytes - 1
+	// MaxMessageBytes is the longest message of a rule.
+	MaxMessageBytes = 1 << 10
+)
+
+// The deadline that a file may ask for, and the one it has when it does not ask.
+const (
+	DefaultDeadline = time.Second
+	MinDeadline     = time.Millisecond
+	MaxDeadline     = 60 * time.Second
+)
+
+// File is a rule file that has been read and checked. Only Parse makes one; it
+// is immutable and safe for concurrent use.
+type File struct {
+	name     string
+	source   []byte
+	def      Verdict
+	deadline time.Duration
+	onFail   Verdict
+	scope    Scope
+	rules    []rule
+}
+
+// Name returns the name given to Parse.
+func (f *File) Name() string { return f.name }
+
+// Len returns the number of rules.
+func (f *File) Len() int { return len(f.rules) }
+
+// pos is a place in the file, both parts from 1.
+type pos struct{ line, column int }
+
+// rule is one rule with everything inherited filled in.
+type rule struct {
+	pos
+	id       string
+	events   eventSet
+	match    block
+	not      *block // nil when the rule has none
+	verdict  Verdict
+	message  string
+	deadline time.Duration
+	onFail   Verdict
+}
+
+// block is a set of conditions: all that are given must hold. A list holds when
+// one of its entries does; an empty list is a condition that is not given.
+type block struct {
+	access               abi.Access // any of; 0 when not given
+	uid, gid, euid, egid []idRange
+	cgroup               []cgroupPath
+	path, exe            []pattern
+}
+
+func (b *block) empty() bool {
+	return b.access == 0 && len(b.uid)+len(b.gid)+len(b.euid)+len(b.egid)+len(b.cgroup)+len(b.path)+len(b.exe) == 0
+}
+
+// idRange is lo..hi, both included.
+type idRange struct{ lo, hi uint32 }
+
+// cgroupPath is a cgroup v2 path below the mount point.
+type cgroupPath struct {
+	pos
+	path string
+}
+
+// patternKind says how a pattern compares.
+type patternKind uint8
+
+const (
+	literal patternKind = iota // the same bytes
+	prefix                     // everything below a directory; text ends in '/'
+	globbed                    // see glob.go
+)
+
+var patternNames = [...]string{literal: "literal", prefix: "prefix", globbed: "glob"}
+
+// pattern is one path pattern; glob is set when kind is globbed.
+type pattern struct {
+	kind patternKind
+	text string
+	glob *glob
+}
+
+// String returns the pattern for messages.
+func (p pattern) String() string { return patternNames[p.kind] + " " + bare(p.text) }
+
+// eventSet is a set of events, a bit each.
+type eventSet uint64
+
+func (s eventSet) has(e abi.Event) bool { return e < 64 && s>>e&1 == 1 }
+func (s *eventSet) add(e abi.Event)     { *s |= 1 << e }

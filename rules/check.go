@@ -1,0 +1,406 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rules
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/arbiterd/arbiter/kernelbridge/abi"
+)
+
+const verdictHint = "write allow, deny, audit or {deny: EACCES}"
+
+// readFile fills f from the root of the document.
+func (p *parser) readFile(root *yaml.Node, f *File) {
+	m := p.mapping(root, "the file", "version", "default", "deadline", "on_fail", "scope", "rules")
+	if m == nil {
+		return
+	}
+	if !p.version(root, m["version"]) {
+		// A file of another version would only fill the screen.
+		return
+	}
+	if n := m["default"]; n != nil {
+		f.def = p.verdict(n, "default", true)
+	} else {
+		p.add(root, "write default: allow, or default: deny", "the field default is missing")
+	}
+	f.deadline = DefaultDeadline
+	if n := m["deadline"]; n != nil {
+		f.deadline = p.deadline(n)
+	}
+	if n := m["on_fail"]; n != nil {
+		f.onFail = p.verdict(n, "on_fail", false)
+	}
+	p.scope(root, m["scope"], f)
+	if n := m["rules"]; n != nil && n.ShortTag() != "!!null" {
+		p.rules(n, f)
+	}
+}
+
+// version reports whether the file is of the version that is read here.
+func (p *parser) version(root, n *yaml.Node) bool {
+	if n == nil {
+		p.add(root, "write version: 1 on the first line", "the field version is missing")
+		return true
+	}
+	v, ok := p.text(n, "version", "write version: 1")
+	if ok && v != "1" {
+		p.add(n, "write version: 1; this program reads no other", "version %s is not supported", bare(v))
+		return false
+	}
+	return true
+}
+
+func (p *parser) scope(root, n *yaml.Node, f *File) {
+	const hint = "write scope: {paths: [/srv/app]} or scope: {cgroups: [/system.slice/app.service]}"
+	if n == nil {
+		p.add(root, hint, "the field scope is missing: it would arbitrate the whole machine")
+		return
+	}
+	m := p.mapping(n, "scope", "paths", "cgroups")
+	if m == nil {
+		return
+	}
+	if len(m) == 0 {
+		p.add(n, hint, "the scope is empty: it would arbitrate the whole machine")
+	}
+	if n := m["paths"]; n != nil {
+		for _, e := range p.list(n, "scope.paths") {
+			if s, ok := p.bytes(e, "scope.paths"); ok && p.plainPath(e, s, "scope.paths") {
+				if strings.ContainsAny(s, wildcards) {
+					p.add(e, "name the directory; a rule's object.path can have wildcards", "scope.paths has %s: a scope has no wildcards", bare(s))
+				}
+				f.scope.Paths = append(f.scope.Paths, s)
+			}
+		}
+	}
+	if n := m["cgroups"]; n != nil {
+		for _, c := range p.cgroups(n, "scope.cgroups") {
+			f.scope.Cgroups = append(f.scope.Cgroups, c.path)
+		}
+	}
+}
+
+func (p *parser) rules(n *yaml.Node, f *File) {
+	if n.Kind != yaml.SequenceNode {
+		if n.Kind != yaml.AliasNode {
+			p.add(n, `write each rule as "- id: ..." below rules:`, "rules must be a list, not %s", kind(n))
+		}
+		return
+	}
+	if len(n.Content) > MaxRules {
+		p.add(n.Content[MaxRules], "match many paths by a prefix, a glob or a list", "the file has %d rules, at most %d are read", len(n.Content), MaxRules)
+		return
+	}
+	f.rules = make([]rule, 0, len(n.Content))
+	for i, e := range n.Content {
+		f.rules = append(f.rules, p.oneRule(e, i, f))
+		p.rule = ""
+	}
+}
+
+func (p *parser) oneRule(n *yaml.Node, index int, f *File) rule {
+	r := rule{pos: pos{n.Line, n.Column}, deadline: f.deadline, onFail: f.onFail}
+	what := fmt.Sprintf("rule number %d", index+1)
+	if n.Kind == yaml.MappingNode { // the id goes with every problem of the rule
+		for i := 0; i+1 < len(n.Content); i += 2 {
+			if k, v := n.Content[i], n.Content[i+1]; k.Value == "id" && v.Kind == yaml.ScalarNode && validID(v.Value) {
+				p.rule, what = v.Value, "the rule"
+				break
+			}
+		}
+	}
+	m := p.mapping(n, what, "id", "events", "object", "subject", "access", "not", "verdict", "message", "deadline", "on_fail")
+	if m == nil {
+		return r
+	}
+	if v := m["id"]; v != nil {
+		r.id = p.id(v)
+	} else {
+		p.add(n, "write id: with a name of your own, such as no-shells", "%s has no id", what)
+	}
+	about := p.eventsOf(n, m["events"], what, &r)
+	r.match = p.block(n, m, about)
+	if v := m["not"]; v != nil {
+		if nm := p.mapping(v, "not", "object", "subject", "access"); nm != nil {
+			b := p.block(v, nm, about)
+			r.not = &b
+			if len(nm) == 0 {
+				p.add(v, "name object, subject or access in it, or leave it out", "the not block is empty: the rule would never match")
+			}
+		}
+	}
+	if v := m["verdict"]; v != nil {
+		r.verdict = p.verdict(v, "verdict", true)
+	} else {
+		p.add(n, verdictHint, "%s has no verdict", what)
+	}
+	if v := m["message"]; v != nil {
+		r.message = p.message(v)
+	}
+	if v := m["deadline"]; v != nil {
+		r.deadline = p.deadline(v)
+	}
+	if v := m["on_fail"]; v != nil {
+		r.onFail = p.verdict(v, "on_fail", false)
+	}
+	return r
+}
+
+// validID reports whether s is [a-z0-9][a-z0-9._-]{0,63}.
+func validID(s string) bool {
+	if s == "" || len(s) > 64 {
+		return false
+	}
+	for i := range len(s) {
+		c := s[i]
+		if alnum := c >= 'a' && c <= 'z' || c >= '0' && c <= '9'; !alnum && (i == 0 || c != '.' && c != '_' && c != '-') {
+			return false
+		}
+	}
+	return true
+}
+
+func (p *parser) id(n *yaml.Node) string {
+	const hint = "write up to 64 of a-z 0-9 . _ - beginning with a letter or digit, such as no-shells"
+	s, ok := p.text(n, "id", hint)
+	switch {
+	case !ok:
+		return ""
+	case !validID(s):
+		p.add(n, hint, "the id %s is not valid", quote(s))
+		return ""
+	case s == "default":
+		p.add(n, "choose another; the default verdict is reported by this name", "the id default is taken")
+		return ""
+	}
+	if line, dup := p.ids[s]; dup {
+		p.add(n, "give one of them another id", "duplicate id %s, the first is on line %d", s, line)
+	} else {
+		p.ids[s] = n.Line
+	}
+	return s
+}
+
+// eventsOf reads a rule's events and returns what the table says of each.
+func (p *parser) eventsOf(at, n *yaml.Node, what string, r *rule) []namedEvent {
+	names := strings.Join(p.events.names(), ", ")
+	hint := "name at least one of " + names
+	if n == nil {
+		p.add(at, hint, "%s has no events", what)
+		return nil
+	}
+	var about []namedEvent
+	for _, e := range p.list(n, "events") {
+		s, ok := p.text(e, "events", hint)
+		if !ok {
+			continue
+		}
+		facts, known := p.events[s]
+		switch {
+		case known && r.events.has(facts.event):
+			p.add(e, "keep one of them", "the event %s is named twice", s)
+		case known:
+			r.events.add(facts.event)
+			about = append(about, namedEvent{s, facts})
+		case later[s]:
+			p.add(e, "take it out", "the event %s is not available yet; this version decides %s", s, names)
+		default:
+			hint := "write one of " + names
+			if s := suggest(s, p.events.names()); s != "" {
+				hint = "did you mean " + s + "? " + hint
+			}
+			p.add(e, hint, "unknown event %s", bare(s))
+		}
+	}
+	return about
+}
+
+type namedEvent struct {
+	name string
+	eventFacts
+}
+
+// block reads object, subject and access from the fields of a rule or of its
+// not block, and checks by the table that the events have them.
+func (p *parser) block(at *yaml.Node, m map[string]*yaml.Node, about []namedEvent) block {
+	var b block
+	for _, e := range about {
+		for _, c := range [...]struct {
+			field string
+			has   bool
+		}{{"object", e.object}, {"subject", e.subject}, {"access", e.access}} {
+			if n := m[c.field]; n != nil && !c.has {
+				p.add(n, "take "+c.field+" out, or put "+e.name+" in a rule of its own", "the event %s has no %s to match", e.name, c.field)
+			}
+		}
+	}
+	if n := m["object"]; n != nil {
+		if f := p.fields(n, "object", "path"); f["path"] != nil {
+			b.path = p.patterns(f["path"], "object.path")
+		}
+	}
+	if n := m["subject"]; n != nil {
+		f := p.fields(n, "subject", "exe", "uid", "gid", "euid", "egid", "cgroup")
+		if f["exe"] != nil {
+			b.exe = p.patterns(f["exe"], "subject.exe")
+		}
+		b.uid = p.ids32(f["uid"], "subject.uid")
+		b.gid = p.ids32(f["gid"], "subject.gid")
+		b.euid = p.ids32(f["euid"], "subject.euid")
+		b.egid = p.ids32(f["egid"], "subject.egid")
+		if f["cgroup"] != nil {
+			b.cgroup = p.cgroups(f["cgroup"], "subject.cgroup")
+		}
+	}
+	if n := m["access"]; n != nil {
+		b.access = p.access(n)
+	}
+	return b
+}
+
+// fields is mapping for a block of conditions, which must hold at least one.
+func (p *parser) fields(n *yaml.Node, what string, known ...string) map[string]*yaml.Node {
+	m := p.mapping(n, what, known...)
+	if m != nil && len(n.Content) == 0 {
+		p.add(n, "name one of "+strings.Join(known, ", ")+", or leave "+what+" out", "%s is empty", what)
+	}
+	return m
+}
+
+var accessNames = [...]struct {
+	name string
+	bit  abi.Access
+}{{"read", abi.AccessRead}, {"write", abi.AccessWrite}, {"append", abi.AccessAppend},
+	{"truncate", abi.AccessTruncate}, {"create", abi.AccessCreated}}
+
+func (p *parser) access(n *yaml.Node) abi.Access {
+	const hint = "write any of read, write, append, truncate, create"
+	var set abi.Access
+entries:
+	for _, e := range p.list(n, "access") {
+		s, ok := p.text(e, "access", hint)
+		if !ok {
+			continue
+		}
+		for _, a := range accessNames {
+			if a.name == s {
+				set |= a.bit
+				continue entries
+			}
+		}
+		p.add(e, hint, "unknown access %s", bare(s))
+	}
+	return set
+}
+
+func (p *parser) message(n *yaml.Node) string {
+	s, ok := p.text(n, "message", "write what the person who is refused should know, or leave it out")
+	if !ok {
+		return ""
+	}
+	if len(s) > MaxMessageBytes {
+		p.add(n, "shorten it", "the message has %d bytes, at most %d are kept", len(s), MaxMessageBytes)
+	}
+	for _, r := range s {
+		if unicode.IsControl(r) && r != '\n' && r != '\t' || r == utf8.RuneError {
+			p.add(n, "write plain text", "the message has the control character %U", r)
+			break
+		}
+	}
+	return s
+}
+
+func (p *parser) deadline(n *yaml.Node) time.Duration {
+	const hint = "write a number and its unit, such as 5ms or 1s, from 1ms to 60s"
+	s, ok := p.text(n, "deadline", hint)
+	if !ok {
+		return DefaultDeadline
+	}
+	d, err := time.ParseDuration(s)
+	switch {
+	case err != nil:
+		if _, err := strconv.Atoi(s); err == nil {
+			p.add(n, "write the unit: "+bare(s)+"ms, or "+bare(s)+"s", "the deadline %s has no unit", bare(s))
+		} else {
+			p.add(n, hint, "the deadline %s is not a duration", quote(s))
+		}
+		return DefaultDeadline
+	case d < MinDeadline || d > MaxDeadline:
+		p.add(n, hint, "the deadline %s is out of range", bare(s))
+		return DefaultDeadline
+	}
+	return d
+}
+
+// verdict reads a verdict; audit says whether audit is one of the choices.
+func (p *parser) verdict(n *yaml.Node, what string, audit bool) Verdict {
+	hint := verdictHint
+	if !audit {
+		hint = "write allow, deny or {deny: EACCES}"
+	}
+	if n.Kind == yaml.MappingNode {
+		m := p.mapping(n, what, "deny")
+		switch {
+		case m["deny"] != nil:
+			return Verdict{Deny, p.errno(m["deny"])}
+		case len(n.Content) == 0:
+			p.add(n, hint, "%s is empty", what)
+		}
+		return Verdict{}
+	}
+	s, ok := p.text(n, what, hint)
+	if !ok {
+		return Verdict{}
+	}
+	switch {
+	case s == "allow":
+		return Verdict{Action: Allow}
+	case s == "deny":
+		return Verdict{Deny, errnoByName("EPERM")}
+	case s == "audit" && audit:
+		return Verdict{Action: Audit}
+	case s == "audit":
+		p.add(n, "write allow; a failure is always counted and recorded", "%s cannot be audit", what)
+	default:
+		p.add(n, hint, "unknown verdict %s", bare(s))
+	}
+	return Verdict{}
+}
+
+func (p *parser) errno(n *yaml.Node) uint16 {
+	const hint = "write a name such as EACCES, ENOENT or EPERM, or its number from 1 to 133"
+	s, ok := p.text(n, "the errno of deny", hint)
+	if !ok {
+		return 0
+	}
+	if e := errnoByName(s); e != 0 {
+		return e
+	}
+	v, err := strconv.ParseUint(s, 10, 16)
+	switch {
+	case err == nil && v >= 1 && v <= maxDenyErrno:
+		return uint16(v)
+	case err == nil && v >= 512, strings.HasPrefix(s, "ERESTART") && s != "ERESTART":
+		p.add(n, hint, "the errno %s is for use inside the kernel and must not reach a program", bare(s))
+	case err == nil:
+		p.add(n, hint, "the errno %s is out of range", bare(s))
+	case errnoByName(strings.ToUpper(s)) != 0:
+		p.add(n, "write "+strings.ToUpper(s), "unknown errno %s", bare(s))
+	default:
+		hint := hint
+		if near := suggest(s, errnoNames[1:]); near != "" {
+			hint = "did you mean " + near + "? " + hint
+		}
+		p.add(n, hint, "unknown errno %s", bare(s))
+	}
+	return 0
+}

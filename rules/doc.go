@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package rules turns a rule file into an immutable RuleSet and decides by it.
+//
+// The way of a rule file:
+//
+//	Parse    text to a checked File; every problem of the text at once, with its
+//	         position and what to write instead
+//	Compile  File to RuleSet: lists per event, patterns compiled, cgroup paths
+//	         resolved to ids, facts that are consulted summed up
+//	Decide   one request in, one Decision out: the first rule that matches wins,
+//	         nothing is allocated, nothing can fail
+//
+// Load does the first two. Explain is Decide with its reasons written down, off
+// the hot path: both call the same match functions.
+//
+// Everything that comes from outside is bytes: paths are compared as bytes and
+// quoted when they are printed. docs/policy.md is the reference of the file
+// format for those who write rules.
+package rules

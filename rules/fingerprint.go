@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rules
+
+import (
+	"encoding/binary"
+
+	"github.com/cespare/xxhash/v2"
+)
+
+// encodingVersion is the first number of the canonical form; it changes with it.
+const encodingVersion = 1
+
+// fingerprint hashes the canonical form of f: what it says after everything
+// inherited is filled in, without positions and without its text.
+func fingerprint(f *File) uint64 {
+	e := encoder{}
+	e.d.Reset()
+	e.number(encodingVersion)
+	e.verdict(f.def)
+	e.number(uint64(f.deadline))
+	e.verdict(f.onFail)
+	e.list(f.scope.Paths)
+	e.list(f.scope.Cgroups)
+	e.number(uint64(len(f.rules)))
+	for i := range f.rules {
+		r := &f.rules[i]
+		e.text(r.id)
+		e.number(uint64(r.events))
+		e.block(&r.match)
+		if r.not == nil {
+			e.number(0)
+		} else {
+			e.number(1)
+			e.block(r.not)
+		}
+		e.verdict(r.verdict)
+		e.text(r.message)
+		e.number(uint64(r.deadline))
+		e.verdict(r.onFail)
+	}
+	return e.d.Sum64()
+}
+
+// encoder writes the canonical form into a hash. Numbers have a fixed width and
+// texts and lists their length in front, so that no two forms are the same
+// bytes.
+type encoder struct {
+	d   xxhash.Digest
+	buf [8]byte
+}
+
+func (e *encoder) number(n uint64) {
+	binary.LittleEndian.PutUint64(e.buf[:], n)
+	e.d.Write(e.buf[:]) // never fails
+}
+
+func (e *encoder) text(s string) {
+	e.number(uint64(len(s)))
+	e.d.WriteString(s)
+}
+
+func (e *encoder) list(ss []string) {
+	e.number(uint64(len(ss)))
+	for _, s := range ss {
+		e.text(s)
+	}
+}
+
+func (e *encoder) verdict(v Verdict) { e.number(uint64(v.Action)<<16 | uint64(v.Errno)) }
+
+func (e *encoder) block(b *block) {
+	e.number(uint64(b.access))
+	for _, rs := range [...][]idRange{b.uid, b.gid, b.euid, b.egid} {
+		e.number(uint64(len(rs)))
+		for _, r := range rs {
+			e.number(uint64(r.lo)<<32 | uint64(r.hi))
+		}
+	}
+	e.number(uint64(len(b.cgroup)))
+	for _, c := range b.cgroup {
+		e.text(c.path)
+	}
+	for _, ps := range [...][]pattern{b.path, b.exe} {
+		e.number(uint64(len(ps)))
+		for _, p := range ps {
+			e.number(uint64(p.kind))
+			e.text(p.text)
+		}
+	}
+}

@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rules
+
+import "github.com/arbiterd/arbiter/kernelbridge/abi"
+
+// matcher is a compiled rule: what the walk of Decide touches, and nothing else.
+type matcher struct {
+	match    conditions
+	not      *conditions
+	decision Decision
+}
+
+// conditions is a compiled block. has says which are given: FieldUID for uid or
+// euid, FieldGID for gid or egid.
+type conditions struct {
+	has    abi.Fields
+	access abi.Access
+	path   *paths
+	exe    *paths
+	ids    *subjectIDs
+}
+
+type subjectIDs struct {
+	uid, gid, euid, egid []idRange // sorted, apart; nil when not given
+	cgroup               []uint64
+}
+
+// paths is a list of patterns sorted by what they cost.
+type paths struct {
+	literals []string
+	many     map[string]struct{} // the literals, when there are many
+	prefixes []string
+	globs    []*glob
+}
+
+// condition names one condition of a block.
+type condition uint8
+
+const (
+	none condition = iota
+	condAccess
+	condUID
+	condGID
+	condEUID
+	condEGID
+	condCgroup
+	condPath
+	condExe
+)
+
+// Decide returns what the rule set says about a request: the verdict of the
+// first rule that matches, the default when none does. It allocates nothing and
+// holds on to nothing of r.
+func (rs *RuleSet) Decide(r *abi.Request) Decision {
+	if r.Event < abi.EventCount {
+		rules := rs.lists[r.Event].rules
+		for i := range rules {
+			if m := &rules[i]; m.match.fails(r) == none && (m.not == nil || m.not.fails(r) != none) {
+				return m.decision
+			}
+		}
+	}
+	return rs.fallback
+}
+
+func (m *matcher) consulted() abi.Fields {
+	f := m.match.has
+	if m.not != nil {
+		f |= m.not.has
+	}
+	return f
+}
+
+// fails returns the first condition that does not hold, none when all do. The
+// order is cheapest first, and the same for Decide and Explain.
+func (c *conditions) fails(r *abi.Request) condition {
+	if c.access != 0 && r.Access&c.access == 0 {
+		return condAccess
+	}
+	if c.ids != nil {
+		if f := c.ids.fails(r); f != none {
+			return f
+		}
+	}
+	if c.path != nil && (r.Flags&abi.FlagPathTruncated != 0 || !c.path.match(r.PathBuf[:min(r.PathLen, abi.PathBytes)])) {
+		return condPath
+	}
+	if c.exe != nil && (r.Flags&abi.FlagNoExe != 0 || !c.exe.match(r.ExeBuf[:min(r.ExeLen, abi.PathBytes)])) {
+		return condExe
+	}
+	return none
+}
+
+func (s *subjectIDs) fails(r *abi.Request) condition {
+	switch {
+	case s.uid != nil && !inRanges(s.uid, r.UID):
+		return condUID
+	case s.gid != nil && !inRanges(s.gid, r.GID):
+		return condGID
+	case s.euid != nil && !inRanges(s.euid, r.EUID):
+		return condEUID
+	case s.egid != nil && !inRanges(s.egid, r.EGID):
+		return condEGID
+	case s.cgroup != nil && !inCgroup(s.cgroup, &r.Cgroup):
+		return condCgroup
+	}
+	return none
+}
+
+// inRanges looks for id in sorted ranges that do not touch.
+func inRanges(rs []idRange, id uint32) bool {
+	lo, hi := 0, len(rs)
+	for lo < hi {
+		mid := int(uint(lo+hi) / 2)
+		switch {
+		case id < rs[mid].lo:
+			hi = mid
+		case id > rs[mid].hi:
+			lo = mid + 1
+		default:
+			return true
+		}
+	}
+	return false
+}
+
+// inCgroup reports whether one of the subject's cgroups, its own or an ancestor,
+// is in the list.
+func inCgroup(list []uint64, of *[abi.CgroupLevels]uint64) bool {
+	for _, id := range of {
+		if id == 0 {
+			return false
+		}
+		for _, want := range list {
+			if id == want {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// match reports whether one of the patterns matches b.
+func (p *paths) match(b []byte) bool {
+	for _, s := range p.literals {
+		if string(b) == s {
+			return true
+		}
+	}
+	if p.many != nil {
+		if _, ok := p.many[string(b)]; ok {
+			return true
+		}
+	}
+	for _, s := range p.prefixes {
+		if len(b) >= len(s) && string(b[:len(s)]) == s {
+			return true
+		}
+	}
+	for _, g := range p.globs {
+		if g.match(b) {
+			return true
+		}
+	}
+	return false
+}

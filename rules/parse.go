@@ -1,0 +1,293 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rules
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// Parse reads and checks a rule file. name is for messages only. The error, if
+// any, is a Problems that holds everything that is wrong with the file; text
+// that is not YAML has one problem. src is copied.
+func Parse(name string, src []byte) (*File, error) {
+	return parseWith(available, name, src)
+}
+
+func parseWith(events catalogue, name string, src []byte) (*File, error) {
+	p := &parser{file: name, events: events, ids: map[string]int{}}
+	f := &File{name: name}
+	if root := p.document(src); root != nil {
+		f.source = bytes.Clone(src)
+		p.readFile(root, f)
+	}
+	if err := p.problems.finish(); err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+// parser collects problems while it walks the nodes of one file.
+type parser struct {
+	file     string
+	events   catalogue
+	problems Problems
+	rule     string         // id of the rule that is being read
+	ids      map[string]int // line of each rule id
+}
+
+func (p *parser) add(n *yaml.Node, hint, format string, args ...any) {
+	p.addAt(pos{n.Line, n.Column}, hint, format, args...)
+}
+
+func (p *parser) addAt(at pos, hint, format string, args ...any) {
+	p.problems = append(p.problems, Problem{File: p.file, Line: at.line, Column: at.column, Rule: p.rule,
+		Message: fmt.Sprintf(format, args...), Hint: hint})
+}
+
+// document returns the root node of the only document in src, nil when there is
+// a problem that makes reading on useless.
+func (p *parser) document(src []byte) *yaml.Node {
+	if len(src) > MaxFileBytes {
+		p.addAt(pos{1, 1}, "split it, or match many paths by a prefix or a glob", "the file has %d bytes, at most %d are read", len(src), MaxFileBytes)
+		return nil
+	}
+	if at, bad := firstBadByte(src); bad != "" {
+		p.addAt(at, "write such a path as !!binary with base64, or a control character as \"\\n\" or \"\\x01\" in double quotes", "%s", bad)
+		return nil
+	}
+	d := yaml.NewDecoder(bytes.NewReader(src))
+	var doc, second yaml.Node
+	err := d.Decode(&doc)
+	if errors.Is(err, io.EOF) || err == nil && doc.Content[0].ShortTag() == "!!null" {
+		p.addAt(pos{1, 1}, "write at least version, default and scope", "the file is empty")
+		return nil
+	}
+	if err == nil {
+		err = d.Decode(&second)
+		switch {
+		case err == nil:
+			p.addAt(pos{max(second.Line, 1), max(second.Column, 1)}, "put every rule set in a file of its own", "the file has more than one YAML document")
+			return nil
+		case errors.Is(err, io.EOF):
+			err = nil
+		}
+	}
+	if err != nil {
+		p.malformed(src, err)
+		return nil
+	}
+	p.refuseAnchors(doc.Content[0])
+	return doc.Content[0]
+}
+
+// firstBadByte finds what YAML cannot hold, which its reader reports without a
+// position.
+func firstBadByte(src []byte) (pos, string) {
+	at := pos{1, 1}
+	for i := 0; i < len(src); {
+		r, n := utf8.DecodeRune(src[i:])
+		switch {
+		case r == utf8.RuneError && n == 1:
+			return at, fmt.Sprintf("the byte 0x%02x is not UTF-8", src[i])
+		case r < ' ' && r != '\t' && r != '\n' && r != '\r', r == 0x7f:
+			return at, fmt.Sprintf("the control character 0x%02x cannot stand in a rule file", r)
+		case r == '\n':
+			at = pos{at.line + 1, 0}
+		}
+		at.column++
+		i += n
+	}
+	return pos{}, ""
+}
+
+var yamlLine = regexp.MustCompile(`^yaml: (?:line (\d+): )?(?s)(.*)$`)
+
+// malformed reports the one problem of a text that is not YAML. The library
+// names the line where the construct began that it could not finish, or none;
+// the line that a reader must look at is the first whose addition breaks the
+// text.
+func (p *parser) malformed(src []byte, err error) {
+	line, what := 1, err.Error()
+	if m := yamlLine.FindStringSubmatch(what); m != nil {
+		what = m[2]
+		if n, err := strconv.Atoi(m[1]); err == nil {
+			line = n
+		}
+	}
+	const searched = 256 << 10 // bytes; a dozen parses of more would be felt
+	if len(src) <= searched {
+		line = breakingLine(src)
+	}
+	text := ""
+	if lines := bytes.Split(src, []byte("\n")); line <= len(lines) {
+		text = string(lines[line-1])
+	}
+	blank := len(text) - len(strings.TrimLeft(text, " \t"))
+	hint := "check the indentation and the quotes here and on the line before"
+	switch {
+	case strings.Contains(text[:blank], "\t"):
+		hint = "indent with spaces, not with tabs"
+		blank = strings.IndexByte(text, '\t')
+	case strings.Contains(what, "unknown anchor"):
+		hint = `write the value out; a text that begins with * goes in quotes: "*.so"`
+	case strings.Contains(what, "alias") || strings.Contains(what, "alphabetic"):
+		hint = `a text that begins with * or & goes in quotes`
+	}
+	p.addAt(pos{line, utf8.RuneCountInString(text[:blank]) + 1}, hint, "not YAML: %s", what)
+}
+
+// breakingLine returns the first line, from 1, after which src is no longer
+// YAML and stays so: the lines before it are.
+func breakingLine(src []byte) int {
+	var ends []int // offset behind each line
+	for i, c := range src {
+		if c == '\n' {
+			ends = append(ends, i+1)
+		}
+	}
+	ends = append(ends, len(src))
+	good := func(lines int) bool {
+		if lines == 0 {
+			return true
+		}
+		d := yaml.NewDecoder(bytes.NewReader(src[:ends[lines-1]]))
+		for {
+			var n yaml.Node
+			if err := d.Decode(&n); err != nil {
+				return errors.Is(err, io.EOF)
+			}
+		}
+	}
+	lo, hi := 0, len(ends) // lines lo are good, lines hi are not
+	for hi-lo > 1 {
+		if mid := (lo + hi) / 2; good(mid) {
+			lo = mid
+		} else {
+			// A cut inside a text of several lines is bad without being wrong.
+			const longest = 16
+			for next := mid + 1; next < min(mid+longest, hi); next++ {
+				if good(next) {
+					mid = next
+					break
+				}
+			}
+			if good(mid) {
+				lo = mid
+			} else {
+				hi = mid
+			}
+		}
+	}
+	return hi
+}
+
+// refuseAnchors reports anchors and aliases everywhere below n: a file that can
+// multiply itself cannot be bounded, and rules are read by people.
+func (p *parser) refuseAnchors(n *yaml.Node) {
+	if n.Anchor != "" {
+		p.add(n, "remove it and write the value out where it is used", "the YAML anchor &%s is not supported", n.Anchor)
+	}
+	if n.Kind == yaml.AliasNode {
+		p.add(n, "write the value out", "the YAML alias *%s is not supported", n.Value)
+		return
+	}
+	for _, c := range n.Content {
+		p.refuseAnchors(c)
+	}
+}
+
+// kind names what a node is, for messages.
+func kind(n *yaml.Node) string {
+	switch n.Kind {
+	case yaml.MappingNode:
+		return "a mapping"
+	case yaml.SequenceNode:
+		return "a list"
+	case yaml.AliasNode:
+		return "an alias"
+	}
+	if n.ShortTag() == "!!null" {
+		return "nothing"
+	}
+	return quote(n.Value)
+}
+
+// mapping returns the values of a mapping by field. Duplicate and unknown
+// fields are reported. The result is nil when n is no mapping.
+func (p *parser) mapping(n *yaml.Node, what string, known ...string) map[string]*yaml.Node {
+	if n.Kind != yaml.MappingNode || n.ShortTag() != "!!map" {
+		if n.Kind != yaml.AliasNode {
+			p.add(n, "its fields are "+strings.Join(known, ", "), "%s must be a mapping, not %s", what, kind(n))
+		}
+		return nil
+	}
+	fields := make(map[string]*yaml.Node, len(known))
+	first := make(map[string]int, len(known))
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		k, v := n.Content[i], n.Content[i+1]
+		if k.Kind != yaml.ScalarNode {
+			p.add(k, "its fields are "+strings.Join(known, ", "), "a field of %s cannot be %s", what, kind(k))
+			continue
+		}
+		if line, ok := first[k.Value]; ok {
+			p.add(k, "keep one of them", "duplicate field %s in %s, the first is on line %d", bare(k.Value), what, line)
+			continue
+		}
+		first[k.Value] = k.Line
+		if !slices.Contains(known, k.Value) {
+			hint := "its fields are " + strings.Join(known, ", ")
+			if s := suggest(k.Value, known); s != "" {
+				hint = "did you mean " + s + "? " + hint
+			}
+			p.add(k, hint, "unknown field %s in %s", bare(k.Value), what)
+			continue
+		}
+		fields[k.Value] = v
+	}
+	return fields
+}
+
+// list returns the entries of a list; a single value is a list of one. An empty
+// list is reported.
+func (p *parser) list(n *yaml.Node, what string) []*yaml.Node {
+	if n.Kind != yaml.SequenceNode {
+		return []*yaml.Node{n}
+	}
+	if len(n.Content) == 0 {
+		p.add(n, "name at least one, or leave "+what+" out", "%s is an empty list", what)
+	}
+	return n.Content
+}
+
+// text returns a scalar's text as it is written, so 1.0 stays "1.0".
+func (p *parser) text(n *yaml.Node, what, hint string) (string, bool) {
+	if n.Kind == yaml.AliasNode { // already reported
+		return "", false
+	}
+	if n.Kind == yaml.ScalarNode {
+		switch n.ShortTag() {
+		case "!!str", "!!int", "!!float", "!!bool", "!!timestamp":
+			return n.Value, true
+		case "!!binary":
+			p.add(n, "!!binary is for paths only", "%s cannot be !!binary", what)
+			return "", false
+		case "!!null":
+			p.add(n, hint, "%s is empty", what)
+			return "", false
+		}
+		p.add(n, "remove the tag", "%s has the YAML tag %s, which is not supported", what, bare(n.Tag))
+		return "", false
+	}
+	p.add(n, hint, "%s must be a text, not %s", what, kind(n))
+	return "", false
+}

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rules
+
+import (
+	"testing"
+
+	"github.com/arbiterd/arbiter/kernelbridge/abi"
+)
+
+// contractFile uses every field once.
+const contractFile = `version: 1
+default: allow
+deadline: 100ms
+on_fail: allow
+scope: {paths: [/srv/app], cgroups: [/system.slice/app.service]}
+rules:
+  - id: no-shells
+    events: [exec]
+    object: {path: /srv/app/bin/sh}
+    subject: {exe: /usr/bin/python3*, uid: [0, 1000-1999], gid: 100, cgroup: /a/b}
+    verdict: deny
+    message: "shells are not run here; ask ops"
+    deadline: 5ms
+    on_fail: deny
+  - id: logs
+    events: [open]
+    object:
+      path: [{prefix: /srv/app/log}, {glob: "/srv/**/*.log"}, {literal: "/srv/[x]"}]
+    access: [write, append]
+    not:
+      subject: {euid: 7, egid: [1, 2]}
+    verdict: {deny: EROFS}
+  - id: see
+    events: [open, exec]
+    verdict: audit
+`
+
+// request builds a request; edit changes it further.
+func request(e abi.Event, path, exe string, edit func(*abi.Request)) *abi.Request {
+	r := &abi.Request{Event: e}
+	r.PathLen = uint32(copy(r.PathBuf[:], path))
+	r.ExeLen = uint32(copy(r.ExeBuf[:], exe))
+	if edit != nil {
+		edit(r)
+	}
+	return r
+}
+
+func mustLoad(t testing.TB, src string) *RuleSet {
+	t.Helper()
+	rs, err := Load("test.yaml", []byte(src), Options{Epoch: 1, CgroupID: fakeCgroups})
+	if err != nil {
+		t.Fatalf("Load:\n%v", err)
+	}
+	return rs
+}
+
+// fakeCgroups gives every path the id of its length, but /missing none.
+func fakeCgroups(path string) (uint64, error) {
+	if path == "/missing" {
+		return 0, errNoCgroup
+	}
+	return uint64(len(path)), nil
+}
