@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package store
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+)
+
+// Current returns the rule set in force, false when none is.
+func (s *Store) Current() (Meta, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	m, ok := s.sets[s.pointer.Epoch]
+	return m, ok
+}
+
+// Next returns the epoch that the next rule set gets: higher than every one
+// before, across restarts too.
+func (s *Store) Next() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.pointer.Last + 1
+}
+
+// History returns the rule sets that are kept, the newest first, at most limit
+// of them; 0 means all. A prepared one is not among them.
+func (s *Store) History(limit int) []Meta {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	epochs := slices.Sorted(maps.Keys(s.sets))
+	slices.Reverse(epochs)
+	var out []Meta
+	for _, e := range epochs {
+		if limit > 0 && len(out) == limit {
+			break
+		}
+		if e != s.prepared {
+			out = append(out, s.sets[e])
+		}
+	}
+	return out
+}
+
+// Load returns a rule set with its source, read and checked anew. The error
+// wraps ErrNotFound or, when the file was damaged since Open, ErrCorrupt.
+func (s *Store) Load(epoch uint64) (Meta, []byte, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return Meta{}, nil, ErrClosed
+	}
+	if _, ok := s.sets[epoch]; !ok || epoch == s.prepared {
+		return Meta{}, nil, fmt.Errorf("loading epoch %d: %w", epoch, ErrNotFound)
+	}
+	path := filepath.Join(s.dir, setName(epoch))
+	data, err := readFile(path)
+	if err != nil {
+		return Meta{}, nil, fmt.Errorf("loading epoch %d: %w", epoch, err)
+	}
+	m, source, err := decodeSet(data)
+	if err != nil {
+		return Meta{}, nil, fmt.Errorf("loading epoch %d from %s: %w", epoch, path, err)
+	}
+	if m.Epoch != epoch {
+		return Meta{}, nil, fmt.Errorf("loading epoch %d from %s: %w: it holds epoch %d", epoch, path, ErrCorrupt, m.Epoch)
+	}
+	return m, source, nil
+}
+
+// Prepare makes a rule set durable without putting it in force. m.Epoch must be
+// what Next returned, and a set that was prepared before must have been
+// committed or discarded.
+func (s *Store) Prepare(m Meta, source []byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	m.Size = len(source)
+	m.PushedAt = m.PushedAt.UTC()
+	switch {
+	case s.closed:
+		return ErrClosed
+	case s.prepared != 0:
+		return fmt.Errorf("storing epoch %d: epoch %d is neither committed nor discarded", m.Epoch, s.prepared)
+	case m.Epoch != s.pointer.Last+1:
+		return fmt.Errorf("storing epoch %d: the next one is %d", m.Epoch, s.pointer.Last+1)
+	}
+	data, err := encodeSet(m, source)
+	if err != nil {
+		return fmt.Errorf("storing epoch %d: %w", m.Epoch, err)
+	}
+	if len(data) > maxFileBytes {
+		return fmt.Errorf("storing epoch %d: %d bytes are more than the %d that fit", m.Epoch, len(data), maxFileBytes)
+	}
+	// The number is used up whatever happens: after an error the file may be there.
+	s.pointer.Last = m.Epoch
+	if err := s.writeFile(setName(m.Epoch), data); err != nil {
+		return errors.Join(fmt.Errorf("storing epoch %d: %w", m.Epoch, err), s.remove(m.Epoch))
+	}
+	s.sets[m.Epoch] = m
+	s.prepared = m.Epoch
+	return nil
+}
+
+// Commit puts the prepared rule set in force, durably, and forgets the oldest
+// ones beyond Options.Keep. After an error the one before is in force, and the
+// prepared one still waits for Commit or Discard.
+func (s *Store) Commit(epoch uint64) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return ErrClosed
+	}
+	if epoch != s.prepared || epoch == 0 {
+		return fmt.Errorf("putting epoch %d in force: it is not prepared", epoch)
+	}
+	before := s.pointer
+	after := pointer{Epoch: epoch, Last: before.Last}
+	if err := s.writePointer(after); err != nil {
+		// If only the last step failed the new pointer is visible: take it back.
+		return errors.Join(fmt.Errorf("putting epoch %d in force: %w", epoch, err), s.writePointer(before))
+	}
+	s.pointer, s.prepared = after, 0
+	s.prune()
+	return nil
+}
+
+// Discard takes back the prepared rule set. Its epoch is not given again. After
+// an error it is gone for this process all the same, and what is left of it is
+// set aside by the next Open.
+func (s *Store) Discard(epoch uint64) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return ErrClosed
+	}
+	if epoch != s.prepared || epoch == 0 {
+		return fmt.Errorf("discarding epoch %d: it is not prepared", epoch)
+	}
+	s.prepared = 0
+	delete(s.sets, epoch)
+	// First the number, then the file that also tells it.
+	if err := s.writePointer(s.pointer); err != nil {
+		return fmt.Errorf("discarding epoch %d: %w", epoch, err)
+	}
+	if err := s.remove(epoch); err != nil {
+		return fmt.Errorf("discarding epoch %d: %w", epoch, err)
+	}
+	return nil
+}
+
+// prune forgets the oldest sets; s.mu is held. A file that cannot be removed is
+// tried again after the next push.
+func (s *Store) prune() {
+	epochs := slices.Sorted(maps.Keys(s.sets))
+	for _, e := range epochs[:max(0, len(epochs)-s.keep)] {
+		if s.remove(e) == nil {
+			delete(s.sets, e)
+		}
+	}
+}
+
+// remove deletes the file of an epoch; that it is not there is fine.
+func (s *Store) remove(epoch uint64) error {
+	err := os.Remove(filepath.Join(s.dir, setName(epoch)))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	return err
+}
