@@ -69,17 +69,16 @@ func (p *parser) scope(root, n *yaml.Node, f *File) {
 	if m == nil {
 		return
 	}
-	if len(m) == 0 {
+	if len(n.Content) == 0 {
 		p.add(n, hint, "the scope is empty: it would arbitrate the whole machine")
 	}
 	if n := m["paths"]; n != nil {
 		for _, e := range p.list(n, "scope.paths") {
-			if s, ok := p.bytes(e, "scope.paths"); ok && p.plainPath(e, s, "scope.paths") {
-				if strings.ContainsAny(s, wildcards) {
-					p.add(e, "name the directory; a rule's object.path can have wildcards", "scope.paths has %s: a scope has no wildcards", bare(s))
-				}
-				f.scope.Paths = append(f.scope.Paths, s)
+			pt, ok := p.pattern(e, "scope.paths")
+			if ok && pt.kind != literal {
+				p.add(e, `name the directory; write {literal: "..."} if it is really called so`, "scope.paths has %v: a scope names trees, without wildcards", pt)
 			}
+			f.scope.Paths = append(f.scope.Paths, pt.text)
 		}
 	}
 	if n := m["cgroups"]; n != nil {
@@ -199,7 +198,7 @@ func (p *parser) eventsOf(at, n *yaml.Node, what string, r *rule) []namedEvent {
 		return nil
 	}
 	var about []namedEvent
-	for _, e := range p.list(n, "events") {
+	for _, e := range p.listHint(n, "events", hint) {
 		s, ok := p.text(e, "events", hint)
 		if !ok {
 			continue

@@ -228,7 +228,7 @@ func (p *globParser) class() *globError {
 			}
 		}
 		if hi < lo {
-			return &globError{fmt.Sprintf("the pattern has the range %c-%c, which is empty", lo, hi), fmt.Sprintf("write %c-%c", hi, lo)}
+			return &globError{fmt.Sprintf("the pattern has a range from %+q to %+q, which is empty", lo, hi), "write the smaller character first"}
 		}
 		c.ranges = append(c.ranges, symbolRange{lo, hi})
 	}

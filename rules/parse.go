@@ -260,11 +260,15 @@ func (p *parser) mapping(n *yaml.Node, what string, known ...string) map[string]
 // list returns the entries of a list; a single value is a list of one. An empty
 // list is reported.
 func (p *parser) list(n *yaml.Node, what string) []*yaml.Node {
+	return p.listHint(n, what, "name at least one, or leave "+what+" out")
+}
+
+func (p *parser) listHint(n *yaml.Node, what, hint string) []*yaml.Node {
 	if n.Kind != yaml.SequenceNode {
 		return []*yaml.Node{n}
 	}
 	if len(n.Content) == 0 {
-		p.add(n, "name at least one, or leave "+what+" out", "%s is an empty list", what)
+		p.add(n, hint, "%s is an empty list", what)
 	}
 	return n.Content
 }

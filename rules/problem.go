@@ -116,12 +116,12 @@ var synonyms = map[string]string{
 // none is near.
 func suggest(word string, known []string) string {
 	lower := strings.ToLower(word)
-	if s := synonyms[lower]; slices.Contains(known, s) {
+	if s := synonyms[lower]; s != "" && slices.Contains(known, s) {
 		return s
 	}
-	best, most := "", max(1, min(3, len(word)/3))
+	best, most := "", max(1, min(3, len(word)/2))
 	for _, k := range known {
-		if d := distance(lower, strings.ToLower(k), most); d <= most {
+		if d := distance(lower, strings.ToLower(k), most); k != "" && d <= most {
 			best, most = k, d-1
 		}
 	}

@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rules
+
+import (
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/arbiterd/arbiter/kernelbridge/abi"
+)
+
+// The reference: what a rule set says, as slowly and plainly as it can be
+// written, from the AST and the texts of the patterns alone. Nothing of what
+// Decide runs is used.
+
+func reference(f *File, r *abi.Request) int32 {
+	for i := range f.rules {
+		rule := &f.rules[i]
+		if !slices.Contains(eventsIn(rule.events), r.Event) {
+			continue
+		}
+		if refBlock(&rule.match, r) && (rule.not == nil || !refBlock(rule.not, r)) {
+			return int32(i)
+		}
+	}
+	return -1
+}
+
+func eventsIn(s eventSet) []abi.Event {
+	var out []abi.Event
+	for e := range abi.Event(64) {
+		if s&(1<<e) != 0 {
+			out = append(out, e)
+		}
+	}
+	return out
+}
+
+func refBlock(b *block, r *abi.Request) bool {
+	in := func(rs []idRange, id uint32) bool {
+		return len(rs) == 0 || slices.ContainsFunc(rs, func(v idRange) bool { return v.lo <= id && id <= v.hi })
+	}
+	inGroup := len(b.cgroup) == 0
+	for _, c := range b.cgroup {
+		id, err := fakeCgroups(c.path)
+		if err == nil && slices.Contains(r.Cgroup[:], id) {
+			inGroup = true
+		}
+	}
+	path, exe := string(r.Path()), string(r.Exe())
+	return (b.access == 0 || r.Access&b.access != 0) &&
+		in(b.uid, r.UID) && in(b.gid, r.GID) && in(b.euid, r.EUID) && in(b.egid, r.EGID) && inGroup &&
+		(len(b.path) == 0 || r.Flags&abi.FlagPathTruncated == 0 && refPatterns(b.path, path)) &&
+		(len(b.exe) == 0 || r.Flags&abi.FlagNoExe == 0 && refPatterns(b.exe, exe))
+}
+
+func refPatterns(ps []pattern, s string) bool {
+	return slices.ContainsFunc(ps, func(p pattern) bool {
+		switch p.kind {
+		case literal:
+			return s == p.text
+		case prefix:
+			return strings.HasPrefix(s, p.text)
+		}
+		return naiveGlob(p.text, s)
+	})
+}
+
+// naiveGlob matches by expanding the braces into plain patterns and trying
+// everything.
+func naiveGlob(pattern, s string) bool {
+	for _, p := range expand(refTokens(pattern)) {
+		if naiveMatch(p, symbolsOf(s)) {
+			return true
+		}
+	}
+	return false
+}
+
+// refToken is one piece of a pattern: a symbol when meta is 0.
+type refToken struct {
+	meta byte // one of * ? [ { , } or D for ** or / for **/
+	sym  int32
+	not  bool
+	set  [][2]int32
+}
+
+func symbolsOf(s string) []int32 {
+	var out []int32
+	for len(s) > 0 {
+		r, n := utf8.DecodeRuneInString(s)
+		if r == utf8.RuneError && n == 1 {
+			r = 0x110000 + int32(s[0])
+		}
+		out = append(out, r)
+		s = s[n:]
+	}
+	return out
+}
+
+func refTokens(pattern string) []refToken {
+	syms := symbolsOf(pattern)
+	var out []refToken
+	at := func(i int) int32 {
+		if i < len(syms) {
+			return syms[i]
+		}
+		return -1
+	}
+	depth := 0
+	var slashBefore []bool // per open brace
+	for i := 0; i < len(syms); i++ {
+		slash := len(out) > 0 && out[len(out)-1].meta == 0 && out[len(out)-1].sym == '/' || len(out) > 0 && out[len(out)-1].meta == '/'
+		if len(out) > 0 && (out[len(out)-1].meta == '{' || out[len(out)-1].meta == ',') {
+			slash = slashBefore[len(slashBefore)-1]
+		}
+		switch c := syms[i]; {
+		case c == '*' && at(i+1) == '*' && slash && at(i+2) == '/':
+			out = append(out, refToken{meta: '/'})
+			i += 2
+		case c == '*' && at(i+1) == '*':
+			out = append(out, refToken{meta: 'D'})
+			i++
+		case c == '*' || c == '?':
+			out = append(out, refToken{meta: byte(c)})
+		case c == '[':
+			t := refToken{meta: '['}
+			i++
+			if at(i) == '!' {
+				t.not = true
+				i++
+			}
+			one := func() int32 {
+				if at(i) == '\\' {
+					i++
+				}
+				i++
+				return at(i - 1)
+			}
+			for at(i) != ']' {
+				lo := one()
+				hi := lo
+				if at(i) == '-' && at(i+1) != ']' {
+					i++
+					hi = one()
+				}
+				t.set = append(t.set, [2]int32{lo, hi})
+			}
+			out = append(out, t)
+		case c == '{':
+			depth++
+			slashBefore = append(slashBefore, slash)
+			out = append(out, refToken{meta: '{'})
+		case c == '}' || c == ',' && depth > 0:
+			if c == '}' {
+				depth--
+				slashBefore = slashBefore[:len(slashBefore)-1]
+			}
+			out = append(out, refToken{meta: byte(c)})
+		case c == '\\':
+			i++
+			out = append(out, refToken{sym: at(i)})
+		default:
+			out = append(out, refToken{sym: c})
+		}
+	}
+	return out
+}
+
+// expand returns all patterns that the braces stand for.
+func expand(ts []refToken) [][]refToken {
+	open := slices.IndexFunc(ts, func(t refToken) bool { return t.meta == '{' })
+	if open < 0 {
+		return [][]refToken{ts}
+	}
+	var out [][]refToken
+	depth, from := 0, open+1
+	var parts [][]refToken
+	for i := open; i < len(ts); i++ {
+		switch {
+		case ts[i].meta == '{':
+			depth++
+		case ts[i].meta == ',' && depth == 1:
+			parts = append(parts, ts[from:i])
+			from = i + 1
+		case ts[i].meta == '}':
+			if depth--; depth == 0 {
+				parts = append(parts, ts[from:i])
+				for _, p := range parts {
+					out = append(out, expand(slices.Concat(ts[:open], p, ts[i+1:]))...)
+				}
+				return out
+			}
+		}
+	}
+	panic("BUG: unbalanced braces in a pattern that was compiled")
+}
+
+func naiveMatch(ts []refToken, s []int32) bool {
+	if len(ts) == 0 {
+		return len(s) == 0
+	}
+	t, rest := ts[0], ts[1:]
+	switch t.meta {
+	case '/': // none, or anything that ends in a slash
+		if naiveMatch(rest, s) {
+			return true
+		}
+		for i, c := range s {
+			if c == '/' && naiveMatch(rest, s[i+1:]) {
+				return true
+			}
+		}
+		return false
+	case '*', 'D':
+		for i := 0; ; i++ {
+			if naiveMatch(rest, s[i:]) {
+				return true
+			}
+			if i == len(s) || t.meta == '*' && s[i] == '/' {
+				return false
+			}
+		}
+	}
+	if len(s) == 0 {
+		return false
+	}
+	ok := s[0] == t.sym
+	switch t.meta {
+	case '?':
+		ok = s[0] != '/'
+	case '[':
+		ok = s[0] != '/' && t.not != slices.ContainsFunc(t.set, func(r [2]int32) bool { return r[0] <= s[0] && s[0] <= r[1] })
+	}
+	return ok && naiveMatch(rest, s[1:])
+}
