@@ -133,7 +133,7 @@ func (p *parser) malformed(src []byte, err error) {
 		text = string(lines[line-1])
 	}
 	blank := len(text) - len(strings.TrimLeft(text, " \t"))
-	hint := "check the indentation and the quotes here and on the line before"
+	hint := "check the indentation and the quotes here and on the line before; a pattern with ? [ ] { or } goes in quotes"
 	switch {
 	case strings.Contains(text[:blank], "\t"):
 		hint = "indent with spaces, not with tabs"

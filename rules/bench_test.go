@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rules
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/arbiterd/arbiter/kernelbridge/abi"
+)
+
+// manyRules is a rule set as an operator writes them, none of which matches
+// /srv/app/data/file: the walk goes to its end.
+func manyRules(n int, kind string) string {
+	var b strings.Builder
+	b.WriteString(head + "rules:\n")
+	for i := range n {
+		pattern := fmt.Sprintf("/srv/app/data/f%03d", i)
+		switch {
+		case kind == "prefix" || kind == "mixed" && i%3 == 1:
+			pattern = fmt.Sprintf("{prefix: /srv/app/d%d/}", i)
+		case kind == "glob" || kind == "mixed" && i%3 == 2:
+			pattern = fmt.Sprintf("'/srv/**/x%d*.so'", i)
+		}
+		fmt.Fprintf(&b, "- {id: r%d, events: [open, exec], object: {path: %s}, subject: {uid: [0, 1000-1999]}, verdict: deny}\n", i, pattern)
+	}
+	return b.String()
+}
+
+// BenchmarkDecide is one decision that no rule matches, the longest one.
+func BenchmarkDecide(b *testing.B) {
+	for _, kind := range []string{"literal", "prefix", "glob", "mixed"} {
+		for _, n := range []int{10, 1000} {
+			b.Run(fmt.Sprintf("%s/%d", kind, n), func(b *testing.B) {
+				rs := mustLoad(b, manyRules(n, kind))
+				r := request(abi.EventOpen, "/srv/app/data/file", "/usr/bin/cat", nil)
+				b.ReportAllocs()
+				for b.Loop() {
+					if d := rs.Decide(r); d.Rule != -1 {
+						b.Fatalf("got rule %d, want the default", d.Rule)
+					}
+				}
+			})
+		}
+	}
+}
+
+// BenchmarkGlob is one pattern on one path.
+func BenchmarkGlob(b *testing.B) {
+	path := []byte("/usr/lib/x86_64-linux-gnu/perl5/5.36/auto/List/Util/Util.so")
+	for _, pattern := range []string{"/usr/lib/**", "/usr/**/*.so", "/usr/lib/*/perl5/**/[A-Z]*/Util.so", "/usr/{lib,lib64,share}/**/{Util,Tools}.so",
+		"/**/{a,b,c,d,e,f}*.so*"} {
+		b.Run(strings.ReplaceAll(pattern, "/", "|"), func(b *testing.B) {
+			g, err := compileGlob(pattern)
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				g.match(path)
+			}
+		})
+	}
+}
+
+// BenchmarkLoad is a push of 1,000 rules without the network.
+func BenchmarkLoad(b *testing.B) {
+	src := []byte(manyRules(1000, "mixed"))
+	b.SetBytes(int64(len(src)))
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := Load("f.yaml", src, Options{}); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

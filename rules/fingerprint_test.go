@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rules
+
+import (
+	"encoding/base64"
+	"strings"
+	"testing"
+)
+
+func base64of(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) }
+
+func printOf(t *testing.T, src string) uint64 {
+	t.Helper()
+	f, err := Parse("f.yaml", []byte(src))
+	if err != nil {
+		t.Fatalf("Parse:\n%v", err)
+	}
+	return fingerprint(f)
+}
+
+// TestFingerprintPinned holds the canonical form still: histories and events
+// name rule sets by it across versions.
+func TestFingerprintPinned(t *testing.T) {
+	if got, want := printOf(t, contractFile), uint64(0x4266c37c679de40e); got != want {
+		t.Errorf("got %#x, want %#x; a new canonical form needs a new encodingVersion", got, want)
+	}
+}
+
+func TestFingerprintIgnoresWriting(t *testing.T) {
+	same := map[string]string{
+		"comments":            "# a comment\n" + strings.ReplaceAll(contractFile, "rules:", "# more\n\nrules: # here"),
+		"carriage returns":    strings.ReplaceAll(contractFile, "\n", "\r\n"),
+		"quotes":              strings.ReplaceAll(contractFile, "/srv/app/bin/sh", `"/srv/app/bin/\x73h"`),
+		"binary":              strings.ReplaceAll(contractFile, "/srv/app/bin/sh", "!!binary "+base64of("/srv/app/bin/sh")),
+		"explicit kind":       strings.ReplaceAll(contractFile, "path: /srv/app/bin/sh", "path: {literal: /srv/app/bin/sh}"),
+		"prefix with slash":   strings.ReplaceAll(contractFile, "prefix: /srv/app/log", "prefix: /srv/app/log/"),
+		"number of errno":     strings.ReplaceAll(contractFile, "EROFS", "30"),
+		"default errno":       strings.ReplaceAll(contractFile, "verdict: deny", "verdict: {deny: EPERM}"),
+		"unit":                strings.ReplaceAll(contractFile, "100ms", "0.1s"),
+		"inherited, spelled":  strings.ReplaceAll(contractFile, "verdict: audit", "verdict: audit\n    deadline: 100ms\n    on_fail: allow"),
+		"order of fields":     strings.Replace(contractFile, "version: 1\ndefault: allow\n", "default: allow\nversion: 1\n", 1),
+		"order of events":     strings.ReplaceAll(contractFile, "[open, exec]", "[exec, open]"),
+		"order of access":     strings.ReplaceAll(contractFile, "[write, append]", "[append, write]"),
+		"one-entry list":      strings.ReplaceAll(contractFile, "gid: 100", "gid: [100]"),
+		"range of one":        strings.ReplaceAll(contractFile, "gid: 100", "gid: 100-100"),
+		"another file's name": contractFile,
+	}
+	want := printOf(t, contractFile)
+	for name, src := range same {
+		if src == contractFile && name != "another file's name" {
+			t.Errorf("%s: the text is not changed, the test is stale", name)
+		}
+		if got := printOf(t, src); got != want {
+			t.Errorf("%s: got %#x, want %#x", name, got, want)
+		}
+	}
+}
+
+func TestFingerprintSeesEveryField(t *testing.T) {
+	edits := map[string][2]string{
+		"default":           {"default: allow", "default: audit"},
+		"deadline":          {"100ms", "101ms"},
+		"on_fail":           {"on_fail: allow", "on_fail: {deny: EIO}"},
+		"scope path":        {"paths: [/srv/app]", "paths: [/srv/apq]"},
+		"scope cgroup":      {"app.service", "apq.service"},
+		"scope, moved":      {"paths: [/srv/app], cgroups: [/system.slice/app.service]", "paths: [/srv/app, /system.slice/app.service]"},
+		"id":                {"no-shells", "no-shell"},
+		"events":            {"[exec]", "[exec, open]"},
+		"literal":           {"bin/sh}", "bin/s}"},
+		"literal as glob":   {"{path: /srv/app/bin/sh}", "{path: {glob: /srv/app/bin/sh}}"},
+		"literal as prefix": {"{path: /srv/app/bin/sh}", "{path: {prefix: /srv/app/bin/sh}}"},
+		"glob":              {"python3*", "python2*"},
+		"exe as path":       {"object: {path: /srv/app/bin/sh}\n    subject: {exe: /usr/bin/python3*,", "object: {path: /usr/bin/python3*}\n    subject: {exe: /srv/app/bin/sh,"},
+		"uid":               {"[0, 1000-1999]", "[0, 1000-1998]"},
+		"gid":               {"gid: 100", "gid: 101"},
+		"gid as egid":       {"gid: 100", "egid: 100"},
+		"euid":              {"euid: 7", "euid: 8"},
+		"euid as uid":       {"euid: 7", "uid: 7"},
+		"egid":              {"egid: [1, 2]", "egid: [1, 3]"},
+		"cgroup":            {"cgroup: /a/b", "cgroup: /a/c"},
+		"access":            {"[write, append]", "[write]"},
+		"not":               {"    not:\n      subject: {euid: 7, egid: [1, 2]}\n", ""},
+		"not, moved":        {"    not:\n      subject: {euid: 7, egid: [1, 2]}", "    subject: {euid: 7, egid: [1, 2]}"},
+		"verdict":           {"verdict: audit", "verdict: allow"},
+		"errno":             {"EROFS", "EIO"},
+		"message":           {"ask ops", "ask Ops"},
+		"rule deadline":     {"5ms", "6ms"},
+		"rule on_fail":      {"on_fail: deny", "on_fail: {deny: EIO}"},
+		"order of rules":    {"rules:", "rules:\n  - {id: first, events: [exec], verdict: allow}"},
+		"list, split":       {"path: [{prefix: /srv/app/log}, ", "path: [{prefix: /srv/app}, {prefix: /srv/app/log}, "},
+	}
+	seen := map[uint64]string{printOf(t, contractFile): "the file itself"}
+	for name, e := range edits {
+		src := strings.Replace(contractFile, e[0], e[1], 1)
+		if src == contractFile {
+			t.Errorf("%s: the text is not changed, the test is stale", name)
+			continue
+		}
+		got := printOf(t, src)
+		if other, ok := seen[got]; ok {
+			t.Errorf("%s: same fingerprint %#x as %s", name, got, other)
+		}
+		seen[got] = name
+	}
+}

@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rules
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/arbiterd/arbiter/kernelbridge/abi"
+	"pgregory.net/rapid"
+)
+
+// The generators draw from few words, so that rules and requests meet often.
+var (
+	genPath = rapid.Custom(func(t *rapid.T) string {
+		n := rapid.IntRange(1, 4).Draw(t, "components")
+		var b strings.Builder
+		for range n {
+			b.WriteString("/" + rapid.SampledFrom([]string{"a", "b", "ab", "é", "a\nb", "x.so", "\xff", "[a]", "*"}).Draw(t, "component"))
+		}
+		return b.String()
+	})
+	genPattern = rapid.Custom(func(t *rapid.T) string {
+		path := genPath.Draw(t, "path")
+		switch rapid.IntRange(0, 5).Draw(t, "kind") {
+		case 0:
+			return "{literal: !!binary " + base64of(path) + "}"
+		case 1:
+			return "{prefix: !!binary " + base64of(path) + "}"
+		}
+		n := rapid.IntRange(1, 4).Draw(t, "pieces")
+		glob := "/"
+		for range n {
+			glob += rapid.SampledFrom([]string{"a", "b", "*", "**/", "/", "?", "[ab]", "[!a]", "{a,b}", "{a/,,*}", "é", ".so", `\*`, "x"}).Draw(t, "piece")
+		}
+		glob = strings.TrimSuffix(glob, "/") + rapid.SampledFrom([]string{"", "*", "/a", "b"}).Draw(t, "end")
+		glob = regexp.MustCompile(`//+`).ReplaceAllString(glob, "/")
+		glob = regexp.MustCompile(`\*{3,}`).ReplaceAllString(glob, "**")
+		return "{glob: !!binary " + base64of(glob) + "}"
+	})
+	genIDs = rapid.SampledFrom([]string{"0", "1", "[0, 2]", "1-2", "[3, 0-1, 2]", "4294967294"})
+)
+
+func genBlock(t *rapid.T, access bool) string {
+	var parts, subject []string
+	maybe := func(what string) bool { return rapid.IntRange(0, 3).Draw(t, what) == 0 }
+	list := func(what string) string {
+		return "[" + strings.Join(rapid.SliceOfN(genPattern, 1, 3).Draw(t, what), ", ") + "]"
+	}
+	if rapid.Bool().Draw(t, "path given") {
+		parts = append(parts, "object: {path: "+list("object.path")+"}")
+	}
+	if maybe("exe given") {
+		subject = append(subject, "exe: "+list("subject.exe"))
+	}
+	for _, k := range []string{"uid", "gid", "euid", "egid"} {
+		if maybe(k + " given") {
+			subject = append(subject, k+": "+genIDs.Draw(t, k))
+		}
+	}
+	if maybe("cgroup given") {
+		subject = append(subject, "cgroup: "+rapid.SampledFrom([]string{"/a", "[/a, /bcd]", "/a/b/c"}).Draw(t, "cgroup"))
+	}
+	if len(subject) > 0 {
+		parts = append(parts, "subject: {"+strings.Join(subject, ", ")+"}")
+	}
+	if access && maybe("access given") {
+		parts = append(parts, "access: "+rapid.SampledFrom([]string{"read", "[write, append]", "[truncate, create]"}).Draw(t, "access"))
+	}
+	return strings.Join(parts, ", ")
+}
+
+func genFile(t *rapid.T) string {
+	var b strings.Builder
+	verdict := rapid.SampledFrom([]string{"allow", "deny", "audit", "{deny: ENOENT}"})
+	fmt.Fprintf(&b, "version: 1\ndefault: %s\nscope: {paths: [/]}\nrules:\n", verdict.Draw(t, "default"))
+	for i := range rapid.IntRange(0, 6).Draw(t, "rules") {
+		events := rapid.SampledFrom([]string{"open", "exec", "exec, open"}).Draw(t, "events")
+		fmt.Fprintf(&b, "- {id: r%d, events: [%s], verdict: %s", i, events, verdict.Draw(t, "verdict"))
+		if s := genBlock(t, events == "open"); s != "" {
+			b.WriteString(", " + s)
+		}
+		if rapid.Bool().Draw(t, "not given") {
+			if s := genBlock(t, events == "open"); s != "" {
+				b.WriteString(", not: {" + s + "}")
+			}
+		}
+		b.WriteString("}\n")
+	}
+	return b.String()
+}
+
+func genRequest(t *rapid.T) *abi.Request {
+	id := rapid.Uint32Range(0, 4)
+	r := request(abi.Event(rapid.IntRange(0, int(abi.EventCount)).Draw(t, "event")), genPath.Draw(t, "path"), genPath.Draw(t, "exe"), func(r *abi.Request) {
+		r.UID, r.GID, r.EUID, r.EGID = id.Draw(t, "uid"), id.Draw(t, "gid"), id.Draw(t, "euid"), id.Draw(t, "egid")
+		for i := range rapid.IntRange(0, 3).Draw(t, "levels") {
+			r.Cgroup[i] = rapid.Uint64Range(1, 8).Draw(t, "cgroup")
+		}
+		r.Access = abi.Access(rapid.Uint32Range(0, 63).Draw(t, "access"))
+		if rapid.IntRange(0, 4).Draw(t, "flagged") == 0 {
+			r.Flags = rapid.Uint32Range(0, 3).Draw(t, "flags")
+		}
+	})
+	return r
+}
+
+// TestDecideIsTheReference draws rule sets and requests: Decide, Explain and the
+// reference must say the same, and facts that are not consulted must not matter.
+func TestDecideIsTheReference(t *testing.T) {
+	byRule := map[string]int{}
+	rapid.Check(t, func(t *rapid.T) {
+		src := genFile(t)
+		rs, err := Load("f.yaml", []byte(src), Options{CgroupID: fakeCgroups})
+		if err != nil {
+			t.Fatalf("the generator wrote a bad file:\n%s\n%v", src, err)
+		}
+		for range 8 {
+			r := genRequest(t)
+			got, want := rs.Decide(r), reference(rs.file, r)
+			if got.Rule != want {
+				t.Fatalf("Decide: rule %d, the reference says %d\n%s\n%s", got.Rule, want, src, rs.Explain(r))
+			}
+			wantVerdict := rs.file.def
+			if want >= 0 {
+				wantVerdict = rs.file.rules[want].verdict
+				byRule["a rule"]++
+			} else {
+				byRule["the default"]++
+			}
+			if got.Verdict != wantVerdict {
+				t.Fatalf("Decide: %v, want %v\n%s", got.Verdict, wantVerdict, src)
+			}
+			x := rs.Explain(r)
+			if x.Decision != got || x.Rule != rs.RuleID(got.Rule) || x.Line != rs.Line(got.Rule) {
+				t.Fatalf("Explain: %+v, Decide says %+v\n%s", x, got, src)
+			}
+			for i, s := range x.Steps {
+				decisive := got.Rule >= 0 && i == len(x.Steps)-1
+				if s.Matched != decisive || s.Matched != (s.Reason == "") {
+					t.Fatalf("Explain: step %d of %d is %+v, the decisive rule is %d", i, len(x.Steps), s, got.Rule)
+				}
+			}
+			if forget(r, rs.Consulted(r.Event)); rs.Decide(r) != got {
+				t.Fatalf("a fact that is not in Consulted %v mattered\n%s", FieldNames(rs.Consulted(r.Event)), src)
+			}
+		}
+	})
+	t.Logf("decided by: %v", byRule)
+	if byRule["a rule"] == 0 || byRule["the default"] == 0 {
+		t.Errorf("the generators only reach %v", byRule)
+	}
+}
+
+// forget changes every fact that is not in keep.
+func forget(r *abi.Request, keep abi.Fields) {
+	if keep&abi.FieldPath == 0 {
+		r.PathLen, r.Flags = 0, r.Flags^abi.FlagPathTruncated
+	}
+	if keep&abi.FieldExe == 0 {
+		r.ExeLen, r.Flags = 0, r.Flags^abi.FlagNoExe
+	}
+	if keep&abi.FieldUID == 0 {
+		r.UID, r.EUID = r.UID+1, r.EUID+1
+	}
+	if keep&abi.FieldGID == 0 {
+		r.GID, r.EGID = r.GID+1, r.EGID+1
+	}
+	if keep&abi.FieldCgroup == 0 {
+		r.Cgroup[0]++
+	}
+	if keep&abi.FieldAccess == 0 {
+		r.Access = ^r.Access
+	}
+	r.Comm[0]++
+	r.Ino++
+	r.TGID++
+}
+
+func TestConsulted(t *testing.T) {
+	rs := mustLoad(t, contractFile)
+	for e, want := range map[abi.Event]string{abi.EventExec: "path exe uid gid cgroup", abi.EventOpen: "path uid gid access",
+		abi.EventNone: "nothing", abi.EventCount: "nothing"} {
+		if got := strings.Join(FieldNames(rs.Consulted(e)), " "); got != want {
+			t.Errorf("%v: got %s, want %s", e, got, want)
+		}
+	}
+	// What stands behind a rule without conditions is never looked at.
+	rs = mustLoad(t, head+"rules:\n- {id: a, events: [open], verdict: deny}\n- {id: b, events: [open, exec], subject: {uid: 1}, verdict: deny}\n")
+	if got := rs.Consulted(abi.EventOpen); got != 0 {
+		t.Errorf("behind a rule without conditions: got %v, want nothing", FieldNames(got))
+	}
+	if got := rs.Consulted(abi.EventExec); got != abi.FieldUID {
+		t.Errorf("the other event: got %v, want uid", FieldNames(got))
+	}
+}
+
+func TestEvents(t *testing.T) {
+	tests := []struct{ name, src, want string }{
+		{"no rules", head, "[]"},
+		{"default deny", "version: 1\ndefault: deny\nscope: {paths: [/a]}", "[open exec]"},
+		{"default audit", "version: 1\ndefault: audit\nscope: {paths: [/a]}", "[open exec]"},
+		{"a rule", head + "rules: [{id: a, events: [exec], verdict: deny}]", "[exec]"},
+	}
+	for _, tc := range tests {
+		t.Run(tc.name, func(t *testing.T) {
+			if got := fmt.Sprint(mustLoad(t, tc.src).Events()); got != tc.want {
+				t.Errorf("got %s, want %s", got, tc.want)
+			}
+		})
+	}
+}
+
+func TestRuleSet(t *testing.T) {
+	src := []byte(contractFile)
+	rs, err := Load("f.yaml", src, Options{Epoch: 7, CgroupID: fakeCgroups})
+	if err != nil {
+		t.Fatal(err)
+	}
+	src[0] = '#'
+	next := rs.WithEpoch(8)
+	got := fmt.Sprintln(rs.Epoch(), next.Epoch(), next.Fingerprint() == rs.Fingerprint(), rs.Len(), rs.RuleID(0), rs.RuleID(-1), rs.RuleID(99),
+		rs.Line(0), rs.Line(-1), rs.Message(0), rs.Message(-1), rs.Scope(), rs.Default().Rule, string(rs.Source()) == contractFile)
+	want := "7 8 true 3 no-shells default default 7 0 shells are not run here; ask ops  {[/srv/app] [/system.slice/app.service]} -1 true\n"
+	if got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+}
+
+// TestDecideDoesNotAllocate goes through every kind of matcher and a miss.
+func TestDecideDoesNotAllocate(t *testing.T) {
+	rs := mustLoad(t, contractFile+`  - id: many
+    events: [exec, open]
+    object: {path: [/1, /2, /3, /4, /5, /6, /7, /8, /9, "/{a,b}*/[!c]?/**/d", "/*`+strings.Repeat("?{a,b}", 30)+`"]}
+    subject: {euid: 5}
+    verdict: deny
+`)
+	for _, r := range []*abi.Request{
+		request(abi.EventExec, "/srv/app/bin/sh", "/usr/bin/python3.11", func(r *abi.Request) { r.GID, r.Cgroup[0] = 100, 4 }),
+		request(abi.EventOpen, "/srv/a/b/c.log", "", func(r *abi.Request) { r.Access = abi.AccessWrite }),
+		request(abi.EventOpen, "/abc/défg/h/"+strings.Repeat("x", 4000), "", func(r *abi.Request) { r.EUID = 5 }),
+		request(abi.EventNone, "/x", "", nil),
+	} {
+		if n := testing.AllocsPerRun(100, func() { rs.Decide(r) }); n != 0 {
+			t.Errorf("Decide of %v %.40q: %v allocations, want 0", r.Event, r.Path(), n)
+		}
+	}
+}
+
+// TestLengthsFromOutside: a source that lets a length slip through must not
+// bring a worker down.
+func TestLengthsFromOutside(t *testing.T) {
+	rs := mustLoad(t, contractFile)
+	r := request(abi.EventExec, "/srv", "/usr", nil)
+	r.PathLen, r.ExeLen = 1<<31, 1<<31
+	rs.Decide(r)
+	_ = rs.Explain(r).String()
+}
