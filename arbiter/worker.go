@@ -63,6 +63,9 @@ func (w *worker) run(up chan<- error) {
 			return
 		}
 	}
+	// A worker that others can push off its CPU holds up everyone who asks.
+	// Without the privilege it runs as an ordinary thread.
+	_ = unix.Setpriority(unix.PRIO_PROCESS, 0, workerNice)
 	w.adopt(w.arbiter.current.Load())
 	up <- nil
 	for !w.loop() {
@@ -111,6 +114,10 @@ func (w *worker) loop() (stopped bool) {
 		}
 	}
 }
+
+// workerNice is the scheduling priority of a worker's thread, the highest of the
+// ordinary ones: it has work for microseconds and parks when there is none.
+const workerNice = -20
 
 // pollsPerLook is how many fruitless polls pass between two looks at the clock:
 // some 2 µs.

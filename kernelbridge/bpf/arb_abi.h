@@ -148,9 +148,14 @@ struct arb_header {
 	struct arb_worker worker[ARB_MAX_WORKERS];
 };
 
+/* Bits of header.scope. The parity says which bit of a scope entry's value counts: the
+ * daemon marks the entries of the next scope with the other one and then stores this
+ * word, so that a change of scope is one store and an entry of both is never missed.
+ */
 enum arb_scope {
 	ARB_SCOPE_TREES = 1 << 0,
 	ARB_SCOPE_CGROUPS = 1 << 1,
+	ARB_SCOPE_PARITY = 1 << 2,
 };
 
 /* Key of the scope's trees: the root directory of each. */
@@ -182,7 +187,7 @@ struct arb_native_args {
 	__s32 last_verdict;	/* out: 0 or -errno */
 };
 
-#define ARB_SAMPLES (1 << 20)	/* durations kept by one native run */
+#define ARB_SAMPLES 1024	/* durations kept by one native run */
 
 _Static_assert(sizeof(struct arb_facts) == 192, "three cache lines");
 _Static_assert(sizeof(struct arb_slot) % 64 == 0, "slots are cache-line aligned");

@@ -23,6 +23,8 @@ typedef __u64 u64;
 typedef __s64 s64;
 typedef unsigned long size_t;
 typedef _Bool bool;
+#define true 1
+#define false 0
 
 enum {
 	BPF_MAP_TYPE_HASH = 1,

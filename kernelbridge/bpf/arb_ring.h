@@ -59,6 +59,9 @@ struct {
 	__uint(max_entries, 256 * 1024);
 } arb_notices SEC(".maps");
 
+/* Makes the layout visible in BTF, for the daemon's layout test. */
+struct arb_notice *arb_notice_btf __attribute__((unused));
+
 static __always_inline __u64 arb_word(__u32 gen, __u32 state)
 {
 	return (__u64)gen << 32 | state;

@@ -25,7 +25,7 @@ struct {
 	__uint(map_flags, BPF_F_MMAPABLE);
 	__uint(max_entries, ARB_SAMPLES);
 	__type(key, __u32);
-	__type(value, __u32);
+	__type(value, __u64); /* ns; an array's elements are 8 bytes at least */
 } arb_samples SEC(".maps");
 
 static __always_inline int arb_ask_native(__u64 now)
@@ -68,6 +68,8 @@ static __always_inline int arb_ask_native(__u64 now)
 	return arb_arbitrate(s, claim.index, claim.gen);
 }
 
+struct arb_native_args *arb_native_args_btf __attribute__((unused));
+
 struct arb_run {
 	struct arb_native_args *args;
 	__u64 pad;
@@ -78,10 +80,10 @@ static long arb_native_step(__u32 i, struct arb_run *run)
 	__u64 start = bpf_ktime_get_ns();
 	int verdict = arb_ask_native(start);
 	__u64 took = bpf_ktime_get_ns() - start;
-	__u32 *sample = bpf_map_lookup_elem(&arb_samples, &i);
+	__u64 *sample = bpf_map_lookup_elem(&arb_samples, &i);
 
 	if (sample)
-		*sample = took > 0xffffffff ? 0xffffffff : took;
+		*sample = took;
 	run->args->last_verdict = verdict;
 	return 0;
 }

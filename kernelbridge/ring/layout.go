@@ -40,6 +40,7 @@ type Header struct {
 const (
 	ScopeTrees   = 1 << iota // the object must be in one of the scope's trees
 	ScopeCgroups             // the subject must be in one of the scope's cgroups
+	ScopeParity              // which bit of a scope entry's value counts
 )
 
 // WorkerLine mirrors struct arb_worker: one worker's cache line, written by it

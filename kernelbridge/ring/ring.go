@@ -75,7 +75,12 @@ type Source struct {
 	parker Parker
 	hot    bool // our bit in header.Hot is set
 	word   int  // bitmap word to look at first
+	beat   uint64
 }
+
+// beatNS is how old the heartbeat may be before a request renews it: a daemon
+// whose heart gets no CPU on a busy machine is alive as long as it answers.
+const beatNS = 10_000_000
 
 // Next takes a posted slot and copies its facts into q. See arbiter.Source.
 func (s *Source) Next(q *abi.Request) bool {
@@ -119,6 +124,10 @@ func (s *Source) take(i int, q *abi.Request) bool {
 	atomic.StoreUint64(&line.Taken, line.Taken+1)
 	q.Ticket, q.Word = uint64(i), taken
 	fill(q, slot)
+	if posted := uint64(q.PostedNS); posted > s.beat+beatNS {
+		s.beat = posted
+		atomic.StoreUint64(&s.ring.header.HeartbeatNS, posted)
+	}
 	return true
 }
 
@@ -128,6 +137,14 @@ func (s *Source) take(i int, q *abi.Request) bool {
 func fill(q *abi.Request, slot *Slot) {
 	var f Facts
 	loadFacts(&f, &slot.Facts)
+	Fill(q, &f)
+	loadBytes(q.PathBuf[:q.PathLen], &slot.Path)
+	loadBytes(q.ExeBuf[:q.ExeLen], &slot.Exe)
+}
+
+// Fill copies facts into q, all but the texts. A length that does not fit is a
+// text that is not known.
+func Fill(q *abi.Request, f *Facts) {
 	q.PostedNS = int64(f.PostedNS)
 	q.Event, q.Access, q.Flags = abi.Event(f.Event), abi.Access(f.Access), f.Flags
 	q.TGID, q.TID, q.StartBoottime = f.TGID, f.TID, f.StartBoottime
@@ -142,8 +159,6 @@ func fill(q *abi.Request, slot *Slot) {
 	if q.ExeLen >= abi.PathBytes {
 		q.ExeLen, q.Flags = 0, q.Flags|abi.FlagNoExe
 	}
-	loadBytes(q.PathBuf[:q.PathLen], &slot.Path)
-	loadBytes(q.ExeBuf[:q.ExeLen], &slot.Exe)
 }
 
 // Reply answers the request in q. See arbiter.Source.

@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kernelbridge
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"github.com/cilium/ebpf/ringbuf"
+	"golang.org/x/sys/unix"
+
+	"github.com/arbiterd/arbiter/kernelbridge/abi"
+	"github.com/arbiterd/arbiter/kernelbridge/ring"
+)
+
+// LSMOptions configures OpenLSM.
+type LSMOptions struct {
+	CPUs []int         // one worker per entry, pinned there; below 0 for nowhere
+	Wait time.Duration // bound of one wait in the kernel, at most MaxWait
+	// OnFailure is told of every failure verdict that the kernel side gave by
+	// itself, from one goroutine. Nil: nobody is. The failure is the callee's.
+	OnFailure func(*Failure)
+	Logger    *slog.Logger // nil discards
+}
+
+// MaxWait bounds LSMOptions.Wait. The hot rung holds a CPU while it waits, and on
+// a kernel without preemption nothing else runs there.
+const MaxWait = 100 * time.Millisecond
+
+// Failure is a failure verdict that the kernel side gave by itself.
+type Failure struct {
+	abi.Request // the facts as far as they were known; the path is cut at 255 bytes
+	Reason      abi.Reason
+	Verdict     abi.Verdict
+}
+
+// Scope is what the hooks ask about: an access must be in every dimension that is
+// named. An empty scope asks about nothing.
+type Scope struct {
+	Trees   []string // roots of directory trees, absolute
+	Cgroups []uint64 // ids of cgroups v2; their descendants are in scope too
+}
+
+// LSM is the BPF LSM backend: programs on file_open, bprm_creds_for_exec and
+// bprm_check_security that hold the calling task until a worker answers.
+type LSM struct {
+	objs    fileHooksObjects
+	queue   *queue
+	links   []link.Link
+	notices *ringbuf.Reader
+	logger  *slog.Logger
+	wg      sync.WaitGroup
+
+	mu    sync.Mutex // serialises Configure and Close
+	scope Scope
+	keys  scopeKeys
+}
+
+// hooks lists the programs that are attached.
+func (b *LSM) hooks() map[string]*ebpf.Program {
+	return map[string]*ebpf.Program{
+		"file_open":           b.objs.ArbFileOpen,
+		"bprm_creds_for_exec": b.objs.ArbCredsForExec,
+		"bprm_check_security": b.objs.ArbCheckSecurity,
+	}
+}
+
+// OpenLSM loads and attaches the programs. Nothing is asked before Configure has
+// given a scope and Arm was called. The error is an UnsupportedError where the
+// kernel has no BPF LSM.
+func OpenLSM(o LSMOptions) (_ *LSM, err error) {
+	if o.Wait <= 0 || o.Wait > MaxWait {
+		return nil, fmt.Errorf("opening the LSM backend: a wait of %v; give more than 0 and at most %v", o.Wait, MaxWait)
+	}
+	b := &LSM{logger: o.Logger}
+	if b.logger == nil {
+		b.logger = slog.New(slog.DiscardHandler)
+	}
+	if err := lsmActive(); err != nil {
+		return nil, err
+	}
+	if err := loadFileHooksObjects(&b.objs, nil); err != nil {
+		return nil, loadError("LSM programs", err)
+	}
+	defer func() {
+		if err != nil {
+			b.Close()
+		}
+	}()
+	m := &b.objs
+	b.queue, err = openQueue(queueMaps{m.ArbHeader, m.ArbSlots, m.ArbCounts, m.ArbKick, m.ArbNotices}, o.CPUs, o.Wait)
+	if err != nil {
+		return nil, err
+	}
+	if b.notices, err = ringbuf.NewReader(m.ArbNotices); err != nil {
+		return nil, fmt.Errorf("reading the failure notices: %w", err)
+	}
+	b.wg.Go(func() { b.readNotices(o.OnFailure) })
+	for name, prog := range b.hooks() {
+		l, err := link.AttachLSM(link.LSMOptions{Program: prog})
+		if err != nil {
+			return nil, fmt.Errorf("attaching to the LSM hook %s: %w", name, err)
+		}
+		b.links = append(b.links, l)
+	}
+	return b, nil
+}
+
+// Sources returns one source per worker.
+func (b *LSM) Sources() []*ring.Source { return b.queue.Sources() }
+
+// Counts returns the kernel side's counters of an event.
+func (b *LSM) Counts(e abi.Event) (Counts, error) { return b.queue.Counts(e) }
+
+// Arm makes the hooks ask (true) or allow everything at once (false).
+func (b *LSM) Arm(on bool) { b.queue.arm(on) }
+
+// Configure puts a scope, the facts to fetch and the failure verdicts in force. On an
+// error everything is as before.
+func (b *LSM) Configure(s Scope, want [abi.EventCount]abi.Fields, onFail [abi.EventCount]abi.Verdict) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	next, err := resolve(s)
+	if err != nil {
+		return err
+	}
+	h := b.queue.Header()
+	word := atomic.LoadUint32(&h.Scope)
+	if err := next.mark(&b.objs, &b.keys, word); err != nil {
+		return fmt.Errorf("writing the scope: %w", err)
+	}
+	// From the next load of this word on the new scope is in force. Facts are
+	// wanted from before it on: too many are no harm, too few are.
+	var both [abi.EventCount]abi.Fields
+	for e := range both {
+		both[e] = want[e] | abi.Fields(h.Want[e])
+	}
+	b.queue.setPolicy(both, onFail)
+	atomic.StoreUint32(&h.Scope, next.word(word))
+	b.scope, b.keys = s, next
+	b.queue.setPolicy(want, onFail)
+	return next.sweep(&b.objs)
+}
+
+// lsmActive reports whether "bpf" is among the active LSMs.
+func lsmActive() error {
+	list, err := os.ReadFile("/sys/kernel/security/lsm")
+	if err != nil {
+		return nil // securityfs is not mounted: loading and attaching will tell
+	}
+	if !containsWord(string(list), "bpf") {
+		return &UnsupportedError{"BPF LSM", fmt.Sprintf("add bpf to the kernel's lsm= parameter (now %q) and reboot", string(list)), nil}
+	}
+	return nil
+}
+
+// readNotices hands failures to f until the reader is closed.
+func (b *LSM) readNotices(f func(*Failure)) {
+	var rec ringbuf.Record
+	var n notice
+	for {
+		if err := b.notices.ReadInto(&rec); err != nil {
+			if !errors.Is(err, os.ErrClosed) {
+				b.logger.Error("reading failure notices", slog.Any("error", err))
+			}
+			return
+		}
+		if f == nil {
+			continue
+		}
+		if _, err := binary.Decode(rec.RawSample, binary.NativeEndian, &n); err != nil {
+			b.logger.Error("decoding a failure notice", slog.Any("error", err))
+			continue
+		}
+		f(n.failure())
+	}
+}
+
+// Close disarms and detaches the hooks and unmaps the queue. Tasks that wait at
+// that moment go on within the wait bound. The workers must be stopped first. It
+// may be called more than once.
+func (b *LSM) Close() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var errs []error
+	if b.queue != nil {
+		b.queue.arm(false)
+	}
+	for _, l := range b.links {
+		errs = append(errs, l.Close())
+	}
+	b.links = nil
+	if b.notices != nil {
+		errs = append(errs, b.notices.Close())
+		b.wg.Wait()
+		b.notices = nil
+	}
+	if b.queue != nil {
+		errs = append(errs, b.queue.close())
+	}
+	errs = append(errs, b.objs.Close())
+	return errors.Join(errs...)
+}
+
+// deviceOf turns the device number that stat(2) reports into the kernel's own.
+func deviceOf(st *unix.Stat_t) uint64 {
+	return uint64(unix.Major(st.Dev))<<20 | uint64(unix.Minor(st.Dev))
+}
+
+// containsWord reports whether a comma-separated list has the word.
+func containsWord(list, word string) bool {
+	return slices.Contains(strings.Split(strings.TrimSpace(list), ","), word)
+}

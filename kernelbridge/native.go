@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kernelbridge
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
+
+	"github.com/arbiterd/arbiter/kernelbridge/abi"
+	"github.com/arbiterd/arbiter/kernelbridge/ring"
+)
+
+// NativeOptions configures OpenNative.
+type NativeOptions struct {
+	CPUs []int         // one worker per entry, pinned there; below 0 for nowhere
+	Wait time.Duration // bound of one wait in the kernel
+}
+
+// Native is the real queue without a hook: a BPF program asks, by the same
+// function as the LSM hooks. Asking does not hold anybody but the asking thread.
+type Native struct {
+	objs     nativeQueueObjects
+	queue    *queue
+	question *ring.Slot
+	samples  []uint64
+}
+
+// OpenNative loads the program. It needs CAP_BPF and CAP_PERFMON, and a kernel
+// with BPF_PROG_TYPE_SYSCALL, bpf_loop and BTF (5.17).
+func OpenNative(o NativeOptions) (_ *Native, err error) {
+	n := &Native{}
+	if err := loadNativeQueueObjects(&n.objs, nil); err != nil {
+		return nil, loadError("native queue", err)
+	}
+	defer func() {
+		if err != nil {
+			n.Close()
+		}
+	}()
+	m := &n.objs
+	n.queue, err = openQueue(queueMaps{m.ArbHeader, m.ArbSlots, m.ArbCounts, m.ArbKick, m.ArbNotices}, o.CPUs, o.Wait)
+	if err != nil {
+		return nil, err
+	}
+	b, err := n.queue.mmap(m.ArbQuestion, 0, int(m.ArbQuestion.ValueSize()), unix.PROT_READ|unix.PROT_WRITE)
+	if err != nil {
+		return nil, fmt.Errorf("mapping the question: %w", err)
+	}
+	n.question = ring.SlotOf(b)
+	b, err = n.queue.mmap(m.ArbSamples, 0, int(m.ArbSamples.MaxEntries())*8, unix.PROT_READ)
+	if err != nil {
+		return nil, fmt.Errorf("mapping the samples: %w", err)
+	}
+	n.samples = samplesOf(b)
+	n.SetQuestion(ring.Facts{Event: uint32(abi.EventOpen), Access: uint32(abi.AccessRead)},
+		"/usr/lib/x86_64-linux-gnu/libc.so.6", "/usr/bin/true")
+	return n, nil
+}
+
+// Sources returns one source per worker.
+func (n *Native) Sources() []*ring.Source { return n.queue.Sources() }
+
+// Configure says which facts are fetched and what the failure verdicts are.
+func (n *Native) Configure(want [abi.EventCount]abi.Fields, onFail [abi.EventCount]abi.Verdict) {
+	n.queue.setPolicy(want, onFail)
+}
+
+// SetQuestion says what the next Run asks about. Facts of the subject are the
+// asking thread's own. Not while a Run is under way.
+func (n *Native) SetQuestion(f ring.Facts, path, exe string) {
+	f.PathLen, f.ExeLen = uint32(len(path)), uint32(len(exe))
+	n.question.Facts = f
+	copy(n.question.Path[:], path+"\x00")
+	copy(n.question.Exe[:], exe+"\x00")
+}
+
+// Counts returns the kernel side's counters of an event.
+func (n *Native) Counts(e abi.Event) (Counts, error) { return n.queue.Counts(e) }
+
+// runChunk is how many questions one program run asks: half a millisecond of them.
+// A kernel without preemption runs nothing else on that CPU meanwhile, and that may
+// be a thread of the Go runtime for which all others wait.
+const runChunk = 1000
+
+// Run asks len(took) times, one question after another, on the given CPU (below 0:
+// wherever), and stores how long each took, nanoseconds, measured in the kernel
+// around all of it. It returns the last verdict. The calling goroutine is locked to
+// its thread meanwhile. One Run at a time.
+func (n *Native) Run(cpu int, took []uint64) (abi.Verdict, error) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	if cpu >= 0 {
+		var before, set unix.CPUSet
+		if err := unix.SchedGetaffinity(0, &before); err != nil {
+			return abi.Verdict{}, fmt.Errorf("reading the thread's affinity: %w", err)
+		}
+		set.Set(cpu)
+		if err := unix.SchedSetaffinity(0, &set); err != nil {
+			return abi.Verdict{}, fmt.Errorf("pinning to CPU %d: %w", cpu, err)
+		}
+		defer unix.SchedSetaffinity(0, &before)
+	}
+	var args nativeQueueArbNativeArgs
+	for len(took) > 0 {
+		args.Count = uint32(min(len(took), runChunk))
+		if _, err := n.objs.ArbNative.Run(&ebpf.RunOptions{Context: &args, ContextOut: &args}); err != nil {
+			return abi.Verdict{}, fmt.Errorf("running the queue: %w", err)
+		}
+		took = took[copy(took, n.samples[:args.Count]):]
+	}
+	return abi.Verdict{Errno: uint16(-args.LastVerdict)}, nil
+}
+
+// Close unmaps and unloads everything. The workers must be stopped.
+func (n *Native) Close() error {
+	var err error
+	if n.queue != nil {
+		err = n.queue.close()
+	}
+	return errors.Join(err, n.objs.Close())
+}

@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kernelbridge
+
+import (
+	"bytes"
+
+	"github.com/arbiterd/arbiter/kernelbridge/abi"
+	"github.com/arbiterd/arbiter/kernelbridge/ring"
+)
+
+// noticePathBytes is how much of a path a notice carries, its NUL included.
+const noticePathBytes = 256
+
+// notice mirrors struct arb_notice.
+type notice struct {
+	Facts     ring.Facts
+	Reason    uint32
+	FailErrno uint32
+	Path      [noticePathBytes]byte
+}
+
+// failure turns a notice into what the daemon is told.
+func (n *notice) failure() *Failure {
+	f := &Failure{Reason: abi.Reason(n.Reason), Verdict: abi.Verdict{Errno: uint16(n.FailErrno)}}
+	ring.Fill(&f.Request, &n.Facts)
+	path := n.Path[:]
+	if i := bytes.IndexByte(path, 0); i >= 0 {
+		path = path[:i]
+	}
+	f.PathLen = uint32(copy(f.PathBuf[:], path))
+	f.ExeLen = 0
+	return f
+}

@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kernelbridge
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"sync/atomic"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
+
+	"github.com/arbiterd/arbiter/kernelbridge/abi"
+	"github.com/arbiterd/arbiter/kernelbridge/ring"
+)
+
+const (
+	// heartbeatEvery is how often the daemon says that it is alive. It costs 50
+	// short wake-ups a second, under 0.1 % of a core.
+	heartbeatEvery = 20 * time.Millisecond
+	// heartbeatLimit is the age at which the kernel side stops to ask: a hung
+	// daemon is noticed within 100 ms.
+	heartbeatLimit = 100 * time.Millisecond
+)
+
+// queueMaps are the maps of bpf/arb_ring.h.
+type queueMaps struct {
+	header, slots, counts, kick, notices *ebpf.Map
+}
+
+// queue is a mapped ring with its heart.
+type queue struct {
+	*ring.Ring
+	maps    queueMaps
+	mapped  [][]byte
+	kick    *kicker
+	parkers []*ring.FDParker
+	cpus    unix.CPUSet // of the pinned workers
+	stop    chan struct{}
+	stopped chan struct{}
+}
+
+// openQueue maps the maps, initialises the ring for one worker per entry of
+// cpus, and starts the heart. The queue is not armed.
+func openQueue(m queueMaps, cpus []int, wait time.Duration) (_ *queue, err error) {
+	q := &queue{maps: m, stop: make(chan struct{}), stopped: make(chan struct{})}
+	close(q.stopped) // no heart yet
+	defer func() {
+		if err != nil {
+			q.close()
+		}
+	}()
+	header, err := q.mmap(m.header, 0, ring.HeaderBytes, unix.PROT_READ|unix.PROT_WRITE)
+	if err != nil {
+		return nil, fmt.Errorf("mapping the ring header: %w", err)
+	}
+	slots, err := q.mmap(m.slots, 0, ring.SlotsBytes, unix.PROT_READ|unix.PROT_WRITE)
+	if err != nil {
+		return nil, fmt.Errorf("mapping the slots: %w", err)
+	}
+	if q.kick, err = q.newKicker(m.kick); err != nil {
+		return nil, fmt.Errorf("mapping the kick buffer: %w", err)
+	}
+	parkers := make([]ring.Parker, len(cpus))
+	for i, cpu := range cpus {
+		if cpu >= 0 {
+			q.cpus.Set(cpu)
+		}
+		p, err := ring.NewFDParker(m.kick.FD(), q.kick.drain)
+		if err != nil {
+			return nil, err
+		}
+		q.parkers = append(q.parkers, p)
+		parkers[i] = p
+	}
+	if q.Ring, err = ring.New(header, slots, parkers, cpus); err != nil {
+		return nil, err
+	}
+	h := q.Header()
+	h.DaemonTGID = uint32(os.Getpid())
+	h.WaitNS = uint64(wait)
+	h.HeartbeatLimitNS = uint64(heartbeatLimit)
+	q.stopped = make(chan struct{})
+	q.beat()
+	go q.heart()
+	return q, nil
+}
+
+// mmap maps n bytes of a map's memory, rounded up to whole pages.
+func (q *queue) mmap(m *ebpf.Map, offset int64, n, prot int) ([]byte, error) {
+	page := unix.Getpagesize()
+	b, err := unix.Mmap(m.FD(), offset, (n+page-1)/page*page, prot, unix.MAP_SHARED)
+	if err != nil {
+		return nil, err
+	}
+	q.mapped = append(q.mapped, b)
+	return b, nil
+}
+
+func (q *queue) beat() { atomic.StoreUint64(&q.Header().HeartbeatNS, uint64(monotonic())) }
+
+// heart beats on a thread of its own, above all ordinary ones: it runs for a few
+// microseconds at a time, and on a machine full of work it would be late otherwise
+// and the hooks would believe that nobody is there.
+func (q *queue) heart() {
+	defer close(q.stopped)
+	runtime.LockOSThread() // never unlocked: the thread ends with its priority
+	// Without the privilege it beats as an ordinary thread.
+	_ = unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_FIFO, Priority: 1}, 0)
+	// A worker runs in user mode and can be preempted; a requester that polls in
+	// the kernel perhaps cannot. So the heart lives where the workers are.
+	if q.cpus.Count() > 0 {
+		_ = unix.SchedSetaffinity(0, &q.cpus) // else it beats wherever it may
+	}
+	t := time.NewTicker(heartbeatEvery)
+	defer t.Stop()
+	for {
+		select {
+		case <-t.C:
+			q.beat()
+		case <-q.stop:
+			return
+		}
+	}
+}
+
+// arm makes the hooks ask, or stop asking.
+func (q *queue) arm(on bool) {
+	var v uint64
+	if on {
+		v = 1
+	}
+	atomic.StoreUint64(&q.Header().Armed, v)
+}
+
+// setPolicy says which facts to fetch and what the failure verdicts are.
+func (q *queue) setPolicy(want [abi.EventCount]abi.Fields, onFail [abi.EventCount]abi.Verdict) {
+	h := q.Header()
+	for e := range want {
+		atomic.StoreUint32(&h.Want[e], uint32(want[e]))
+		h.FailErrno[e] = onFail[e].Errno // a single aligned 16-bit store
+	}
+}
+
+// Counts are the kernel side's counters of one event: Asked = Answered + the sum of
+// Failed, but for requests that are open at the moment of the read.
+type Counts struct {
+	Asked, Answered uint64
+	Failed          [abi.ReasonCount]uint64
+	Killed          uint64 // tasks killed while they waited; among Failed too
+}
+
+// Counts returns the counters of an event since the queue was opened.
+func (q *queue) Counts(e abi.Event) (Counts, error) {
+	var perCPU []Counts
+	if err := q.maps.counts.Lookup(uint32(e), &perCPU); err != nil {
+		return Counts{}, fmt.Errorf("reading the counters of %s: %w", e, err)
+	}
+	var sum Counts
+	for _, c := range perCPU {
+		sum.Asked += c.Asked
+		sum.Answered += c.Answered
+		sum.Killed += c.Killed
+		for r, n := range c.Failed {
+			sum.Failed[r] += n
+		}
+	}
+	return sum, nil
+}
+
+// close stops the heart and unmaps everything. The programs must be detached and
+// the workers stopped.
+func (q *queue) close() error {
+	select {
+	case <-q.stop:
+		return nil
+	default:
+		close(q.stop)
+	}
+	<-q.stopped
+	var errs []error
+	for _, p := range q.parkers {
+		errs = append(errs, p.Close())
+	}
+	for _, b := range q.mapped {
+		errs = append(errs, unix.Munmap(b))
+	}
+	return errors.Join(errs...)
+}
+
+// monotonic returns CLOCK_MONOTONIC in nanoseconds.
+func monotonic() int64 {
+	var ts unix.Timespec
+	unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts) // cannot fail with a valid pointer
+	return ts.Nano()
+}
