@@ -32,6 +32,7 @@ type RuleSet struct {
 
 // list is what one event is decided by.
 type list struct {
+	gates     []gate // of each rule
 	rules     []matcher
 	consulted abi.Fields
 }
@@ -71,6 +72,7 @@ func Compile(f *File, o Options) (*RuleSet, error) {
 				continue
 			}
 			l := &rs.lists[e]
+			l.gates = append(l.gates, newGate(r.match.path))
 			l.rules = append(l.rules, *m)
 			l.consulted |= m.consulted()
 			if m.match.has == 0 && m.not == nil {
@@ -79,7 +81,8 @@ func Compile(f *File, o Options) (*RuleSet, error) {
 		}
 	}
 	for e := range rs.lists {
-		rs.lists[e].rules = slices.Clip(rs.lists[e].rules)
+		l := &rs.lists[e]
+		l.gates, l.rules = slices.Clip(l.gates), slices.Clip(l.rules)
 	}
 	if err := c.problems.finish(); err != nil {
 		return nil, err

@@ -65,6 +65,9 @@ type glob struct {
 	head, tail string
 	code       []inst
 	classes    []class
+	// For automata of one word, see runSmall.
+	start uint64
+	leads []uint64
 }
 
 // badByte is the symbol of byte 0 that is part of no character; the 256 of them
@@ -151,41 +154,64 @@ func (g *glob) run(b []byte) (ok bool, steps int) {
 	}
 }
 
-// runSmall is run for an automaton that fits one word.
+// runSmall is run for an automaton that fits one word. Jumps and splits have been
+// followed when the pattern was compiled: every instruction that takes a symbol
+// knows the set it leads to.
 func (g *glob) runSmall(b []byte) (ok bool, steps int) {
-	cur := uint64(1)
-	for {
-		sym, n := int32(-1), 0
-		if len(b) > 0 {
-			sym, n = symbol(b)
-		}
+	end := uint64(1) << len(g.code)
+	cur := g.start
+	for len(b) > 0 {
+		sym, n := symbol(b)
 		next := uint64(0)
-		for cur != 0 {
+		for cur &^= end; cur != 0; cur &= cur - 1 {
 			i := bits.TrailingZeros64(cur)
-			cur &= cur - 1
 			steps++
-			if i == len(g.code) {
-				if n == 0 {
-					return true, steps
-				}
-				continue
+			in := &g.code[i]
+			var takes bool
+			switch in.op {
+			case opSymbol:
+				takes = sym == in.x
+			case opAny, opStar:
+				takes = sym != '/'
+			case opClass:
+				takes = sym != '/' && g.classes[in.x].has(sym)
+			case opDeep:
+				takes = true
 			}
-			skip, to := g.step(i, sym)
-			for _, s := range skip {
-				if s != 0 {
-					cur |= 1 << s
-				}
-			}
-			if to >= 0 {
-				next |= 1 << to
+			if takes {
+				next |= g.leads[i]
 			}
 		}
-		if n == 0 || next == 0 {
+		if next == 0 {
 			return false, steps
 		}
 		b = b[n:]
 		cur = next
 	}
+	return cur&end != 0, steps
+}
+
+// follow fills start and leads for runSmall.
+func (g *glob) follow() {
+	// reach[i] is what instruction i stands for when nothing is taken.
+	reach := make([]uint64, len(g.code)+1)
+	reach[len(g.code)] = 1 << len(g.code)
+	g.leads = make([]uint64, len(g.code))
+	for i := len(g.code) - 1; i >= 0; i-- { // everything leads forward
+		switch in := g.code[i]; in.op {
+		case opSplit:
+			reach[i] = reach[i+1] | reach[in.x]
+		case opJump:
+			reach[i] = reach[in.x]
+		case opStar, opDeep:
+			reach[i] = 1<<i | reach[i+1]
+			g.leads[i] = reach[i]
+		default:
+			reach[i] = 1 << i
+			g.leads[i] = reach[i+1]
+		}
+	}
+	g.start = reach[0]
 }
 
 // step says where instruction i leads: to the instructions in skip without

@@ -52,6 +52,9 @@ func compileGlob(text string) (*glob, *globError) {
 		return nil, &globError{fmt.Sprintf("the pattern is too complicated: %d steps between its first and its last wildcard, at most %d",
 			len(g.code), globStates), "write several patterns in a list"}
 	}
+	if len(g.code) < 64 {
+		g.follow()
+	}
 	return g, nil
 }
 
