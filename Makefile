@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+
+# Kernels of the VM matrix: series, or newest.
+K        ?= 6.1 6.12 newest
+FUZZTIME ?= 2m
+BENCH    ?= bridge
+
+# Stamp the commit where git can be asked; a checkout of another user cannot.
+BUILDVCS := $(shell git rev-parse HEAD >/dev/null 2>&1 && echo auto || echo false)
+
+.PHONY: help build test race fuzz lint generate vm bench demo check
+
+help: ## print this list (plain make)
+	@sed -n 's/^\([a-z]*\):[^#]*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 10
+
+build: ## bin/arbiterd, bin/arbiterctl, bin/arbiter-bench
+	@scripts/setup build
+	CGO_ENABLED=0 go build -trimpath -buildvcs=$(BUILDVCS) -o bin/ ./cmd/...
+
+test: ## everything: lint, unit, race, fuzz seeds, demo, generated files, VM matrix
+	@scripts/setup test
+	@K="$(K)" scripts/test
+
+check: test ## what CI runs: the same as test
+
+race: ## the tests under the race detector
+	@scripts/setup race
+	@scripts/test race
+
+fuzz: ## each fuzz target for FUZZTIME
+	@scripts/setup build
+	@FUZZTIME="$(FUZZTIME)" scripts/test fuzz
+
+lint: ## gofmt, go vet, staticcheck, go mod tidy
+	@scripts/setup build
+	@scripts/test lint
+
+generate: ## write the generated files again (clang-19, libbpf)
+	@scripts/setup generate
+	@scripts/generate
+
+vm: ## kernel tests in a virtual machine, on each of K="6.1 6.12 newest"
+	@scripts/setup vm
+	@K="$(K)" scripts/test vm
+
+bench: build ## latencies of this machine: BENCH=bridge
+	bin/arbiter-bench $(BENCH)
+
+demo: ## real programs allowed and refused by rules pushed over gRPC
+	@scripts/setup build
+	@scripts/demo
