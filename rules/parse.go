@@ -67,13 +67,13 @@ func (p *parser) document(src []byte) *yaml.Node {
 	}
 	d := yaml.NewDecoder(bytes.NewReader(src))
 	var doc, second yaml.Node
-	err := d.Decode(&doc)
+	err := decode(d, &doc)
 	if errors.Is(err, io.EOF) || err == nil && doc.Content[0].ShortTag() == "!!null" {
 		p.addAt(pos{1, 1}, "write at least version, default and scope", "the file is empty")
 		return nil
 	}
 	if err == nil {
-		err = d.Decode(&second)
+		err = decode(d, &second)
 		switch {
 		case err == nil:
 			p.addAt(pos{max(second.Line, 1), max(second.Column, 1)}, "put every rule set in a file of its own", "the file has more than one YAML document")
@@ -163,32 +163,44 @@ func breakingLine(src []byte) int {
 		d := yaml.NewDecoder(bytes.NewReader(src[:ends[lines-1]]))
 		for {
 			var n yaml.Node
-			if err := d.Decode(&n); err != nil {
+			if err := decode(d, &n); err != nil {
 				return errors.Is(err, io.EOF)
 			}
 		}
 	}
-	lo, hi := 0, len(ends) // lines lo are good, lines hi are not
-	for hi-lo > 1 {
-		if mid := (lo + hi) / 2; good(mid) {
-			lo = mid
-		} else {
-			// A cut inside a text of several lines is bad without being wrong.
-			const longest = 16
-			for next := mid + 1; next < min(mid+longest, hi); next++ {
-				if good(next) {
-					mid = next
-					break
-				}
-			}
-			if good(mid) {
+	lo, hi := 0, len(ends) // lo lines are good, hi lines are not
+	for range 8 {
+		for hi-lo > 1 {
+			if mid := (lo + hi) / 2; good(mid) {
 				lo = mid
 			} else {
 				hi = mid
 			}
 		}
+		// A cut inside a text of several lines is bad without being wrong: the
+		// search goes on behind it.
+		const longest = 16 // lines
+		next := hi + 1
+		for next <= min(hi+longest, len(ends)-1) && !good(next) {
+			next++
+		}
+		if next > min(hi+longest, len(ends)-1) {
+			break
+		}
+		lo, hi = next, len(ends)
 	}
 	return hi
+}
+
+// decode is d.Decode for a library that runs on what others send: should it
+// panic, that is a text it cannot read and no end of the daemon.
+func decode(d *yaml.Decoder, n *yaml.Node) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("yaml: %v", v)
+		}
+	}()
+	return d.Decode(n)
 }
 
 // refuseAnchors reports anchors and aliases everywhere below n: a file that can

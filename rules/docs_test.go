@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rules
+
+import (
+	"fmt"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/arbiterd/arbiter/kernelbridge/abi"
+)
+
+// TestPolicyDocument loads the examples of docs/policy.md, decides what its text
+// claims about the first, and looks for every key and limit in the tables.
+func TestPolicyDocument(t *testing.T) {
+	doc, err := os.ReadFile("../docs/policy.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := regexp.MustCompile("(?s)```yaml\n(.*?)```").FindAllSubmatch(doc, -1)
+	if len(blocks) < 3 {
+		t.Fatalf("got %d examples, want at least 3", len(blocks))
+	}
+	var sets []*RuleSet
+	for i, b := range blocks {
+		rs, err := Load(fmt.Sprintf("example-%d", i+1), b[1], Options{CgroupID: fakeCgroups})
+		if err != nil {
+			t.Fatalf("%v\nin:\n%s", err, b[1])
+		}
+		sets = append(sets, rs)
+	}
+	asRoot := func(r *abi.Request) { r.Access = abi.AccessWrite }
+	asUser := func(r *abi.Request) { r.Access, r.UID = abi.AccessWrite, 1000 }
+	tests := []struct {
+		name string
+		set  int
+		r    *abi.Request
+		want string
+	}{
+		{"a shell", 0, request(abi.EventExec, "/srv/app/x/bash", "", nil), "no-shells"},
+		{"a shell at the top", 0, request(abi.EventExec, "/srv/app/sh", "", nil), "no-shells"},
+		{"no shell", 0, request(abi.EventExec, "/srv/app/zsh", "", nil), "default"},
+		{"writing", 0, request(abi.EventOpen, "/srv/app/etc/a", "/usr/bin/vi", asRoot), "config-is-read-only"},
+		{"writing by dpkg", 0, request(abi.EventOpen, "/srv/app/etc/a", "/usr/bin/dpkg", asRoot), "default"},
+		{"writing by a user's dpkg", 0, request(abi.EventOpen, "/srv/app/etc/a", "/usr/bin/dpkg", asUser), "config-is-read-only"},
+		{"a key", 0, request(abi.EventOpen, "/srv/app/keys/a.pem", "", nil), "watch-keys"},
+		{"backup by root", 1, request(abi.EventOpen, "/srv/data/a", "/usr/sbin/backup", asRoot), "default"},
+		{"backup by a user", 1, request(abi.EventOpen, "/srv/data/a", "/usr/sbin/backup", asUser), "data-is-private"},
+		{"a newline", 2, request(abi.EventOpen, "/srv/with\na newline", "", nil), "odd-names"},
+		{"a byte", 2, request(abi.EventOpen, "/srv/\xff", "", nil), "odd-names"},
+		{"braces", 2, request(abi.EventOpen, "/srv/{braces}/x", "", nil), "odd-names"},
+	}
+	for _, tc := range tests {
+		t.Run(tc.name, func(t *testing.T) {
+			if got := sets[tc.set].RuleID(sets[tc.set].Decide(tc.r).Rule); got != tc.want {
+				t.Errorf("got %s, want %s\n%s", got, tc.want, sets[tc.set].Explain(tc.r))
+			}
+		})
+	}
+	words := strings.Fields("version default deadline on_fail scope rules paths cgroups id events object subject access not verdict message " +
+		"exe uid gid euid egid cgroup literal prefix glob 1,024 4,095 100,000")
+	words = append(words, available.names()...)
+	for _, a := range accessNames {
+		words = append(words, a.name)
+	}
+	for _, w := range words {
+		if !regexp.MustCompile(`\b` + w + `\b`).Match(doc) {
+			t.Errorf("the document does not mention %s", w)
+		}
+	}
+}
