@@ -26,6 +26,12 @@ var (
 	securitySuites = []string{"bookworm-security", "trixie-security"}
 )
 
+// debianKeyrings are the names that the package debian-archive-keyring has for its keyring.
+var debianKeyrings = []string{
+	"/usr/share/keyrings/debian-archive-keyring.pgp",
+	"/usr/share/keyrings/debian-archive-keyring.gpg",
+}
+
 // aptTimeout bounds one run of apt-get, which fetches one index or one kernel.
 const aptTimeout = 3 * time.Minute
 
@@ -70,27 +76,32 @@ type source struct{ suite, line string }
 
 // sources finds the Debian repositories in the machine's apt configuration and makes a line for each candidate suite.
 func (a *apt) sources(ctx context.Context) ([]source, error) {
-	out, err := run(ctx, "apt-get", "indextargets", "--format", "$(RELEASE) $(REPO_URI) $(SIGNED_BY)", "Identifier: Packages")
+	// Without ReleaseInfo=false apt tells nothing of a suite before the first `apt-get update` of the machine.
+	out, err := runIn(ctx, "", "apt-get", "-o", "APT::Get::IndexTargets::ReleaseInfo=false",
+		"indextargets", "--format", "$(RELEASE) $(REPO_URI)")
 	if err != nil {
 		return nil, fmt.Errorf("asking apt for its repositories: %w", err)
+	}
+	// With Debian's keyring only Debian's keys count; without it, those that the machine trusts.
+	options := "arch=amd64"
+	for _, keyring := range debianKeyrings {
+		if _, err := os.Stat(keyring); err == nil {
+			options += " signed-by=" + keyring
+			break
+		}
 	}
 	var found []source
 	for text := range strings.Lines(string(out)) {
 		f := strings.Fields(text)
-		if len(f) < 2 {
+		if len(f) != 2 {
 			continue
 		}
 		suites := mainSuites
 		switch release := strings.TrimSuffix(f[0], "/"); {
-		case slices.Contains(securitySuites, release), strings.HasSuffix(release, "-security"):
+		case strings.HasSuffix(release, "-security"):
 			suites = securitySuites
 		case !slices.Contains(mainSuites, release) && !slices.Contains([]string{"stable", "testing", "unstable", "forky"}, release):
 			continue
-		}
-		options := "arch=amd64"
-		// apt prints the name of the field itself when an entry has no Signed-By.
-		if len(f) > 2 && strings.HasPrefix(f[2], "/") {
-			options += " signed-by=" + f[2]
 		}
 		for _, suite := range suites {
 			s := source{suite: suite, line: fmt.Sprintf("deb [%s] %s %s main\n", options, f[1], suite)}
@@ -166,10 +177,6 @@ func (a *apt) download(ctx context.Context, dir, suite string, p Package) (strin
 		return "", err
 	}
 	return files[0], nil
-}
-
-func run(ctx context.Context, name string, args ...string) ([]byte, error) {
-	return runIn(ctx, "", name, args...)
 }
 
 // runIn runs a program and returns its output; its error holds the end of what it complained about.

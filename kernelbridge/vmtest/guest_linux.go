@@ -179,7 +179,7 @@ func runJob(job *Job, port *os.File) (int, error) {
 				continue
 			}
 			if ws.Signaled() {
-				fmt.Fprintf(port, "\nvmrun: the test was killed by %v\n", ws.Signal())
+				fmt.Fprintf(port, "\nvmrun: the test was killed by %s\n", unix.SignalName(ws.Signal()))
 				return 128 + int(ws.Signal()), nil
 			}
 			return ws.ExitStatus(), nil

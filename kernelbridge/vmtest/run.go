@@ -163,6 +163,9 @@ func Run(ctx context.Context, c Config) (int, error) {
 			break
 		}
 		say("boot %d of %d of %s: %v; booting again. The kernel's last words:", boot, maxBoots, series, err)
+		for _, line := range kernelComplaints(m.KernelLog) {
+			fmt.Fprintln(c.Stderr, line)
+		}
 		fmt.Fprintln(c.Stderr, kernelLogTail(m.KernelLog, 8))
 	}
 	if err != nil {

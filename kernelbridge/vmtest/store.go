@@ -55,8 +55,9 @@ type index struct {
 }
 
 // DefaultDir is where kernels are kept: ARBITER_CACHE/kernels if that is set, else in the user's cache folder if there is
-// one, so that a fresh clone finds them, else in .cache/kernels below fallback, which git ignores in a clone.
-func DefaultDir(fallback string) string {
+// one, so that a fresh clone finds them, else in .cache/kernels at the root of the module that dir is in, where git ignores
+// it, or in dir itself without one.
+func DefaultDir(dir string) string {
 	if d := os.Getenv("ARBITER_CACHE"); d != "" {
 		return filepath.Join(d, "kernels")
 	}
@@ -69,7 +70,10 @@ func DefaultDir(fallback string) string {
 			return filepath.Join(d, "arbiter", "kernels")
 		}
 	}
-	return filepath.Join(fallback, ".cache", "kernels")
+	if root := moduleRoot(dir); root != "" {
+		dir = root
+	}
+	return filepath.Join(dir, ".cache", "kernels")
 }
 
 // Resolve returns the newest kernel of a series ("6.1", "6.12.117") or of all (SeriesNewest), fetching what is missing.
