@@ -38,6 +38,7 @@ var (
 		glob = strings.TrimSuffix(glob, "/") + rapid.SampledFrom([]string{"", "*", "/a", "b"}).Draw(t, "end")
 		glob = regexp.MustCompile(`//+`).ReplaceAllString(glob, "/")
 		glob = regexp.MustCompile(`\*{3,}`).ReplaceAllString(glob, "**")
+		glob = "/" + strings.Trim(glob, "/")
 		return "{glob: !!binary " + base64of(glob) + "}"
 	})
 	genIDs = rapid.SampledFrom([]string{"0", "1", "[0, 2]", "1-2", "[3, 0-1, 2]", "4294967294"})
