@@ -86,8 +86,11 @@ func match(allowed []allowance, o outcome) (allowance, bool) {
 func short(o outcome) string {
 	p := strings.TrimPrefix(o.Package, "github.com/arbiterd/arbiter")
 	p = strings.TrimPrefix(p, "/")
-	if o.Test == "" {
+	switch {
+	case o.Test == "":
 		return p
+	case p == "":
+		return o.Test // of the root package
 	}
 	return p + "." + o.Test
 }

@@ -72,12 +72,15 @@ func (c *collector) handle(e event) {
 	case "build-output":
 		fmt.Fprint(c.w, e.Output)
 	case "output":
-		if c.verbose || e.Test == "" && summary.MatchString(e.Output) && e.Output != "FAIL\n" {
+		if c.verbose || e.Test == "" && summary.MatchString(e.Output) {
 			c.flushPackage(e)
 			fmt.Fprint(c.w, e.Output)
 			return
 		}
-		c.output[name] = append(c.output[name], e.Output)
+		// The frame around the text says nothing that the report does not.
+		if !strings.HasPrefix(e.Output, "=== ") && e.Output != "FAIL\n" && e.Output != "PASS\n" {
+			c.output[name] = append(c.output[name], e.Output)
+		}
 	case "pass":
 		if e.Test != "" {
 			c.done = append(c.done, outcome{Package: e.Package, Test: e.Test, Action: "pass"})
@@ -150,7 +153,7 @@ func skipReason(lines []string) string {
 	var kept []string
 	for _, l := range lines {
 		l = strings.TrimSpace(l)
-		if l == "" || strings.HasPrefix(l, "=== ") || strings.HasPrefix(l, "--- SKIP") {
+		if l == "" || strings.HasPrefix(l, "--- SKIP") {
 			continue
 		}
 		kept = append(kept, position.ReplaceAllString(l, ""))

@@ -5,7 +5,7 @@
 // that the list of allowed skips does not name is a failure with -strict: a test
 // that silently did not run is worth as much as no test.
 //
-//	testrun -phase unit [-allow FILE] [-record FILE] [-strict] [-v] go test-arguments...
+//	testrun -phase unit [-allow FILE] [-record FILE] [-dir DIR] [-strict] [-v] -- go-test-arguments...
 //	testrun -settle RECORD...
 //
 // The second form reads what earlier runs recorded, checks that each skip which
@@ -28,6 +28,7 @@ func main() {
 	flag.StringVar(&o.phase, "phase", "unit", "name of this run, in the list of skips and in the record")
 	flag.StringVar(&o.allow, "allow", "", "file with the allowed skips")
 	flag.StringVar(&o.record, "record", "", "file to write this run's outcomes to, for -settle")
+	flag.StringVar(&o.dir, "dir", "", "folder to run go test in, the working directory if empty")
 	flag.BoolVar(&o.strict, "strict", false, "a skip that is not allowed is a failure")
 	flag.BoolVar(&o.verbose, "v", false, "print all output as it comes")
 	settle := flag.Bool("settle", false, "read records, do not run tests")
@@ -50,8 +51,8 @@ func main() {
 }
 
 type options struct {
-	phase, allow, record string
-	strict, verbose      bool
+	phase, allow, record, dir string
+	strict, verbose           bool
 }
 
 // run executes go test with args and reports on w. It returns false when
@@ -62,6 +63,7 @@ func run(w io.Writer, o options, args []string) (bool, error) {
 		return false, fmt.Errorf("reading the allowed skips: %w", err)
 	}
 	cmd := exec.Command("go", append([]string{"test", "-json"}, args...)...)
+	cmd.Dir = o.dir
 	cmd.Stderr = os.Stderr
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {
