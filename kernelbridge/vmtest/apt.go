@@ -64,7 +64,7 @@ APT::Update::Error-Mode "any";
 Acquire::AllowInsecureRepositories "false";
 Acquire::Languages "none";
 Acquire::GzipIndexes "false";
-Acquire::Retries "2";
+Acquire::Retries "1";
 Acquire::http::Timeout "20";
 Acquire::https::Timeout "20";
 Acquire::IndexTargets::deb::DEP-11::DefaultEnabled "false";

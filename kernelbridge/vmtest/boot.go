@@ -153,7 +153,10 @@ func Boot(ctx context.Context, m *Machine) (Result, error) {
 	if text := strings.TrimSpace(complaint.String()); text != "" {
 		return res, fmt.Errorf("%w: qemu says: %s", ErrNotStarted, text)
 	}
-	return res, fmt.Errorf("%w (qemu: %v)", ErrNotStarted, err)
+	if err != nil {
+		return res, fmt.Errorf("%w: qemu: %w", ErrNotStarted, err)
+	}
+	return res, ErrNotStarted // a panic, with -no-reboot
 }
 
 func exitStatus(payload string) (int, error) {

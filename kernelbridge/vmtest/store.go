@@ -24,6 +24,8 @@ const indexAge = 24 * time.Hour
 // that a damaged cache is noticed and fetched again. The folder belongs to whoever runs the tests; whoever can write
 // there can choose the kernel, as with any build cache.
 //
+// A Store is for one goroutine; several Stores, in several processes too, may share a folder.
+//
 // Layout: index.json (kernels known, and when they were asked for), apt/ (private apt state), and a folder for each
 // kernel with kernel.json, vmlinuz, the .deb files and the modules taken out so far. All changes happen under one lock.
 type Store struct {
@@ -31,6 +33,8 @@ type Store struct {
 	Offline bool                             // never ask the archive
 	Refresh bool                             // ask it even when the index is fresh
 	Logf    func(format string, args ...any) // one line for the user; must be set
+
+	asked bool // once is enough for the life of a Store, also when it failed: without a network it takes half a minute
 }
 
 // Kernel is a kernel in the store, ready to boot.
@@ -126,15 +130,15 @@ func (s *Store) known(ctx context.Context, dir string) []Candidate {
 		}
 	}
 	age := time.Since(x.Checked)
-	if s.Offline || (!s.Refresh && age >= 0 && age < indexAge) {
+	if s.Offline || s.asked || (!s.Refresh && age >= 0 && age < indexAge) {
 		return x.Kernels
 	}
+	s.asked = true
 	fresh, err := s.refresh(ctx, dir)
 	if err != nil {
 		s.Logf("the Debian archive could not be asked for kernels: %v", err)
 		return x.Kernels
 	}
-	s.Refresh = false // once is enough for a run
 	b, err := json.MarshalIndent(index{Checked: time.Now().UTC(), Kernels: fresh}, "", "\t")
 	if err == nil {
 		err = writeFile(path, b)

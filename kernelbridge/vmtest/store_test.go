@@ -180,7 +180,8 @@ func TestStoreWithoutTheArchiveUsesTheCache(t *testing.T) {
 	f := func(name string, change func(x *index), wantSaid string) {
 		t.Helper()
 		t.Run(name, func(t *testing.T) {
-			fakeProgram(t, "apt-get", "echo 'E: no route' >&2; exit 100\n")
+			fakeProgram(t, "apt-get", "case \"$*\" in *RELEASE*) echo sid file:/archive/;; *) echo 'E: no route' >&2; exit 100;; esac\n")
+			a.said = nil
 			path := filepath.Join(dir, "index.json")
 			old, err := os.ReadFile(path)
 			if err != nil {
@@ -197,9 +198,15 @@ func TestStoreWithoutTheArchiveUsesTheCache(t *testing.T) {
 				t.Fatal(err)
 			}
 			write(t, path, string(b))
-			k, err := a.store(t, dir).Resolve(t.Context(), "6.1")
-			wantImage(t, k, err, "image of 6.1.5-1")
+			s := a.store(t, dir)
+			for range 2 {
+				k, err := s.Resolve(t.Context(), "6.1")
+				wantImage(t, k, err, "image of 6.1.5-1")
+			}
 			a.wantSaid(t, wantSaid)
+			if n := strings.Count(strings.Join(a.said, "\n"), "asking the Debian archive"); n > 1 {
+				t.Errorf("asked the archive %d times, want at most once", n)
+			}
 		})
 	}
 	f("the index is old", func(x *index) { x.Checked = time.Now().Add(-2 * indexAge) },
