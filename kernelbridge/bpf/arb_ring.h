@@ -217,6 +217,9 @@ static __always_inline int arb_fail(struct arb_header *h, struct arb_slot *s, __
 	struct arb_counts *c = arb_get_counts(event);
 	__u32 err;
 
+	/* One register is checked and then used, which older verifiers insist on. */
+	barrier_var(event);
+	barrier_var(reason);
 	if (!c || event >= ARB_EVENT_COUNT || reason >= ARB_REASON_COUNT)
 		return 0;
 	arb_count(&c->failed[reason]);

@@ -47,9 +47,11 @@ struct arb_walk {
 
 static long arb_walk_step(__u32 i, struct arb_walk *w)
 {
+	struct dentry *dentry = w->dentry, *parent;
+	struct vfsmount *mnt = w->mnt;
+	struct inode *inode = BPF_CORE_READ(dentry, d_inode);
 	struct arb_tree key = {};
-	struct dentry *parent;
-	struct inode *inode = BPF_CORE_READ(w->dentry, d_inode);
+	struct mount *m, *up;
 	__u32 *value;
 
 	if (inode) {
@@ -61,32 +63,35 @@ static long arb_walk_step(__u32 i, struct arb_walk *w)
 			return 1;
 		}
 	}
-	if (w->dentry != w->mnt_root) {
-		parent = BPF_CORE_READ(w->dentry, d_parent);
-		if (parent == w->dentry || !parent)
+	if (dentry != w->mnt_root) {
+		parent = BPF_CORE_READ(dentry, d_parent);
+		if (parent == dentry || !parent)
 			return 1;
 		w->dentry = parent;
 		return 0;
 	}
 	/* The root of a mount: go on at the directory that it covers. */
-	struct mount *m = (void *)w->mnt - bpf_core_field_offset(struct mount, mnt);
-	struct mount *up = BPF_CORE_READ(m, mnt_parent);
-
+	m = (void *)mnt - bpf_core_field_offset(struct mount, mnt);
+	up = BPF_CORE_READ(m, mnt_parent);
 	if (!up || up == m)
 		return 1;
 	w->dentry = BPF_CORE_READ(m, mnt_mountpoint);
-	w->mnt = (void *)up + bpf_core_field_offset(struct mount, mnt);
-	w->mnt_root = BPF_CORE_READ(w->mnt, mnt_root);
+	mnt = (void *)up + bpf_core_field_offset(struct mount, mnt);
+	w->mnt = mnt;
+	w->mnt_root = BPF_CORE_READ(mnt, mnt_root);
 	return 0;
 }
 
 static __noinline bool arb_in_trees(struct file *file, __u32 member)
 {
-	struct arb_walk w = { .member = member };
+	struct vfsmount *mnt = BPF_CORE_READ(file, f_path.mnt);
+	struct arb_walk w = {
+		.mnt = mnt,
+		.mnt_root = BPF_CORE_READ(mnt, mnt_root),
+		.dentry = BPF_CORE_READ(file, f_path.dentry),
+		.member = member,
+	};
 
-	w.mnt = BPF_CORE_READ(file, f_path.mnt);
-	w.dentry = BPF_CORE_READ(file, f_path.dentry);
-	w.mnt_root = BPF_CORE_READ(w.mnt, mnt_root);
 	bpf_loop(ARB_MAX_DEPTH, arb_walk_step, &w, 0);
 	return w.found;
 }

@@ -16,6 +16,17 @@
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 
+/* What a hook may return. The verdicts are in this range already; the verifier wants to
+ * see it, and a kernel older than 6.12 does not check.
+ */
+static __always_inline int arb_return(int ret)
+{
+	barrier_var(ret);
+	if (ret < -4095 || ret > 0)
+		return -1; /* EPERM */
+	return ret;
+}
+
 /* Not for us: an earlier refusal, nobody armed, our own threads, kernel threads. */
 static __always_inline bool arb_exempt(struct arb_header *h, int ret)
 {
@@ -38,31 +49,56 @@ static __always_inline void arb_fill_object(struct arb_facts *f, struct file *fi
 	f->generation = inode->i_generation;
 }
 
-/* Paths as the task sees them, below its own root. */
+#ifndef bpf_ksym_exists
+#define bpf_ksym_exists(sym) (!!(sym))
+#endif
+
+extern struct file *bpf_get_task_exe_file(struct task_struct *task) __ksym __weak;
+extern void bpf_put_file(struct file *file) __ksym __weak;
+
+/* The path of a file as the task sees it, below its own root; 0 or its length. */
+static __always_inline __u32 arb_path(struct file *file, __u8 *buf)
+{
+	long n = bpf_d_path(&file->f_path, (char *)buf, ARB_PATH_BYTES);
+
+	return n > 1 && n <= ARB_PATH_BYTES ? n - 1 : 0;
+}
+
+/* The path of the subject's executable; 0 if it has none. */
+static __always_inline __u32 arb_exe_path(struct task_struct *task, __u8 *buf)
+{
+	struct mm_struct *mm;
+	struct file *exe;
+	__u32 n;
+
+	if (bpf_ksym_exists(bpf_get_task_exe_file)) { /* >= 6.12 */
+		exe = bpf_get_task_exe_file(task);
+		if (!exe)
+			return 0;
+		n = arb_path(exe, buf);
+		bpf_put_file(exe);
+		return n;
+	}
+	/* Before, the verifier lets us follow the pointers. Only the task itself can
+	 * change its executable meanwhile; the helper copies the path with faults caught.
+	 */
+	mm = task->mm;
+	if (!mm)
+		return 0;
+	exe = mm->exe_file;
+	return exe ? arb_path(exe, buf) : 0;
+}
+
 static __always_inline void arb_fill_paths(struct arb_slot *s, struct file *file, __u32 want,
 					   struct task_struct *task)
 {
-	struct mm_struct *mm = task->mm;
-	struct file *exe;
-	long n;
-
-	n = bpf_d_path(&file->f_path, (char *)s->path, sizeof(s->path));
-	if (n > 0 && n <= ARB_PATH_BYTES)
-		s->facts.path_len = n - 1;
-	else
+	s->facts.path_len = arb_path(file, s->path);
+	if (!s->facts.path_len)
 		s->facts.flags |= ARB_FLAG_PATH_TRUNCATED;
-	if (!(want & ARB_FIELD_EXE) || !mm)
-		goto no_exe;
-	exe = mm->exe_file;
-	if (!exe)
-		goto no_exe;
-	n = bpf_d_path(&exe->f_path, (char *)s->exe, sizeof(s->exe));
-	if (n <= 0 || n > ARB_PATH_BYTES)
-		goto no_exe;
-	s->facts.exe_len = n - 1;
-	return;
-no_exe:
-	s->facts.flags |= ARB_FLAG_NO_EXE;
+	if (want & ARB_FIELD_EXE)
+		s->facts.exe_len = arb_exe_path(task, s->exe);
+	if (!s->facts.exe_len)
+		s->facts.flags |= ARB_FLAG_NO_EXE;
 }
 
 /* Asks about file; 0 or a negative errno. */
@@ -105,7 +141,7 @@ int BPF_PROG(arb_file_open, struct file *file, int ret)
 	__u32 mode, flags, access = 0;
 
 	if (!h || arb_exempt(h, ret))
-		return ret;
+		return arb_return(ret);
 	mode = file->f_mode;
 	flags = file->f_flags;
 	/* execve's own open: event exec decides. The file below an overlayfs file: the
@@ -125,7 +161,7 @@ int BPF_PROG(arb_file_open, struct file *file, int ret)
 		access |= ARB_ACCESS_APPEND;
 	if (flags & ARB_O_TRUNC)
 		access |= ARB_ACCESS_TRUNCATE;
-	return arb_ask(h, file, ARB_EVENT_OPEN, access);
+	return arb_return(arb_ask(h, file, ARB_EVENT_OPEN, access));
 }
 
 SEC("lsm.s/bprm_creds_for_exec")
@@ -134,10 +170,10 @@ int BPF_PROG(arb_creds_for_exec, struct linux_binprm *bprm, int ret)
 	struct arb_header *h = arb_get_header();
 
 	if (!h || arb_exempt(h, ret))
-		return ret;
+		return arb_return(ret);
 	if (!arb_in_scope(h, bprm->file))
 		return 0;
-	return arb_ask(h, bprm->file, ARB_EVENT_EXEC, ARB_ACCESS_EXEC);
+	return arb_return(arb_ask(h, bprm->file, ARB_EVENT_EXEC, ARB_ACCESS_EXEC));
 }
 
 SEC("lsm.s/bprm_check_security")
@@ -146,11 +182,11 @@ int BPF_PROG(arb_check_security, struct linux_binprm *bprm, int ret)
 	struct arb_header *h = arb_get_header();
 
 	if (!h || arb_exempt(h, ret))
-		return ret;
+		return arb_return(ret);
 	/* The first level was asked about by arb_creds_for_exec. */
 	if (bprm->interp == bprm->filename)
 		return 0;
 	if (!arb_in_scope(h, bprm->file))
 		return 0;
-	return arb_ask(h, bprm->file, ARB_EVENT_EXEC, ARB_ACCESS_EXEC);
+	return arb_return(arb_ask(h, bprm->file, ARB_EVENT_EXEC, ARB_ACCESS_EXEC));
 }
