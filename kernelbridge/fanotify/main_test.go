@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -40,7 +41,7 @@ func TestMain(m *testing.M) {
 		subjectMain()
 		os.Exit(0)
 	case "daemon":
-		// daemonMain()
+		daemonMain()
 		os.Exit(0)
 	case "":
 		if os.Geteuid() == 0 {
@@ -89,6 +90,8 @@ type outcome struct {
 	Errno int
 	Took  time.Duration
 	TID   int
+	// P50, P99 and Max are of the opens of "many".
+	P50, P99, Max time.Duration
 }
 
 // subject is a child process that opens and executes on command.
@@ -217,17 +220,19 @@ func perform(a action, o *outcome) (e unix.Errno) {
 	case "open":
 		fd, err = unix.Open(path, a.Flags|unix.O_CLOEXEC, 0o600)
 	case "many":
-		n, _ := strconv.Atoi(a.Arg)
-		for range n {
-			fd, err = unix.Open(path, a.Flags|unix.O_CLOEXEC, 0o600)
-			if err != nil {
-				break
-			}
-			unix.Close(fd)
-		}
-		fd = -1
+		err = many(path, a, o)
 	case "openat2":
 		fd, err = unix.Openat2(unix.AT_FDCWD, path, &unix.OpenHow{Flags: uint64(a.Flags) | unix.O_CLOEXEC})
+	case "unlinked": // the file is reached by a descriptor after its name has gone
+		var first int
+		if first, err = unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0); err == nil {
+			if err = unix.Unlink(path); err == nil {
+				fd, err = unix.Open("/proc/self/fd/"+strconv.Itoa(first), a.Flags|unix.O_CLOEXEC, 0)
+			}
+			unix.Close(first)
+		}
+	case "creat":
+		fd, err = unix.Creat(path, 0o600)
 	case "openlong": // Path is opened component by component
 		fd, err = walk(path, a.Flags)
 	case "thread":
@@ -259,6 +264,27 @@ func perform(a action, o *outcome) (e unix.Errno) {
 		e = unix.EPROTO // the program ran and failed
 	}
 	return e
+}
+
+// many opens path a.Arg times and times each.
+func many(path string, a action, o *outcome) error {
+	n, err := strconv.Atoi(a.Arg)
+	if err != nil {
+		return err
+	}
+	took := make([]time.Duration, n)
+	for i := range took {
+		begin := time.Now()
+		fd, err := unix.Open(path, a.Flags|unix.O_CLOEXEC, 0o600)
+		took[i] = time.Since(begin)
+		if err != nil {
+			return err
+		}
+		unix.Close(fd)
+	}
+	slices.Sort(took)
+	o.P50, o.P99, o.Max = took[n/2], took[n*99/100], took[n-1]
+	return nil
 }
 
 func walk(path string, flags int) (int, error) {
@@ -301,19 +327,21 @@ type judge struct {
 func serve(t testing.TB, s *Source, decide func(*abi.Request) abi.Verdict) *judge {
 	t.Helper()
 	j := &judge{stop: make(chan struct{}), source: s}
+	s.b.served.Store(true) // or the watchdog might be faster than the goroutine
 	j.done.Go(func() {
 		r := new(abi.Request)
 		for {
 			for s.Next(r) {
 				a := asked{Request: *r, path: string(r.Path()), exe: string(r.Exe())}
 				v := decide(r)
-				ok := s.Reply(r, v)
-				j.mu.Lock()
+				j.mu.Lock() // noted first: the subject may be faster than we
 				j.seen = append(j.seen, a)
-				if !ok {
-					j.late++
-				}
 				j.mu.Unlock()
+				if !s.Reply(r, v) {
+					j.mu.Lock()
+					j.late++
+					j.mu.Unlock()
+				}
 			}
 			select {
 			case <-j.stop:
@@ -402,6 +430,8 @@ func copyProgram(t testing.TB, to string) {
 		t.Fatal(err)
 	}
 }
+
+func itoa(n int) string { return strconv.Itoa(n) }
 
 func allow(*abi.Request) abi.Verdict { return abi.Verdict{} }
 func deny(*abi.Request) abi.Verdict  { return abi.Verdict{Errno: uint16(unix.EACCES)} }
