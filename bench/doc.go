@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package bench times how long a held system call waits for its verdict: the
+// shared-memory queue of package kernelbridge beside the other ways in which
+// Linux asks user space, in one run, round by round in turns.
+//
+// Each Scenario runs in a child process of its own, a re-execution of the
+// program (Options.Self), which does nothing between its rounds. The child asks
+// from a locked, pinned thread and answers from another one; the parent only
+// collects. So a scenario that hangs or crashes is killed and becomes a row
+// with a reason, and its mounts, filters and listeners die with its process.
+//
+//	Run        -> starts the children, then A B C A B C ..., -> Report
+//	Serve      -> the child's side: one Session, a round per command
+//	Report     -> table (WriteTable), JSON (WriteJSON), Verdict
+//	MeasureDaemon  resident memory and idle CPU of a daemon
+//
+// A new scenario is a file scenario_*.go with one Scenario and its entry in
+// Bridge. docs/latency.md says what is timed and how to read it.
+package bench

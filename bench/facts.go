@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bench
+
+import (
+	"bytes"
+	"compress/gzip"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Machine are the facts that a figure is worth nothing without. A pointer is nil
+// when the fact is unknown.
+type Machine struct {
+	CPUModel    string `json:"cpu_model"`
+	CPUs        int    `json:"cpus"`        // online
+	Virtualised string `json:"virtualised"` // yes, no, unknown
+	Kernel      string `json:"kernel"`      // release
+	Preemption  string `json:"preemption"`  // the model and how it is known, or unknown
+	Arch        string `json:"arch"`
+	GOMAXPROCS  int    `json:"gomaxprocs"`
+	GoVersion   string `json:"go_version"`
+
+	LoadBefore *float64 `json:"load_before"` // one-minute load average
+	LoadAfter  *float64 `json:"load_after"`
+	// StealPercent is the share of all CPUs' time over the run that the
+	// hypervisor gave to others.
+	StealPercent *float64 `json:"steal_percent"`
+	ClockReadNS  int64    `json:"clock_read_ns"` // median cost of one read of the requester's clock
+}
+
+// Watch collects the facts before and after a run.
+type Watch struct {
+	started time.Time
+	machine Machine
+	stat    []byte
+}
+
+// StartWatch reads the facts at the start of a run. What cannot be read is unknown.
+func StartWatch() *Watch {
+	var uts unix.Utsname
+	unix.Uname(&uts) // cannot fail with a valid pointer
+	version := unix.ByteSliceToString(uts.Version[:])
+	cpuinfo := read("/proc/cpuinfo")
+	w := &Watch{started: time.Now(), stat: read("/proc/stat")}
+	w.machine = Machine{
+		CPUModel:    cpuModel(cpuinfo),
+		CPUs:        cpuCount(w.stat),
+		Virtualised: virtualised(cpuinfo),
+		Kernel:      unix.ByteSliceToString(uts.Release[:]),
+		Preemption: preemption(preemptionFacts{
+			debugfs: string(read("/sys/kernel/debug/sched/preempt")),
+			cmdline: string(read("/proc/cmdline")),
+			version: version,
+			config:  string(kernelConfig()),
+		}),
+		Arch:        runtime.GOARCH,
+		GOMAXPROCS:  runtime.GOMAXPROCS(0),
+		GoVersion:   runtime.Version(),
+		LoadBefore:  loadAverage(read("/proc/loadavg")),
+		ClockReadNS: clockRead(),
+	}
+	if w.machine.CPUs == 0 {
+		w.machine.CPUs = runtime.NumCPU()
+	}
+	return w
+}
+
+// Stop reads the facts at the end of the run and returns all.
+func (w *Watch) Stop() Machine {
+	w.machine.LoadAfter = loadAverage(read("/proc/loadavg"))
+	w.machine.StealPercent = stealPercent(w.stat, read("/proc/stat"))
+	return w.machine
+}
+
+// read returns a file's bytes, nil when it cannot be read: the fact is unknown then.
+func read(path string) []byte {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil
+	}
+	return b
+}
+
+// kernelConfig returns the configuration that the running kernel was built with.
+func kernelConfig() []byte {
+	var uts unix.Utsname
+	unix.Uname(&uts)
+	if z, err := gzip.NewReader(bytes.NewReader(read("/proc/config.gz"))); err == nil {
+		if b, err := io.ReadAll(io.LimitReader(z, 4<<20)); err == nil {
+			return b
+		}
+	}
+	return read("/boot/config-" + unix.ByteSliceToString(uts.Release[:]))
+}
+
+// clockRead returns the median cost of the clock read that durations are made of.
+func clockRead() int64 {
+	h := newHistogram()
+	base := time.Now()
+	for range 1000 {
+		begin := time.Since(base)
+		for range 10 {
+			_ = time.Since(base)
+		}
+		h.RecordValue(max(int64(time.Since(base)-begin)/11, 1)) // in range by construction
+	}
+	return h.ValueAtPercentile(50)
+}
+
+// write prints the facts for a terminal.
+func (m *Machine) write(b *strings.Builder) {
+	num := func(format string, v *float64) string {
+		if v == nil {
+			return "unknown"
+		}
+		return fmt.Sprintf(format, *v)
+	}
+	fmt.Fprintf(b, "machine    %d CPUs, %s, %s, virtualised: %s\n", m.CPUs, m.CPUModel, m.Arch, m.Virtualised)
+	fmt.Fprintf(b, "kernel     %s, preemption: %s\n", m.Kernel, m.Preemption)
+	fmt.Fprintf(b, "load       %s before, %s after; stolen %s; GOMAXPROCS %d, %s, clock read %d ns\n",
+		num("%.2f", m.LoadBefore), num("%.2f", m.LoadAfter), num("%.1f %%", m.StealPercent), m.GOMAXPROCS, m.GoVersion, m.ClockReadNS)
+}

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bench
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"time"
+)
+
+// SchemaVersion is the version of the JSON report. A field that is added does not
+// change it, one that changes its meaning or goes does.
+const SchemaVersion = 1
+
+const histogramEncoding = "hdrhistogram-v2-compressed-base64"
+
+// Report is one run of the comparison.
+type Report struct {
+	SchemaVersion int              `json:"schema_version"`
+	Started       time.Time        `json:"started"`
+	DurationNS    int64            `json:"duration_ns"`
+	Options       ReportOptions    `json:"options"`
+	Machine       Machine          `json:"machine"`
+	Scenarios     []ScenarioReport `json:"scenarios"`
+	Verdict       Verdict          `json:"verdict"`
+}
+
+// ReportOptions are the options that the run had.
+type ReportOptions struct {
+	Rounds        int   `json:"rounds"`
+	Samples       int   `json:"samples"` // asked for, per round and scenario
+	Warmup        int   `json:"warmup"`  // asks before them, not recorded
+	RoundBudgetNS int64 `json:"round_budget_ns"`
+	CPUs          []int `json:"cpus"` // requester, other
+}
+
+// Status says what a row is.
+type Status string
+
+// The statuses of a row.
+const (
+	Measured      Status = "measured"
+	NotApplicable Status = "not_applicable" // it ran, and not one ask was answered
+	Unavailable   Status = "unavailable"    // this machine cannot
+	Broken        Status = "broken"         // it went wrong on the way
+)
+
+// ScenarioReport is one row. The figures are nil unless Status is Measured or
+// NotApplicable; with the latter they are the time to the failure verdict.
+type ScenarioReport struct {
+	ID        string    `json:"id"`
+	Mechanism Mechanism `json:"mechanism"`
+	Responder string    `json:"responder"`
+	Status    Status    `json:"status"`
+	Reason    string    `json:"reason,omitempty"`
+	Samples   int       `json:"samples"`
+	Failed    int       `json:"failed"` // asks with a failure verdict, their durations are among the samples
+	// Median has, for each percentile, the median over the rounds; Merged is of
+	// all samples together.
+	Median *Percentiles `json:"median,omitempty"`
+	Merged *Percentiles `json:"merged,omitempty"`
+	// AddedP50NS is Median.P50 less that of the baseline; nil without one. A
+	// mechanism that times the asking alone adds all of it.
+	Baseline   string           `json:"baseline,omitempty"`
+	AddedP50NS *int64           `json:"added_p50_ns,omitempty"`
+	Rounds     []RoundReport    `json:"rounds,omitempty"`
+	Histogram  *HistogramReport `json:"histogram,omitempty"`
+}
+
+// RoundReport is one round of one scenario.
+type RoundReport struct {
+	Samples int `json:"samples"`
+	Failed  int `json:"failed"`
+	Percentiles
+}
+
+// HistogramReport is the merged histogram, for tools.
+type HistogramReport struct {
+	Encoding  string `json:"encoding"`
+	LowestNS  int64  `json:"lowest_ns"`
+	HighestNS int64  `json:"highest_ns"`
+	Digits    int    `json:"significant_digits"`
+	Data      string `json:"data"`
+}
+
+// addBaselines fills AddedP50NS in.
+func (r *Report) addBaselines() {
+	p50 := map[string]int64{}
+	for _, s := range r.Scenarios {
+		if s.Status == Measured {
+			p50[s.ID] = s.Median.P50
+		}
+	}
+	for i := range r.Scenarios {
+		s := &r.Scenarios[i]
+		if s.Status != Measured || s.Mechanism == Baseline {
+			continue
+		}
+		base, ok := p50[s.Baseline]
+		if s.Baseline == "" || ok {
+			added := s.Median.P50 - base
+			s.AddedP50NS = &added
+		}
+	}
+}
+
+// WriteJSON writes the report, indented, with a final newline.
+func (r *Report) WriteJSON(w io.Writer) error {
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(r); err != nil {
+		return fmt.Errorf("writing the report: %w", err)
+	}
+	return nil
+}
+
+// ReadReport reads what WriteJSON wrote and refuses another schema version.
+func ReadReport(in io.Reader) (*Report, error) {
+	var r Report
+	if err := json.NewDecoder(in).Decode(&r); err != nil {
+		return nil, fmt.Errorf("reading a report: %w", err)
+	}
+	if r.SchemaVersion != SchemaVersion {
+		return nil, fmt.Errorf("reading a report: schema version %d, this program reads %d; use the program that wrote it", r.SchemaVersion, SchemaVersion)
+	}
+	return &r, nil
+}

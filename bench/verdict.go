@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bench
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+const (
+	// FactorBar is how many times faster than the best fanotify figure of the
+	// same run the native queue has to be, at p50.
+	FactorBar = 20
+	// P50BarNS is what the native queue may take at p50.
+	P50BarNS = 1000
+	// noisySteal is the share of time, in per cent, that the hypervisor may take
+	// from the machine during a run whose figures are judged.
+	noisySteal = 2.0
+)
+
+// Outcomes of a bar.
+const (
+	Met        = "met"
+	Missed     = "missed"
+	CannotTell = "cannot tell"
+)
+
+// Verdict is what a run says about the bars.
+type Verdict struct {
+	Noisy []string `json:"noisy,omitempty"` // why the machine was too noisy to judge
+	// The rows that are compared, "" when there is no such figure. Native is the
+	// queue with its worker hot on another CPU.
+	Native   string `json:"native,omitempty"`
+	Fanotify string `json:"best_fanotify,omitempty"`
+	Seccomp  string `json:"best_seccomp,omitempty"`
+	// How many times the native queue's p50 goes into theirs; 0 unknown. The
+	// added ones compare what asking adds to a call.
+	FanotifyFactor      float64 `json:"fanotify_factor,omitempty"`
+	FanotifyAddedFactor float64 `json:"fanotify_added_factor,omitempty"`
+	SeccompFactor       float64 `json:"seccomp_factor,omitempty"`
+	SeccompAddedFactor  float64 `json:"seccomp_added_factor,omitempty"`
+	// Bar is the bar of FactorBar, P50Bar that of P50BarNS.
+	Bar    string `json:"factor_bar"`
+	P50Bar string `json:"p50_bar"`
+	Why    string `json:"why,omitempty"` // when a bar cannot be told
+}
+
+// judge compares the rows of a finished run.
+func judge(r *Report) Verdict {
+	v := Verdict{Noisy: noisy(r.Machine), Bar: CannotTell, P50Bar: CannotTell}
+	native := nativeRow(r)
+	fanotify, seccomp := best(r, Fanotify), best(r, Seccomp)
+	var missing []string
+	for _, m := range []struct {
+		row  *ScenarioReport
+		id   *string
+		name string
+	}{{native, &v.Native, "native queue"}, {fanotify, &v.Fanotify, "fanotify"}, {seccomp, &v.Seccomp, "seccomp"}} {
+		if m.row != nil {
+			*m.id = m.row.ID
+		} else if m.name != "seccomp" { // no bar rests on it
+			missing = append(missing, "no "+m.name+" figure")
+		}
+	}
+	v.FanotifyFactor, v.FanotifyAddedFactor = factors(native, fanotify)
+	v.SeccompFactor, v.SeccompAddedFactor = factors(native, seccomp)
+	switch {
+	case len(v.Noisy) > 0:
+		v.Why = "noisy machine, " + strings.Join(v.Noisy, ", ")
+		return v
+	case len(missing) > 0:
+		v.Why = strings.Join(missing, ", ")
+	}
+	if native != nil {
+		v.P50Bar = metIf(native.Median.P50 <= P50BarNS)
+	}
+	if v.FanotifyFactor > 0 {
+		v.Bar = metIf(v.FanotifyFactor >= FactorBar)
+	}
+	return v
+}
+
+func metIf(ok bool) string {
+	if ok {
+		return Met
+	}
+	return Missed
+}
+
+// nativeRow returns the figure that the bars are about: the native queue as it is
+// meant to be used, not the best of its variants.
+func nativeRow(r *Report) *ScenarioReport {
+	id := nativeScenario{}.Describe().ID
+	i := slices.IndexFunc(r.Scenarios, func(s ScenarioReport) bool { return s.ID == id && s.Status == Measured })
+	if i < 0 {
+		return nil
+	}
+	return &r.Scenarios[i]
+}
+
+// best returns the measured row of the mechanism with the lowest p50.
+func best(r *Report, m Mechanism) *ScenarioReport {
+	var found *ScenarioReport
+	for i := range r.Scenarios {
+		s := &r.Scenarios[i]
+		if s.Mechanism == m && s.Status == Measured && (found == nil || s.Median.P50 < found.Median.P50) {
+			found = s
+		}
+	}
+	return found
+}
+
+// factors returns how many times the native p50 goes into the other's, whole and added.
+func factors(native, other *ScenarioReport) (whole, added float64) {
+	if native == nil || other == nil || native.Median.P50 <= 0 {
+		return 0, 0
+	}
+	n := float64(native.Median.P50)
+	whole = float64(other.Median.P50) / n
+	if other.AddedP50NS != nil {
+		added = float64(*other.AddedP50NS) / n
+	}
+	return whole, added
+}
+
+// noisy returns why the machine was too noisy for a verdict.
+func noisy(m Machine) []string {
+	var why []string
+	switch limit := float64(m.CPUs) / 2; {
+	case m.LoadBefore == nil:
+		why = append(why, "the load before the start is unknown")
+	case *m.LoadBefore > limit:
+		why = append(why, fmt.Sprintf("load %.2f before the start, at most %.1f (half the CPUs) is quiet", *m.LoadBefore, limit))
+	}
+	if m.StealPercent != nil && *m.StealPercent > noisySteal {
+		why = append(why, fmt.Sprintf("%.1f %% of the time was stolen by the hypervisor, at most %.0f %% is quiet", *m.StealPercent, noisySteal))
+	}
+	return why
+}

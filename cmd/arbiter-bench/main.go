@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Command arbiter-bench measures the arbiter: how long a held system call waits
+// for its verdict beside other ways to ask user space, and what the daemon costs
+// when nothing happens. docs/latency.md says what is timed and how to read it.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/arbiterd/arbiter/bench"
+)
+
+const usage = `arbiter-bench measures the arbiter.
+
+  arbiter-bench bridge [flags]   time the queue, fanotify and seccomp in one run
+  arbiter-bench daemon [flags]   measure a daemon's memory and idle CPU
+  arbiter-bench COMMAND -h       the flags of a command
+
+Exit status: 0 done, whatever the figures say; 1 something went wrong, or the run
+was interrupted; 2 wrong usage; 3 nothing could be measured, the rows say why.
+`
+
+// The exit statuses, as the usage documents them.
+const (
+	exitOK       = 0
+	exitFailure  = 1
+	exitUsage    = 2
+	exitNothing  = 3
+	scenarioWord = "scenario" // the hidden command of a child process
+)
+
+// usageError is a wrong command line.
+type usageError struct{ error }
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+// run is main without the process around it.
+func run(ctx context.Context, args []string, in io.Reader, out, errw io.Writer) int {
+	err := dispatch(ctx, args, in, out, errw)
+	var wrong usageError
+	switch {
+	case err == nil || errors.Is(err, flag.ErrHelp):
+		return exitOK
+	case errors.As(err, &wrong):
+		fmt.Fprintf(errw, "arbiter-bench: %v\nrun arbiter-bench -h for the commands\n", err)
+		return exitUsage
+	case errors.Is(err, bench.ErrNothingMeasured):
+		fmt.Fprintf(errw, "arbiter-bench: %v; see the reasons above\n", err)
+		return exitNothing
+	}
+	fmt.Fprintf(errw, "arbiter-bench: %v\n", err)
+	return exitFailure
+}
+
+func dispatch(ctx context.Context, args []string, in io.Reader, out, errw io.Writer) error {
+	if len(args) == 0 {
+		fmt.Fprint(errw, usage)
+		return usageError{errors.New("no command")}
+	}
+	switch args[0] {
+	case "bridge":
+		return bridge(ctx, args[1:], out, errw)
+	case "daemon":
+		return daemon(ctx, args[1:], out, errw)
+	case scenarioWord:
+		return scenario(args[1:], in, out)
+	case "-h", "--help", "help":
+		fmt.Fprint(out, usage)
+		return nil
+	}
+	return usageError{fmt.Errorf("unknown command %q", args[0])}
+}
+
+// parse reads a command's flags; it takes no other arguments.
+func parse(f *flag.FlagSet, args []string, out io.Writer) error {
+	f.SetOutput(out)
+	if err := f.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			return err
+		}
+		return usageError{err}
+	}
+	if f.NArg() > 0 {
+		return usageError{fmt.Errorf("%s: unexpected argument %q", f.Name(), f.Arg(0))}
+	}
+	return nil
+}
+
+// writeFile writes a file by way of a temporary one, so that an interrupted run
+// leaves either none or a whole one.
+func writeFile(path string, write func(io.Writer) error) error {
+	tmp := path + ".tmp"
+	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o644)
+	if err != nil {
+		return fmt.Errorf("writing %s: %w", path, err)
+	}
+	if err = errors.Join(write(f), f.Close()); err == nil {
+		err = os.Rename(tmp, path)
+	}
+	if err != nil {
+		os.Remove(tmp)
+		return fmt.Errorf("writing %s: %w", path, err)
+	}
+	return nil
+}
