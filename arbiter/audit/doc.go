@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package audit is the verdict log: one JSON object per line, named after the
+// Open Cybersecurity Schema Framework (OCSF) so that a log pipeline knows the
+// fields already, and the quoting of foreign bytes for terminals.
+//
+// Record is the schema. An open is class 1001, File System Activity, activity
+// 14 (Open); an exec is class 1007, Process Activity, activity 1 (Launch). The
+// outcome follows the OCSF profile security_control. What OCSF has no name for
+// is below "unmapped". The device is left to the shipper, which knows its host.
+//
+// Paths and command names are the kernel's bytes, chosen by whoever is being
+// watched. In a line they are JSON strings in which every character that does
+// not print is an escape: no newline, control byte, terminal escape or
+// direction override comes out raw. A string that is valid UTF-8 decodes to
+// exactly what the kernel saw. One that is not becomes its Quote, and a second
+// field with the suffix _b64 carries the exact bytes.
+//
+// Nothing here runs on a verdict's path: Log reads a subscription in its own
+// goroutine, and a disk that is slow or full costs lines, which are counted.
+package audit

@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package audit
+
+import (
+	"strconv"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/arbiterd/arbiter/arbiter"
+)
+
+// AppendEvent appends e as one JSON line, newline included, and returns the
+// longer slice. It is NewRecord and Record.Append.
+func AppendEvent(dst []byte, e *arbiter.Event) []byte {
+	r := NewRecord(e)
+	return append(r.Append(dst), '\n')
+}
+
+// Append appends r as one JSON object without a newline and returns the longer
+// slice. It says what encoding/json would say of r, with more escapes: the
+// output is printable UTF-8 whatever the strings hold. Bytes of a string that
+// are not UTF-8 become U+FFFD; NewRecord leaves none.
+func (r *Record) Append(dst []byte) []byte {
+	o := object{dst: dst}
+	o.open("")
+	o.int("activity_id", int64(r.ActivityID))
+	o.int("category_uid", int64(r.CategoryUID))
+	o.int("class_uid", int64(r.ClassUID))
+	o.int("type_uid", int64(r.TypeUID))
+	o.int("severity_id", int64(r.SeverityID))
+	o.int("time", r.Time)
+	o.text("time_dt", r.TimeDT)
+	o.int("action_id", int64(r.ActionID))
+	o.int("disposition_id", int64(r.DispositionID))
+	o.int("status_id", int64(r.StatusID))
+	o.optional("status_code", r.StatusCode)
+	o.optional("status_detail", r.StatusDetail)
+	o.optional("message", r.Message)
+
+	o.open("metadata")
+	o.text("version", r.Metadata.Version)
+	o.open("product")
+	o.text("name", r.Metadata.Product.Name)
+	o.text("vendor_name", r.Metadata.Product.VendorName)
+	o.close()
+	o.uint("sequence", r.Metadata.Sequence)
+	o.texts("profiles", r.Metadata.Profiles)
+	o.close()
+
+	o.open("policy")
+	o.text("name", r.Policy.Name)
+	o.text("uid", r.Policy.UID)
+	o.text("version", r.Policy.Version)
+	o.close()
+
+	o.open("actor")
+	o.process("process", &r.Actor.Process)
+	o.close()
+	if r.File != nil {
+		o.file("file", r.File)
+	}
+	if r.Process != nil {
+		o.process("process", r.Process)
+	}
+
+	u := &r.Unmapped
+	o.open("unmapped")
+	o.text("event", u.Event)
+	if len(u.Access) > 0 {
+		o.texts("access", u.Access)
+	}
+	o.text("verdict", u.Verdict)
+	if u.RuleLine != 0 {
+		o.int("rule_line", int64(u.RuleLine))
+	}
+	o.bool("cached", u.Cached)
+	o.int("latency_ns", u.LatencyNS)
+	o.int("worker", int64(u.Worker))
+	o.close()
+	o.close()
+	return o.dst
+}
+
+func (o *object) process(key string, p *Process) {
+	o.open(key)
+	o.uint("pid", uint64(p.PID))
+	if p.TID != 0 {
+		o.uint("tid", uint64(p.TID))
+	}
+	o.text("uid", p.UID)
+	o.optional("name", p.Name)
+	o.optional("name_b64", p.NameB64)
+	o.file("file", &p.File)
+	o.id("user", p.User)
+	o.id("group", p.Group)
+	o.close()
+}
+
+func (o *object) file(key string, f *File) {
+	o.open(key)
+	o.text("path", f.Path)
+	o.optional("path_b64", f.PathB64)
+	o.text("name", f.Name)
+	o.int("type_id", int64(f.TypeID))
+	o.optional("uid", f.UID)
+	o.close()
+}
+
+func (o *object) id(key string, id *ID) {
+	if id == nil {
+		return
+	}
+	o.open(key)
+	o.text("uid", id.UID)
+	o.close()
+}
+
+// object appends one JSON object, nested ones included.
+type object struct {
+	dst  []byte
+	more bool // a comma comes before the next key
+}
+
+// key appends a key, which needs no escapes. An empty one is the outermost
+// object's, which has none.
+func (o *object) key(k string) {
+	if o.more {
+		o.dst = append(o.dst, ',')
+	}
+	o.more = true
+	if k != "" {
+		o.dst = append(append(append(o.dst, '"'), k...), '"', ':')
+	}
+}
+
+func (o *object) open(k string) {
+	o.key(k)
+	o.dst, o.more = append(o.dst, '{'), false
+}
+
+func (o *object) close() { o.dst, o.more = append(o.dst, '}'), true }
+
+func (o *object) int(k string, v int64) {
+	o.key(k)
+	o.dst = strconv.AppendInt(o.dst, v, 10)
+}
+
+func (o *object) uint(k string, v uint64) {
+	o.key(k)
+	o.dst = strconv.AppendUint(o.dst, v, 10)
+}
+
+func (o *object) bool(k string, v bool) {
+	o.key(k)
+	o.dst = strconv.AppendBool(o.dst, v)
+}
+
+func (o *object) text(k, v string) {
+	o.key(k)
+	o.dst = appendJSON(o.dst, v)
+}
+
+func (o *object) optional(k, v string) {
+	if v != "" {
+		o.text(k, v)
+	}
+}
+
+func (o *object) texts(k string, vs []string) {
+	o.key(k)
+	o.dst = append(o.dst, '[')
+	for i, v := range vs {
+		if i > 0 {
+			o.dst = append(o.dst, ',')
+		}
+		o.dst = appendJSON(o.dst, v)
+	}
+	o.dst = append(o.dst, ']')
+}
+
+// appendJSON appends s as a JSON string in which everything that does not print
+// is an escape.
+func appendJSON(dst []byte, s string) []byte {
+	dst = append(dst, '"')
+	for len(s) > 0 {
+		r, n := utf8.DecodeRuneInString(s)
+		switch {
+		case r == '"' || r == '\\':
+			dst = append(dst, '\\', byte(r))
+		case r == '\n':
+			dst = append(dst, `\n`...)
+		case unicode.IsPrint(r) && (r != utf8.RuneError || n > 1):
+			dst = append(dst, s[:n]...)
+		case r > 0xffff:
+			hi, lo := uint32(r-0x10000)>>10|0xd800, uint32(r-0x10000)&0x3ff|0xdc00
+			dst = appendHex(append(dst, `\u`...), hi, 4)
+			dst = appendHex(append(dst, `\u`...), lo, 4)
+		default:
+			dst = appendHex(append(dst, `\u`...), uint32(r), 4)
+		}
+		s = s[n:]
+	}
+	return append(dst, '"')
+}

@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package audit
+
+import (
+	"encoding/base64"
+	"fmt"
+	"path"
+	"strconv"
+	"time"
+	"unicode/utf8"
+
+	"github.com/arbiterd/arbiter/arbiter"
+	"github.com/arbiterd/arbiter/kernelbridge/abi"
+	"github.com/arbiterd/arbiter/rules"
+)
+
+// SchemaVersion is the OCSF version whose names are used.
+const SchemaVersion = "1.3.0"
+
+// The numbers of OCSF that a record can hold.
+const (
+	CategorySystem = 1
+
+	ClassFile    = 1001 // File System Activity
+	ClassProcess = 1007 // Process Activity
+
+	ActivityOpen   = 14 // of ClassFile
+	ActivityLaunch = 1  // of ClassProcess
+
+	ActionUnknown = 0
+	ActionAllowed = 1
+	ActionDenied  = 2
+
+	DispositionAllowed  = 1
+	DispositionBlocked  = 2
+	DispositionNoAction = 16 // the answer came too late to have an effect
+	DispositionLogged   = 17 // allowed and recorded: a rule says audit
+	DispositionError    = 27 // a failure verdict, see status_detail
+
+	SeverityInformational = 1
+	SeverityLow           = 2 // audited
+	SeverityMedium        = 3 // denied, failed or late
+
+	StatusUnknown = 0
+	StatusSuccess = 1 // the system call went on
+	StatusFailure = 2 // the system call returned status_code
+)
+
+// Record is one line of the verdict log. Field names are OCSF's; the json tags
+// are the schema. A field of zero value with omitempty is left out.
+type Record struct {
+	ActivityID    int      `json:"activity_id"`
+	CategoryUID   int      `json:"category_uid"`
+	ClassUID      int      `json:"class_uid"`
+	TypeUID       int      `json:"type_uid"`
+	SeverityID    int      `json:"severity_id"`
+	Time          int64    `json:"time"`    // milliseconds since 1970
+	TimeDT        string   `json:"time_dt"` // the same in RFC 3339, UTC, nanoseconds
+	ActionID      int      `json:"action_id"`
+	DispositionID int      `json:"disposition_id"`
+	StatusID      int      `json:"status_id"`
+	StatusCode    string   `json:"status_code,omitempty"`   // the errno's name when denied
+	StatusDetail  string   `json:"status_detail,omitempty"` // the reason of a failure verdict, or "late"
+	Message       string   `json:"message,omitempty"`       // the deciding rule's
+	Metadata      Metadata `json:"metadata"`
+	Policy        Policy   `json:"policy"`
+	Actor         Actor    `json:"actor"`
+	File          *File    `json:"file,omitempty"`    // what was to be opened
+	Process       *Process `json:"process,omitempty"` // what was to be launched
+	Unmapped      Unmapped `json:"unmapped"`
+}
+
+// Metadata says who wrote the record.
+type Metadata struct {
+	Version string  `json:"version"` // of OCSF
+	Product Product `json:"product"`
+	// Sequence counts the engine's events from 1.
+	Sequence uint64   `json:"sequence"`
+	Profiles []string `json:"profiles"`
+}
+
+// Product names the writer.
+type Product struct {
+	Name       string `json:"name"`
+	VendorName string `json:"vendor_name"`
+}
+
+// Policy names the rule that decided and its rule set.
+type Policy struct {
+	Name    string `json:"name"`    // id of the rule; "default"; empty when none was asked
+	UID     string `json:"uid"`     // fingerprint of the rule set, 16 hexadecimal digits
+	Version string `json:"version"` // epoch of the rule set
+}
+
+// Actor is the subject: who asked.
+type Actor struct {
+	Process Process `json:"process"`
+}
+
+// Process is a process by what the kernel knows of it. For a process that is to
+// be launched only PID, UID and File are known.
+type Process struct {
+	PID     uint32 `json:"pid"` // in the initial pid namespace
+	TID     uint32 `json:"tid,omitempty"`
+	UID     string `json:"uid"` // "pid-starttime": never reused until the next boot
+	Name    string `json:"name,omitempty"`
+	NameB64 string `json:"name_b64,omitempty"` // exact bytes when Name is not UTF-8
+	File    File   `json:"file"`
+	User    *ID    `json:"user,omitempty"`
+	Group   *ID    `json:"group,omitempty"`
+}
+
+// ID is a numeric user or group id; OCSF writes them as strings.
+type ID struct {
+	UID string `json:"uid"`
+}
+
+// File is a file by its path.
+type File struct {
+	Path    string `json:"path"`
+	PathB64 string `json:"path_b64,omitempty"` // exact bytes when Path is not UTF-8
+	Name    string `json:"name"`               // last element; its Quote when not UTF-8
+	TypeID  int    `json:"type_id"`            // always 0, unknown
+	UID     string `json:"uid,omitempty"`      // "dev:ino", decimal
+}
+
+// Unmapped is what OCSF has no name for.
+type Unmapped struct {
+	Event     string   `json:"event"` // "open", "exec"
+	Access    []string `json:"access,omitempty"`
+	Verdict   string   `json:"verdict"` // "allow", "deny", "audit"
+	RuleLine  int      `json:"rule_line,omitempty"`
+	Cached    bool     `json:"cached"`
+	LatencyNS int64    `json:"latency_ns"`
+	Worker    int      `json:"worker"` // -1 when none was involved
+}
+
+// NewRecord returns the record of e. The result shares no memory with e that
+// anyone writes.
+func NewRecord(e *arbiter.Event) Record {
+	r := Record{
+		CategoryUID: CategorySystem,
+		Time:        e.Time.UnixMilli(),
+		TimeDT:      e.Time.UTC().Format(time.RFC3339Nano),
+		Message:     e.Message,
+		Metadata: Metadata{Version: SchemaVersion, Product: Product{Name: "arbiterd", VendorName: "Arbiter"},
+			Sequence: e.Seq, Profiles: []string{"datetime", "linux/linux_users", "security_control"}},
+		Policy: Policy{Name: e.Rule, UID: fmt.Sprintf("%016x", e.Fingerprint), Version: strconv.FormatUint(e.Epoch, 10)},
+		Unmapped: Unmapped{Event: e.Event.String(), Access: accessNames(e.Access), Verdict: e.Verdict,
+			RuleLine: e.Line, Cached: e.Cached, LatencyNS: int64(e.Latency), Worker: e.Worker},
+	}
+	r.outcome(e)
+	start := strconv.FormatUint(uint64(e.TGID), 10) + "-" + strconv.FormatUint(e.StartBoottime, 10)
+	p := Process{PID: e.TGID, TID: e.TID, UID: start, File: newFile(e.Exe),
+		User:  &ID{strconv.FormatUint(uint64(e.UID), 10)},
+		Group: &ID{strconv.FormatUint(uint64(e.GID), 10)}}
+	p.Name, p.NameB64 = show(e.Comm)
+	r.Actor.Process = p
+
+	object := newFile(e.Path)
+	if e.Dev != 0 || e.Ino != 0 {
+		object.UID = strconv.FormatUint(e.Dev, 10) + ":" + strconv.FormatUint(e.Ino, 10)
+	}
+	switch e.Event {
+	case abi.EventExec:
+		r.ClassUID, r.ActivityID = ClassProcess, ActivityLaunch
+		r.Process = &Process{PID: e.TGID, UID: start, File: object}
+	default:
+		r.ClassUID, r.ActivityID = ClassFile, ActivityOpen
+		r.File = &object
+	}
+	r.TypeUID = r.ClassUID*100 + r.ActivityID
+	return r
+}
+
+// outcome fills in what became of the request.
+func (r *Record) outcome(e *arbiter.Event) {
+	switch e.Verdict {
+	case "deny":
+		r.ActionID, r.DispositionID, r.SeverityID = ActionDenied, DispositionBlocked, SeverityMedium
+		r.StatusID, r.StatusCode = StatusFailure, rules.ErrnoName(e.Errno)
+	case "audit":
+		r.ActionID, r.DispositionID, r.SeverityID = ActionAllowed, DispositionLogged, SeverityLow
+		r.StatusID = StatusSuccess
+	default:
+		r.ActionID, r.DispositionID, r.SeverityID = ActionAllowed, DispositionAllowed, SeverityInformational
+		r.StatusID = StatusSuccess
+	}
+	if e.Reason != abi.ReasonNone {
+		r.DispositionID, r.SeverityID, r.StatusDetail = DispositionError, SeverityMedium, e.Reason.String()
+	}
+	if e.Late {
+		// The requester had gone on by the kernel's failure verdict, which is a
+		// record of its own: this one says what would have been.
+		r.ActionID, r.DispositionID, r.SeverityID = ActionUnknown, DispositionNoAction, SeverityMedium
+		r.StatusID, r.StatusCode, r.StatusDetail = StatusUnknown, "", "late"
+	}
+}
+
+// newFile returns the file at that path, which may be empty when unknown.
+func newFile(raw string) File {
+	f := File{}
+	f.Path, f.PathB64 = show(raw)
+	if raw != "" {
+		f.Name, _ = show(path.Base(raw))
+	}
+	return f
+}
+
+// show returns the text of raw bytes, and their base64 when the text is not
+// exactly what they are.
+func show(raw string) (text, b64 string) {
+	if utf8.ValidString(raw) {
+		return raw, ""
+	}
+	return Quote(raw), base64.StdEncoding.EncodeToString([]byte(raw))
+}
+
+// accessBits is the order in which the parts of an access are written.
+var accessBits = []struct {
+	bit  abi.Access
+	name string
+}{
+	{abi.AccessRead, "read"}, {abi.AccessWrite, "write"}, {abi.AccessExec, "exec"},
+	{abi.AccessAppend, "append"}, {abi.AccessTruncate, "truncate"}, {abi.AccessCreated, "create"},
+}
+
+func accessNames(a abi.Access) []string {
+	var names []string
+	for _, b := range accessBits {
+		if a&b.bit != 0 {
+			names = append(names, b.name)
+		}
+	}
+	return names
+}
