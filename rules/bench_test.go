@@ -64,14 +64,22 @@ func BenchmarkGlob(b *testing.B) {
 	}
 }
 
-// BenchmarkLoad is a push of 1,000 rules without the network.
+// BenchmarkLoad is a push without the network, of a usual size and of the most
+// rules that are read.
 func BenchmarkLoad(b *testing.B) {
-	src := []byte(manyRules(1000, "mixed"))
-	b.SetBytes(int64(len(src)))
-	b.ReportAllocs()
-	for b.Loop() {
-		if _, err := Load("f.yaml", src, Options{}); err != nil {
-			b.Fatal(err)
-		}
+	for _, n := range []int{1000, MaxRules} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			src := []byte(manyRules(n, "literal"))
+			if len(src) > MaxFileBytes {
+				src = []byte(strings.ReplaceAll(string(src), ", subject: {uid: [0, 1000-1999]}", ""))
+			}
+			b.SetBytes(int64(len(src)))
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := Load("f.yaml", src, Options{}); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }

@@ -4,18 +4,10 @@ package rules
 
 import (
 	"fmt"
-	"strconv"
 	"strings"
-	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
-
-	"github.com/arbiterd/arbiter/kernelbridge/abi"
 )
-
-const verdictHint = "write allow, deny, audit or {deny: EACCES}"
 
 // readFile fills f from the root of the document.
 func (p *parser) readFile(root *yaml.Node, f *File) {
@@ -23,7 +15,7 @@ func (p *parser) readFile(root *yaml.Node, f *File) {
 	if m == nil {
 		return
 	}
-	if !p.version(root, m["version"]) {
+	if !p.readVersion(root, m["version"]) {
 		// A file of another version would only fill the screen.
 		return
 	}
@@ -45,8 +37,8 @@ func (p *parser) readFile(root *yaml.Node, f *File) {
 	}
 }
 
-// version reports whether the file is of the version that is read here.
-func (p *parser) version(root, n *yaml.Node) bool {
+// readVersion reports whether the file is of the version that is read here.
+func (p *parser) readVersion(root, n *yaml.Node) bool {
 	if n == nil {
 		p.add(root, "write version: 1 on the first line", "the field version is missing")
 		return true
@@ -95,8 +87,8 @@ func (p *parser) rules(n *yaml.Node, f *File) {
 		}
 		return
 	}
-	if len(n.Content) > MaxRules {
-		p.add(n.Content[MaxRules], "match many paths by a prefix, a glob or a list", "the file has %d rules, at most %d are read", len(n.Content), MaxRules)
+	if len(n.Content) > p.rulesMax {
+		p.add(n.Content[p.rulesMax], "match many paths by a prefix, a glob or a list", "the file has %d rules, at most %d are read", len(n.Content), p.rulesMax)
 		return
 	}
 	f.rules = make([]rule, 0, len(n.Content))
@@ -273,133 +265,4 @@ func (p *parser) fields(n *yaml.Node, what string, known ...string) map[string]*
 		p.add(n, "name one of "+strings.Join(known, ", ")+", or leave "+what+" out", "%s is empty", what)
 	}
 	return m
-}
-
-var accessNames = [...]struct {
-	name string
-	bit  abi.Access
-}{{"read", abi.AccessRead}, {"write", abi.AccessWrite}, {"append", abi.AccessAppend},
-	{"truncate", abi.AccessTruncate}, {"create", abi.AccessCreated}}
-
-func (p *parser) access(n *yaml.Node) abi.Access {
-	const hint = "write any of read, write, append, truncate, create"
-	var set abi.Access
-entries:
-	for _, e := range p.list(n, "access") {
-		s, ok := p.text(e, "access", hint)
-		if !ok {
-			continue
-		}
-		for _, a := range accessNames {
-			if a.name == s {
-				set |= a.bit
-				continue entries
-			}
-		}
-		p.add(e, hint, "unknown access %s", bare(s))
-	}
-	return set
-}
-
-func (p *parser) message(n *yaml.Node) string {
-	s, ok := p.text(n, "message", "write what the person who is refused should know, or leave it out")
-	if !ok {
-		return ""
-	}
-	if len(s) > MaxMessageBytes {
-		p.add(n, "shorten it", "the message has %d bytes, at most %d are kept", len(s), MaxMessageBytes)
-	}
-	for _, r := range s {
-		if unicode.IsControl(r) && r != '\n' && r != '\t' || r == utf8.RuneError {
-			p.add(n, "write plain text", "the message has the control character %U", r)
-			break
-		}
-	}
-	return s
-}
-
-func (p *parser) deadline(n *yaml.Node) time.Duration {
-	const hint = "write a number and its unit, such as 5ms or 1s, from 1ms to 60s"
-	s, ok := p.text(n, "deadline", hint)
-	if !ok {
-		return DefaultDeadline
-	}
-	d, err := time.ParseDuration(s)
-	switch {
-	case err != nil:
-		if _, err := strconv.Atoi(s); err == nil {
-			p.add(n, "write the unit: "+bare(s)+"ms, or "+bare(s)+"s", "the deadline %s has no unit", bare(s))
-		} else {
-			p.add(n, hint, "the deadline %s is not a duration", quote(s))
-		}
-		return DefaultDeadline
-	case d < MinDeadline || d > MaxDeadline:
-		p.add(n, hint, "the deadline %s is out of range", bare(s))
-		return DefaultDeadline
-	}
-	return d
-}
-
-// verdict reads a verdict; audit says whether audit is one of the choices.
-func (p *parser) verdict(n *yaml.Node, what string, audit bool) Verdict {
-	hint := verdictHint
-	if !audit {
-		hint = "write allow, deny or {deny: EACCES}"
-	}
-	if n.Kind == yaml.MappingNode {
-		m := p.mapping(n, what, "deny")
-		switch {
-		case m["deny"] != nil:
-			return Verdict{Deny, p.errno(m["deny"])}
-		case len(n.Content) == 0:
-			p.add(n, hint, "%s is empty", what)
-		}
-		return Verdict{}
-	}
-	s, ok := p.text(n, what, hint)
-	if !ok {
-		return Verdict{}
-	}
-	switch {
-	case s == "allow":
-		return Verdict{Action: Allow}
-	case s == "deny":
-		return Verdict{Deny, errnoByName("EPERM")}
-	case s == "audit" && audit:
-		return Verdict{Action: Audit}
-	case s == "audit":
-		p.add(n, "write allow; a failure is always counted and recorded", "%s cannot be audit", what)
-	default:
-		p.add(n, hint, "unknown verdict %s", bare(s))
-	}
-	return Verdict{}
-}
-
-func (p *parser) errno(n *yaml.Node) uint16 {
-	const hint = "write a name such as EACCES, ENOENT or EPERM, or its number from 1 to 133"
-	s, ok := p.text(n, "the errno of deny", hint)
-	if !ok {
-		return 0
-	}
-	if e := errnoByName(s); e != 0 {
-		return e
-	}
-	v, err := strconv.ParseUint(s, 10, 16)
-	switch {
-	case err == nil && v >= 1 && v <= maxDenyErrno:
-		return uint16(v)
-	case err == nil && v >= 512, strings.HasPrefix(s, "ERESTART") && s != "ERESTART":
-		p.add(n, hint, "the errno %s is for use inside the kernel and must not reach a program", bare(s))
-	case err == nil:
-		p.add(n, hint, "the errno %s is out of range", bare(s))
-	case errnoByName(strings.ToUpper(s)) != 0:
-		p.add(n, "write "+strings.ToUpper(s), "unknown errno %s", bare(s))
-	default:
-		hint := hint
-		if near := suggest(s, errnoNames[1:]); near != "" {
-			hint = "did you mean " + near + "? " + hint
-		}
-		p.add(n, hint, "unknown errno %s", bare(s))
-	}
-	return 0
 }

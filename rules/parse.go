@@ -20,11 +20,19 @@ import (
 // any, is a Problems that holds everything that is wrong with the file; text
 // that is not YAML has one problem. src is copied.
 func Parse(name string, src []byte) (*File, error) {
-	return parseWith(available, name, src)
+	return parseWith(current, name, src)
 }
 
-func parseWith(events catalogue, name string, src []byte) (*File, error) {
-	p := &parser{file: name, events: events, ids: map[string]int{}}
+// version is what a version of the format knows and bounds.
+type version struct {
+	events              catalogue
+	fileBytes, rulesMax int
+}
+
+var current = version{available, MaxFileBytes, MaxRules}
+
+func parseWith(v version, name string, src []byte) (*File, error) {
+	p := &parser{file: name, version: v, ids: map[string]int{}}
 	f := &File{name: name}
 	if root := p.document(src); root != nil {
 		f.source = bytes.Clone(src)
@@ -38,8 +46,8 @@ func parseWith(events catalogue, name string, src []byte) (*File, error) {
 
 // parser collects problems while it walks the nodes of one file.
 type parser struct {
+	version
 	file     string
-	events   catalogue
 	problems Problems
 	rule     string         // id of the rule that is being read
 	ids      map[string]int // line of each rule id
@@ -57,8 +65,8 @@ func (p *parser) addAt(at pos, hint, format string, args ...any) {
 // document returns the root node of the only document in src, nil when there is
 // a problem that makes reading on useless.
 func (p *parser) document(src []byte) *yaml.Node {
-	if len(src) > MaxFileBytes {
-		p.addAt(pos{1, 1}, "split it, or match many paths by a prefix or a glob", "the file has %d bytes, at most %d are read", len(src), MaxFileBytes)
+	if len(src) > p.fileBytes {
+		p.addAt(pos{1, 1}, "split it, or match many paths by a prefix or a glob", "the file has %d bytes, at most %d are read", len(src), p.fileBytes)
 		return nil
 	}
 	if at, bad := firstBadByte(src); bad != "" {
