@@ -44,10 +44,7 @@ type Config struct {
 	CacheEntries int           // per worker; below 0 switches the cache off
 	SpinFor      time.Duration // below 0: park at once
 	Recent       int           // events kept for new subscribers
-	// FailureVerdict answers what a worker cannot decide (facts_truncated,
-	// worker_error), by event. The zero value allows.
-	FailureVerdict [abi.EventCount]abi.Verdict
-	Logger         *slog.Logger // for faults, never for verdicts; nil discards
+	Logger       *slog.Logger  // for faults, never for verdicts; nil discards
 }
 
 // check returns all that is wrong with c, and fills the defaults in.
@@ -175,6 +172,24 @@ func (a *Arbiter) Install(ctx context.Context, rs *rules.RuleSet, reason cache.R
 			case <-tick.C:
 			case <-ctx.Done():
 				return fmt.Errorf("installing rule set %d: worker %d: %w", rs.Epoch(), w.index, ErrStalled)
+			}
+		}
+	}
+	return nil
+}
+
+// Check reports the first worker that is neither parked nor gets on with its work
+// within ctx: what a watchdog asks. The error wraps ErrStalled.
+func (a *Arbiter) Check(ctx context.Context) error {
+	tick := time.NewTicker(installPoll)
+	defer tick.Stop()
+	for _, w := range a.workers {
+		before := w.progress()
+		for !w.parked.Load() && w.progress() == before {
+			select {
+			case <-tick.C:
+			case <-ctx.Done():
+				return fmt.Errorf("checking worker %d: %w", w.index, ErrStalled)
 			}
 		}
 	}

@@ -53,6 +53,9 @@ rules:
     on_fail: {deny: EBUSY}
 `
 
+// closedRules fail closed.
+var closedRules = strings.Replace(testRules, "default: allow", "default: allow\non_fail: {deny: EIO}", 1)
+
 func mustRules(t testing.TB, text string, epoch uint64) *rules.RuleSet {
 	t.Helper()
 	rs, err := rules.Load("test.yaml", []byte(text), rules.Options{Epoch: epoch})
@@ -237,7 +240,7 @@ func TestDeadlineOfARule(t *testing.T) {
 }
 
 func TestTruncatedFacts(t *testing.T) {
-	a, k := start(t, 1, func(c *Config) { c.FailureVerdict[abi.EventOpen].Errno = uint16(unix.EIO) })
+	a, k := start(t, 1, func(c *Config) { c.Rules = mustRules(t, closedRules, 1) })
 	f := facts(abi.EventOpen, 0)
 	f.Flags = abi.FlagPathTruncated
 	if got := k.Ask(f, "", ""); got.Errno != uint16(unix.EIO) {
@@ -280,7 +283,7 @@ func TestWorkerPanic(t *testing.T) {
 		p.left.Store(1)
 		c.Workers[0].Source = p
 		c.Logger = slog.New(slog.NewTextHandler(&log, nil))
-		c.FailureVerdict[abi.EventOpen].Errno = uint16(unix.EIO)
+		c.Rules = mustRules(t, closedRules, 1)
 	})
 	if got := k.Ask(facts(abi.EventOpen, 0), "/t/x", ""); got.Errno != uint16(unix.EIO) {
 		t.Errorf("errno %d, want the failure verdict", got.Errno)
@@ -440,6 +443,33 @@ func TestPinningFails(t *testing.T) {
 	}
 	if err := a.Install(context.Background(), a.Rules(), cache.Explicit); !errors.Is(err, ErrClosed) {
 		t.Errorf("Install after a failed start: %v, want ErrClosed", err)
+	}
+}
+
+// The watchdog's question: a worker that is stuck in an answer is named.
+func TestCheck(t *testing.T) {
+	hold := make(chan struct{})
+	a, k := start(t, 1, func(c *Config) { c.Workers[0].Source = &slow{Source: c.Workers[0].Source, hold: hold} })
+	if err := a.Check(t.Context()); err != nil {
+		t.Errorf("a polling worker: %v", err)
+	}
+	atomic.StoreUint64(&k.Header().WaitNS, 0)
+	k.Ask(facts(abi.EventOpen, 0), "/t/x", "")
+	for a.Stats().InFlight == 0 {
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if err := a.Check(ctx); !errors.Is(err, ErrStalled) {
+		t.Errorf("a stuck worker: %v, want ErrStalled", err)
+	}
+	ctx2, cancel2 := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel2()
+	if err := a.Install(ctx2, a.Rules(), cache.Explicit); !errors.Is(err, ErrStalled) {
+		t.Errorf("Install with a stuck worker: %v, want ErrStalled", err)
+	}
+	close(hold)
+	if err := a.Check(t.Context()); err != nil {
+		t.Errorf("after it came round: %v", err)
 	}
 }
 

@@ -7,8 +7,8 @@ import "errors"
 var (
 	// ErrClosed is returned by Install and Run after Close.
 	ErrClosed = errors.New("arbiter is closed")
-	// ErrStalled is returned by Install when a worker did not come round in
-	// time: the new rule set is in place, but that worker may still be
-	// answering one request by the old one.
-	ErrStalled = errors.New("a worker has not adopted the rule set")
+	// ErrStalled is returned by Install and Check when a worker did not come
+	// round in time. After Install the new rule set is in place, but that worker
+	// may still be answering one request by the old one.
+	ErrStalled = errors.New("a worker does not come round")
 )

@@ -39,6 +39,14 @@ func bucketTop(b int) uint64 {
 	return uint64(b-exp*histSub+1)<<exp - 1
 }
 
+// total counts everything recorded.
+func (h *histogram) total() (n uint64) {
+	for i := range h {
+		n += h[i].Load()
+	}
+	return n
+}
+
 func (h *histogram) record(ns uint64) { h[bucketOf(ns)].Add(1) }
 
 // histogramSum adds the histograms of all workers up.

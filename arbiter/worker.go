@@ -38,6 +38,7 @@ type worker struct {
 	adopted atomic.Pointer[installed]
 	epoch   atomic.Uint64
 	parked  atomic.Bool
+	looks   atomic.Uint64 // how often the worker found nothing, in pollsPerLook
 
 	counters counters
 }
@@ -105,6 +106,7 @@ func (w *worker) loop() (stopped bool) {
 			continue
 		}
 		// Slow path: idle for a while.
+		w.looks.Add(1)
 		if w.arbiter.stop.Load() {
 			return true
 		}
@@ -114,6 +116,9 @@ func (w *worker) loop() (stopped bool) {
 		}
 	}
 }
+
+// progress changes as long as the worker polls or answers.
+func (w *worker) progress() uint64 { return w.looks.Load() + w.counters.latency.total() }
 
 // workerNice is the scheduling priority of a worker's thread, the highest of the
 // ordinary ones: it has work for microseconds and parks when there is none.
@@ -197,20 +202,13 @@ func (w *worker) answer() {
 	w.account(record{decision: d.Rule, verdict: verdict, reason: reason, cached: hit, inTime: inTime, waited: waited})
 }
 
-// fail gives the request at hand the failure verdict of its event.
+// fail gives the request at hand the failure verdict of the rule set.
 func (w *worker) fail(reason abi.Reason) {
 	r := &w.req
-	v := abi.Verdict{}
-	if r.Event < abi.EventCount {
-		v = w.arbiter.cfg.FailureVerdict[r.Event]
-	}
+	verdict := w.rules.Default().OnFail
 	waited := max(w.clock.now()-r.PostedNS, 0)
-	inTime := w.source.Reply(r, v)
+	inTime := w.source.Reply(r, abi.Verdict{Errno: verdict.Errno})
 	w.counters.failed[reason].Add(1)
-	verdict := rules.Verdict{Errno: v.Errno}
-	if !v.Allowed() {
-		verdict.Action = rules.Deny
-	}
 	w.account(record{decision: noRule, verdict: verdict, reason: reason, inTime: inTime, waited: waited})
 }
 
