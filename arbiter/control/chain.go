@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package control
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+
+	promgrpc "github.com/grpc-ecosystem/go-grpc-middleware/providers/prometheus"
+	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors"
+	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/auth"
+	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/logging"
+	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/ratelimit"
+	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/recovery"
+	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/selector"
+	"golang.org/x/time/rate"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// chain returns the interceptors, outermost first as package control says.
+func chain(cfg *Config, metrics *promgrpc.ServerMetrics) []grpc.ServerOption {
+	logger := slogAdapter(cfg.Logger)
+	logOptions := []logging.Option{
+		// The default is a line at the start too.
+		logging.WithLogOnEvents(logging.FinishCall),
+		logging.WithLevels(logLevel),
+		logging.WithFieldsFromContextAndCallMeta(func(ctx context.Context, _ interceptors.CallMeta) logging.Fields {
+			who, _ := callerOf(ctx)
+			return logging.Fields{"uid", who.uid, "pid", who.pid}
+		}),
+	}
+	limits := newCallLimits(cfg.CallsPerSecond, cfg.CallBurst)
+	authorize := authorizer{cfg.Admin, cfg.ReadOnly}.authorize
+	selected := selector.MatchFunc(needsAuth)
+	// Without a handler of its own the interceptor sends the stack to the caller.
+	recovered := recovery.WithRecoveryHandlerContext((&incidents{log: cfg.Logger}).handle)
+	return []grpc.ServerOption{
+		grpc.ChainUnaryInterceptor(
+			metrics.UnaryServerInterceptor(),
+			logging.UnaryServerInterceptor(logger, logOptions...),
+			ratelimit.UnaryServerInterceptor(limits),
+			selector.UnaryServerInterceptor(auth.UnaryServerInterceptor(authorize), selected),
+			recovery.UnaryServerInterceptor(recovered),
+		),
+		grpc.ChainStreamInterceptor(
+			metrics.StreamServerInterceptor(),
+			logging.StreamServerInterceptor(logger, logOptions...),
+			ratelimit.StreamServerInterceptor(limits),
+			selector.StreamServerInterceptor(auth.StreamServerInterceptor(authorize), selected),
+			recovery.StreamServerInterceptor(recovered),
+		),
+	}
+}
+
+func slogAdapter(l *slog.Logger) logging.Logger {
+	return logging.LoggerFunc(func(ctx context.Context, level logging.Level, msg string, fields ...any) {
+		l.Log(ctx, slog.Level(level), msg, fields...)
+	})
+}
+
+// logLevel keeps the log for what somebody has to know: a monitor that asks for
+// the status every second is no news, and a push logs a line of its own.
+func logLevel(code codes.Code) logging.Level {
+	switch code {
+	case codes.OK, codes.Canceled:
+		return logging.LevelDebug
+	case codes.PermissionDenied, codes.Unauthenticated:
+		return logging.LevelWarn
+	}
+	return logging.DefaultServerCodeToLevel(code)
+}
+
+// incidents numbers the panics of handlers.
+type incidents struct {
+	log   *slog.Logger
+	count atomic.Uint64
+}
+
+// handle logs a panic with its stack and returns what the caller may know.
+func (i *incidents) handle(ctx context.Context, p any) error {
+	n := i.count.Add(1)
+	method, _ := grpc.Method(ctx)
+	i.log.ErrorContext(ctx, "handling a call panicked", "incident", n, "method", method, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+	return status.Errorf(codes.Internal, "internal error, incident %d; see the daemon's log", n)
+}
+
+// maxLimiters bounds the memory of callLimits; uids beyond share one limiter.
+const maxLimiters = 1024
+
+// callLimits bounds the calls of each uid. The limit comes before authorisation,
+// so one for all would let any user keep the admins out.
+type callLimits struct {
+	perSecond rate.Limit
+	burst     int
+
+	mu     sync.Mutex
+	byUID  map[uint32]*rate.Limiter
+	shared *rate.Limiter
+}
+
+func newCallLimits(perSecond float64, burst int) *callLimits {
+	limit := rate.Limit(perSecond)
+	if perSecond < 0 {
+		limit = rate.Inf
+	}
+	return &callLimits{perSecond: limit, burst: burst, byUID: map[uint32]*rate.Limiter{}, shared: rate.NewLimiter(limit, burst)}
+}
+
+// Limit implements ratelimit.Limiter.
+func (l *callLimits) Limit(ctx context.Context) error {
+	who, known := callerOf(ctx)
+	if l.limiter(who.uid, known).Allow() {
+		return nil
+	}
+	return fmt.Errorf("uid %d made more than %g calls per second (burst %d): wait a second", who.uid, float64(l.perSecond), l.burst)
+}
+
+func (l *callLimits) limiter(uid uint32, known bool) *rate.Limiter {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !known {
+		return l.shared
+	}
+	if limiter, ok := l.byUID[uid]; ok {
+		return limiter
+	}
+	if len(l.byUID) >= maxLimiters {
+		return l.shared
+	}
+	limiter := rate.NewLimiter(l.perSecond, l.burst)
+	l.byUID[uid] = limiter
+	return limiter
+}

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package control
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/arbiterd/arbiter/arbiter"
+	"github.com/arbiterd/arbiter/arbiter/cache"
+	"github.com/arbiterd/arbiter/arbiter/store"
+	"github.com/arbiterd/arbiter/rules"
+)
+
+// Engine is what is read of the verdict engine; *arbiter.Arbiter is one.
+type Engine interface {
+	Rules() *rules.RuleSet
+	Stats() arbiter.Stats
+	Subscribe(buffer int, o arbiter.SubscribeOptions) *arbiter.Subscription
+}
+
+// Applier puts rule sets in force: the kernel side's scope and the engine, as
+// one. Calls are serialised by Rules.
+type Applier interface {
+	// Check reports whether rs could be kept on this machine, changing nothing.
+	Check(ctx context.Context, rs *rules.RuleSet) (warnings []string, err error)
+	// Apply puts rs in force and returns when every worker decides by it. After
+	// an error the rule set from before is in force. The reason labels the cache
+	// flush.
+	Apply(ctx context.Context, rs *rules.RuleSet, reason cache.Reason) (warnings []string, err error)
+}
+
+// Info is what the daemon knows and the engine does not.
+type Info struct {
+	Version        string
+	Backend        string // "bpf" or "fanotify"
+	BackendReason  string // why this one, for people
+	StartedAt      time.Time
+	KernelCounters map[string]uint64
+	Warnings       []string // what an operator should look at, worst first
+}
+
+// Defaults of Config.
+const (
+	// DefaultCallsPerSecond is far above what a person and a few scripts do and
+	// far below what would be felt by the workers.
+	DefaultCallsPerSecond = 100
+	DefaultCallBurst      = 200
+	DefaultWatchers       = 64
+	// DefaultWatchBuffer is a second of events at a rate that a terminal can show.
+	DefaultWatchBuffer = 4096
+)
+
+// MaxMessageBytes is the largest message in either direction: a rule file and
+// its frame, with room to spare.
+const MaxMessageBytes = 16 << 20
+
+// Config configures a Server. Engine, Rules and Info are required; zero values
+// of the others mean the defaults.
+type Config struct {
+	Engine Engine
+	Rules  *Rules
+	// Info is called for every status, concurrently.
+	Info func() Info
+	// Admin may call everything, ReadOnly everything that changes nothing. Uid 0
+	// is admin always.
+	Admin, ReadOnly AccessList
+	// CallsPerSecond and CallBurst bound the calls of each uid; below 0 there is
+	// no bound.
+	CallsPerSecond float64
+	CallBurst      int
+	Watchers       int // open Watch streams at once, all uids together
+	WatchBuffer    int // events per watcher that it has not taken yet
+	Logger         *slog.Logger
+}
+
+func (c *Config) check() error {
+	var errs []error
+	if c.Engine == nil {
+		errs = append(errs, errors.New("Engine is nil"))
+	}
+	if c.Rules == nil {
+		errs = append(errs, errors.New("Rules is nil: make one with NewRules"))
+	}
+	if c.Info == nil {
+		errs = append(errs, errors.New("Info is nil"))
+	}
+	if c.CallsPerSecond == 0 {
+		c.CallsPerSecond = DefaultCallsPerSecond
+	}
+	if c.CallBurst == 0 {
+		c.CallBurst = DefaultCallBurst
+	}
+	if c.CallBurst < 0 {
+		errs = append(errs, errors.New("CallBurst is below 0"))
+	}
+	if c.Watchers == 0 {
+		c.Watchers = DefaultWatchers
+	}
+	if c.WatchBuffer == 0 {
+		c.WatchBuffer = DefaultWatchBuffer
+	}
+	if c.Watchers < 0 || c.WatchBuffer < 0 {
+		errs = append(errs, errors.New("Watchers or WatchBuffer is below 0"))
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return errors.Join(errs...)
+}
+
+// RulesConfig configures Rules. Engine, Applier and Store are required.
+type RulesConfig struct {
+	Engine  Engine
+	Applier Applier
+	Store   *store.Store
+	// CgroupID is what rules.Options wants; nil: rules cannot name cgroups.
+	CgroupID func(path string) (uint64, error)
+	// ApplyTimeout bounds Apply, and going back when it failed; 0 means
+	// DefaultApplyTimeout.
+	ApplyTimeout time.Duration
+	Logger       *slog.Logger // nil discards
+}
+
+// DefaultApplyTimeout is a thousand times what putting a set in force takes when
+// no worker is stalled.
+const DefaultApplyTimeout = 10 * time.Second

@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package control
+
+import (
+	"bytes"
+	"reflect"
+	"slices"
+
+	"github.com/arbiterd/arbiter/rules"
+)
+
+// Diff says by which rules two rule sets differ, by id in the order of the file.
+type Diff struct {
+	Added, Removed, Changed []string
+	// Settings: default, deadline, on_fail or scope differ.
+	Settings bool
+}
+
+// diffRules compares two rule sets; before may be nil. Equal fingerprints are no
+// difference; else rules are compared by their text, comments and indentation
+// left out.
+func diffRules(before, after *rules.RuleSet) Diff {
+	var d Diff
+	if before == nil {
+		for i := range after.Len() {
+			d.Added = append(d.Added, after.RuleID(int32(i)))
+		}
+		d.Settings = true
+		return d
+	}
+	if before.Fingerprint() == after.Fingerprint() {
+		return d
+	}
+	d.Settings = before.Default() != after.Default() || !reflect.DeepEqual(before.Scope(), after.Scope())
+	oldTexts, newTexts := ruleTexts(before), ruleTexts(after)
+	oldPlace := map[string]int{}
+	for i := range before.Len() {
+		id := before.RuleID(int32(i))
+		oldPlace[id] = i
+		if _, ok := newTexts[id]; !ok {
+			d.Removed = append(d.Removed, id)
+		}
+	}
+	// Those in both keep their place if they are on a longest chain that is in
+	// the same order on both sides.
+	var common []int // old places in the new order
+	for i := range after.Len() {
+		if place, ok := oldPlace[after.RuleID(int32(i))]; ok {
+			common = append(common, place)
+		}
+	}
+	unmoved := longestIncreasing(common)
+	for i := range after.Len() {
+		id := after.RuleID(int32(i))
+		place, ok := oldPlace[id]
+		switch {
+		case !ok:
+			d.Added = append(d.Added, id)
+		case !unmoved[place] || oldTexts[id] != newTexts[id]:
+			d.Changed = append(d.Changed, id)
+		}
+	}
+	return d
+}
+
+// ruleTexts returns the text of each rule by its id.
+func ruleTexts(rs *rules.RuleSet) map[string]string {
+	lines := bytes.Split(rs.Source(), []byte{'\n'})
+	texts := make(map[string]string, rs.Len())
+	for i := range rs.Len() {
+		first, end := rs.Line(int32(i))-1, len(lines)
+		if i+1 < rs.Len() {
+			end = rs.Line(int32(i+1)) - 1
+		}
+		first = min(max(first, 0), len(lines))
+		end = min(max(end, first+1), len(lines)) // rules may share a line
+		var text []byte
+		for n, line := range lines[first:end] {
+			if n > 0 && len(line) > 0 && !bytes.ContainsAny(line[:1], " \t-#\r") {
+				break // the next key of the file
+			}
+			line = bytes.TrimSpace(line)
+			if len(line) == 0 || line[0] == '#' {
+				continue
+			}
+			text = append(append(text, line...), '\n')
+		}
+		texts[rs.RuleID(int32(i))] = string(text)
+	}
+	return texts
+}
+
+// longestIncreasing returns the members of a longest increasing subsequence of
+// distinct numbers.
+func longestIncreasing(numbers []int) map[int]bool {
+	var tails []int // tails[n] is the index of the smallest end of a chain of n+1
+	previous := make([]int, len(numbers))
+	for i, number := range numbers {
+		n, _ := slices.BinarySearchFunc(tails, number, func(t, want int) int { return numbers[t] - want })
+		previous[i] = -1
+		if n > 0 {
+			previous[i] = tails[n-1]
+		}
+		if n == len(tails) {
+			tails = append(tails, i)
+		} else {
+			tails[n] = i
+		}
+	}
+	members := make(map[int]bool, len(tails))
+	if len(tails) > 0 {
+		for i := tails[len(tails)-1]; i >= 0; i = previous[i] {
+			members[numbers[i]] = true
+		}
+	}
+	return members
+}

@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package control
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"path"
+	"strings"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/arbiterd/arbiter/arbiter/control/controlv1"
+	"github.com/arbiterd/arbiter/kernelbridge/abi"
+	"github.com/arbiterd/arbiter/rules"
+)
+
+// accessNames are the words for what an open asks for, in the order of the bits.
+var accessNames = []struct {
+	bit  abi.Access
+	name string
+}{
+	{abi.AccessRead, "read"}, {abi.AccessWrite, "write"}, {abi.AccessExec, "exec"},
+	{abi.AccessAppend, "append"}, {abi.AccessTruncate, "truncate"}, {abi.AccessCreated, "create"},
+}
+
+// Explain decides a request that nobody made.
+func (s *rulesService) Explain(_ context.Context, req *controlv1.ExplainRequest) (*controlv1.ExplainResponse, error) {
+	rs := s.rules.cfg.Engine.Rules()
+	if rs == nil {
+		return nil, status.Error(codes.NotFound, "no rules are in force: push some with `arbiterctl rules push FILE`")
+	}
+	r, err := s.request(req)
+	if err != nil {
+		return nil, status.Errorf(codes.InvalidArgument, "explaining: %v", err)
+	}
+	x := rs.Explain(r)
+	out := &controlv1.ExplainResponse{
+		Verdict: x.Decision.Verdict.Action.String(), Errno: uint32(x.Decision.Verdict.Errno),
+		Rule: x.Rule, Line: uint32(x.Line), Message: utf8(x.Message),
+		Deadline: durationpb.New(x.Decision.Deadline), OnFail: x.Decision.OnFail.String(),
+		Epoch: rs.Epoch(), Fingerprint: rs.Fingerprint(),
+		OutOfScope: !inScope(rs.Scope(), req),
+	}
+	for _, step := range x.Steps {
+		out.Steps = append(out.Steps, &controlv1.ExplainStep{Rule: step.Rule, Line: uint32(step.Line),
+			Matched: step.Matched, Why: utf8(step.Reason)})
+	}
+	return out, nil
+}
+
+// request builds the request that req describes; all that is wrong with it is
+// one error.
+func (s *rulesService) request(req *controlv1.ExplainRequest) (*abi.Request, error) {
+	var wrong []string
+	add := func(format string, args ...any) { wrong = append(wrong, fmt.Sprintf(format, args...)) }
+	r := &abi.Request{UID: req.GetUid(), EUID: req.GetUid(), GID: req.GetGid(), EGID: req.GetGid()}
+	var ok bool
+	if r.Event, ok = abi.ParseEvent(req.GetEvent()); !ok {
+		add("the event %q is none: give open or exec", req.GetEvent())
+	}
+	if err := checkPath(req.GetPath()); err != nil {
+		add("the path %v", err)
+	}
+	r.PathLen = uint32(copy(r.PathBuf[:abi.PathBytes-1], req.GetPath()))
+	if len(req.GetExe()) == 0 {
+		r.Flags |= abi.FlagNoExe
+	} else if err := checkPath(req.GetExe()); err != nil {
+		add("the exe %v", err)
+	}
+	r.ExeLen = uint32(copy(r.ExeBuf[:abi.PathBytes-1], req.GetExe()))
+	if err := accessOf(r, req.GetAccess()); err != nil {
+		add("%v", err)
+	}
+	if len(req.GetCgroup()) > 0 {
+		if err := s.cgroups(r, req.GetCgroup()); err != nil {
+			add("the cgroup %v", err)
+		}
+	}
+	if len(wrong) > 0 {
+		return nil, fmt.Errorf("%s", strings.Join(wrong, "; "))
+	}
+	return r, nil
+}
+
+func checkPath(p []byte) error {
+	switch {
+	case len(p) == 0:
+		return fmt.Errorf("is empty: give an absolute one")
+	case p[0] != '/':
+		return fmt.Errorf("%q is not absolute: begin it with /", p)
+	case len(p) > abi.PathBytes-1:
+		return fmt.Errorf("has %d bytes: the kernel presents at most %d", len(p), abi.PathBytes-1)
+	case bytes.IndexByte(p, 0) >= 0:
+		return fmt.Errorf("%q holds a NUL byte: no path can", p)
+	}
+	return nil
+}
+
+// accessOf sets what the request asks for.
+func accessOf(r *abi.Request, names []string) error {
+	if r.Event != abi.EventOpen {
+		r.Access = abi.AccessExec
+		if len(names) > 0 {
+			return fmt.Errorf("access is for the event open: leave it out")
+		}
+		return nil
+	}
+	for _, name := range names {
+		bit := accessBit(name)
+		if bit == 0 {
+			return fmt.Errorf("the access %q is none: give read, write, append, truncate or create", name)
+		}
+		r.Access |= bit
+	}
+	if len(names) == 0 {
+		r.Access = abi.AccessRead
+	}
+	return nil
+}
+
+func accessBit(name string) abi.Access {
+	for _, a := range accessNames {
+		if a.name == name && a.bit != abi.AccessExec {
+			return a.bit
+		}
+	}
+	return 0
+}
+
+// cgroups fills in the ids of the cgroup and its ancestors, as the kernel does.
+func (s *rulesService) cgroups(r *abi.Request, p []byte) error {
+	if s.rules.cfg.CgroupID == nil {
+		return fmt.Errorf("cannot be looked up here: leave it out")
+	}
+	if err := checkPath(p); err != nil {
+		return err
+	}
+	clean := path.Clean(string(p))
+	if clean == "/" {
+		return nil
+	}
+	level, at := 0, ""
+	for name := range strings.SplitSeq(clean[1:], "/") {
+		if level == abi.CgroupLevels {
+			return nil // deeper ones are not carried
+		}
+		at += "/" + name
+		id, err := s.rules.cfg.CgroupID(at)
+		if err != nil {
+			return fmt.Errorf("%q: %w", at, err)
+		}
+		r.Cgroup[level] = id
+		level++
+	}
+	return nil
+}
+
+// inScope reports whether the kernel would have asked: in every dimension that
+// the scope names. A cgroup that is not given counts as inside.
+func inScope(scope rules.Scope, req *controlv1.ExplainRequest) bool {
+	return within(scope.Paths, string(req.GetPath())) &&
+		(len(req.GetCgroup()) == 0 || within(scope.Cgroups, path.Clean(string(req.GetCgroup()))))
+}
+
+func within(roots []string, p string) bool {
+	for _, root := range roots {
+		if p == root || root == "/" || strings.HasPrefix(p, root+"/") {
+			return true
+		}
+	}
+	return len(roots) == 0
+}

@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package control
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/arbiterd/arbiter/arbiter/cache"
+	"github.com/arbiterd/arbiter/arbiter/store"
+	"github.com/arbiterd/arbiter/kernelbridge/abi"
+	"github.com/arbiterd/arbiter/rules"
+)
+
+// Rules changes which rule set is in force. The daemon uses it at the start and
+// for a reload, the control interface for everything else. All methods may be
+// called concurrently; changes are made one after another.
+type Rules struct {
+	cfg RulesConfig
+	mu  sync.Mutex // held for a whole push
+}
+
+// NewRules checks the whole configuration.
+func NewRules(cfg RulesConfig) (*Rules, error) {
+	if cfg.Engine == nil || cfg.Applier == nil || cfg.Store == nil {
+		return nil, errors.New("configuring the rules: Engine, Applier and Store are required")
+	}
+	if cfg.ApplyTimeout == 0 {
+		cfg.ApplyTimeout = DefaultApplyTimeout
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	return &Rules{cfg: cfg}, nil
+}
+
+// Push is a rule file on its way.
+type Push struct {
+	Source []byte
+	Name   string
+	// ExpectedEpoch, if not nil, must be in force, else the push is refused.
+	ExpectedEpoch *uint64
+	DryRun        bool
+	Reason        string // for the history
+	UID           uint32 // who pushes
+	// Flush labels the flush of the verdict caches; the zero value means
+	// cache.RulesPushed.
+	Flush cache.Reason
+
+	rollbackOf uint64
+}
+
+// Pushed is what became of it.
+type Pushed struct {
+	// Epoch is in force now; of a dry run the one that it would have got.
+	Epoch       uint64
+	Previous    uint64
+	Fingerprint uint64
+	Rules       int
+	Warnings    []string
+	Diff        Diff
+	// Unchanged: the text was in force already and nothing was done.
+	Unchanged bool
+}
+
+// Push puts a rule file in force and returns when every worker decides by it.
+// It is all or nothing: after an error the rule set from before is in force, in
+// the engine and in the store. The error is a rules.Problems, a *StaleError, a
+// *StageError, or ctx's when it ended before anything was changed; from then on
+// ctx is not looked at any more, so a caller that goes away leaves no half push.
+func (r *Rules) Push(ctx context.Context, p Push) (Pushed, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.push(ctx, p)
+}
+
+// Rollback pushes the text of an older epoch as a new one; errors as for Push,
+// or one that wraps ErrEpochNotKept. Source, Name, DryRun and Flush are ignored.
+func (r *Rules) Rollback(ctx context.Context, epoch uint64, p Push) (Pushed, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err := r.expect(p.ExpectedEpoch); err != nil {
+		return Pushed{}, err
+	}
+	m, source, err := r.load(epoch)
+	if err != nil {
+		return Pushed{}, err
+	}
+	p.Source, p.Name, p.DryRun, p.Flush, p.rollbackOf = source, m.Name, false, cache.RolledBack, epoch
+	if p.Reason == "" {
+		p.Reason = fmt.Sprintf("rollback to epoch %d", epoch)
+	}
+	return r.push(ctx, p)
+}
+
+// push does the work; r.mu is held.
+func (r *Rules) push(ctx context.Context, p Push) (Pushed, error) {
+	if err := r.expect(p.ExpectedEpoch); err != nil {
+		return Pushed{}, err
+	}
+	if p.Flush == cache.Start {
+		p.Flush = cache.RulesPushed
+	}
+	p.Name, p.Reason = strings.ToValidUTF8(p.Name, "\ufffd"), strings.ToValidUTF8(p.Reason, "\ufffd")
+	st := r.cfg.Store
+	epoch := st.Next()
+	rs, err := rules.Load(p.Name, p.Source, rules.Options{Epoch: epoch, CgroupID: r.cfg.CgroupID})
+	if err != nil {
+		return Pushed{}, err
+	}
+	before := r.cfg.Engine.Rules()
+	out := Pushed{Epoch: epoch, Fingerprint: rs.Fingerprint(), Rules: rs.Len(), Diff: diffRules(before, rs)}
+	if before != nil {
+		out.Previous = before.Epoch()
+		if bytes.Equal(before.Source(), p.Source) && !bound(rs) && r.recorded(before.Epoch()) {
+			out.Epoch, out.Unchanged = before.Epoch(), true
+			return out, nil
+		}
+	}
+	warnings, err := r.cfg.Applier.Check(ctx, rs)
+	if err != nil {
+		return Pushed{}, &StageError{Stage: StageCheck, Err: err}
+	}
+	out.Warnings = warnings
+	if p.DryRun {
+		return out, nil
+	}
+	if err := ctx.Err(); err != nil {
+		return Pushed{}, fmt.Errorf("pushing rules: %w", err)
+	}
+	meta := store.Meta{Epoch: epoch, Fingerprint: rs.Fingerprint(), PushedAt: time.Now(), UID: p.UID,
+		Reason: p.Reason, Name: p.Name, Rules: rs.Len(), RollbackOf: p.rollbackOf}
+	if err := st.Prepare(meta, p.Source); err != nil {
+		return Pushed{}, &StageError{Stage: StageStore, Err: err}
+	}
+	warnings, err = r.apply(ctx, rs, p.Flush)
+	if err != nil {
+		return Pushed{}, r.undo(ctx, StageApply, err, epoch, before)
+	}
+	if err := st.Commit(epoch); err != nil {
+		return Pushed{}, r.undo(ctx, StageCommit, err, epoch, before)
+	}
+	for _, w := range warnings {
+		if !slices.Contains(out.Warnings, w) {
+			out.Warnings = append(out.Warnings, w)
+		}
+	}
+	r.cfg.Logger.Info("rules are in force", "epoch", epoch, "previous", out.Previous, "fingerprint", fmt.Sprintf("%016x", out.Fingerprint),
+		"rules", out.Rules, "uid", p.UID, "name", p.Name, "reason", p.Reason, "warnings", len(out.Warnings))
+	return out, nil
+}
+
+// expect compares the epoch in force with what the pusher believes.
+func (r *Rules) expect(expected *uint64) error {
+	if current := r.epoch(); expected != nil && *expected != current {
+		return &StaleError{Expected: *expected, Current: current}
+	}
+	return nil
+}
+
+// epoch returns the epoch in force, 0 for none.
+func (r *Rules) epoch() uint64 {
+	if rs := r.cfg.Engine.Rules(); rs != nil {
+		return rs.Epoch()
+	}
+	return 0
+}
+
+// recorded reports whether the store has epoch as the one in force: what is in
+// force by other means than a push is not kept over a restart, so pushing the
+// same text is no idle deed.
+func (r *Rules) recorded(epoch uint64) bool {
+	m, ok := r.cfg.Store.Current()
+	return ok && m.Epoch == epoch
+}
+
+// bound reports whether the compiled rules depend on the machine's state, so
+// that the same text can mean something else now: cgroup ids are looked up once.
+func bound(rs *rules.RuleSet) bool {
+	if len(rs.Scope().Cgroups) > 0 {
+		return true
+	}
+	return slices.ContainsFunc(rs.Events(), func(e abi.Event) bool { return rs.Consulted(e)&abi.FieldCgroup != 0 })
+}
+
+// apply calls the Applier with a time limit of its own.
+func (r *Rules) apply(ctx context.Context, rs *rules.RuleSet, reason cache.Reason) ([]string, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.cfg.ApplyTimeout)
+	defer cancel()
+	return r.cfg.Applier.Apply(ctx, rs, reason)
+}
+
+// undo makes good a push that failed after it was stored: the set from before is
+// in force again, and the store does not have the new one.
+func (r *Rules) undo(ctx context.Context, stage Stage, cause error, epoch uint64, before *rules.RuleSet) error {
+	failed := &StageError{Stage: stage, Err: cause}
+	// The Applier has gone back by itself when it was it that failed; look.
+	if now := r.cfg.Engine.Rules(); now != before && before != nil {
+		if _, err := r.apply(ctx, before, cache.RolledBack); err != nil {
+			failed.Reverted = err
+			r.cfg.Logger.Error("going back to the rules before a failed push", "epoch", epoch, "error", err)
+		}
+	}
+	if err := r.cfg.Store.Discard(epoch); err != nil {
+		// Not the pusher's trouble: the next start sets the file aside.
+		r.cfg.Logger.Warn("taking back the rules of a failed push", "epoch", epoch, "error", err)
+	}
+	return failed
+}
+
+// load returns a kept rule set.
+func (r *Rules) load(epoch uint64) (store.Meta, []byte, error) {
+	m, source, err := r.cfg.Store.Load(epoch)
+	if errors.Is(err, store.ErrNotFound) {
+		return m, nil, fmt.Errorf("epoch %d: %w; see `arbiterctl rules history` for those that are", epoch, ErrEpochNotKept)
+	}
+	return m, source, err
+}

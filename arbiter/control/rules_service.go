@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/protoadapt"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/arbiterd/arbiter/arbiter/control/controlv1"
+	"github.com/arbiterd/arbiter/arbiter/store"
+	"github.com/arbiterd/arbiter/rules"
+)
+
+// rulesService translates between the wire and Rules.
+type rulesService struct {
+	controlv1.UnimplementedRulesServiceServer
+	rules *Rules
+}
+
+func (s *rulesService) Push(ctx context.Context, req *controlv1.PushRequest) (*controlv1.PushResponse, error) {
+	who, _ := callerOf(ctx)
+	out, err := s.rules.Push(ctx, Push{Source: req.GetSource(), Name: nameOf(req), ExpectedEpoch: req.ExpectedEpoch,
+		DryRun: req.GetDryRun(), Reason: req.GetReason(), UID: who.uid})
+	if err != nil {
+		return nil, pushStatus(err)
+	}
+	return &controlv1.PushResponse{Epoch: out.Epoch, Fingerprint: out.Fingerprint, RuleCount: uint32(out.Rules),
+		Warnings: valid(out.Warnings), Diff: diffMessage(out.Diff), Unchanged: out.Unchanged, PreviousEpoch: out.Previous}, nil
+}
+
+// nameOf returns the file's name, one for positions when there is none.
+func nameOf(req *controlv1.PushRequest) string {
+	if req.GetName() == "" {
+		return "rules"
+	}
+	return req.GetName()
+}
+
+func (s *rulesService) Rollback(ctx context.Context, req *controlv1.RollbackRequest) (*controlv1.RollbackResponse, error) {
+	who, _ := callerOf(ctx)
+	out, err := s.rules.Rollback(ctx, req.GetEpoch(), Push{ExpectedEpoch: req.ExpectedEpoch, Reason: req.GetReason(), UID: who.uid})
+	if err != nil {
+		return nil, pushStatus(err)
+	}
+	return &controlv1.RollbackResponse{Epoch: out.Epoch, Fingerprint: out.Fingerprint, RuleCount: uint32(out.Rules),
+		Warnings: valid(out.Warnings), Diff: diffMessage(out.Diff), PreviousEpoch: out.Previous, Unchanged: out.Unchanged}, nil
+}
+
+func (s *rulesService) Get(_ context.Context, req *controlv1.GetRequest) (*controlv1.GetResponse, error) {
+	current, known := s.rules.cfg.Store.Current()
+	live := s.rules.cfg.Engine.Rules()
+	if req.Epoch != nil && (live == nil || *req.Epoch != live.Epoch()) {
+		m, source, err := s.rules.load(*req.Epoch)
+		if err != nil {
+			return nil, pushStatus(err)
+		}
+		return &controlv1.GetResponse{Info: infoMessage(m, s.rules.epoch()), Source: source}, nil
+	}
+	if live == nil {
+		return nil, status.Error(codes.NotFound, "no rules are in force: push some with `arbiterctl rules push FILE`")
+	}
+	if !known || current.Epoch != live.Epoch() { // in force by other means than a push
+		current = store.Meta{Epoch: live.Epoch(), Fingerprint: live.Fingerprint(), Rules: live.Len(), Size: len(live.Source())}
+	}
+	return &controlv1.GetResponse{Info: infoMessage(current, live.Epoch()), Source: live.Source()}, nil
+}
+
+func (s *rulesService) History(_ context.Context, req *controlv1.HistoryRequest) (*controlv1.HistoryResponse, error) {
+	out := &controlv1.HistoryResponse{}
+	current := s.rules.epoch()
+	for _, m := range s.rules.cfg.Store.History(int(min(req.GetLimit(), 1<<30))) {
+		out.Entries = append(out.Entries, infoMessage(m, current))
+	}
+	return out, nil
+}
+
+func infoMessage(m store.Meta, current uint64) *controlv1.RuleSetInfo {
+	info := &controlv1.RuleSetInfo{Epoch: m.Epoch, Fingerprint: m.Fingerprint, Uid: m.UID, Reason: m.Reason, Name: m.Name,
+		RuleCount: uint32(m.Rules), Size: uint64(m.Size), Current: m.Epoch == current, RollbackOf: m.RollbackOf}
+	if !m.PushedAt.IsZero() {
+		info.PushedAt = timestamppb.New(m.PushedAt)
+	}
+	return info
+}
+
+func diffMessage(d Diff) *controlv1.RuleDiff {
+	return &controlv1.RuleDiff{Added: d.Added, Removed: d.Removed, Changed: d.Changed, SettingsChanged: d.Settings}
+}
+
+// pushStatus gives an error of Rules its code and its typed details.
+func pushStatus(err error) error {
+	var problems rules.Problems
+	var stale *StaleError
+	var stage *StageError
+	switch {
+	case errors.As(err, &problems):
+		detail := &controlv1.RuleProblems{}
+		for _, p := range problems {
+			detail.Problems = append(detail.Problems, &controlv1.RuleProblem{File: utf8(p.File), Line: uint32(p.Line),
+				Column: uint32(p.Column), Message: utf8(p.Message), Hint: utf8(p.Hint), Rule: utf8(p.Rule)})
+		}
+		text := fmt.Sprintf("the rules have %d problems and were not applied; the first: %v", len(problems), problems[0])
+		if len(problems) == 1 {
+			text = "the rules were not applied: " + problems[0].Error()
+		}
+		return detailed(codes.InvalidArgument, text, detail)
+	case errors.As(err, &stale):
+		return detailed(codes.FailedPrecondition, err.Error(),
+			&controlv1.StaleEpoch{ExpectedEpoch: stale.Expected, CurrentEpoch: stale.Current})
+	case errors.As(err, &stage):
+		code := codes.Unavailable
+		switch {
+		case stage.Reverted != nil:
+			code = codes.DataLoss
+		case stage.Stage == StageCheck:
+			code = codes.FailedPrecondition
+		case stage.Stage == StageApply:
+			code = codes.Internal
+		}
+		return status.Error(code, utf8(err.Error()))
+	case errors.Is(err, ErrEpochNotKept):
+		return status.Error(codes.NotFound, err.Error())
+	case errors.Is(err, store.ErrCorrupt):
+		return status.Error(codes.DataLoss, utf8(err.Error())+"; choose another epoch from `arbiterctl rules history`")
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return status.FromContextError(err).Err()
+	}
+	return status.Error(codes.Internal, utf8(err.Error()))
+}
+
+// detailed is a status with one detail.
+func detailed(code codes.Code, text string, detail protoadapt.MessageV1) error {
+	st, err := status.New(code, utf8(text)).WithDetails(detail)
+	if err != nil {
+		return status.Error(code, utf8(text))
+	}
+	return st.Err()
+}
+
+// utf8 makes s fit for a string of the wire.
+func utf8(s string) string { return strings.ToValidUTF8(s, "\ufffd") }
+
+func valid(texts []string) []string {
+	out := make([]string, len(texts))
+	for i, t := range texts {
+		out[i] = utf8(t)
+	}
+	return out
+}
