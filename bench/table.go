@@ -5,6 +5,7 @@ package bench
 import (
 	"fmt"
 	"io"
+	"math"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -24,6 +25,10 @@ func figure(ns int64) string {
 	}
 	return strconv.FormatFloat(us, 'f', 0, 64)
 }
+
+// truncated cuts a factor to one decimal: a bar that was missed by a hair must not
+// look met.
+func truncated(f float64) float64 { return math.Floor(f*10) / 10 }
 
 // WriteTable writes the report for a terminal: the machine, a row per scenario in
 // microseconds, the comparison in the last lines.
@@ -130,9 +135,9 @@ func (r *Report) writeVerdict(b *strings.Builder) {
 		if o.row == nil || o.whole == 0 {
 			continue
 		}
-		whole = append(whole, fmt.Sprintf(": best %s p50 (%s) = 1 : %.1f", o.name, o.row.Responder, o.whole))
+		whole = append(whole, fmt.Sprintf(": best %s p50 (%s) = 1 : %.1f", o.name, o.row.Responder, truncated(o.whole)))
 		if o.added != 0 {
-			added = append(added, fmt.Sprintf(": what %s adds = 1 : %.1f", o.name, o.added))
+			added = append(added, fmt.Sprintf(": what %s adds = 1 : %.1f", o.name, truncated(o.added)))
 		}
 	}
 	if len(added) > 0 {

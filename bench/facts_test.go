@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bench
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+func testdata(t *testing.T, name string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join("testdata", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func TestCPUInfo(t *testing.T) {
+	f := func(file, model, virtual string) {
+		t.Run(file, func(t *testing.T) {
+			t.Helper()
+			b := testdata(t, file)
+			if got := cpuModel(b); got != model {
+				t.Errorf("model: got %q, want %q", got, model)
+			}
+			if got := virtualised(b); got != virtual {
+				t.Errorf("virtualised: got %q, want %q", got, virtual)
+			}
+		})
+	}
+	f("cpuinfo_guest", "Example Server CPU @ 2.40GHz", "yes")
+	f("cpuinfo_metal", "Example Desktop CPU", "no")
+	f("cpuinfo_arm64", unknown, unknown)
+	f("empty", unknown, unknown)
+}
+
+func TestStat(t *testing.T) {
+	before, after := testdata(t, "stat_before"), testdata(t, "stat_after")
+	if got := cpuCount(before); got != 2 {
+		t.Errorf("CPUs: got %d, want 2", got)
+	}
+	got := stealPercent(before, after)
+	if got == nil || *got != 2.5 {
+		t.Errorf("stolen: got %v, want 2.5", got)
+	}
+	for name, b := range map[string][]byte{"none": nil, "no steal column": []byte("cpu 1 2 3 4 5 6 7\n"), "not a number": []byte("cpu 1 2 3 4 5 6 7 x\n")} {
+		if got := stealPercent(before, b); got != nil {
+			t.Errorf("%s: got %v, want unknown", name, *got)
+		}
+	}
+	if got := stealPercent(before, before); got != nil {
+		t.Errorf("no time passed: got %v, want unknown", *got)
+	}
+}
+
+func TestLoadAverage(t *testing.T) {
+	if got := loadAverage([]byte("1.25 0.70 0.57 2/345 6789\n")); got == nil || *got != 1.25 {
+		t.Errorf("got %v, want 1.25", got)
+	}
+	if got := loadAverage(nil); got != nil {
+		t.Errorf("got %v, want unknown", *got)
+	}
+}
+
+func TestPreemption(t *testing.T) {
+	f := func(name string, facts preemptionFacts, want string) {
+		t.Run(name, func(t *testing.T) {
+			t.Helper()
+			if got := preemption(facts); got != want {
+				t.Errorf("got %q, want %q", got, want)
+			}
+		})
+	}
+	const dynamic = "#1 SMP PREEMPT_DYNAMIC Debian 6.12.1-1 (2030-01-01)"
+	f("debugfs", preemptionFacts{debugfs: "none voluntary (full) lazy \n", version: dynamic, cmdline: "preempt=none"}, "full")
+	f("command line", preemptionFacts{version: dynamic, cmdline: "quiet preempt=voluntary ro\n", config: "CONFIG_PREEMPT=y\n"}, "voluntary (dynamic, from the kernel's command line)")
+	f("command line with nonsense", preemptionFacts{version: dynamic, cmdline: "preempt=often"}, "unknown (dynamic; mount debugfs to see it)")
+	f("configuration", preemptionFacts{version: dynamic, config: "CONFIG_PREEMPT_COUNT=y\n# CONFIG_PREEMPT is not set\nCONFIG_PREEMPT_NONE=y\n"}, "none (dynamic, from the kernel's configuration)")
+	f("nothing but dynamic", preemptionFacts{version: dynamic}, "unknown (dynamic; mount debugfs to see it)")
+	f("realtime", preemptionFacts{version: "#1 SMP PREEMPT_RT Debian"}, "rt")
+	f("full", preemptionFacts{version: "#1 SMP PREEMPT Debian"}, "full")
+	f("static voluntary", preemptionFacts{version: "#1 SMP Debian", config: "CONFIG_PREEMPT_VOLUNTARY=y\n"}, "voluntary (from the kernel's configuration)")
+	f("static, no configuration", preemptionFacts{version: "#1 SMP Debian"}, "unknown (none or voluntary)")
+	f("nothing", preemptionFacts{}, "unknown (none or voluntary)")
+}
+
+func TestWatch(t *testing.T) {
+	m := StartWatch().Stop()
+	if m.Kernel == "" || m.CPUs < 1 || m.GOMAXPROCS < 1 || m.ClockReadNS < 1 || m.Preemption == "" {
+		t.Errorf("got %+v, want this machine's facts", m)
+	}
+	if m.LoadBefore == nil || m.LoadAfter == nil {
+		t.Errorf("got load %v and %v, want both", m.LoadBefore, m.LoadAfter)
+	}
+}

@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bench
+
+import (
+	"bytes"
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files")
+
+func ptr[T any](v T) *T { return &v }
+
+func measured(id string, m Mechanism, responder, baseline string, p Percentiles) ScenarioReport {
+	merged := p
+	merged.Max += 1000
+	return ScenarioReport{ID: id, Mechanism: m, Responder: responder, Baseline: baseline, Status: Measured, Samples: 100000, Median: &p, Merged: &merged}
+}
+
+// quietReport is a run on a quiet machine in which the bars are met.
+func quietReport() *Report {
+	r := &Report{
+		SchemaVersion: SchemaVersion,
+		Started:       time.Date(2031, 5, 6, 7, 8, 9, 0, time.UTC),
+		DurationNS:    31_000_000_000,
+		Options:       ReportOptions{Rounds: 5, Samples: 20000, Warmup: 1000, RoundBudgetNS: 2e9, CPUs: []int{2, 3}},
+		Machine: Machine{CPUModel: "Example CPU", CPUs: 8, Virtualised: "no", Kernel: "6.12.0", Preemption: "voluntary", Arch: "amd64",
+			GOMAXPROCS: 8, GoVersion: "go1.26", LoadBefore: ptr(0.25), LoadAfter: ptr(0.9), StealPercent: ptr(0.0), ClockReadNS: 21},
+		Scenarios: []ScenarioReport{
+			measured("native-other", NativeQueue, "other CPU, verdict cache", "", Percentiles{480, 520, 905, 9870, 104000}),
+			{ID: "native-same", Mechanism: NativeQueue, Responder: "same CPU", Status: NotApplicable, Reason: "failure verdict after 50.3 µs (p50 of 10000 asks, none was answered)", Samples: 10000, Failed: 10000, Median: &Percentiles{P50: 50300}, Merged: &Percentiles{P50: 50300}},
+			measured(openBaselineID, Baseline, "open, nobody listens", "", Percentiles{1400, 1500, 2000, 9990, 9999}),
+			measured(getppidBaselineID, Baseline, "getppid, no filter", "", Percentiles{90, 95, 99, 105, 1000000}),
+			measured("fanotify-same", Fanotify, "same CPU, blocking read", openBaselineID, Percentiles{11000, 12000, 19000, 52000, 300000}),
+			measured("fanotify-other", Fanotify, "other CPU, blocking read", openBaselineID, Percentiles{49000, 60000, 99940, 99960, 1234567}),
+			measured("seccomp-same", Seccomp, "same CPU", getppidBaselineID, Percentiles{7000, 7500, 9999, 41000, 200000}),
+			{ID: "seccomp-same-sync", Mechanism: Seccomp, Responder: "same CPU, SYNC_WAKE_UP", Baseline: getppidBaselineID, Status: Unavailable, Reason: "asking for SYNC_WAKE_UP: invalid argument; needs Linux 6.6"},
+		},
+	}
+	r.addBaselines()
+	r.Verdict = judge(r)
+	return r
+}
+
+func TestTable(t *testing.T) {
+	f := func(name string, change func(*Report)) {
+		t.Run(name, func(t *testing.T) {
+			t.Helper()
+			r := quietReport()
+			change(r)
+			r.Verdict = judge(r)
+			var b bytes.Buffer
+			if err := r.WriteTable(&b); err != nil {
+				t.Fatal(err)
+			}
+			golden := filepath.Join("testdata", "table_"+name+".txt")
+			if *update {
+				if err := os.WriteFile(golden, b.Bytes(), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(golden)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(string(want), b.String()); diff != "" {
+				t.Errorf("the table differs (-want +got; run with -update to accept):\n%s", diff)
+			}
+		})
+	}
+	f("quiet", func(*Report) {})
+	f("noisy", func(r *Report) { r.Machine.LoadBefore, r.Machine.StealPercent = ptr(5.5), ptr(3.25) })
+	f("missing", func(r *Report) {
+		r.Machine.LoadAfter, r.Machine.StealPercent = nil, nil
+		r.Options.CPUs = []int{0}
+		for i := range r.Scenarios {
+			if s := &r.Scenarios[i]; s.Mechanism == Fanotify || s.ID == "native-other" {
+				*s = ScenarioReport{ID: s.ID, Mechanism: s.Mechanism, Responder: s.Responder, Status: Unavailable, Reason: "run as root"}
+			}
+		}
+	})
+}
+
+func TestFigure(t *testing.T) {
+	for ns, want := range map[int64]string{0: "0.00", 4: "0.00", 5: "0.01", 480: "0.48", 9994: "9.99", 9996: "10.0", 99940: "99.9", 99960: "100", 1234567: "1235"} {
+		if got := figure(ns); got != want {
+			t.Errorf("figure(%d): got %q, want %q", ns, got, want)
+		}
+	}
+}
+
+func TestReportRoundTrip(t *testing.T) {
+	want := quietReport()
+	h := newHistogram()
+	if err := record(h, []uint32{1, 480, 480, 4_294_967_295}); err != nil {
+		t.Fatal(err)
+	}
+	text, err := encode(h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want.Scenarios[0].Histogram = &HistogramReport{histogramEncoding, lowestNS, highestNS, digits, text}
+	want.Scenarios[0].Rounds = []RoundReport{{20000, 3, Percentiles{1, 2, 3, 4, 5}}}
+	var b bytes.Buffer
+	if err := want.WriteJSON(&b); err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range []string{`"schema_version": 1`, `"p99_9_ns": 4`, `"status": "not_applicable"`, `"steal_percent": 0`} {
+		if !strings.Contains(b.String(), key) {
+			t.Errorf("got JSON without %s", key)
+		}
+	}
+	got, err := ReadReport(&b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("the report differs (-want +got):\n%s", diff)
+	}
+	back, err := decode(got.Scenarios[0].Histogram.Data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !back.Equals(h) || back.TotalCount() != 4 {
+		t.Errorf("got %d values, want the 4 that were encoded", back.TotalCount())
+	}
+
+	if _, err := ReadReport(strings.NewReader(`{"schema_version": 99}`)); err == nil || !strings.Contains(err.Error(), "schema version 99") {
+		t.Errorf("another version: got %v, want a refusal", err)
+	}
+}
+
+func TestHistogram(t *testing.T) {
+	h := newHistogram()
+	var samples []uint32
+	for i := range uint32(1000) {
+		samples = append(samples, (i+1)*10)
+	}
+	if err := record(h, append(samples, 0)); err != nil {
+		t.Fatalf("recording, a zero among them: %v", err)
+	}
+	got := percentiles(h)
+	want := Percentiles{5000, 9000, 9900, 9990, 10000}
+	for _, c := range []struct {
+		name      string
+		got, want int64
+	}{{"p50", got.P50, want.P50}, {"p90", got.P90, want.P90}, {"p99", got.P99, want.P99}, {"p99.9", got.P999, want.P999}, {"max", got.Max, want.Max}} {
+		if d := float64(c.got-c.want) / float64(c.want); d < -0.002 || d > 0.002 {
+			t.Errorf("%s: got %d, want %d within 0.2 %%", c.name, c.got, c.want)
+		}
+	}
+	if _, err := decode("no histogram"); err == nil {
+		t.Error("decoding text: got no error, want one")
+	}
+}
+
+func TestMedians(t *testing.T) {
+	odd := medians([]Percentiles{{P50: 9, Max: 1}, {P50: 1, Max: 5}, {P50: 5, Max: 900}})
+	if odd.P50 != 5 || odd.Max != 5 {
+		t.Errorf("of three: got %+v, want 5 and 5", odd)
+	}
+	if even := medians([]Percentiles{{P50: 4}, {P50: 10}}); even.P50 != 7 {
+		t.Errorf("of two: got %d, want 7", even.P50)
+	}
+	if none := medians(nil); none != (Percentiles{}) {
+		t.Errorf("of none: got %+v, want zeros", none)
+	}
+}
+
+func TestJudge(t *testing.T) {
+	f := func(name string, change func(*Report), bar, p50Bar, why string) {
+		t.Run(name, func(t *testing.T) {
+			t.Helper()
+			r := quietReport()
+			change(r)
+			v := judge(r)
+			if v.Bar != bar || v.P50Bar != p50Bar || !strings.Contains(v.Why, why) || why == "" && v.Why != "" {
+				t.Errorf("got %q %q %q, want %q %q %q", v.Bar, v.P50Bar, v.Why, bar, p50Bar, why)
+			}
+		})
+	}
+	native := func(r *Report) *ScenarioReport { return &r.Scenarios[0] }
+	f("met", func(*Report) {}, Met, Met, "")
+	f("just met", func(r *Report) { native(r).Median.P50 = 550 }, Met, Met, "")
+	f("just missed", func(r *Report) { native(r).Median.P50 = 551 }, Missed, Met, "")
+	f("p50 just missed", func(r *Report) { native(r).Median.P50 = 1001 }, Missed, Missed, "")
+	f("load at the limit", func(r *Report) { r.Machine.LoadBefore = ptr(4.0) }, Met, Met, "")
+	f("load above", func(r *Report) { r.Machine.LoadBefore = ptr(4.01) }, CannotTell, CannotTell, "noisy machine, load 4.01")
+	f("load unknown", func(r *Report) { r.Machine.LoadBefore = nil }, CannotTell, CannotTell, "unknown")
+	f("stolen", func(r *Report) { r.Machine.StealPercent = ptr(2.1) }, CannotTell, CannotTell, "2.1 %")
+	f("steal at the limit", func(r *Report) { r.Machine.StealPercent = ptr(2.0) }, Met, Met, "")
+	f("no native", func(r *Report) { native(r).Status = Broken }, CannotTell, CannotTell, "no native queue figure")
+	f("no fanotify", func(r *Report) { r.Scenarios[4].Status, r.Scenarios[5].Status = Unavailable, Broken }, CannotTell, Met, "no fanotify figure")
+	f("no seccomp", func(r *Report) { r.Scenarios[6].Status = Unavailable }, Met, Met, "")
+
+	v := judge(quietReport())
+	if v.Fanotify != "fanotify-same" || v.Seccomp != "seccomp-same" || v.Native != "native-other" {
+		t.Errorf("got rows %q %q %q, want the lowest p50 of each", v.Native, v.Fanotify, v.Seccomp)
+	}
+	if got, want := v.FanotifyFactor, 11000.0/480; got != want {
+		t.Errorf("factor: got %v, want %v", got, want)
+	}
+	if got, want := v.FanotifyAddedFactor, 9600.0/480; got != want {
+		t.Errorf("added factor: got %v, want %v", got, want)
+	}
+}
