@@ -200,7 +200,9 @@ func isTB(x ast.Expr) bool {
 func undocumented(tr *tree, d ast.Decl) []string {
 	switch d := d.(type) {
 	case *ast.FuncDecl:
-		if d.Name.IsExported() && d.Doc == nil && (d.Recv == nil || exportedReceiver(d.Recv)) {
+		// What fmt and errors call by interface is documented there.
+		standard := d.Recv != nil && slices.Contains([]string{"Error", "String", "Unwrap", "Is", "As"}, d.Name.Name)
+		if d.Name.IsExported() && d.Doc == nil && !standard && (d.Recv == nil || exportedReceiver(d.Recv)) {
 			return []string{tr.at(d, "func "+d.Name.Name)}
 		}
 	case *ast.GenDecl:
@@ -288,8 +290,12 @@ func embeds(doc *ast.CommentGroup) bool {
 	return slices.ContainsFunc(doc.List, func(c *ast.Comment) bool { return strings.HasPrefix(c.Text, "//go:embed ") })
 }
 
-// A capital is fine in a name: "BPF LSM is off", "Rules is nil".
-var capital = regexp.MustCompile(`^[A-Z][a-z]+ (?:i[^s]|[^i])`)
+// sentence matches a text that begins like a sentence. A name may stand first:
+// "BPF LSM is off", "Rules is nil", "Slots and Words are below 1".
+var (
+	sentence = regexp.MustCompile(`^[A-Z][a-z]+ `)
+	named    = regexp.MustCompile(`^\w+ (is|are|or|and|has|needs|must) `)
+)
 
 func errorTexts(tr *tree) []string {
 	return eachNode(tr, func(f *file, n ast.Node) string {
@@ -302,11 +308,11 @@ func errorTexts(tr *tree) []string {
 		}
 		text := firstString(c.Args[0])
 		switch {
-		case capital.MatchString(text):
+		case sentence.MatchString(text) && !named.MatchString(text):
 			return "error text starts with a capital: " + strconv.Quote(text)
 		case strings.Contains(text, "failed to"):
 			return "error text says \"failed to\": " + strconv.Quote(text)
-		case strings.HasSuffix(text, ".") && !strings.HasSuffix(text, "..."):
+		case strings.HasSuffix(text, ".") && !strings.HasSuffix(text, ".."):
 			return "error text ends with a full stop: " + strconv.Quote(text)
 		}
 		return ""
