@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/arbiterd/arbiter/kernelbridge"
+)
+
+const (
+	// defaultSocket is where arbiterd listens when nothing else is configured.
+	defaultSocket = "/run/arbiter/arbiter.sock"
+	// socketEnv overrides defaultSocket; --socket overrides both.
+	socketEnv = "ARBITER_SOCKET"
+	// defaultTimeout is longer than a push of the largest rule file takes.
+	defaultTimeout = 30 * time.Second
+)
+
+// app is one invocation: where it reads and writes, and what the global flags say.
+type app struct {
+	stdin          io.Reader
+	stdout, stderr io.Writer
+	getenv         func(string) string
+	probe          func() []kernelbridge.Feature
+
+	socket  string
+	timeout time.Duration
+}
+
+func newApp(stdin io.Reader, stdout, stderr io.Writer) *app {
+	return &app{stdin: stdin, stdout: stdout, stderr: stderr, getenv: os.Getenv, probe: kernelbridge.Probe}
+}
+
+// run parses the arguments, runs the command and returns the exit code. SIGINT
+// and SIGTERM end what is running; a stream that they end has ended well.
+func (a *app) run(args []string) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	root := a.root()
+	root.SetArgs(args)
+	cmd, err := root.ExecuteContextC(ctx)
+	if err == nil {
+		return exitOK
+	}
+	var f *failure
+	if !errors.As(err, &f) {
+		// What the commands return is always a failure: this is cobra's own.
+		f = usage(cmd, err)
+	}
+	if f.err != nil {
+		fmt.Fprintf(a.stderr, "arbiterctl: %s\n", safe(f.err.Error()))
+	}
+	if f.next != "" {
+		fmt.Fprintf(a.stderr, "next: %s\n", safe(f.next))
+	}
+	return f.code
+}
+
+// root builds the command tree.
+func (a *app) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "arbiterctl",
+		Short: "Control arbiterd, which holds execs and opens until rules decide",
+		Long: `arbiterctl controls arbiterd, which holds execs and opens in the kernel until
+rules decide: it pushes rules, follows verdicts, explains decisions, and says
+what the running kernel can do.
+
+It talks to the daemon over a unix socket; the daemon knows the caller by its uid
+and gid. "rules check", "explain --rules", "doctor" and "version" need no daemon.`,
+		Example: `  arbiterctl doctor
+  arbiterctl rules check rules.yaml
+  arbiterctl rules push rules.yaml --reason "no shells in /srv/app"
+  arbiterctl events --verdict deny`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	root.SetIn(a.stdin)
+	root.SetOut(a.stdout)
+	root.SetErr(a.stderr)
+	socket := defaultSocket
+	if s := a.getenv(socketEnv); s != "" {
+		socket = s
+	}
+	flags := root.PersistentFlags()
+	flags.StringVar(&a.socket, "socket", socket, "control socket of the daemon, also "+socketEnv+" in the environment")
+	flags.DurationVar(&a.timeout, "timeout", defaultTimeout, "how long to wait for the daemon's answer, more than 0")
+	a.group(root, a.statusCommand(), a.rulesCommand(), a.eventsCommand(), a.explainCommand(), a.doctorCommand(),
+		a.versionCommand(), exitCodesTopic())
+	return root
+}
+
+// group makes cmd a command that does nothing without one of its subcommands.
+func (a *app) group(cmd *cobra.Command, subs ...*cobra.Command) *cobra.Command {
+	cmd.AddCommand(subs...)
+	cmd.Args = func(cmd *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return nil
+		}
+		err := fmt.Errorf("unknown command %s", quoteArg(args[0]))
+		if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+			err = fmt.Errorf("%w; did you mean %s?", err, strings.Join(near, " or "))
+		}
+		return err
+	}
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if cmd == cmd.Root() {
+			return cmd.Help()
+		}
+		return usage(cmd, fmt.Errorf("%s needs a subcommand", cmd.CommandPath()))
+	}
+	return cmd
+}
+
+// outputFlag adds -o to a command and returns where its value is.
+func outputFlag(cmd *cobra.Command) *output {
+	o := output("text")
+	cmd.Flags().VarP(&o, "output", "o", "text or json")
+	// The error is for a flag that does not exist.
+	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp))
+	return &o
+}
+
+// output is the value of -o.
+type output string
+
+// String returns the value.
+func (o *output) String() string { return string(*o) }
+
+// Type names the value in help.
+func (o *output) Type() string { return "format" }
+
+// Set accepts text and json.
+func (o *output) Set(s string) error {
+	if s != "text" && s != "json" {
+		return errors.New("give text or json")
+	}
+	*o = output(s)
+	return nil
+}
+
+func (o *output) json() bool { return *o == "json" }

@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/arbiterd/arbiter/arbiter/audit"
+	"github.com/arbiterd/arbiter/kernelbridge"
+)
+
+// diagnosis is what doctor found; the json tags are what -o json prints.
+type diagnosis struct {
+	Features []finding `json:"features"`
+	// Backend is what arbiterd would choose, empty for none.
+	Backend string `json:"backend"`
+	Why     string `json:"why"`
+}
+
+// finding is one feature of the kernel.
+type finding struct {
+	Name    string `json:"name"`
+	Outcome string `json:"outcome"` // "yes", "no", "cannot tell"
+	Detail  string `json:"detail"`
+	Hint    string `json:"hint,omitempty"`
+	Later   bool   `json:"later,omitempty"` // its absence costs nothing today
+}
+
+func (a *app) doctorCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "doctor",
+		Short: "Say what this kernel can do, what it cannot, and what would change it",
+		Long: `doctor tries what arbiterd needs of the running kernel, says which backend arbiterd
+would choose and why, and names the step that would change what does not work. It
+needs no daemon, attaches nothing and holds nobody. Without root the kernel does
+not answer everything; doctor then says "cannot tell".
+
+It exits with 7 when no backend works for the user who runs it.`,
+		Args: cobra.NoArgs,
+	}
+	out := outputFlag(cmd)
+	cmd.RunE = func(*cobra.Command, []string) error {
+		found := a.probe()
+		d := diagnosis{}
+		for _, f := range found {
+			d.Features = append(d.Features, finding{f.Name, f.Outcome.String(), f.Detail, f.Hint, f.Later})
+		}
+		backend, why, err := kernelbridge.Choose(kernelbridge.BackendAuto, found)
+		d.Backend, d.Why = backend, why
+		if err != nil {
+			d.Backend, d.Why = "", err.Error()
+		}
+		var printing error
+		if out.json() {
+			printing = a.printJSON(d)
+		} else {
+			printing = a.print(d.text())
+		}
+		switch {
+		case printing != nil:
+			return printing
+		case err != nil && os.Geteuid() != 0:
+			return fail(exitNoBackend, "run arbiterctl doctor as root: the kernel answers root more", err)
+		case err != nil:
+			return fail(exitNoBackend, "take one of the steps that begin with \"->\" above, then run arbiterctl doctor again", err)
+		}
+		return nil
+	}
+	return cmd
+}
+
+func (d *diagnosis) text() string {
+	text := d.section(false)
+	if later := d.section(true); later != "" {
+		text += "\nNot used by this version:\n" + later
+	}
+	if d.Backend != "" {
+		text += "\nbackend: " + audit.Quote(d.Backend) + ": " + audit.Quote(d.Why) + "\n"
+	} else {
+		text += "\nbackend: none\n"
+	}
+	return text
+}
+
+// section lists the features that are used today, or those that are not yet.
+func (d *diagnosis) section(later bool) string {
+	t := newTable()
+	rows := 0
+	for _, f := range d.Features {
+		if f.Later == later {
+			t.row("  "+audit.Quote(f.Name), f.Outcome, audit.Quote(f.Detail))
+			rows++
+		}
+	}
+	if rows == 0 {
+		return ""
+	}
+	// The hints are lines of their own, below what they are about.
+	var b strings.Builder
+	lines := strings.SplitAfter(t.text(), "\n")
+	for _, f := range d.Features {
+		if f.Later != later {
+			continue
+		}
+		b.WriteString(lines[0])
+		lines = lines[1:]
+		if f.Hint != "" {
+			b.WriteString("      -> " + audit.Quote(f.Hint) + "\n")
+		}
+	}
+	return b.String()
+}

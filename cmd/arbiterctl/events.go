@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/arbiterd/arbiter/arbiter"
+	"github.com/arbiterd/arbiter/arbiter/audit"
+	"github.com/arbiterd/arbiter/arbiter/control/controlv1"
+	"github.com/arbiterd/arbiter/kernelbridge/abi"
+	"github.com/arbiterd/arbiter/rules"
+)
+
+// errNoAnswer ends a stream whose first message does not come in time.
+var errNoAnswer = errors.New("no answer in time")
+
+func (a *app) eventsCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "events",
+		Short: "Follow what is decided",
+		Long: `events prints verdicts as they are given: what was refused, audited or failed, and
+with --all also what was simply allowed. It runs until it is interrupted, until
+--count events were printed, or until the daemon stops.
+
+The text form has one line per event. In it every byte of a path that does not
+print is escaped, a space is \x20, and "-" stands for nothing. The last column is
+the reason of a failure verdict, else the time from the question to the answer.
+-o json prints one JSON object per line with OCSF field names, as the daemon's
+verdict log does.
+
+A watcher that is too slow loses events, never the other way round; how many is
+said on stderr.`,
+		Example: `  arbiterctl events --verdict deny
+  arbiterctl events --event exec,open --rule no-shells -o json
+  arbiterctl events --recent 20 --all --count 20`,
+		Args: cobra.NoArgs,
+	}
+	request := &controlv1.WatchRequest{}
+	f := cmd.Flags()
+	f.BoolVar(&request.IncludeAllowed, "all", false, "plain allowed requests too")
+	f.StringSliceVar(&request.Rules, "rule", nil, "decided by one of these rules; default for the default")
+	f.StringSliceVar(&request.Events, "event", nil, "one of these events: exec, open")
+	f.StringSliceVar(&request.Verdicts, "verdict", nil, "one of these verdicts: allow, deny, audit")
+	f.Uint32Var(&request.Recent, "recent", 0, "begin with at most this many events of the past")
+	since := f.Uint64("since", 0, "begin behind this sequence number, as far as events are kept")
+	count := f.Uint64("count", 0, "end after this many events, 0 for never")
+	out := outputFlag(cmd)
+	cmd.MarkFlagsMutuallyExclusive("recent", "since")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if f.Changed("since") {
+			request.Since = since
+		}
+		if slices.Contains(request.Verdicts, "allow") {
+			request.IncludeAllowed = true // asked for by name
+		}
+		p := &eventPrinter{app: a, json: out.json(), count: *count}
+		return a.watch(cmd, request, p)
+	}
+	return cmd
+}
+
+// watch runs the stream. That its first message comes is bounded by --timeout;
+// that there is an event for us is not.
+func (a *app) watch(cmd *cobra.Command, request *controlv1.WatchRequest, p *eventPrinter) error {
+	c, err := a.connect()
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	ctx, cancel := context.WithCancelCause(cmd.Context())
+	defer cancel(nil)
+	late := time.AfterFunc(a.timeout, func() { cancel(errNoAnswer) })
+	defer late.Stop()
+	failed := func(err error) error {
+		switch {
+		case cmd.Context().Err() != nil: // interrupted: a good end
+			return nil
+		case context.Cause(ctx) == errNoAnswer:
+			return fail(exitUnreachable, fmt.Sprintf("give it longer than --timeout %v, or look at the daemon's log", a.timeout),
+				fmt.Errorf("watching events: no answer within %v", a.timeout))
+		}
+		return c.rpcFailure(cmd, "watching events", err)
+	}
+	stream, err := c.events.Watch(ctx, request)
+	if err != nil {
+		return failed(err)
+	}
+	for {
+		m, err := stream.Recv()
+		if err != nil {
+			return failed(err)
+		}
+		late.Stop()
+		done, err := p.message(m)
+		if done || err != nil {
+			return err
+		}
+	}
+}
+
+// eventPrinter prints the messages of one stream.
+type eventPrinter struct {
+	app     *app
+	json    bool
+	count   uint64 // 0: no end
+	printed uint64
+	dropped uint64
+}
+
+// columns are as wide as what is usual in them; what is wider pushes the rest to
+// the right on its line alone.
+const columns = "%-24s  %6s  %-5s  %-12s  %-20s  %6s  %7s  %-24s  %-40s  %s\n"
+
+// message prints one message; done when enough were printed.
+func (p *eventPrinter) message(m *controlv1.WatchResponse) (done bool, err error) {
+	if m.Dropped > 0 {
+		p.dropped += m.Dropped
+		fmt.Fprintf(p.app.stderr, "arbiterctl: %s dropped because this watcher is too slow, %d in all; a filter would help: arbiterctl events --help\n",
+			plural(m.Dropped, "event"), p.dropped)
+	}
+	if m.GetHello() != nil && !p.json {
+		return false, p.app.print(fmt.Sprintf(columns, "TIME", "SEQ", "EVENT", "VERDICT", "RULE", "UID", "PID", "EXE", "PATH", "REASON/LATENCY"))
+	}
+	e := m.GetEvent()
+	if e == nil {
+		return false, nil
+	}
+	if p.json {
+		err = p.app.print(string(audit.AppendEvent(nil, eventOf(e))))
+	} else {
+		err = p.app.print(eventLine(e))
+	}
+	p.printed++
+	return p.printed == p.count, err
+}
+
+func eventLine(e *controlv1.Event) string {
+	verdict, last := audit.Field(e.Verdict), e.Latency.AsDuration().String()
+	if e.Verdict == "deny" {
+		verdict += ":" + rules.ErrnoName(uint16(e.Errno))
+	}
+	switch {
+	case e.Late:
+		last = "late"
+	case e.Reason != "":
+		last = audit.Field(e.Reason)
+	}
+	return fmt.Sprintf(columns, timeText(e.Time.AsTime()), fmt.Sprint(e.Seq), audit.Field(e.Event), verdict, audit.Field(e.Rule),
+		fmt.Sprint(e.Subject.GetUid()), fmt.Sprint(e.Subject.GetTgid()), audit.Field(e.Subject.GetExe()), audit.Field(e.Object.GetPath()), last)
+}
+
+// eventOf turns a message back into the engine's event. A word that a newer
+// daemon knows and we do not becomes "unknown".
+func eventOf(m *controlv1.Event) *arbiter.Event {
+	e := &arbiter.Event{
+		Seq: m.Seq, Time: m.Time.AsTime(), Verdict: m.Verdict, Errno: uint16(m.Errno), Rule: m.Rule, Line: int(m.Line),
+		Message: m.Message, Epoch: m.Epoch, Fingerprint: m.Fingerprint, Cached: m.Cached, Late: m.Late,
+		Latency: m.Latency.AsDuration(), Worker: int(m.Worker),
+		TGID: m.Subject.GetTgid(), TID: m.Subject.GetTid(), UID: m.Subject.GetUid(), GID: m.Subject.GetGid(),
+		StartBoottime: m.Subject.GetStartBoottimeNs(), Comm: string(m.Subject.GetComm()), Exe: string(m.Subject.GetExe()),
+		Path: string(m.Object.GetPath()), Dev: m.Object.GetDev(), Ino: m.Object.GetIno(),
+	}
+	var known bool
+	if e.Event, known = abi.ParseEvent(m.Event); !known {
+		e.Event = abi.EventCount
+	}
+	for _, name := range m.Access {
+		e.Access |= accessBit(name)
+	}
+	if m.Reason != "" {
+		e.Reason = abi.ReasonNone + 1
+		for e.Reason < abi.ReasonCount && e.Reason.String() != m.Reason {
+			e.Reason++
+		}
+	}
+	return e
+}
+
+// accessBit returns the bit of a name, 0 for none.
+func accessBit(name string) abi.Access {
+	switch name {
+	case "read":
+		return abi.AccessRead
+	case "write":
+		return abi.AccessWrite
+	case "exec":
+		return abi.AccessExec
+	case "append":
+		return abi.AccessAppend
+	case "truncate":
+		return abi.AccessTruncate
+	case "create":
+		return abi.AccessCreated
+	}
+	return 0
+}

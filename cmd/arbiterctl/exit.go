@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/arbiterd/arbiter/arbiter/audit"
+	"github.com/arbiterd/arbiter/arbiter/control/controlv1"
+	"github.com/arbiterd/arbiter/rules"
+)
+
+// The exit codes. They are part of the interface: scripts branch on them.
+const (
+	exitOK = iota
+	exitFailure
+	exitUsage
+	exitUnreachable
+	exitRules
+	exitStale
+	exitPermission
+	exitNoBackend
+	exitRefused
+)
+
+// exitCodes is what help and docs/cli.md say about them, by code.
+var exitCodes = [...]string{
+	exitOK:          "done",
+	exitFailure:     "something else went wrong, the message says what",
+	exitUsage:       "the command line is wrong",
+	exitUnreachable: "the daemon cannot be reached, does not answer in time, or is stopping",
+	exitRules:       "the rule file is wrong; nothing of it was applied",
+	exitStale:       "a precondition does not hold: another epoch is in force than the one expected, or this kernel cannot keep the rules",
+	exitPermission:  "the daemon, or the system, does not let this user do that",
+	exitNoBackend:   "doctor: no backend works here for this user",
+	exitRefused:     "explain --exit-code: the request would be refused",
+}
+
+func exitCodesTopic() *cobra.Command {
+	var b strings.Builder
+	b.WriteString("arbiterctl exits with\n\n")
+	for code, meaning := range exitCodes {
+		fmt.Fprintf(&b, "  %d  %s\n", code, meaning)
+	}
+	b.WriteString("\nA message on stderr says what happened; a line that begins with \"next:\" says\nwhat to do.")
+	return &cobra.Command{Use: "exit-codes", Short: "What the exit codes mean", Long: b.String()}
+}
+
+// failure is an error with its exit code and the next step.
+type failure struct {
+	code int
+	err  error  // nil: everything was said already
+	next string // what to do, one or more lines; may be empty
+}
+
+// Error returns what went wrong.
+func (f *failure) Error() string {
+	if f.err == nil {
+		return exitCodes[f.code]
+	}
+	return f.err.Error()
+}
+
+// Unwrap returns the cause.
+func (f *failure) Unwrap() error { return f.err }
+
+func fail(code int, next string, err error) *failure { return &failure{code, err, next} }
+
+// usage is a mistake on the command line of cmd.
+func usage(cmd *cobra.Command, err error) *failure {
+	return fail(exitUsage, cmd.CommandPath()+" --help", err)
+}
+
+// refusedRules prints all problems of a rule file and returns the failure.
+func (a *app) refusedRules(ps rules.Problems, what string) *failure {
+	for _, p := range ps {
+		p.File = audit.Quote(p.File)
+		fmt.Fprintln(a.stderr, safe(p.Error()))
+	}
+	n := "1 problem"
+	if len(ps) != 1 {
+		n = fmt.Sprintf("%d problems", len(ps))
+	}
+	return fail(exitRules, what, errors.New(n+"; nothing was applied"))
+}
+
+// rpcFailure turns the error of a call into a failure. doing says what cmd tried.
+func (c *client) rpcFailure(cmd *cobra.Command, doing string, err error) *failure {
+	if err := c.dialError(); err != nil {
+		return c.unreachable(err)
+	}
+	s := status.Convert(err)
+	wrapped := fmt.Errorf("%s: %s", doing, s.Message())
+	for _, d := range s.Details() {
+		switch d := d.(type) {
+		case *controlv1.RuleProblems:
+			return c.app.refusedRules(problemsOf(d), "repair the file and try again; arbiterctl rules check FILE checks it without the daemon")
+		case *controlv1.StaleEpoch:
+			return fail(exitStale, fmt.Sprintf("look at what is in force: arbiterctl rules get; then try again with --expected-epoch %d", d.CurrentEpoch),
+				fmt.Errorf("%s: epoch %d was expected, epoch %d is in force; nothing was changed", doing, d.ExpectedEpoch, d.CurrentEpoch))
+		}
+	}
+	switch s.Code() {
+	case codes.Unavailable:
+		return fail(exitUnreachable, "arbiterctl status; if the daemon is gone, start it: "+startHint, wrapped)
+	case codes.DeadlineExceeded:
+		return fail(exitUnreachable, fmt.Sprintf("give it longer than --timeout %v, or look at the daemon's log", c.app.timeout),
+			fmt.Errorf("%s: no answer within %v", doing, c.app.timeout))
+	case codes.PermissionDenied, codes.Unauthenticated:
+		return fail(exitPermission, "run it as root, or have an administrator let "+whoami()+" in as the message says", wrapped)
+	case codes.FailedPrecondition:
+		return fail(exitStale, "arbiterctl doctor says what this kernel can keep", wrapped)
+	case codes.InvalidArgument:
+		return usage(cmd, wrapped)
+	case codes.NotFound:
+		return fail(exitFailure, "arbiterctl rules history lists the epochs that are kept", wrapped)
+	case codes.ResourceExhausted:
+		return fail(exitFailure, "wait a moment, then try again", wrapped)
+	case codes.Unimplemented:
+		return fail(exitFailure, "use the arbiterctl of the daemon's version: arbiterctl status, arbiterctl version", wrapped)
+	}
+	return fail(exitFailure, "look at the daemon's log, and at arbiterctl status", wrapped)
+}
+
+func problemsOf(m *controlv1.RuleProblems) rules.Problems {
+	ps := make(rules.Problems, len(m.Problems))
+	for i, p := range m.Problems {
+		ps[i] = rules.Problem{File: p.File, Line: int(p.Line), Column: int(p.Column), Message: p.Message, Hint: p.Hint, Rule: p.Rule}
+	}
+	return ps
+}

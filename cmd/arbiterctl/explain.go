@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/arbiterd/arbiter/arbiter/audit"
+	"github.com/arbiterd/arbiter/arbiter/control/controlv1"
+	"github.com/arbiterd/arbiter/kernelbridge/abi"
+	"github.com/arbiterd/arbiter/rules"
+)
+
+func (a *app) explainCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "explain --event EVENT --path PATH",
+		Short: "Say what would be decided, and how each rule fared",
+		Long: `explain decides a request that nobody made and says how each rule fared, up to the
+one that decides. It asks the daemon about the rule set in force; with --rules FILE
+it reads a file instead and needs no daemon.
+
+It exits with 0 whatever the verdict; with --exit-code it exits with 8 when the
+request would be refused.`,
+		Example: `  arbiterctl explain --event exec --path /srv/app/bin/sh --exe /usr/bin/python3 --uid 1000
+  arbiterctl explain --event open --access write --path /srv/app/etc/x --rules rules.yaml`,
+		Args: cobra.NoArgs,
+	}
+	q := &controlv1.ExplainRequest{}
+	f := cmd.Flags()
+	f.StringVar(&q.Event, "event", "", "exec or open (required)")
+	object := f.String("path", "", "the object's path, absolute (required)")
+	exe := f.String("exe", "", "path of the subject's executable, absolute; empty when it is unknown")
+	f.Uint32Var(&q.Uid, "uid", uint32(os.Getuid()), "the subject's uid, by default yours")
+	f.Uint32Var(&q.Gid, "gid", uint32(os.Getgid()), "the subject's gid, by default yours")
+	f.StringSliceVar(&q.Access, "access", nil, "of an open: read, write, append, truncate, create; by default read")
+	cgroup := f.String("cgroup", "", "the subject's cgroup, a path below the cgroup v2 mount point")
+	file := f.String("rules", "", "explain by this rule file, - for stdin, not by what is in force")
+	exitCode := f.Bool("exit-code", false, "exit with 8 when the request would be refused")
+	f.Lookup("uid").DefValue, f.Lookup("gid").DefValue = "", "" // not the same for everybody who reads help
+	out := outputFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		q.Path, q.Exe, q.Cgroup = []byte(*object), []byte(*exe), []byte(*cgroup)
+		if err := checkExplain(q); err != nil {
+			return usage(cmd, err)
+		}
+		var x *controlv1.ExplainResponse
+		var err error
+		if *file != "" {
+			x, err = a.explainOffline(cmd, q, *file)
+		} else {
+			x, err = call(a, cmd, "explaining", func(c *client) func(context.Context, *controlv1.ExplainRequest, ...grpc.CallOption) (*controlv1.ExplainResponse, error) {
+				return c.rules.Explain
+			}, q)
+		}
+		if err != nil {
+			return err
+		}
+		if out.json() {
+			err = a.printJSON(jsonOf(x))
+		} else {
+			err = a.print(explainText(x))
+		}
+		if err == nil && *exitCode && x.Verdict == "deny" && !x.OutOfScope {
+			return fail(exitRefused, "", nil)
+		}
+		return err
+	}
+	return cmd
+}
+
+// checkExplain returns all that is wrong with a request.
+func checkExplain(q *controlv1.ExplainRequest) error {
+	var errs []error
+	event, ok := abi.ParseEvent(q.Event)
+	if !ok {
+		errs = append(errs, fmt.Errorf("--event %s is none: give exec or open", quoteArg(q.Event)))
+	}
+	checkPath := func(flag string, p []byte) {
+		if len(p) == 0 || p[0] != '/' {
+			errs = append(errs, fmt.Errorf("--%s %s is not absolute: begin it with /", flag, quoteArg(string(p))))
+		}
+		if len(p) >= abi.PathBytes {
+			errs = append(errs, fmt.Errorf("--%s has %d bytes: the kernel presents at most %d", flag, len(p), abi.PathBytes-1))
+		}
+	}
+	checkPath("path", q.Path)
+	if len(q.Exe) > 0 {
+		checkPath("exe", q.Exe)
+	}
+	if len(q.Cgroup) > 0 {
+		checkPath("cgroup", q.Cgroup)
+	}
+	for _, name := range q.Access {
+		if bit := accessBit(name); bit == 0 || bit == abi.AccessExec {
+			errs = append(errs, fmt.Errorf("--access %s is none: give read, write, append, truncate or create", quoteArg(name)))
+		}
+	}
+	if ok && event != abi.EventOpen && len(q.Access) > 0 {
+		errs = append(errs, errors.New("--access is for --event open: leave it out"))
+	}
+	return errors.Join(errs...)
+}
+
+// explainOffline answers by a rule file as the daemon would by the set in force.
+// Cgroups need not exist: they are compared by their paths.
+func (a *app) explainOffline(cmd *cobra.Command, q *controlv1.ExplainRequest, file string) (*controlv1.ExplainResponse, error) {
+	source, name, err := a.readRules(cmd, file)
+	if err != nil {
+		return nil, err
+	}
+	options := offlineOptions()
+	rs, err := rules.Load(name, source, options)
+	if err != nil {
+		var ps rules.Problems
+		if errors.As(err, &ps) {
+			return nil, a.refusedRules(ps, "repair the file; docs/policy.md describes rule files")
+		}
+		return nil, fail(exitRules, "", err)
+	}
+	r := &abi.Request{UID: q.Uid, EUID: q.Uid, GID: q.Gid, EGID: q.Gid, Access: abi.AccessExec}
+	r.Event, _ = abi.ParseEvent(q.Event)
+	r.PathLen, r.ExeLen = uint32(copy(r.PathBuf[:], q.Path)), uint32(copy(r.ExeBuf[:], q.Exe))
+	if len(q.Exe) == 0 {
+		r.Flags |= abi.FlagNoExe
+	}
+	if r.Event == abi.EventOpen {
+		r.Access = 0
+		for _, name := range q.Access {
+			r.Access |= accessBit(name)
+		}
+		if r.Access == 0 {
+			r.Access = abi.AccessRead
+		}
+	}
+	for i, c := range lineage(string(q.Cgroup)) {
+		if i < len(r.Cgroup) {
+			r.Cgroup[i], _ = options.CgroupID(c) // offline ones never fail
+		}
+	}
+	x := rs.Explain(r)
+	answer := &controlv1.ExplainResponse{Verdict: x.Decision.Verdict.Action.String(), Errno: uint32(x.Decision.Verdict.Errno),
+		Rule: x.Rule, Line: uint32(x.Line), Message: x.Message, Deadline: durationpb.New(x.Decision.Deadline),
+		OnFail: x.Decision.OnFail.String(), Fingerprint: rs.Fingerprint(), OutOfScope: !inScope(rs.Scope(), q)}
+	for _, s := range x.Steps {
+		answer.Steps = append(answer.Steps, &controlv1.ExplainStep{Rule: s.Rule, Line: uint32(s.Line), Matched: s.Matched,
+			Why: strings.ToValidUTF8(s.Reason, "\ufffd")})
+	}
+	return answer, nil
+}
+
+// lineage returns a cgroup and its ancestors, level 1 first, without the root.
+func lineage(cgroup string) []string {
+	var out []string
+	for p := path.Clean("/" + cgroup); p != "/"; p = path.Dir(p) {
+		out = append([]string{p}, out...)
+	}
+	return out
+}
+
+// inScope reports whether the kernel would ask about q. A cgroup that was not
+// given is taken to be in scope.
+func inScope(s rules.Scope, q *controlv1.ExplainRequest) bool {
+	within := func(roots []string, p string) bool {
+		for _, root := range roots {
+			if p == root || strings.HasPrefix(p, strings.TrimSuffix(root, "/")+"/") {
+				return true
+			}
+		}
+		return len(roots) == 0
+	}
+	return within(s.Paths, string(q.Path)) && (len(q.Cgroup) == 0 || within(s.Cgroups, path.Clean("/"+string(q.Cgroup))))
+}
+
+func explainText(x *controlv1.ExplainResponse) string {
+	var b strings.Builder
+	verdict := audit.Quote(x.Verdict)
+	if x.Verdict == "deny" {
+		verdict += " " + rules.ErrnoName(uint16(x.Errno))
+	}
+	by := "by the default: no rule matches"
+	if x.Rule != "default" {
+		by = fmt.Sprintf("by rule %s on line %d", audit.Quote(x.Rule), x.Line)
+	}
+	fmt.Fprintf(&b, "%s, %s\n", verdict, by)
+	if x.Message != "" {
+		fmt.Fprintf(&b, "message: %s\n", audit.Quote(x.Message))
+	}
+	fmt.Fprintf(&b, "when no answer comes within %v: %s\n", x.Deadline.AsDuration(), audit.Quote(x.OnFail))
+	if x.OutOfScope {
+		b.WriteString("but it is out of scope: the kernel would not ask, and the request would go on\n")
+	}
+	if x.Epoch != 0 {
+		fmt.Fprintf(&b, "rule set: epoch %d, fingerprint %s\n", x.Epoch, fingerprint(x.Fingerprint))
+	} else {
+		fmt.Fprintf(&b, "rule set: fingerprint %s\n", fingerprint(x.Fingerprint))
+	}
+	if len(x.Steps) > 0 {
+		b.WriteString("\n")
+		t := newTable("LINE", "RULE", "MATCHES", "WHY")
+		for _, s := range x.Steps {
+			matches := "no"
+			if s.Matched {
+				matches = "yes"
+			}
+			why := "-"
+			if s.Why != "" {
+				why = safe(s.Why)
+			}
+			t.row(fmt.Sprint(s.Line), audit.Field(s.Rule), matches, why)
+		}
+		b.WriteString(t.text())
+	}
+	return b.String()
+}

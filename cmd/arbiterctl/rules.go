@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/grpc"
+
+	"github.com/arbiterd/arbiter/arbiter/audit"
+	"github.com/arbiterd/arbiter/arbiter/control/controlv1"
+	"github.com/arbiterd/arbiter/rules"
+)
+
+func (a *app) rulesCommand() *cobra.Command {
+	return a.group(&cobra.Command{
+		Use:   "rules",
+		Short: "Push, check, get, list and roll back rule sets",
+	}, a.pushCommand(), a.checkCommand(), a.getCommand(), a.historyCommand(), a.rollbackCommand())
+}
+
+func (a *app) pushCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "push FILE|-",
+		Short: "Put a rule file in force, all of it or nothing",
+		Long: `push puts a rule file in force and returns when every worker decides by it. "-"
+reads it from stdin. If anything is wrong with it, every problem is printed as
+file:line:column: message; hint, and what was in force still is.
+
+With --expected-epoch the push is refused when another epoch is in force, so two
+people who push at once cannot undo each other's work unseen.`,
+		Example: `  arbiterctl rules push rules.yaml --reason "no shells in /srv/app"
+  arbiterctl rules push - --expected-epoch 7 --dry-run < rules.yaml`,
+		Args: a.oneArg("a rule file, or - for stdin"),
+	}
+	request := &controlv1.PushRequest{}
+	epoch := expectedEpochFlag(cmd)
+	cmd.Flags().BoolVar(&request.DryRun, "dry-run", false, "do everything but store and apply")
+	cmd.Flags().StringVar(&request.Reason, "reason", "", "why, for the history")
+	out := outputFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		source, name, err := a.readRules(cmd, args[0])
+		if err != nil {
+			return err
+		}
+		request.Source, request.Name, request.ExpectedEpoch = source, strings.ToValidUTF8(name, "\ufffd"), epoch()
+		p, err := call(a, cmd, "pushing rules", func(c *client) func(context.Context, *controlv1.PushRequest, ...grpc.CallOption) (*controlv1.PushResponse, error) {
+			return c.rules.Push
+		}, request)
+		if err != nil {
+			return err
+		}
+		if out.json() {
+			return a.printJSON(jsonOf(p))
+		}
+		return a.printPushed(&controlv1.RollbackResponse{Epoch: p.Epoch, Fingerprint: p.Fingerprint, RuleCount: p.RuleCount,
+			Warnings: p.Warnings, Diff: p.Diff, PreviousEpoch: p.PreviousEpoch, Unchanged: p.Unchanged}, request.DryRun)
+	}
+	return cmd
+}
+
+func (a *app) rollbackCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "rollback EPOCH",
+		Short:   "Put the text of an older rule set in force, as a new epoch",
+		Example: `  arbiterctl rules rollback 6 --reason "7 refused the backup"`,
+		Args:    a.oneArg("an epoch, see arbiterctl rules history"),
+	}
+	request := &controlv1.RollbackRequest{}
+	expected := expectedEpochFlag(cmd)
+	cmd.Flags().StringVar(&request.Reason, "reason", "", "why, for the history")
+	out := outputFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		epoch, err := strconv.ParseUint(args[0], 10, 64)
+		if err != nil {
+			return usage(cmd, fmt.Errorf("%s is no epoch: give a number from arbiterctl rules history", quoteArg(args[0])))
+		}
+		request.Epoch, request.ExpectedEpoch = epoch, expected()
+		r, err := call(a, cmd, "rolling back", func(c *client) func(context.Context, *controlv1.RollbackRequest, ...grpc.CallOption) (*controlv1.RollbackResponse, error) {
+			return c.rules.Rollback
+		}, request)
+		if err != nil {
+			return err
+		}
+		if out.json() {
+			return a.printJSON(jsonOf(r))
+		}
+		return a.printPushed(r, false)
+	}
+	return cmd
+}
+
+// printPushed says what a push or a rollback did.
+func (a *app) printPushed(p *controlv1.RollbackResponse, dryRun bool) error {
+	what := fmt.Sprintf("%s, fingerprint %s", plural(p.RuleCount, "rule"), fingerprint(p.Fingerprint))
+	var b strings.Builder
+	switch {
+	case p.Unchanged:
+		fmt.Fprintf(&b, "epoch %d is in force already: %s; nothing was done\n", p.Epoch, what)
+	case dryRun:
+		fmt.Fprintf(&b, "dry run: this would be epoch %d: %s; epoch %d is still in force\n", p.Epoch, what, p.PreviousEpoch)
+	default:
+		fmt.Fprintf(&b, "epoch %d is in force: %s; before it was epoch %d\n", p.Epoch, what, p.PreviousEpoch)
+	}
+	for _, d := range []struct {
+		name string
+		ids  []string
+	}{{"added", p.Diff.GetAdded()}, {"removed", p.Diff.GetRemoved()}, {"changed", p.Diff.GetChanged()}} {
+		if len(d.ids) > 0 {
+			fmt.Fprintf(&b, "  %s: %s\n", d.name, audit.Quote(strings.Join(d.ids, ", ")))
+		}
+	}
+	if p.Diff.GetSettingsChanged() {
+		b.WriteString("  changed: settings outside of the rules (default, deadline, on_fail or scope)\n")
+	}
+	for _, w := range p.Warnings {
+		fmt.Fprintln(a.stderr, "warning: "+audit.Quote(w))
+	}
+	return a.print(b.String())
+}
+
+func (a *app) checkCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "check FILE|-...",
+		Short: "Check rule files without the daemon and print all their problems",
+		Long: `check reads rule files as the daemon would and prints every problem as
+file:line:column: message; hint. It needs no daemon. Only the daemon can tell
+whether the cgroups that a file names exist: push --dry-run asks it.`,
+		Example: `  arbiterctl rules check rules.yaml`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return errors.New("give a rule file, or - for stdin")
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			var bad rules.Problems
+			for _, arg := range args {
+				source, name, err := a.readRules(cmd, arg)
+				if err != nil {
+					return err
+				}
+				rs, err := rules.Load(name, source, offlineOptions())
+				var ps rules.Problems
+				switch {
+				case errors.As(err, &ps):
+					bad = append(bad, ps...)
+				case err != nil:
+					return fail(exitRules, "", err)
+				default:
+					if err := a.print(fmt.Sprintf("%s: %s, fingerprint %s: fine\n", audit.Quote(name), plural(rs.Len(), "rule"),
+						fingerprint(rs.Fingerprint()))); err != nil {
+						return err
+					}
+				}
+			}
+			if len(bad) > 0 {
+				return a.refusedRules(bad, "repair the file and check it again; docs/policy.md describes rule files")
+			}
+			return nil
+		},
+	}
+}
+
+// offlineOptions compile every file: a cgroup gets a number of its own, whether
+// it exists or not.
+func offlineOptions() rules.Options {
+	ids := map[string]uint64{}
+	return rules.Options{CgroupID: func(path string) (uint64, error) {
+		if ids[path] == 0 {
+			ids[path] = uint64(len(ids) + 1)
+		}
+		return ids[path], nil
+	}}
+}
+
+// readRules reads a rule file or stdin, and returns the name for positions.
+func (a *app) readRules(cmd *cobra.Command, arg string) (source []byte, name string, err error) {
+	unreadable := func(err error) *failure {
+		var p *fs.PathError
+		if errors.As(err, &p) {
+			err = p.Err // without the path, which is not quoted in it
+		}
+		return fail(exitFailure, "give a rule file that you can read; "+cmd.CommandPath()+" --help",
+			fmt.Errorf("reading rules from %s: %w", quoteArg(arg), err))
+	}
+	r, name := a.stdin, "stdin"
+	if arg != "-" {
+		f, err := os.Open(arg)
+		if err != nil {
+			return nil, "", unreadable(err)
+		}
+		defer f.Close()
+		r, name = f, arg
+	}
+	// One byte too many is enough for the ordinary report that it is too large.
+	source, err = io.ReadAll(io.LimitReader(r, rules.MaxFileBytes+1))
+	if err != nil {
+		return nil, "", unreadable(err)
+	}
+	return source, name, nil
+}
+
+// expectedEpochFlag adds --expected-epoch; the func returns nil when it was not given.
+func expectedEpochFlag(cmd *cobra.Command) func() *uint64 {
+	epoch := cmd.Flags().Uint64("expected-epoch", 0, "refuse when another epoch than this is in force")
+	return func() *uint64 {
+		if !cmd.Flags().Changed("expected-epoch") {
+			return nil
+		}
+		return epoch
+	}
+}
+
+// oneArg wants exactly one argument and says which.
+func (a *app) oneArg(what string) cobra.PositionalArgs {
+	return func(_ *cobra.Command, args []string) error {
+		if len(args) != 1 {
+			return fmt.Errorf("give %s; got %s", what, plural(len(args), "argument"))
+		}
+		return nil
+	}
+}

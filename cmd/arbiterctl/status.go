@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/grpc"
+
+	"github.com/arbiterd/arbiter/arbiter/audit"
+	"github.com/arbiterd/arbiter/arbiter/control/controlv1"
+)
+
+func (a *app) statusCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "status",
+		Short: "Show how the daemon fares: backend, rules, counters, latency, workers",
+		Args:  cobra.NoArgs,
+	}
+	out := outputFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		type request = controlv1.StatusServiceGetRequest
+		s, err := call(a, cmd, "getting the status", func(c *client) func(context.Context, *request, ...grpc.CallOption) (*controlv1.StatusServiceGetResponse, error) {
+			return c.status.Get
+		}, &request{})
+		if err != nil {
+			return err
+		}
+		if out.json() {
+			return a.printJSON(jsonOf(s))
+		}
+		return a.print(statusText(s))
+	}
+	return cmd
+}
+
+func statusText(s *controlv1.StatusServiceGetResponse) string {
+	t := newTable()
+	t.row("daemon", fmt.Sprintf("%s, pid %d, up %v", audit.Quote(s.Version), s.Pid, s.Uptime.AsDuration().Round(time.Second)))
+	t.row("backend", audit.Quote(s.Backend)+": "+audit.Quote(s.BackendReason))
+	t.row("rules", fmt.Sprintf("epoch %d, %s, fingerprint %s", s.Epoch, plural(s.RuleCount, "rule"), fingerprint(s.Fingerprint)))
+	t.row("scope", scopeText(s.Scope))
+	c := s.Counters
+	t.row("requests", fmt.Sprintf("%d: %d from a cache, %d decided, %d failed, %d in flight", c.GetRequests(), c.GetHits(),
+		c.GetDecided(), sum(c.GetFailed()), c.GetInFlight()))
+	t.row("verdicts", fmt.Sprintf("%d allowed (%d of them audited), %d denied, %d too late", c.GetAllowed(), c.GetAudited(), c.GetDenied(), c.GetLate()))
+	t.row("failed", counts(c.GetFailed()))
+	t.row("cache flushes", counts(c.GetCacheFlushes()))
+	t.row("events", fmt.Sprintf("%d recorded, %d dropped", c.GetEventsRecorded(), c.GetEventsDropped()))
+	if len(s.KernelCounters) > 0 {
+		t.row("kernel side", counts(s.KernelCounters))
+	}
+	if l := s.Latency; l.GetCount() > 0 {
+		t.row("latency", fmt.Sprintf("p50 %v, p90 %v, p99 %v, p99.9 %v, max %v", l.P50.AsDuration(), l.P90.AsDuration(),
+			l.P99.AsDuration(), l.P999.AsDuration(), l.Max.AsDuration()))
+	}
+	t.row("memory", fmt.Sprintf("%.1f MiB resident", float64(s.ResidentMemory)/(1<<20)))
+	t.row("store", fmt.Sprintf("%s, %s kept", audit.Quote(s.Store.GetDirectory()), plural(s.Store.GetKept(), "rule set")))
+	text := t.text()
+
+	if len(s.Workers) > 0 {
+		w := newTable("WORKER", "CPU", "STATE", "REQUESTS", "EPOCH")
+		for _, o := range s.Workers {
+			cpu, state := "any", "polling"
+			if o.Cpu >= 0 {
+				cpu = fmt.Sprint(o.Cpu)
+			}
+			if o.Parked {
+				state = "parked"
+			}
+			w.row(fmt.Sprint(o.Index), cpu, state, fmt.Sprint(o.Requests), fmt.Sprint(o.Epoch))
+		}
+		text += "\n" + w.text()
+	}
+	for _, i := range s.Store.GetIncidents() {
+		text += fmt.Sprintf("warning: the store found %s damaged: %s; it is now %s\n", audit.Quote(i.File), audit.Quote(i.Problem), audit.Quote(i.MovedTo))
+	}
+	for _, w := range s.Warnings {
+		text += "warning: " + audit.Quote(w) + "\n"
+	}
+	return text
+}
+
+func scopeText(s *controlv1.Scope) string {
+	var parts []string
+	for _, p := range s.GetPaths() {
+		parts = append(parts, audit.Field(p))
+	}
+	for _, c := range s.GetCgroups() {
+		parts = append(parts, "cgroup "+audit.Field(c))
+	}
+	if len(parts) == 0 {
+		return "nothing"
+	}
+	return strings.Join(parts, ", ")
+}
+
+func sum(m map[string]uint64) (n uint64) {
+	for _, v := range m {
+		n += v
+	}
+	return n
+}
+
+// counts lists what is not zero.
+func counts(m map[string]uint64) string {
+	var parts []string
+	for _, k := range slices.Sorted(maps.Keys(m)) {
+		if m[k] != 0 {
+			parts = append(parts, fmt.Sprintf("%s %d", audit.Field(k), m[k]))
+		}
+	}
+	if len(parts) == 0 {
+		return "none"
+	}
+	return strings.Join(parts, ", ")
+}
