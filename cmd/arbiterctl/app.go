@@ -95,6 +95,12 @@ and gid. "rules check", "explain --rules", "doctor" and "version" need no daemon
 	flags := root.PersistentFlags()
 	flags.StringVar(&a.socket, "socket", socket, "control socket of the daemon, also "+socketEnv+" in the environment")
 	flags.DurationVar(&a.timeout, "timeout", defaultTimeout, "how long to wait for the daemon's answer, more than 0")
+	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
+		if a.timeout <= 0 {
+			return usage(cmd, fmt.Errorf("--timeout %v: give more than 0", a.timeout))
+		}
+		return nil
+	}
 	a.group(root, a.statusCommand(), a.rulesCommand(), a.eventsCommand(), a.explainCommand(), a.doctorCommand(),
 		a.versionCommand(), exitCodesTopic())
 	return root
@@ -103,6 +109,7 @@ and gid. "rules check", "explain --rules", "doctor" and "version" need no daemon
 // group makes cmd a command that does nothing without one of its subcommands.
 func (a *app) group(cmd *cobra.Command, subs ...*cobra.Command) *cobra.Command {
 	cmd.AddCommand(subs...)
+	cmd.SuggestionsMinimumDistance = 2 // letters
 	cmd.Args = func(cmd *cobra.Command, args []string) error {
 		if len(args) == 0 {
 			return nil

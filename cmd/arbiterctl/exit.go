@@ -78,16 +78,12 @@ func usage(cmd *cobra.Command, err error) *failure {
 }
 
 // refusedRules prints all problems of a rule file and returns the failure.
-func (a *app) refusedRules(ps rules.Problems, what string) *failure {
+func (a *app) refusedRules(ps rules.Problems, next string) *failure {
 	for _, p := range ps {
 		p.File = audit.Quote(p.File)
 		fmt.Fprintln(a.stderr, safe(p.Error()))
 	}
-	n := "1 problem"
-	if len(ps) != 1 {
-		n = fmt.Sprintf("%d problems", len(ps))
-	}
-	return fail(exitRules, what, errors.New(n+"; nothing was applied"))
+	return fail(exitRules, next, errors.New(plural(len(ps), "problem")+"; nothing was applied"))
 }
 
 // rpcFailure turns the error of a call into a failure. doing says what cmd tried.

@@ -45,7 +45,7 @@ request would be refused.`,
 	cgroup := f.String("cgroup", "", "the subject's cgroup, a path below the cgroup v2 mount point")
 	file := f.String("rules", "", "explain by this rule file, - for stdin, not by what is in force")
 	exitCode := f.Bool("exit-code", false, "exit with 8 when the request would be refused")
-	f.Lookup("uid").DefValue, f.Lookup("gid").DefValue = "", "" // not the same for everybody who reads help
+	f.Lookup("uid").DefValue, f.Lookup("gid").DefValue = "0", "0" // not shown: it depends on who reads help
 	out := outputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		q.Path, q.Exe, q.Cgroup = []byte(*object), []byte(*exe), []byte(*cgroup)

@@ -101,14 +101,18 @@ func (a *app) rollbackCommand() *cobra.Command {
 // printPushed says what a push or a rollback did.
 func (a *app) printPushed(p *controlv1.RollbackResponse, dryRun bool) error {
 	what := fmt.Sprintf("%s, fingerprint %s", plural(p.RuleCount, "rule"), fingerprint(p.Fingerprint))
+	before := "nothing pushed"
+	if p.PreviousEpoch != 0 {
+		before = fmt.Sprintf("epoch %d", p.PreviousEpoch)
+	}
 	var b strings.Builder
 	switch {
 	case p.Unchanged:
 		fmt.Fprintf(&b, "epoch %d is in force already: %s; nothing was done\n", p.Epoch, what)
 	case dryRun:
-		fmt.Fprintf(&b, "dry run: this would be epoch %d: %s; epoch %d is still in force\n", p.Epoch, what, p.PreviousEpoch)
+		fmt.Fprintf(&b, "dry run: this would be epoch %d: %s; %s is still in force\n", p.Epoch, what, before)
 	default:
-		fmt.Fprintf(&b, "epoch %d is in force: %s; before it was epoch %d\n", p.Epoch, what, p.PreviousEpoch)
+		fmt.Fprintf(&b, "epoch %d is in force: %s; before it was %s\n", p.Epoch, what, before)
 	}
 	for _, d := range []struct {
 		name string
@@ -125,61 +129,6 @@ func (a *app) printPushed(p *controlv1.RollbackResponse, dryRun bool) error {
 		fmt.Fprintln(a.stderr, "warning: "+audit.Quote(w))
 	}
 	return a.print(b.String())
-}
-
-func (a *app) checkCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:   "check FILE|-...",
-		Short: "Check rule files without the daemon and print all their problems",
-		Long: `check reads rule files as the daemon would and prints every problem as
-file:line:column: message; hint. It needs no daemon. Only the daemon can tell
-whether the cgroups that a file names exist: push --dry-run asks it.`,
-		Example: `  arbiterctl rules check rules.yaml`,
-		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				return errors.New("give a rule file, or - for stdin")
-			}
-			return nil
-		},
-		RunE: func(cmd *cobra.Command, args []string) error {
-			var bad rules.Problems
-			for _, arg := range args {
-				source, name, err := a.readRules(cmd, arg)
-				if err != nil {
-					return err
-				}
-				rs, err := rules.Load(name, source, offlineOptions())
-				var ps rules.Problems
-				switch {
-				case errors.As(err, &ps):
-					bad = append(bad, ps...)
-				case err != nil:
-					return fail(exitRules, "", err)
-				default:
-					if err := a.print(fmt.Sprintf("%s: %s, fingerprint %s: fine\n", audit.Quote(name), plural(rs.Len(), "rule"),
-						fingerprint(rs.Fingerprint()))); err != nil {
-						return err
-					}
-				}
-			}
-			if len(bad) > 0 {
-				return a.refusedRules(bad, "repair the file and check it again; docs/policy.md describes rule files")
-			}
-			return nil
-		},
-	}
-}
-
-// offlineOptions compile every file: a cgroup gets a number of its own, whether
-// it exists or not.
-func offlineOptions() rules.Options {
-	ids := map[string]uint64{}
-	return rules.Options{CgroupID: func(path string) (uint64, error) {
-		if ids[path] == 0 {
-			ids[path] = uint64(len(ids) + 1)
-		}
-		return ids[path], nil
-	}}
 }
 
 // readRules reads a rule file or stdin, and returns the name for positions.

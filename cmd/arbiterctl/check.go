@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/arbiterd/arbiter/arbiter/audit"
+	"github.com/arbiterd/arbiter/rules"
+)
+
+// checked is what check found; the json tags are what -o json prints.
+type checked struct {
+	Files    []checkedFile    `json:"files"` // the good ones
+	Problems []checkedProblem `json:"problems"`
+}
+
+type checkedFile struct {
+	File        string `json:"file"`
+	Rules       int    `json:"rules"`
+	Fingerprint string `json:"fingerprint"`
+}
+
+type checkedProblem struct {
+	File    string `json:"file"`
+	Line    int    `json:"line"`
+	Column  int    `json:"column"`
+	Message string `json:"message"`
+	Hint    string `json:"hint"`
+	Rule    string `json:"rule"`
+}
+
+func (a *app) checkCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "check FILE|-...",
+		Short: "Check rule files without the daemon and print all their problems",
+		Long: `check reads rule files as the daemon would and prints every problem as
+file:line:column: message; hint. It needs no daemon. Only the daemon can tell
+whether the cgroups that a file names exist: push --dry-run asks it.`,
+		Example: `  arbiterctl rules check rules.yaml`,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return errors.New("give a rule file, or - for stdin")
+			}
+			return nil
+		},
+	}
+	out := outputFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		c := checked{[]checkedFile{}, []checkedProblem{}}
+		var bad rules.Problems
+		for _, arg := range args {
+			source, name, err := a.readRules(cmd, arg)
+			if err != nil {
+				return err
+			}
+			rs, err := rules.Load(name, source, offlineOptions())
+			var ps rules.Problems
+			switch {
+			case errors.As(err, &ps):
+				bad = append(bad, ps...)
+			case err != nil:
+				return fail(exitRules, "repair the file and check it again", err)
+			default:
+				c.Files = append(c.Files, checkedFile{name, rs.Len(), fingerprint(rs.Fingerprint())})
+			}
+		}
+		for _, p := range bad {
+			c.Problems = append(c.Problems, checkedProblem(p))
+		}
+		if err := a.printChecked(c, out.json()); err != nil {
+			return err
+		}
+		if len(bad) == 0 {
+			return nil
+		}
+		const next = "repair the file and check it again; docs/policy.md describes rule files"
+		if out.json() {
+			return fail(exitRules, next, errors.New(plural(len(bad), "problem")))
+		}
+		return a.refusedRules(bad, next)
+	}
+	return cmd
+}
+
+func (a *app) printChecked(c checked, json bool) error {
+	if json {
+		return a.printJSON(c)
+	}
+	var b strings.Builder
+	for _, f := range c.Files {
+		fmt.Fprintf(&b, "%s: %s, fingerprint %s: fine\n", audit.Quote(f.File), plural(f.Rules, "rule"), f.Fingerprint)
+	}
+	return a.print(b.String())
+}
+
+// offlineOptions compile every file: a cgroup gets a number of its own, whether
+// it exists or not.
+func offlineOptions() rules.Options {
+	ids := map[string]uint64{}
+	return rules.Options{CgroupID: func(path string) (uint64, error) {
+		if ids[path] == 0 {
+			ids[path] = uint64(len(ids) + 1)
+		}
+		return ids[path], nil
+	}}
+}

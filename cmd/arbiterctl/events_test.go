@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/arbiterd/arbiter/arbiter"
+	"github.com/arbiterd/arbiter/arbiter/control/controlv1"
+	"github.com/arbiterd/arbiter/kernelbridge/abi"
+)
+
+// watching starts a daemon and "arbiterctl events", and returns when the header
+// came: from then on the watcher is subscribed. The func waits for the exit code.
+func watching(t *testing.T, stderr io.Writer) (d *daemon, exit func() int) {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "ctl") // short: a socket's path has 107 bytes
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	socket := filepath.Join(dir, "s")
+	d, err = newDaemon(socket, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(d.stop)
+	r, w := io.Pipe()
+	code := make(chan int, 1)
+	go func() {
+		code <- testApp(nil, w, stderr).run([]string{"events", "--socket", socket})
+		w.Close()
+	}()
+	out := bufio.NewReader(r)
+	header, err := out.ReadString('\n')
+	if err != nil || !strings.HasPrefix(header, "TIME ") {
+		t.Fatalf("first line = %q, %v, want the header", header, err)
+	}
+	return d, func() int {
+		io.Copy(io.Discard, out)
+		return <-code
+	}
+}
+
+func TestEventsEndWithTheDaemon(t *testing.T) {
+	var stderr bytes.Buffer
+	d, exit := watching(t, &stderr)
+	d.stop()
+	if got := exit(); got != exitUnreachable {
+		t.Errorf("exit code = %d, want %d", got, exitUnreachable)
+	}
+	if got := stderr.String(); !strings.Contains(got, "stopping") || !strings.Contains(got, "\nnext: arbiterctl status") {
+		t.Errorf("stderr = %q, want that the daemon is stopping, and a next step", got)
+	}
+}
+
+func TestEventsEndWhenInterrupted(t *testing.T) {
+	var stderr bytes.Buffer
+	_, exit := watching(t, &stderr)
+	// The command has asked for the signal, so it does not end the test.
+	if err := syscall.Kill(os.Getpid(), syscall.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	if got := exit(); got != exitOK || stderr.Len() != 0 {
+		t.Errorf("exit code = %d, stderr = %q, want 0 and nothing", got, &stderr)
+	}
+}
+
+func TestDroppedEventsAreTold(t *testing.T) {
+	var stdout, stderr bytes.Buffer
+	p := &eventPrinter{app: testApp(nil, &stdout, &stderr), json: true}
+	for _, n := range []uint64{0, 1, 12} {
+		if done, err := p.message(&controlv1.WatchResponse{Dropped: n}); done || err != nil {
+			t.Fatalf("message = %v, %v, want more", done, err)
+		}
+	}
+	want := "arbiterctl: 1 event dropped because this watcher is too slow, 1 in all; a filter would help: arbiterctl events --help\n" +
+		"arbiterctl: 12 events dropped because this watcher is too slow, 13 in all; a filter would help: arbiterctl events --help\n"
+	if got := stderr.String(); got != want {
+		t.Errorf("stderr = %q, want %q", got, want)
+	}
+	if stdout.Len() != 0 {
+		t.Errorf("stdout = %q, want nothing", &stdout)
+	}
+}
+
+type failingWriter struct{}
+
+func (failingWriter) Write([]byte) (int, error) { return 0, errors.New("disk full") }
+
+func TestOutputErrorsAreFailures(t *testing.T) {
+	var stderr bytes.Buffer
+	if got := testApp(nil, failingWriter{}, &stderr).run([]string{"version"}); got != exitFailure {
+		t.Errorf("exit code = %d, want %d", got, exitFailure)
+	}
+	if got, want := stderr.String(), "arbiterctl: writing the output: disk full\n"; got != want {
+		t.Errorf("stderr = %q, want %q", got, want)
+	}
+}
+
+// TestEventOfLosesNothing wants every field of the engine's event set from a
+// message in which every field is set.
+func TestEventOfLosesNothing(t *testing.T) {
+	at := timestamppb.New(madeUp["denied"].Time)
+	got := eventOf(&controlv1.Event{Seq: 1, Time: at, Event: "open", Access: []string{"read", "write", "exec", "append", "truncate", "create"},
+		Verdict: "deny", Errno: 13, Rule: "r", Line: 2, Message: "m", Epoch: 3, Fingerprint: 4, Reason: "worker_error", Cached: true, Late: true,
+		Latency: durationpb.New(5), Worker: 6,
+		Subject: &controlv1.Subject{Tgid: 7, Tid: 8, Uid: 9, Gid: 10, StartBoottimeNs: 11, Comm: []byte("c"), Exe: []byte("/e")},
+		Object:  &controlv1.Object{Path: []byte("/p"), Dev: 12, Ino: 13}})
+	want := &arbiter.Event{Seq: 1, Time: at.AsTime(), Event: abi.EventOpen,
+		Access:  abi.AccessRead | abi.AccessWrite | abi.AccessExec | abi.AccessAppend | abi.AccessTruncate | abi.AccessCreated,
+		Verdict: "deny", Errno: 13, Rule: "r", Line: 2, Message: "m", Epoch: 3, Fingerprint: 4, Reason: abi.ReasonWorkerError, Cached: true,
+		Late: true, Latency: 5, Worker: 6, TGID: 7, TID: 8, UID: 9, GID: 10, StartBoottime: 11, Comm: "c", Exe: "/e", Path: "/p", Dev: 12, Ino: 13}
+	if diff := cmp.Diff(want, got, cmpopts.IgnoreUnexported(arbiter.Event{})); diff != "" {
+		t.Errorf("eventOf differs (-want +got):\n%s", diff)
+	}
+	v := reflect.ValueOf(*got)
+	for i := range v.NumField() {
+		if f := v.Type().Field(i); f.IsExported() && v.Field(i).IsZero() {
+			t.Errorf("the event's %s is not carried", f.Name)
+		}
+	}
+	unknown := eventOf(&controlv1.Event{Time: at, Event: "mount", Reason: "new_reason"})
+	if unknown.Event.String() != "unknown" || unknown.Reason.String() != "unknown" {
+		t.Errorf("words of a newer daemon = %v, %v, want unknown, unknown", unknown.Event, unknown.Reason)
+	}
+}

@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/arbiterd/arbiter/arbiter"
+	"github.com/arbiterd/arbiter/arbiter/cache"
+	"github.com/arbiterd/arbiter/arbiter/control"
+	"github.com/arbiterd/arbiter/arbiter/store"
+	"github.com/arbiterd/arbiter/kernelbridge/abi"
+	"github.com/arbiterd/arbiter/rules"
+)
+
+// daemon is the control interface of arbiterd over an engine whose only source
+// never asks.
+type daemon struct {
+	engine *arbiter.Arbiter
+	stop   func()
+}
+
+// firstRules are in force before anything was pushed.
+const firstRules = "version: 1\ndefault: allow\nscope: {paths: [/srv/app]}\n"
+
+// newDaemon serves on socket. refuse is what checking any rule set against this
+// kernel says, "" for nothing.
+func newDaemon(socket, refuse string) (*daemon, error) {
+	rs, err := rules.Load("first.yaml", []byte(firstRules), rules.Options{})
+	if err != nil {
+		return nil, err
+	}
+	engine, err := arbiter.New(arbiter.Config{Rules: rs, Workers: []arbiter.Worker{{Source: silent{}, CPU: -1}}})
+	if err != nil {
+		return nil, err
+	}
+	st, err := store.Open(socket+".store", store.Options{})
+	if err != nil {
+		return nil, err
+	}
+	r, err := control.NewRules(control.RulesConfig{Engine: engine, Applier: &applier{engine, refuse}, Store: st})
+	if err != nil {
+		return nil, err
+	}
+	server, err := control.New(control.Config{Engine: engine, Rules: r,
+		Admin: control.AccessList{UIDs: []uint32{uint32(os.Getuid())}},
+		Info: func() control.Info {
+			return control.Info{Version: "v0.1.0", Backend: "fanotify", BackendReason: "no BPF LSM here\x1b[2J",
+				StartedAt: time.Now(), KernelCounters: map[string]uint64{"held": 3}, Warnings: []string{"one CPU"}}
+		}})
+	if err != nil {
+		return nil, err
+	}
+	l, err := control.Listen(control.SocketConfig{Path: socket})
+	if err != nil {
+		return nil, err
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() { server.Serve(l) })
+	return &daemon{engine: engine, stop: sync.OnceFunc(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		server.Stop(ctx)
+		wg.Wait()
+		engine.Close()
+		st.Close()
+	})}, nil
+}
+
+// silent is a source that nobody asks through.
+type silent struct{}
+
+func (silent) Next(*abi.Request) bool               { return false }
+func (silent) Reply(*abi.Request, abi.Verdict) bool { return false }
+func (silent) Park(time.Duration)                   {}
+func (silent) Wake()                                {}
+
+type applier struct {
+	engine *arbiter.Arbiter
+	refuse string
+}
+
+func (a *applier) Check(context.Context, *rules.RuleSet) ([]string, error) {
+	if a.refuse != "" {
+		return nil, errors.New(a.refuse)
+	}
+	return []string{"only one worker"}, nil
+}
+
+func (a *applier) Apply(ctx context.Context, rs *rules.RuleSet, reason cache.Reason) ([]string, error) {
+	return nil, a.engine.Install(ctx, rs, reason)
+}
+
+type daemonKey struct{}
+
+// startServer is the script command "server [MODE [TEXT]]": without a mode the
+// real control interface; with refuse one whose kernel cannot keep any rules, for
+// the reason TEXT; with deny one that lets nobody in; with hang one that takes
+// connections and says nothing.
+func startServer(ts *testscript.TestScript, neg bool, args []string) {
+	socket := ts.Getenv(socketEnv)
+	mode, text := "", ""
+	if len(args) > 0 {
+		mode = args[0]
+	}
+	if len(args) > 1 {
+		text = args[1]
+	}
+	switch mode {
+	case "", "refuse":
+		d, err := newDaemon(socket, text)
+		ts.Check(err)
+		ts.Defer(d.stop)
+		ts.SetCmd("record", func(ts *testscript.TestScript, neg bool, args []string) { recordIn(ts, d, args) })
+	case "deny", "hang":
+		l, err := net.Listen("unix", socket)
+		ts.Check(err)
+		if mode == "hang" {
+			ts.Defer(func() { l.Close() })
+			return
+		}
+		s := grpc.NewServer(grpc.UnknownServiceHandler(func(any, grpc.ServerStream) error {
+			return status.Error(codes.PermissionDenied, "uid 1000 may not call this: it is not in the admin list")
+		}))
+		var wg sync.WaitGroup
+		wg.Go(func() { s.Serve(l) })
+		ts.Defer(func() { s.Stop(); wg.Wait() })
+	default:
+		ts.Fatalf("server: unknown mode %s", mode)
+	}
+}
+
+func record(ts *testscript.TestScript, neg bool, args []string) {
+	ts.Fatalf("record: start a server first")
+}
+
+// recordIn is the script command "record NAME...": events as the engine would
+// record them.
+func recordIn(ts *testscript.TestScript, d *daemon, args []string) {
+	for _, name := range args {
+		e, ok := madeUp[name]
+		if !ok {
+			ts.Fatalf("record: unknown event %s", name)
+		}
+		d.engine.Record(e)
+	}
+}
+
+// madeUp are the events of the scripts.
+var madeUp = map[string]arbiter.Event{
+	"denied": {Time: time.Date(2026, 11, 24, 12, 30, 15, 123456789, time.UTC), Event: abi.EventExec, Access: abi.AccessExec,
+		Verdict: "deny", Errno: 13, Rule: "no-shells", Line: 5, Message: "shells are not run here; ask ops", Epoch: 1, Fingerprint: 0xfe,
+		Latency: 1500 * time.Nanosecond, TGID: 100, TID: 101, UID: 1000, GID: 100, Comm: "python3", Exe: "/usr/bin/python3",
+		Path: "/srv/app/bin/sh", Dev: 2049, Ino: 77},
+	"audited": {Time: time.Date(2026, 11, 24, 12, 30, 16, 0, time.UTC), Event: abi.EventOpen, Access: abi.AccessRead,
+		Verdict: "audit", Rule: "watch-keys", Line: 9, Epoch: 1, Latency: 900 * time.Nanosecond, TGID: 102, UID: 0,
+		Exe: "/usr/bin/cat", Path: "/srv/app/keys/a.pem"},
+	"allowed": {Time: time.Date(2026, 11, 24, 12, 30, 17, 0, time.UTC), Event: abi.EventOpen, Access: abi.AccessRead | abi.AccessWrite,
+		Verdict: "allow", Rule: "default", Epoch: 1, Latency: 400 * time.Nanosecond, TGID: 103, UID: 1000, Exe: "/usr/bin/vi", Path: "/srv/app/notes"},
+	"failed": {Time: time.Date(2026, 11, 24, 12, 30, 18, 0, time.UTC), Event: abi.EventExec, Access: abi.AccessExec,
+		Verdict: "allow", Reason: abi.ReasonNoWorker, TGID: 104, UID: 1000, Path: "/srv/app/bin/tool"},
+	"hostile": {Time: time.Date(2026, 11, 24, 12, 30, 19, 0, time.UTC), Event: abi.EventOpen, Access: abi.AccessWrite,
+		Verdict: "deny", Errno: 1, Rule: "no-writes", Line: 7, Epoch: 1, Latency: time.Microsecond, TGID: 105, UID: 1000,
+		Comm: "e\x1b[31mvil", Exe: "/tmp/\xff\xfe/run",
+		Path: "/srv/app/a\n2026-11-24T12:30:20.000Z  99  exec  allow\x1b[2J\u202e\\x41"},
+}
