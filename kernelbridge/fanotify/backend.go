@@ -118,9 +118,10 @@ func (b *Backend) open(set *settings) error {
 		}
 		b.sources = append(b.sources, s)
 	}
+	b.opts.Beat() // arms the guard before anything can be held
 	b.running.Add(2)
 	go (&watchdog{b: b, own: newReader(b)}).run() // before the first mark: it answers our own scan
-	defer func() { go b.watch() }()
+	defer func() { go b.watch(inotify) }()
 
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -114,6 +114,7 @@ func TestExemptProcess(t *testing.T) {
 			t.Errorf("%s: other process: got %v, want %v", how, e, unix.EPERM)
 		}
 	}
+	j.end()
 	if st := b.Stats(); st.Exempt != 4 || st.Answered != 2 {
 		t.Errorf("got %d exempt, %d answered, want 4, 2", st.Exempt, st.Answered)
 	}

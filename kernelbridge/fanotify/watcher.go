@@ -13,11 +13,11 @@ import (
 
 // watch follows the trees until the backend closes: it marks new directories and
 // new mounts. It is the only reader of the inotify descriptor.
-func (b *Backend) watch() {
+func (b *Backend) watch(inotify int) {
 	defer b.running.Done()
 	fds := []unix.PollFd{
 		{Fd: int32(b.stop), Events: unix.POLLIN},
-		{Fd: int32(b.marks.inotify), Events: unix.POLLIN},
+		{Fd: int32(inotify), Events: unix.POLLIN},
 		{Fd: int32(b.mountinfo.Fd()), Events: unix.POLLPRI},
 	}
 	buf := make([]byte, 64<<10)
@@ -35,7 +35,7 @@ func (b *Backend) watch() {
 		}
 		rescan := fds[2].Revents != 0 // POLLERR|POLLPRI: the mount table changed
 		if fds[1].Revents != 0 {
-			rescan = b.appeared(buf) || rescan
+			rescan = b.appeared(inotify, buf) || rescan
 		}
 		if rescan {
 			b.rescan()
@@ -45,8 +45,8 @@ func (b *Backend) watch() {
 
 // appeared marks the directories that one batch of inotify events tells of. True
 // when events were lost and everything has to be looked at.
-func (b *Backend) appeared(buf []byte) (overflow bool) {
-	n, err := unix.Read(b.marks.inotify, buf)
+func (b *Backend) appeared(inotify int, buf []byte) (overflow bool) {
+	n, err := unix.Read(inotify, buf)
 	if err != nil {
 		return false // EAGAIN, EINTR
 	}
