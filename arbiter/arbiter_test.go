@@ -185,10 +185,21 @@ func TestEvents(t *testing.T) {
 		t.Errorf("allowed event %+v", got)
 	}
 
+	// One that wants no plain allowed ones does not get them from the past either.
+	recent := a.Subscribe(16, SubscribeOptions{Recent: 10})
+	defer recent.Close()
+	for want := uint64(1); want <= 2; want++ {
+		if got := receive(t, recent); got.Seq != want {
+			t.Errorf("recent event %d, want %d", got.Seq, want)
+		}
+	}
+
 	// The kernel side's own failure verdicts join the sequence.
 	a.Record(Event{Event: abi.EventOpen, Verdict: "allow", Reason: abi.ReasonDeadline})
-	if got := receive(t, sub); got.Seq != 4 || got.Worker != -1 {
-		t.Errorf("recorded event %+v", got)
+	for _, s := range []*Subscription{sub, recent} {
+		if got := receive(t, s); got.Seq != 4 || got.Worker != -1 {
+			t.Errorf("recorded event %+v", got)
+		}
 	}
 }
 

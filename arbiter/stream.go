@@ -33,6 +33,11 @@ type Subscription struct {
 	stream  *stream
 }
 
+// wants reports whether e is for this subscriber.
+func (s *Subscription) wants(e *Event) bool {
+	return s.allowed || e.Verdict != verdictName(rules.Allow) || e.Reason != abi.ReasonNone || e.Late
+}
+
 // Dropped returns how many events this subscriber has lost because its buffer
 // was full: each also shows as a gap in Seq.
 func (s *Subscription) Dropped() uint64 { return s.dropped.Load() }
@@ -151,9 +156,8 @@ func (s *stream) publish(e *Event) {
 		e.Time = time.Now().Add(-time.Duration(s.clock.now() - e.postedNS))
 	}
 	s.recent[s.seq%uint64(len(s.recent))] = e
-	plain := e.Verdict == verdictName(rules.Allow) && e.Reason == abi.ReasonNone && !e.Late
 	for sub := range s.subs {
-		if plain && !sub.allowed {
+		if !sub.wants(e) {
 			continue
 		}
 		select {
@@ -223,7 +227,9 @@ func (a *Arbiter) Subscribe(buffer int, o SubscribeOptions) *Subscription {
 	}
 	n := min(uint64(max(o.Recent, 0)), s.seq, uint64(len(s.recent)))
 	for seq := s.seq - n + 1; seq <= s.seq; seq++ {
-		ch <- s.recent[seq%uint64(len(s.recent))]
+		if e := s.recent[seq%uint64(len(s.recent))]; sub.wants(e) {
+			ch <- e
+		}
 	}
 	s.subs[sub] = struct{}{}
 	if sub.allowed {

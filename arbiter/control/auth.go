@@ -18,10 +18,10 @@ import (
 
 // The keys of the daemon's configuration that hold the lists; refusals name them.
 const (
-	KeyAdminUIDs    = "control.admin_uids"
-	KeyAdminGIDs    = "control.admin_gids"
-	KeyReadOnlyUIDs = "control.readonly_uids"
-	KeyReadOnlyGIDs = "control.readonly_gids"
+	KeyAdminUIDs    = "admin.uids"
+	KeyAdminGIDs    = "admin.gids"
+	KeyReadOnlyUIDs = "read_only.uids"
+	KeyReadOnlyGIDs = "read_only.gids"
 )
 
 // AccessList is a set of callers: a uid, or a gid that is the caller's primary

@@ -24,7 +24,7 @@ func Collector(e Engine) prometheus.Collector {
 		hits:           desc("cache_hits_total", "Requests answered from a verdict cache."),
 		decided:        desc("decided_total", "Requests answered by walking the rules."),
 		failed:         desc("failed_total", "Failure verdicts, by reason.", "reason"),
-		verdicts:       desc("verdicts_total", "Answers, by verdict; audit is among allow.", "verdict"),
+		verdicts:       desc("verdicts_total", "Answers, by verdict; audit is allowed and recorded.", "verdict"),
 		late:           desc("late_total", "Answers that came when the requester had given up."),
 		flushes:        desc("cache_flushes_total", "Flushes of the verdict caches, by reason.", "reason"),
 		skipped:        desc("cache_skipped_total", "Decisions that were not cached because their key was too long."),
@@ -63,7 +63,7 @@ func (c *engineCollector) Collect(ch chan<- prometheus.Metric) {
 	for r := abi.ReasonNone + 1; r < abi.ReasonCount; r++ {
 		count(c.failed, s.Failed[r], r.String())
 	}
-	count(c.verdicts, s.Allowed, "allow")
+	count(c.verdicts, s.Allowed-min(s.Audited, s.Allowed), "allow")
 	count(c.verdicts, s.Denied, "deny")
 	count(c.verdicts, s.Audited, "audit")
 	count(c.late, s.Late)

@@ -58,6 +58,7 @@ func newServer(cfg Config, more func(*grpc.Server)) (*Server, error) {
 	s.grpc = grpc.NewServer(append(chain(&cfg, calls),
 		grpc.Creds(peerCredentials{}),
 		grpc.MaxRecvMsgSize(MaxMessageBytes), grpc.MaxSendMsgSize(MaxMessageBytes),
+		grpc.WaitForHandlers(true),
 		grpc.MaxConcurrentStreams(maxStreams), grpc.ConnectionTimeout(handshakeTimeout))...)
 	s.events = &eventsService{cfg: &cfg, stopping: s.stopping}
 	controlv1.RegisterRulesServiceServer(s.grpc, &rulesService{rules: cfg.Rules})

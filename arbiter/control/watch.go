@@ -42,7 +42,7 @@ type eventsService struct {
 func (s *eventsService) Watch(req *controlv1.WatchRequest, stream grpc.ServerStreamingServer[controlv1.WatchResponse]) error {
 	defer s.watchers.Add(-1)
 	if n := s.watchers.Add(1); n > int64(s.cfg.Watchers) {
-		return status.Errorf(codes.ResourceExhausted, "%d watchers are served already: end one of them, or raise control.watchers", s.cfg.Watchers)
+		return status.Errorf(codes.ResourceExhausted, "%d watchers are served already: end one of them", s.cfg.Watchers)
 	}
 	if err := checkFilters(req); err != nil {
 		return err

@@ -27,7 +27,7 @@ const (
 
 type PushRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The rule file, at most 16 MiB.
+	// The rule file, at most 8 MiB; a message may have 16 MiB.
 	Source []byte `protobuf:"bytes,1,opt,name=source,proto3" json:"source,omitempty"`
 	// The file's name, for positions in problems and for the history. Not opened.
 	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
@@ -119,7 +119,8 @@ type PushResponse struct {
 	// Against the set that was in force.
 	Diff *RuleDiff `protobuf:"bytes,5,opt,name=diff,proto3" json:"diff,omitempty"`
 	// The text is byte for byte the one in force: nothing was done, epoch is the
-	// one in force.
+	// one in force. Rules about cgroups are applied anew all the same, because the
+	// cgroups may be others by now.
 	Unchanged bool `protobuf:"varint,6,opt,name=unchanged,proto3" json:"unchanged,omitempty"`
 	// The epoch that was in force before, 0 for none.
 	PreviousEpoch uint64 `protobuf:"varint,7,opt,name=previous_epoch,json=previousEpoch,proto3" json:"previous_epoch,omitempty"`
@@ -938,6 +939,7 @@ type ExplainRequest struct {
 	Path []byte `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
 	// The subject's executable; empty when it has none or it is unknown.
 	Exe []byte `protobuf:"bytes,3,opt,name=exe,proto3" json:"exe,omitempty"`
+	// Real and effective.
 	Uid uint32 `protobuf:"varint,4,opt,name=uid,proto3" json:"uid,omitempty"`
 	Gid uint32 `protobuf:"varint,5,opt,name=gid,proto3" json:"gid,omitempty"`
 	// Of an open: read, write, append, truncate, create. Empty means read. Must be

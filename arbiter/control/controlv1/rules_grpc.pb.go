@@ -41,15 +41,17 @@ type RulesServiceClient interface {
 	// INVALID_ARGUMENT: the file is wrong; the status details hold one
 	// RuleProblems with everything that is. FAILED_PRECONDITION: expected_epoch is
 	// not the epoch in force, or the rules cannot be kept on this kernel.
-	// UNAVAILABLE or INTERNAL: could not be stored or applied. In every case the
-	// set that was in force still is.
+	// UNAVAILABLE or INTERNAL: could not be stored or applied. In all these cases
+	// the set that was in force still is. DATA_LOSS: going back to it did not work
+	// either.
 	Push(ctx context.Context, in *PushRequest, opts ...grpc.CallOption) (*PushResponse, error)
 	// Get returns a rule set with its source text. NOT_FOUND: no such epoch is kept.
 	Get(ctx context.Context, in *GetRequest, opts ...grpc.CallOption) (*GetResponse, error)
 	// History lists the rule sets that are kept, the newest first.
 	History(ctx context.Context, in *HistoryRequest, opts ...grpc.CallOption) (*HistoryResponse, error)
 	// Rollback puts the text of an older rule set in force, as a new epoch. Needs
-	// admin. Errors as for Push, and NOT_FOUND.
+	// admin. Errors as for Push, and NOT_FOUND. DATA_LOSS also when the stored text
+	// is damaged.
 	Rollback(ctx context.Context, in *RollbackRequest, opts ...grpc.CallOption) (*RollbackResponse, error)
 	// Explain decides a request that nobody made, by the rule set in force, and
 	// says how each rule fared.
@@ -127,15 +129,17 @@ type RulesServiceServer interface {
 	// INVALID_ARGUMENT: the file is wrong; the status details hold one
 	// RuleProblems with everything that is. FAILED_PRECONDITION: expected_epoch is
 	// not the epoch in force, or the rules cannot be kept on this kernel.
-	// UNAVAILABLE or INTERNAL: could not be stored or applied. In every case the
-	// set that was in force still is.
+	// UNAVAILABLE or INTERNAL: could not be stored or applied. In all these cases
+	// the set that was in force still is. DATA_LOSS: going back to it did not work
+	// either.
 	Push(context.Context, *PushRequest) (*PushResponse, error)
 	// Get returns a rule set with its source text. NOT_FOUND: no such epoch is kept.
 	Get(context.Context, *GetRequest) (*GetResponse, error)
 	// History lists the rule sets that are kept, the newest first.
 	History(context.Context, *HistoryRequest) (*HistoryResponse, error)
 	// Rollback puts the text of an older rule set in force, as a new epoch. Needs
-	// admin. Errors as for Push, and NOT_FOUND.
+	// admin. Errors as for Push, and NOT_FOUND. DATA_LOSS also when the stored text
+	// is damaged.
 	Rollback(context.Context, *RollbackRequest) (*RollbackResponse, error)
 	// Explain decides a request that nobody made, by the rule set in force, and
 	// says how each rule fared.

@@ -1,0 +1,247 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/arbiterd/arbiter/arbiter"
+	"github.com/arbiterd/arbiter/kernelbridge"
+	"github.com/arbiterd/arbiter/kernelbridge/abi"
+	"github.com/arbiterd/arbiter/kernelbridge/fanotify"
+	"github.com/arbiterd/arbiter/kernelbridge/fanotify/guard"
+	"github.com/arbiterd/arbiter/rules"
+)
+
+// backend is a kernel side as the daemon uses it.
+type backend interface {
+	// sources returns one source per worker.
+	sources() []arbiter.Source
+	// check says what stands against a rule set, and what of it will be kept
+	// otherwise than written. It changes nothing.
+	check(rs *rules.RuleSet) (warnings []string, err error)
+	// configure puts a scope, facts to fetch and failure verdicts in force; on an
+	// error everything is as before.
+	configure(p policy) error
+	// disarm stops asking, before the workers stop.
+	disarm()
+	// counters returns the kernel side's counters by name.
+	counters() map[string]uint64
+	// close lets go of everything; held tasks go on.
+	close() error
+}
+
+// openBackend opens the backend that Choose picked. onFailure is told of failure
+// verdicts that the kernel side gives by itself.
+func openBackend(name string, cfg *config, cpus []int, onFailure func(arbiter.Event), log *slog.Logger) (backend, error) {
+	switch name {
+	case kernelbridge.BackendLSM:
+		return openLSM(cfg, cpus, onFailure, log)
+	case kernelbridge.BackendFanotify:
+		return openFanotify(cfg, log)
+	}
+	return nil, fmt.Errorf("opening the backend: BUG: %q is none", name)
+}
+
+// lsmBackend is BPF LSM.
+type lsmBackend struct{ lsm *kernelbridge.LSM }
+
+func openLSM(cfg *config, cpus []int, onFailure func(arbiter.Event), log *slog.Logger) (backend, error) {
+	lsm, err := kernelbridge.OpenLSM(kernelbridge.LSMOptions{CPUs: cpus, Wait: time.Duration(cfg.Wait), Logger: log,
+		OnFailure: func(f *kernelbridge.Failure) { onFailure(failureEvent(f)) }})
+	if err != nil {
+		return nil, err
+	}
+	lsm.Arm(true) // without a scope the hooks ask nothing yet
+	return &lsmBackend{lsm}, nil
+}
+
+// failureEvent turns a failure verdict of the kernel side into a record.
+func failureEvent(f *kernelbridge.Failure) arbiter.Event {
+	e := arbiter.Event{Event: f.Event, Access: f.Access, Verdict: "allow", Errno: f.Verdict.Errno, Reason: f.Reason,
+		TGID: f.TGID, TID: f.TID, UID: f.UID, GID: f.GID, StartBoottime: f.StartBoottime,
+		Comm: unix.ByteSliceToString(f.Comm[:]), Path: string(f.Path()), Dev: f.Dev, Ino: f.Ino}
+	if !f.Verdict.Allowed() {
+		e.Verdict = "deny"
+	}
+	return e
+}
+
+func (b *lsmBackend) sources() (s []arbiter.Source) {
+	for _, src := range b.lsm.Sources() {
+		s = append(s, src)
+	}
+	return s
+}
+
+func (b *lsmBackend) check(rs *rules.RuleSet) ([]string, error) {
+	_, err := lsmScope(rs.Scope())
+	return nil, errors.Join(err, treesExist(rs))
+}
+
+func (b *lsmBackend) configure(p policy) error {
+	scope, err := lsmScope(p.scope)
+	if err != nil {
+		return err
+	}
+	return b.lsm.Configure(scope, p.want, p.onFail)
+}
+
+func (b *lsmBackend) disarm() { b.lsm.Arm(false) }
+
+func lsmScope(s rules.Scope) (kernelbridge.Scope, error) {
+	scope := kernelbridge.Scope{Trees: s.Paths}
+	var errs []error
+	for _, path := range s.Cgroups {
+		id, err := kernelbridge.CgroupID(path)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("scope: %w", err))
+			continue
+		}
+		scope.Cgroups = append(scope.Cgroups, id)
+	}
+	return scope, errors.Join(errs...)
+}
+
+// policy is what the kernel side keeps of a rule set.
+type policy struct {
+	scope  rules.Scope
+	want   [abi.EventCount]abi.Fields
+	onFail [abi.EventCount]abi.Verdict
+}
+
+func policyOf(rs *rules.RuleSet) policy {
+	p := policy{scope: rs.Scope()}
+	for e := abi.EventOpen; e < abi.EventCount; e++ {
+		// The record of a refusal names path and executable, consulted or not.
+		p.want[e] = rs.Consulted(e) | abi.FieldExe | abi.FieldPath
+		p.onFail[e] = abi.Verdict{Errno: rs.Default().OnFail.Errno}
+	}
+	return p
+}
+
+// alsoFor returns p with the facts that q wants too.
+func (p policy) alsoFor(q policy) policy {
+	for e := range p.want {
+		p.want[e] |= q.want[e]
+	}
+	return p
+}
+
+func treesExist(rs *rules.RuleSet) error {
+	var errs []error
+	for _, path := range rs.Scope().Paths {
+		var st unix.Stat_t
+		if err := unix.Stat(path, &st); err != nil {
+			errs = append(errs, fmt.Errorf("scope path %q: %w; create it or take it out of the scope", path, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (b *lsmBackend) counters() map[string]uint64 {
+	m := map[string]uint64{}
+	for e := abi.EventOpen; e < abi.EventCount; e++ {
+		c, err := b.lsm.Counts(e)
+		if err != nil {
+			continue // the map is ours; an error means that it is closed
+		}
+		m[e.String()+".asked"] = c.Asked
+		m[e.String()+".answered"] = c.Answered
+		for r := abi.ReasonNoWorker; r < abi.ReasonCount; r++ {
+			if n := c.Failed[r]; n > 0 {
+				m[e.String()+".failed."+r.String()] = n
+			}
+		}
+	}
+	return m
+}
+
+func (b *lsmBackend) close() error { return b.lsm.Close() }
+
+// fanotifyBackend is fanotify with its guard.
+type fanotifyBackend struct {
+	fan   *fanotify.Backend
+	guard *guard.Guard // nil when switched off
+}
+
+func openFanotify(cfg *config, log *slog.Logger) (backend, error) {
+	b := &fanotifyBackend{}
+	o := fanotify.Options{Workers: cfg.Workers, HoldLimit: time.Duration(cfg.HoldLimit), Logger: log}
+	if cfg.Guard {
+		g, err := guard.Start(guard.Options{})
+		if err != nil {
+			return nil, fmt.Errorf("starting the guard: %w; set guard: false to do without", err)
+		}
+		b.guard, o.Beat, o.Exempt = g, g.Beat, []int{g.PID()}
+	}
+	var err error
+	if b.fan, err = fanotify.Open(o); err != nil {
+		return nil, errors.Join(err, b.close())
+	}
+	return b, nil
+}
+
+func (b *fanotifyBackend) sources() (s []arbiter.Source) {
+	for _, src := range b.fan.Sources() {
+		s = append(s, src)
+	}
+	return s
+}
+
+func (b *fanotifyBackend) check(rs *rules.RuleSet) ([]string, error) {
+	if len(rs.Scope().Paths) == 0 {
+		return nil, errors.New("scope: fanotify holds accesses to directory trees only: name at least one in scope.paths")
+	}
+	if len(rs.Scope().Cgroups) > 0 {
+		return nil, errors.New("scope: fanotify cannot limit the scope to cgroups: take scope.cgroups out and match by subject.cgroup instead")
+	}
+	var want abi.Fields
+	for _, e := range rs.Events() {
+		want |= rs.Consulted(e)
+	}
+	warnings := append(fanotify.Unsupported(want), b.fan.Warnings()...)
+	return warnings, treesExist(rs)
+}
+
+func (b *fanotifyBackend) configure(p policy) error {
+	var all abi.Fields
+	onFail := map[abi.Event]abi.Verdict{}
+	for e := abi.EventOpen; e < abi.EventCount; e++ {
+		all |= p.want[e]
+		onFail[e] = p.onFail[e]
+	}
+	return b.fan.Configure(p.scope.Paths, all, onFail)
+}
+
+// disarm does nothing: what is asked from now on is answered when the group closes.
+func (b *fanotifyBackend) disarm() {}
+
+func (b *fanotifyBackend) counters() map[string]uint64 {
+	s := b.fan.Stats()
+	m := map[string]uint64{"events": s.Events, "answered": s.Answered, "exempt": s.Exempt, "out_of_scope": s.OutOfScope,
+		"exec_twins": s.Twins, "late": s.Late, "overflows": s.Overflows, "read_errors": s.ReadErrors, "reply_errors": s.ReplyErrors,
+		"watch_errors": s.WatchErrors, "marks.mounts": uint64(s.Mounts), "marks.directories": uint64(s.Directories)}
+	for r, n := range s.Failed {
+		if n > 0 {
+			m["failed."+abi.Reason(r).String()] = n
+		}
+	}
+	return m
+}
+
+func (b *fanotifyBackend) close() error {
+	var errs []error
+	if b.fan != nil {
+		errs = append(errs, b.fan.Close())
+	}
+	if b.guard != nil {
+		errs = append(errs, b.guard.Close())
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,314 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"runtime"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/sys/unix"
+
+	"github.com/arbiterd/arbiter/arbiter"
+	"github.com/arbiterd/arbiter/arbiter/audit"
+	"github.com/arbiterd/arbiter/arbiter/cache"
+	"github.com/arbiterd/arbiter/arbiter/control"
+	"github.com/arbiterd/arbiter/arbiter/store"
+	"github.com/arbiterd/arbiter/kernelbridge"
+	"github.com/arbiterd/arbiter/rules"
+)
+
+// daemon is everything that runs, in the order in which it was opened. Closing goes
+// the other way.
+type daemon struct {
+	cfg        config
+	log        *slog.Logger
+	started    time.Time
+	chosen     string // backend
+	why        string
+	problem    atomic.Pointer[string] // the stored rules are not in force, and why
+	listener   *control.Listener
+	store      *store.Store
+	backend    backend
+	engine     *arbiter.Arbiter
+	rules      *control.Rules
+	server     *control.Server
+	serving    chan error
+	audit      *audit.Log
+	auditEvent *arbiter.Subscription
+	metrics    *http.Server
+}
+
+// start opens everything and returns when the rules are in force and the socket is
+// served. On an error everything is closed again.
+func start(cfg config, log *slog.Logger) (_ *daemon, err error) {
+	d := &daemon{cfg: cfg, log: log, started: time.Now(), serving: make(chan error, 1)}
+	defer func() {
+		if err != nil {
+			d.close()
+		}
+	}()
+	mode, _ := strconv.ParseUint(cfg.SocketMode, 8, 32) // checked by config.check
+	d.listener, err = control.Listen(control.SocketConfig{Path: cfg.Socket, Mode: fs.FileMode(mode), Group: cfg.SocketGroup})
+	if err != nil {
+		return nil, err
+	}
+	if d.store, err = store.Open(cfg.StateDir, store.Options{}); err != nil {
+		return nil, err
+	}
+	for _, i := range d.store.Incidents() {
+		log.Warn("the rule store was repaired", slog.String("incident", i.String()))
+	}
+	if err := d.startEngine(); err != nil {
+		return nil, err
+	}
+	if err := d.startAudit(); err != nil {
+		return nil, err
+	}
+	if err := d.startControl(); err != nil {
+		return nil, err
+	}
+	if err := d.firstRules(); err != nil {
+		return nil, err
+	}
+	go func() { d.serving <- d.server.Serve(d.listener) }()
+	return d, d.startMetrics()
+}
+
+// startEngine opens the backend and runs the workers, with nothing in scope yet.
+func (d *daemon) startEngine() (err error) {
+	if d.chosen, d.why, err = kernelbridge.Choose(d.cfg.Backend, kernelbridge.Probe()); err != nil {
+		return fmt.Errorf("%w; run arbiterctl doctor", err)
+	}
+	var allowed unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &allowed); err != nil {
+		return fmt.Errorf("reading the CPUs that the daemon may use: %w", err)
+	}
+	var usable []int
+	for cpu := 0; len(usable) < allowed.Count(); cpu++ {
+		if allowed.IsSet(cpu) {
+			usable = append(usable, cpu)
+		}
+	}
+	cpus := d.cfg.workerCPUs(usable)
+	// A polling worker occupies a processor of the Go scheduler for good: the
+	// control plane and the collector of garbage have their own beside them.
+	runtime.GOMAXPROCS(len(usable) + len(cpus) + 2)
+	var engine atomic.Pointer[arbiter.Arbiter]
+	record := func(e arbiter.Event) {
+		if a := engine.Load(); a != nil {
+			a.Record(e)
+		}
+	}
+	if d.backend, err = openBackend(d.chosen, &d.cfg, cpus, record, d.log); err != nil {
+		return err
+	}
+	c := arbiter.Config{Rules: rules.Nothing(), SpinFor: time.Duration(d.cfg.SpinFor), CacheEntries: d.cfg.CacheEntries, Logger: d.log}
+	for i, s := range d.backend.sources() {
+		c.Workers = append(c.Workers, arbiter.Worker{Source: s, CPU: cpus[i]})
+	}
+	if d.engine, err = arbiter.New(c); err != nil {
+		return err
+	}
+	engine.Store(d.engine)
+	return d.engine.Start()
+}
+
+// startAudit opens the verdict log, if there is to be one.
+func (d *daemon) startAudit() (err error) {
+	if d.cfg.AuditLog == "" {
+		return nil
+	}
+	const buffer = 16384 // events; a disk that stalls for a second loses none at that rate
+	d.auditEvent = d.engine.Subscribe(buffer, arbiter.SubscribeOptions{})
+	d.audit, err = audit.Open(audit.Config{Path: d.cfg.AuditLog, Events: d.auditEvent.C, Dropped: d.auditEvent.Dropped, Logger: d.log})
+	return err
+}
+
+func (d *daemon) startControl() (err error) {
+	d.rules, err = control.NewRules(control.RulesConfig{Engine: d.engine, Applier: d, Store: d.store, CgroupID: kernelbridge.CgroupID, Logger: d.log})
+	if err != nil {
+		return err
+	}
+	d.server, err = control.New(control.Config{Engine: d.engine, Rules: d.rules, Info: d.info,
+		Admin: control.AccessList(d.cfg.Admin), ReadOnly: control.AccessList(d.cfg.ReadOnly),
+		CallsPerSecond: d.cfg.RateLimit, Logger: d.log})
+	return err
+}
+
+// firstRules puts the stored set in force, else the rule file of the configuration. A
+// stored set that cannot be kept here leaves the daemon without scope and says so:
+// one that does not start could not be given a better set.
+func (d *daemon) firstRules() error {
+	ctx := context.Background()
+	meta, ok := d.store.Current()
+	if !ok {
+		if d.cfg.Rules == "" {
+			d.log.Warn("no rules yet, so nothing is arbitrated; push a set: arbiterctl rules push FILE")
+			return nil
+		}
+		return d.pushFile(ctx, "first start")
+	}
+	err := func() error {
+		_, source, err := d.store.Load(meta.Epoch)
+		if err != nil {
+			return err
+		}
+		rs, err := rules.Load(meta.Name, source, rules.Options{Epoch: meta.Epoch, CgroupID: kernelbridge.CgroupID})
+		if err != nil {
+			return err
+		}
+		_, err = d.Apply(ctx, rs, cache.Start)
+		return err
+	}()
+	if err != nil {
+		text := fmt.Sprintf("the stored rule set of epoch %d is not in force, nothing is arbitrated: %v; push one that can be kept", meta.Epoch, err)
+		d.problem.Store(&text)
+		d.log.Error("starting without rules", slog.String("problem", text))
+	}
+	return nil
+}
+
+// pushFile pushes the rule file of the configuration.
+func (d *daemon) pushFile(ctx context.Context, reason string) error {
+	source, err := os.ReadFile(d.cfg.Rules)
+	if err != nil {
+		return fmt.Errorf("reading the rule file: %w", err)
+	}
+	_, err = d.rules.Push(ctx, control.Push{Source: source, Name: d.cfg.Rules, Reason: reason, UID: uint32(os.Getuid()), Flush: cache.Reloaded})
+	return err
+}
+
+// Check implements control.Applier.
+func (d *daemon) Check(_ context.Context, rs *rules.RuleSet) ([]string, error) {
+	return d.backend.check(rs)
+}
+
+// Apply implements control.Applier. The kernel side fetches the facts of both sets
+// before the workers decide by the new one, and gets the new scope afterwards: at no
+// moment does a rule lack a fact, and nothing outside both scopes is asked about.
+func (d *daemon) Apply(ctx context.Context, rs *rules.RuleSet, reason cache.Reason) ([]string, error) {
+	warnings, err := d.backend.check(rs)
+	if err != nil {
+		return nil, err
+	}
+	before := d.engine.Rules()
+	was, next := policyOf(before), policyOf(rs)
+	if both := was.alsoFor(next); both.want != was.want {
+		if err := d.backend.configure(both); err != nil {
+			return nil, err
+		}
+	}
+	err = d.engine.Install(ctx, rs, reason)
+	if err == nil {
+		err = d.backend.configure(next)
+	}
+	if err != nil {
+		undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		return nil, errors.Join(err, d.engine.Install(undo, before, cache.RolledBack), d.backend.configure(was))
+	}
+	d.problem.Store(nil)
+	return warnings, nil
+}
+
+// info is what status shows beside the engine's figures.
+func (d *daemon) info() control.Info {
+	i := control.Info{Version: version(), Backend: d.chosen, BackendReason: d.why, StartedAt: d.started, KernelCounters: d.backend.counters()}
+	if p := d.problem.Load(); p != nil {
+		i.Warnings = append(i.Warnings, *p)
+	}
+	if d.audit != nil {
+		if s := d.audit.Stats(); s.Lost > 0 || s.Dropped > 0 {
+			i.Warnings = append(i.Warnings, fmt.Sprintf("the verdict log lacks %d events; see the daemon's log", s.Lost+s.Dropped))
+		}
+	}
+	return i
+}
+
+// startMetrics serves /metrics, if it is to be.
+func (d *daemon) startMetrics() error {
+	if d.cfg.Metrics == "" {
+		return nil
+	}
+	reg := prometheus.NewRegistry()
+	for _, c := range d.server.Collectors() {
+		if err := reg.Register(c); err != nil {
+			return fmt.Errorf("registering metrics: %w", err)
+		}
+	}
+	l, err := net.Listen("tcp", d.cfg.Metrics)
+	if err != nil {
+		return fmt.Errorf("serving metrics: %w; choose another address in metrics", err)
+	}
+	mux := http.NewServeMux()
+	mux.Handle("/metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
+	d.metrics = &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
+	go d.metrics.Serve(l) // ends with close; nobody waits for a scrape
+	return nil
+}
+
+// reload does what SIGHUP asks for: the verdict log is opened anew and the rule file
+// pushed. What goes wrong is logged and changes nothing.
+func (d *daemon) reload(ctx context.Context) {
+	if d.audit != nil {
+		if err := d.audit.Reopen(); err != nil {
+			d.log.Error("reopening the verdict log", slog.Any("error", err))
+		}
+	}
+	if d.cfg.Rules == "" {
+		return
+	}
+	if err := d.pushFile(ctx, "reload"); err != nil {
+		d.log.Error("reloading the rule file; the rules in force stay", slog.Any("error", err))
+		return
+	}
+	d.log.Info("reloaded the rule file", slog.Uint64("epoch", d.engine.Rules().Epoch()))
+}
+
+// stopFor bounds the end of the control plane's calls.
+const stopFor = 2 * time.Second
+
+// close ends everything, the control plane first, then the asking, then the workers.
+// Held tasks go on by their failure verdict.
+func (d *daemon) close() error {
+	var errs []error
+	if d.metrics != nil {
+		errs = append(errs, d.metrics.Close())
+	}
+	if d.server != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), stopFor)
+		d.server.Stop(ctx)
+		cancel()
+	}
+	if d.backend != nil {
+		d.backend.disarm()
+	}
+	if d.engine != nil {
+		errs = append(errs, d.engine.Close())
+	}
+	if d.backend != nil {
+		errs = append(errs, d.backend.close())
+	}
+	if d.audit != nil {
+		errs = append(errs, d.audit.Close())
+	}
+	if d.store != nil {
+		errs = append(errs, d.store.Close())
+	}
+	if d.listener != nil {
+		errs = append(errs, d.listener.Close())
+	}
+	return errors.Join(errs...)
+}
