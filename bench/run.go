@@ -149,7 +149,7 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	for i, s := range o.Scenarios {
 		rows[i] = start(ctx, &o, s.Describe())
 	}
-	for n := range o.Rounds {
+	for n := 0; n < o.Rounds && ctx.Err() == nil; n++ {
 		fmt.Fprintf(o.Progress, "round %d of %d\n", n+1, o.Rounds)
 		for _, w := range rows {
 			if w.child != nil {
