@@ -1,0 +1,560 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/arbiterd/arbiter/arbiter/control"
+	pb "github.com/arbiterd/arbiter/arbiter/control/controlv1"
+	"github.com/arbiterd/arbiter/kernelbridge"
+	"github.com/arbiterd/arbiter/kernelbridge/fanotify/guard"
+)
+
+// roleEnv makes the test binary the daemon, or a program that the daemon rules over.
+const roleEnv = "ARBITER_TEST_ROLE"
+
+func TestMain(m *testing.M) {
+	guard.Main()
+	switch os.Getenv(roleEnv) {
+	case "daemon":
+		os.Exit(run(os.Args[1:]))
+	case "subject":
+		os.Exit(subject(os.Args[1:]))
+	}
+	os.Exit(m.Run())
+}
+
+// subject opens the file that it is given, if any, and exits with the errno. It keeps
+// to CPU 0, where no worker is pinned while the machine has two.
+func subject(args []string) int {
+	var set unix.CPUSet
+	set.Set(0)
+	_ = unix.SchedSetaffinity(0, &set)
+	if len(args) == 0 {
+		return 0
+	}
+	_, err := os.ReadFile(args[0])
+	var errno unix.Errno
+	if errors.As(err, &errno) {
+		return int(errno)
+	}
+	return 0
+}
+
+// runs is a daemon process with a tree to rule over.
+type runs struct {
+	t           *testing.T
+	cmd         *exec.Cmd
+	dir, tree   string
+	socket      string
+	log         *lockedBuffer
+	conn        *grpc.ClientConn
+	exited      chan error
+	stoppedOnce sync.Once
+}
+
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// inGuest reports whether this is the virtual machine, where BPF LSM must work.
+func inGuest() bool { return os.Getenv("ARBITER_VM") != "" }
+
+// newTree makes a tree with a program, a secret and a plain file, in a directory that
+// anybody can reach.
+func newTree(t *testing.T) (dir string) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root (CAP_SYS_ADMIN, CAP_BPF): the daemon holds real system calls")
+	}
+	dir, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	self, err := os.ReadFile("/proc/self/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, f := range map[string]struct {
+		text []byte
+		mode os.FileMode
+	}{"tree/good": {self, 0o755}, "tree/bad": {self, 0o755}, "tree/secret": {[]byte("x"), 0o644}, "tree/plain": {[]byte("x"), 0o644}, "tree/watched": {[]byte("x"), 0o644}} {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, f.text, f.mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+// daemonCommand is a daemon in dir that has not been started.
+func daemonCommand(dir string, args ...string) (*exec.Cmd, *lockedBuffer) {
+	self, err := os.Executable()
+	if err != nil {
+		panic(err)
+	}
+	base := []string{"--config", "/dev/null", "--socket", dir + "/s", "--state-dir", dir + "/state"}
+	if inGuest() {
+		base = append(base, "--wait", kernelbridge.MaxWait.String()) // an emulated CPU is away for long
+	}
+	cmd := exec.Command(self, append(base, args...)...)
+	cmd.Env = append(os.Environ(), roleEnv+"=daemon")
+	log := &lockedBuffer{}
+	cmd.Stderr = log
+	return cmd, log
+}
+
+// startDaemon starts a daemon and returns when it says that it is ready.
+func startDaemon(t *testing.T, dir string, args ...string) *runs {
+	t.Helper()
+	notify := listenNotify(t)
+	cmd, log := daemonCommand(dir, args...)
+	cmd.Env = append(cmd.Env, "NOTIFY_SOCKET="+notify.LocalAddr().String())
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	d := &runs{t: t, cmd: cmd, dir: dir, tree: dir + "/tree", socket: dir + "/s", log: log, exited: make(chan error, 1)}
+	go func() { d.exited <- cmd.Wait() }()
+	t.Cleanup(d.kill)
+	awaitNotify(t, notify, "READY=1", d)
+	conn, err := control.Dial(d.socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.conn = conn
+	t.Cleanup(func() { conn.Close() })
+	return d
+}
+
+// listenNotify is the service manager's side of sd_notify(3).
+func listenNotify(t *testing.T) *net.UnixConn {
+	t.Helper()
+	c, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: filepath.Join(t.TempDir(), "n"), Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+// awaitNotify returns when the daemon has sent the message.
+func awaitNotify(t *testing.T, c *net.UnixConn, want string, d *runs) {
+	t.Helper()
+	b := make([]byte, 4096)
+	for {
+		if err := c.SetReadDeadline(time.Now().Add(60 * time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		got := make(chan error, 1)
+		var n int
+		go func() {
+			var err error
+			n, err = c.Read(b)
+			got <- err
+		}()
+		select {
+		case err := <-got:
+			if err != nil {
+				t.Fatalf("waiting for %s: %v\n%s", want, err, d.log)
+			}
+		case err := <-d.exited:
+			d.exited <- err
+			t.Fatalf("the daemon ended instead of saying %s: %v\n%s", want, err, d.log)
+		}
+		if strings.Contains(string(b[:n]), want) {
+			return
+		}
+	}
+}
+
+// kill ends the daemon without ceremony.
+func (d *runs) kill() {
+	d.stoppedOnce.Do(func() {
+		d.cmd.Process.Kill()
+		<-d.exited
+	})
+}
+
+// stop ends the daemon as a service manager does and checks that it ends well.
+func (d *runs) stop() {
+	d.t.Helper()
+	d.stoppedOnce.Do(func() {
+		d.cmd.Process.Signal(unix.SIGTERM)
+		select {
+		case err := <-d.exited:
+			if err != nil {
+				d.t.Errorf("the daemon ended with %v\n%s", err, d.log)
+			}
+		case <-time.After(30 * time.Second):
+			d.t.Errorf("the daemon does not stop\n%s", d.log)
+			d.cmd.Process.Kill()
+			<-d.exited
+		}
+	})
+}
+
+// ruleText is a rule file for the tree in dir.
+func ruleText(dir, secretErrno string) string {
+	return fmt.Sprintf(`version: 1
+default: allow
+scope: {paths: [%q]}
+rules:
+  - id: no-bad
+    events: [exec]
+    object: {path: %q}
+    verdict: deny
+  - id: no-secrets
+    events: [open]
+    object: {path: %q}
+    verdict: {deny: %s}
+    message: ask ops
+  - id: watch
+    events: [open]
+    object: {path: %q}
+    verdict: audit
+`, dir+"/tree", dir+"/tree/bad", dir+"/tree/secret", secretErrno, dir+"/tree/watched")
+}
+
+func (d *runs) push(text string) *pb.PushResponse {
+	d.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	r, err := pb.NewRulesServiceClient(d.conn).Push(ctx, &pb.PushRequest{Source: []byte(text), Name: "test.yaml"})
+	if err != nil {
+		d.t.Fatalf("pushing: %v\n%s", err, d.log)
+	}
+	return r
+}
+
+func (d *runs) status() *pb.StatusServiceGetResponse {
+	d.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	r, err := pb.NewStatusServiceClient(d.conn).Get(ctx, &pb.StatusServiceGetRequest{})
+	if err != nil {
+		d.t.Fatalf("asking for the status: %v\n%s", err, d.log)
+	}
+	return r
+}
+
+// try runs a program of the tree and returns the errno that it, or its exec, got.
+func (d *runs) try(program string, args ...string) unix.Errno {
+	d.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, filepath.Join(d.tree, program), args...)
+	cmd.Env = append(os.Environ(), roleEnv+"=subject")
+	err := cmd.Run()
+	var errno unix.Errno
+	var exit *exec.ExitError
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &exit) && exit.ExitCode() > 0:
+		return unix.Errno(exit.ExitCode())
+	case errors.As(err, &errno):
+		return errno
+	}
+	d.t.Fatalf("running %s: %v", program, err)
+	return 0
+}
+
+// soon retries what a failure verdict may have let through once: under emulation, and
+// on a machine that others use, a wait can reach its bound.
+func (d *runs) soon(want unix.Errno, program string, args ...string) {
+	d.t.Helper()
+	var got unix.Errno
+	for range 5 {
+		if got = d.try(program, args...); got == want {
+			return
+		}
+	}
+	d.t.Errorf("%s %v: %v, want %v; %v\n%s", program, args, got, want, d.status().KernelCounters, d.log)
+}
+
+// The whole way: real programs, allowed and refused by rules pushed over gRPC, on
+// whichever backend this kernel has.
+func TestEndToEnd(t *testing.T) {
+	dir := newTree(t)
+	d := startDaemon(t, dir, "--audit-log", dir+"/audit.jsonl")
+	want := kernelbridge.BackendFanotify
+	refused := unix.EPERM // all that fanotify can say
+	if inGuest() {
+		want, refused = kernelbridge.BackendLSM, unix.ENOENT
+	}
+	if s := d.status(); s.Backend != want || s.BackendReason == "" || s.Epoch != 0 {
+		t.Fatalf("backend %q because %q, epoch %d; want %s, a reason, 0", s.Backend, s.BackendReason, s.Epoch, want)
+	}
+	// Without rules nothing is held.
+	if got := d.try("bad"); got != 0 {
+		t.Errorf("exec without rules: %v", got)
+	}
+	if got := d.push(ruleText(dir, "ENOENT")); got.Epoch != 1 {
+		t.Errorf("first push is epoch %d, want 1", got.Epoch)
+	}
+	events := d.watch()
+	d.soon(0, "good")
+	d.soon(unix.EPERM, "bad")
+	d.soon(refused, "good", d.tree+"/secret")
+	d.soon(0, "good", d.tree+"/plain")
+	d.soon(0, "good", d.tree+"/watched")
+	for _, want := range []string{"exec deny no-bad " + d.tree + "/bad", "open deny no-secrets " + d.tree + "/secret", "open audit watch " + d.tree + "/watched"} {
+		d.await(events, want)
+	}
+	// An allowed exec, refused when the rules say so a moment later.
+	text := strings.Replace(ruleText(dir, "ENOENT"), "/tree/bad", "/tree/good", 1)
+	d.push(text)
+	d.soon(unix.EPERM, "good")
+	d.soon(0, "bad")
+
+	// It survives a restart, and the log has the refusals.
+	d.stop()
+	log, err := os.ReadFile(dir + "/audit.jsonl")
+	if err != nil || !strings.Contains(string(log), `"no-secrets"`) {
+		t.Errorf("the verdict log lacks the refusal: %v %s", err, log)
+	}
+	if got := d.try("good"); got != 0 {
+		t.Errorf("without the daemon: %v, want success: nothing stays behind", got)
+	}
+	d = startDaemon(t, dir)
+	if s := d.status(); s.Epoch != 2 || s.RuleCount != 3 {
+		t.Errorf("after a restart epoch %d with %d rules, want 2 with 3", s.Epoch, s.RuleCount)
+	}
+	d.soon(unix.EPERM, "good")
+	d.stop()
+}
+
+// watch opens the event stream.
+func (d *runs) watch() pb.EventsService_WatchClient {
+	d.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	d.t.Cleanup(cancel)
+	w, err := pb.NewEventsServiceClient(d.conn).Watch(ctx, &pb.WatchRequest{})
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	if _, err := w.Recv(); err != nil { // the hello: from here on nothing is missed
+		d.t.Fatal(err)
+	}
+	return w
+}
+
+// await reads events until one is the wanted one.
+func (d *runs) await(w pb.EventsService_WatchClient, want string) {
+	d.t.Helper()
+	for {
+		m, err := w.Recv()
+		if err != nil {
+			d.t.Fatalf("waiting for the event %q: %v", want, err)
+		}
+		if e := m.GetEvent(); e != nil && describe(e) == want {
+			return
+		}
+	}
+}
+
+func TestSecondDaemon(t *testing.T) {
+	dir := newTree(t)
+	d := startDaemon(t, dir)
+	cmd, log := daemonCommand(dir)
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) || exit.ExitCode() != 1 || !strings.Contains(log.String(), d.socket) {
+		t.Errorf("a second daemon on the same socket: %v, %q; want exit 1 naming the socket", err, log)
+	}
+	if d.status().Backend == "" {
+		t.Error("the first daemon does not answer any more")
+	}
+}
+
+// A set that cannot be kept changes nothing.
+func TestRefusedPush(t *testing.T) {
+	dir := newTree(t)
+	d := startDaemon(t, dir)
+	d.push(ruleText(dir, "EACCES"))
+	_, err := pb.NewRulesServiceClient(d.conn).Push(t.Context(), &pb.PushRequest{Name: "x",
+		Source: []byte("version: 1\ndefault: deny\nscope: {paths: [" + dir + "/nowhere]}\n")})
+	if status.Code(err) != codes.FailedPrecondition || !strings.Contains(err.Error(), "nowhere") {
+		t.Errorf("a scope that is not there: %v, want FAILED_PRECONDITION naming it", err)
+	}
+	if s := d.status(); s.Epoch != 1 {
+		t.Errorf("epoch %d after a refused push, want 1", s.Epoch)
+	}
+	d.soon(unix.EPERM, "bad")
+}
+
+func TestReload(t *testing.T) {
+	dir := newTree(t)
+	file := dir + "/rules.yaml"
+	write := func(text string) {
+		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(ruleText(dir, "EACCES"))
+	d := startDaemon(t, dir, "--rules", file)
+	if s := d.status(); s.Epoch != 1 {
+		t.Fatalf("epoch %d at the first start, want 1: the rule file", s.Epoch)
+	}
+	write("version: 1\nnonsense\n")
+	d.cmd.Process.Signal(unix.SIGHUP)
+	d.until("the refusal in the log", func() bool { return strings.Contains(d.log.String(), "the rules in force stay") })
+	if s := d.status(); s.Epoch != 1 {
+		t.Errorf("epoch %d after a bad reload, want 1", s.Epoch)
+	}
+	write(strings.Replace(ruleText(dir, "EACCES"), "/tree/bad", "/tree/good", 1))
+	d.cmd.Process.Signal(unix.SIGHUP)
+	d.until("epoch 2", func() bool { return d.status().Epoch == 2 })
+	d.soon(unix.EPERM, "good")
+}
+
+func (d *runs) until(what string, cond func() bool) {
+	d.t.Helper()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.After(30 * time.Second); !cond(); {
+		select {
+		case <-tick.C:
+		case <-end:
+			d.t.Fatalf("waiting for %s\n%s", what, d.log)
+		}
+	}
+}
+
+// A damaged store is set aside and reported, and the last good set is in force.
+func TestDamagedStore(t *testing.T) {
+	dir := newTree(t)
+	d := startDaemon(t, dir)
+	d.push(ruleText(dir, "EACCES"))
+	d.push(strings.Replace(ruleText(dir, "EACCES"), "/tree/bad", "/tree/good", 1))
+	d.kill() // no clean stop either
+	files, err := filepath.Glob(dir + "/state/*2.rules")
+	if err != nil || len(files) != 1 {
+		t.Fatalf("the file of epoch 2: %v %v", files, err)
+	}
+	if err := os.Truncate(files[0], 100); err != nil {
+		t.Fatal(err)
+	}
+	d = startDaemon(t, dir)
+	s := d.status()
+	if s.Epoch != 1 || len(s.GetStore().GetIncidents()) == 0 {
+		t.Errorf("epoch %d, incidents %v; want 1 and a report", s.Epoch, s.GetStore().GetIncidents())
+	}
+	d.soon(unix.EPERM, "bad")
+	if got := d.push(ruleText(dir, "EIO")); got.Epoch <= 2 {
+		t.Errorf("the next epoch is %d, want one never used", got.Epoch)
+	}
+}
+
+// kill -9 of the daemon while a task is held: the task goes on by the failure verdict,
+// which is open, and nothing stays behind.
+func TestKilledDaemon(t *testing.T) {
+	dir := newTree(t)
+	d := startDaemon(t, dir)
+	d.push(ruleText(dir, "EACCES"))
+	d.soon(unix.EPERM, "bad")
+	// A stopped daemon answers nobody: the next exec is held, or, where the bound of
+	// the wait is short, goes on by the failure verdict.
+	d.cmd.Process.Signal(unix.SIGSTOP)
+	held := make(chan unix.Errno, 1)
+	go func() { held <- d.try("bad") }()
+	select {
+	case got := <-held:
+		if !inGuest() {
+			t.Errorf("with a stopped daemon the exec was not held: %v", got)
+		}
+		held <- got
+	case <-time.After(300 * time.Millisecond):
+	}
+	start := time.Now()
+	d.kill()
+	select {
+	case got := <-held:
+		if got != 0 {
+			t.Errorf("held while the daemon was killed: %v, want success, the open failure verdict", got)
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatal("still held 20 s after the daemon was killed")
+	}
+	t.Logf("went on %v after the kill", time.Since(start))
+	if got := d.try("bad"); got != 0 {
+		t.Errorf("after the daemon is gone: %v, want success", got)
+	}
+}
+
+func TestWithoutPrivilege(t *testing.T) {
+	dir := newTree(t)
+	for _, path := range []string{dir, filepath.Dir(dir)} {
+		if err := os.Chmod(path, 0o777); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cmd, log := daemonCommand(dir)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) || exit.ExitCode() != 1 || !strings.Contains(log.String(), "root") {
+		t.Errorf("without privilege: %v, %q; want exit 1 and what to do", err, log)
+	}
+}
+
+func TestBackendThatIsNotThere(t *testing.T) {
+	if inGuest() {
+		t.Skip("this kernel has BPF LSM; the test is about one that has not")
+	}
+	dir := newTree(t)
+	lsm := kernelbridge.Feature{}
+	for _, f := range kernelbridge.Probe() {
+		if f.Name == kernelbridge.FeatureLSM {
+			lsm = f
+		}
+	}
+	if lsm.Outcome != kernelbridge.No {
+		t.Skip("this kernel has BPF LSM; the test is about one that has not")
+	}
+	cmd, log := daemonCommand(dir, "--backend", "bpf-lsm")
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) || exit.ExitCode() != 1 || !strings.Contains(log.String(), "backend: auto") || !strings.Contains(log.String(), "doctor") {
+		t.Errorf("bpf-lsm on a kernel without: %v, %q; want exit 1 and the next step", err, log)
+	}
+}
+
+// describe is an event in one line: event, verdict, rule and path.
+func describe(e *pb.Event) string {
+	return strings.Join([]string{e.GetEvent(), e.GetVerdict(), e.GetRule(), string(e.GetObject().GetPath())}, " ")
+}
