@@ -1,0 +1,314 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package control
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/arbiterd/arbiter/arbiter"
+	"github.com/arbiterd/arbiter/arbiter/cache"
+	"github.com/arbiterd/arbiter/arbiter/control/controlv1"
+	"github.com/arbiterd/arbiter/arbiter/store"
+	"github.com/arbiterd/arbiter/kernelbridge/abi"
+	"github.com/arbiterd/arbiter/rules"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// testTimeout bounds what should take milliseconds.
+const testTimeout = 30 * time.Second
+
+// ruleFile returns a rule file with one rule per id, each refusing an exec.
+func ruleFile(ids ...string) string {
+	var b strings.Builder
+	b.WriteString("version: 1\ndefault: allow\nscope: {paths: [/t]}\nrules:\n")
+	for _, id := range ids {
+		fmt.Fprintf(&b, "  - id: %s\n    events: [exec]\n    object: {path: /t/%s}\n    verdict: deny\n", id, id)
+	}
+	return b.String()
+}
+
+// idleSource never has a request.
+type idleSource struct{ wake chan struct{} }
+
+func (idleSource) Next(*abi.Request) bool               { return false }
+func (idleSource) Reply(*abi.Request, abi.Verdict) bool { return false }
+func (s idleSource) Park(d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-s.wake:
+	case <-timer.C:
+	}
+}
+func (s idleSource) Wake() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// fakeApplier installs in the engine and fails on demand.
+type fakeApplier struct {
+	engine *arbiter.Arbiter
+
+	mu       sync.Mutex
+	checkErr error
+	failures []error               // of the next calls of Apply, nil for success
+	failLate bool                  // Apply fails after it has installed, and does not go back
+	warnings []string              // of Check
+	during   func(*rules.RuleSet)  // called within Check
+	applying func(context.Context) // called within Apply
+	applied  []uint64              // epochs
+	reasons  []cache.Reason        // of Apply
+}
+
+func (a *fakeApplier) Check(_ context.Context, rs *rules.RuleSet) ([]string, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.during != nil {
+		a.during(rs)
+	}
+	return a.warnings, a.checkErr
+}
+
+func (a *fakeApplier) Apply(ctx context.Context, rs *rules.RuleSet, reason cache.Reason) ([]string, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.applying != nil {
+		a.applying(ctx)
+	}
+	var err error
+	if len(a.failures) > 0 {
+		err, a.failures = a.failures[0], a.failures[1:]
+	}
+	if err != nil && !a.failLate {
+		return nil, err
+	}
+	a.applied, a.reasons = append(a.applied, rs.Epoch()), append(a.reasons, reason)
+	if ierr := a.engine.Install(ctx, rs, reason); ierr != nil {
+		return nil, ierr
+	}
+	return nil, err
+}
+
+// syncBuffer is a log that may be read while it is written.
+type syncBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *syncBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *syncBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
+// fixture is a served control interface with a real engine and store.
+type fixture struct {
+	t       *testing.T
+	dir     string // short, and open to every uid
+	socket  string
+	engine  *arbiter.Arbiter
+	applier *fakeApplier
+	store   *store.Store
+	server  *Server
+	log     *syncBuffer
+	direct  *Rules
+
+	rules  controlv1.RulesServiceClient
+	events controlv1.EventsServiceClient
+	status controlv1.StatusServiceClient
+}
+
+// newFixture serves until the test ends. adjust may change the configuration,
+// more register further services; both may be nil.
+func newFixture(t *testing.T, adjust func(*Config, *RulesConfig), more func(*grpc.Server)) *fixture {
+	t.Helper()
+	f := &fixture{t: t, dir: shortDir(t), log: &syncBuffer{}}
+	f.socket = filepath.Join(f.dir, "s")
+	boot, err := rules.Load("boot", []byte(ruleFile("boot")), rules.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.engine, err = arbiter.New(arbiter.Config{Rules: boot,
+		Workers: []arbiter.Worker{{Source: idleSource{make(chan struct{}, 1)}, CPU: -1}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.engine.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.engine.Close() })
+	f.openStore()
+	f.applier = &fakeApplier{engine: f.engine}
+	logger := slog.New(slog.NewTextHandler(f.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	rc := RulesConfig{Engine: f.engine, Applier: f.applier, Store: f.store, Logger: logger}
+	cfg := Config{Engine: f.engine, Logger: logger, Info: func() Info {
+		return Info{Version: "v1", Backend: "fanotify", BackendReason: "no BPF LSM", StartedAt: time.Unix(1_800_000_000, 0),
+			KernelCounters: map[string]uint64{"posted": 7}, Warnings: []string{"careful"}}
+	}}
+	if adjust != nil {
+		adjust(&cfg, &rc)
+	}
+	if cfg.Rules, err = NewRules(rc); err != nil {
+		t.Fatal(err)
+	}
+	f.direct = cfg.Rules
+	if f.server, err = newServer(cfg, more); err != nil {
+		t.Fatal(err)
+	}
+	l, err := Listen(SocketConfig{Path: f.socket, Mode: 0o666})
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- f.server.Serve(l) }()
+	t.Cleanup(func() {
+		f.server.Stop(f.ctx())
+		if err := <-served; err != nil {
+			t.Errorf("Serve: %v", err)
+		}
+	})
+	conn, err := Dial(f.socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.clients(conn)
+	return f
+}
+
+func (f *fixture) openStore() {
+	f.t.Helper()
+	s, err := store.Open(filepath.Join(f.dir, "store"), store.Options{})
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	f.store = s
+	f.t.Cleanup(func() { s.Close() })
+}
+
+func (f *fixture) clients(conn *grpc.ClientConn) {
+	f.t.Cleanup(func() { conn.Close() })
+	f.rules = controlv1.NewRulesServiceClient(conn)
+	f.events = controlv1.NewEventsServiceClient(conn)
+	f.status = controlv1.NewStatusServiceClient(conn)
+}
+
+// ctx ends with the test's time limit.
+func (f *fixture) ctx() context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), testTimeout)
+	f.t.Cleanup(cancel)
+	return ctx
+}
+
+// push pushes a file that must be taken.
+func (f *fixture) push(source string) *controlv1.PushResponse {
+	f.t.Helper()
+	out, err := f.rules.Push(f.ctx(), &controlv1.PushRequest{Source: []byte(source), Name: "a.yaml", Reason: "test"})
+	if err != nil {
+		f.t.Fatalf("Push: %v", err)
+	}
+	return out
+}
+
+// shortDir is a directory with a short name, for sockets, that every uid may enter.
+func shortDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "arb")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// dialAs returns a connection opened with the credentials of another user.
+func dialAs(t *testing.T, socket string, uid, gid int, groups ...uint32) *grpc.ClientConn {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("needs root: only root can connect as somebody else")
+	}
+	conn, err := grpc.NewClient("passthrough:///"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(func(_ context.Context, path string) (net.Conn, error) { return connectAs(path, uid, gid, groups) }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	return conn
+}
+
+// connectAs connects on a thread of its own whose credentials it changes; the
+// raw system calls change no other thread. The thread ends with the goroutine.
+func connectAs(path string, uid, gid int, groups []uint32) (net.Conn, error) {
+	type result struct {
+		conn net.Conn
+		err  error
+	}
+	done := make(chan result, 1)
+	go func() {
+		runtime.LockOSThread() // and never unlock: the thread is spoilt
+		conn, err := func() (net.Conn, error) {
+			if err := setThreadGroups(groups); err != nil {
+				return nil, fmt.Errorf("setgroups: %w", err)
+			}
+			if _, _, e := unix.RawSyscall(unix.SYS_SETRESGID, uintptr(gid), uintptr(gid), uintptr(gid)); e != 0 {
+				return nil, fmt.Errorf("setresgid: %w", e)
+			}
+			if _, _, e := unix.RawSyscall(unix.SYS_SETRESUID, uintptr(uid), uintptr(uid), uintptr(uid)); e != 0 {
+				return nil, fmt.Errorf("setresuid: %w", e)
+			}
+			fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+			if err != nil {
+				return nil, err
+			}
+			file := os.NewFile(uintptr(fd), path)
+			defer file.Close()
+			if err := unix.Connect(fd, &unix.SockaddrUnix{Name: path}); err != nil {
+				return nil, err
+			}
+			return net.FileConn(file)
+		}()
+		done <- result{conn, err}
+	}()
+	r := <-done
+	return r.conn, r.err
+}
+
+// drain reads a stream to its end and returns the error.
+func drain[T any](s grpc.ServerStreamingClient[T]) error {
+	for {
+		if _, err := s.Recv(); err != nil {
+			if err == io.EOF {
+				return nil
+			}
+			return err
+		}
+	}
+}
