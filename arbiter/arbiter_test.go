@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -349,6 +350,9 @@ func TestInstallIsInForce(t *testing.T) {
 					break
 				}
 				floor.Store(epoch)
+				if got := k.Ask(facts(abi.EventOpen, 0), "/t/x", ""); uint64(got.Errno) != epoch+1 {
+					t.Errorf("epoch %d is in force: got %+v, want its errno %d", epoch, got, epoch+1)
+				}
 			}
 			stop.Store(true)
 			wg.Wait()
@@ -464,9 +468,13 @@ func TestCheck(t *testing.T) {
 	if err := a.Check(t.Context()); err != nil {
 		t.Errorf("a polling worker: %v", err)
 	}
-	atomic.StoreUint64(&k.Header().WaitNS, 0)
-	k.Ask(facts(abi.EventOpen, 0), "/t/x", "")
-	for a.Stats().InFlight == 0 {
+	var asking sync.WaitGroup
+	asking.Go(func() { k.Ask(facts(abi.EventOpen, 0), "/t/x", "") })
+	for end := time.Now().Add(5 * time.Second); a.Stats().InFlight == 0; {
+		if time.Now().After(end) {
+			t.Fatal("the worker did not take the request in 5 s")
+		}
+		runtime.Gosched()
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
@@ -479,6 +487,7 @@ func TestCheck(t *testing.T) {
 		t.Errorf("Install with a stuck worker: %v, want ErrStalled", err)
 	}
 	close(hold)
+	asking.Wait()
 	if err := a.Check(t.Context()); err != nil {
 		t.Errorf("after it came round: %v", err)
 	}

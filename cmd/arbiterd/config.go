@@ -87,16 +87,15 @@ const defaultConfigPath = "/etc/arbiter/arbiterd.yaml"
 func loadConfig(args []string, out io.Writer) (config, error) {
 	cfg := defaults()
 	// Twice over the flags: once to find the file, once to win over it.
-	path := flagSet(&config{}, io.Discard)
-	file := path.String("config", "", "")
-	if err := path.Parse(args); err != nil {
-		return cfg, flagSet(&cfg, out).Parse(args)
+	ahead := defaults()
+	flags, file := flagSet(&ahead, out)
+	if err := flags.Parse(args); err != nil {
+		return cfg, err
 	}
 	if err := readConfig(&cfg, *file); err != nil {
 		return cfg, err
 	}
-	flags := flagSet(&cfg, out)
-	flags.String("config", defaultConfigPath, "configuration `file`")
+	flags, _ = flagSet(&cfg, io.Discard)
 	if err := flags.Parse(args); err != nil {
 		return cfg, err
 	}
@@ -106,10 +105,11 @@ func loadConfig(args []string, out io.Writer) (config, error) {
 	return cfg, cfg.check()
 }
 
-// flagSet returns the flags that override cfg.
-func flagSet(cfg *config, out io.Writer) *flag.FlagSet {
-	f := flag.NewFlagSet("arbiterd", flag.ContinueOnError)
+// flagSet returns the flags that override cfg, and where --config will be put.
+func flagSet(cfg *config, out io.Writer) (f *flag.FlagSet, file *string) {
+	f = flag.NewFlagSet("arbiterd", flag.ContinueOnError)
 	f.SetOutput(out)
+	file = f.String("config", "", "configuration `file` (default "+defaultConfigPath+", if it is there)")
 	f.StringVar(&cfg.Socket, "socket", cfg.Socket, "control socket `path`")
 	f.StringVar(&cfg.StateDir, "state-dir", cfg.StateDir, "`directory` of the rule store")
 	f.StringVar(&cfg.Rules, "rules", cfg.Rules, "rule `file` for an empty store and for SIGHUP")
@@ -124,7 +124,7 @@ func flagSet(cfg *config, out io.Writer) *flag.FlagSet {
 	f.StringVar(&cfg.AuditLog, "audit-log", cfg.AuditLog, "verdict log `file`, JSON lines")
 	f.StringVar(&cfg.Metrics, "metrics", cfg.Metrics, "`address` of /metrics, like 127.0.0.1:9464")
 	f.StringVar(&cfg.LogLevel, "log-level", cfg.LogLevel, "debug, info, warn or error")
-	return f
+	return f, file
 }
 
 // durationFlag is a duration as a flag.Value.

@@ -518,12 +518,13 @@ func TestKilledDaemon(t *testing.T) {
 
 func TestWithoutPrivilege(t *testing.T) {
 	dir := newTree(t)
-	for _, path := range []string{dir, filepath.Dir(dir)} {
+	for _, path := range []string{dir, filepath.Dir(dir), filepath.Join(dir, "tree")} {
 		if err := os.Chmod(path, 0o777); err != nil {
 			t.Fatal(err)
 		}
 	}
 	cmd, log := daemonCommand(dir)
+	cmd.Path = filepath.Join(dir, "tree/good") // a copy: the test's own folder is closed to others
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
 	err := cmd.Run()
 	var exit *exec.ExitError

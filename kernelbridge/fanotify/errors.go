@@ -4,13 +4,8 @@ package fanotify
 
 import "errors"
 
-var (
-	// ErrClosed is returned by a Backend that has been closed.
-	ErrClosed = errors.New("fanotify backend is closed")
-	// ErrNoTrees is returned when there is no tree to ask about: an empty scope
-	// is an error, never the whole machine.
-	ErrNoTrees = errors.New("no directory trees: name at least one in scope.paths")
-)
+// ErrClosed is returned by a Backend that has been closed.
+var ErrClosed = errors.New("fanotify backend is closed")
 
 // UnsupportedError says that this process cannot use permission events on this
 // kernel.

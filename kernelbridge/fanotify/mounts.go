@@ -95,9 +95,6 @@ func pointsIn(mounts []mount, trees []string) (points, refused []string) {
 
 // cleanTrees checks the trees, sorts them, and leaves out those inside others.
 func cleanTrees(trees []string) ([]string, error) {
-	if len(trees) == 0 {
-		return nil, ErrNoTrees
-	}
 	var errs []error
 	for _, t := range trees {
 		if err := checkTree(t); err != nil {

@@ -24,8 +24,8 @@ const (
 	minHoldLimit = 10 * time.Millisecond
 )
 
-// Options configures a Backend. Trees and Workers are required; zero values of
-// the others mean the defaults.
+// Options configures a Backend. Workers is required, and without trees nothing is
+// asked; zero values of the others mean the defaults.
 type Options struct {
 	// Trees are the roots of the directory trees that are asked about:
 	// absolute, clean, existing directories, none of them a symbolic link.

@@ -242,7 +242,6 @@ func TestConfigure(t *testing.T) {
 		trees []string
 		want  string
 	}{
-		{"none", nil, "at least one"},
 		{"missing", []string{two, three + "/missing"}, "create the directory first"},
 		{"file", []string{two, three + "/file"}, "not a directory"},
 		{"relative", []string{"x"}, "absolute"},
@@ -281,7 +280,7 @@ func TestConfigure(t *testing.T) {
 		expect(one)
 	})
 
-	for _, trees := range [][]string{{two, three}, {one, two}, {one}} {
+	for _, trees := range [][]string{{two, three}, nil, {one, two}, {one}} {
 		if err := b.Configure(trees, allFields, nil); err != nil {
 			t.Fatal(err)
 		}
@@ -295,6 +294,27 @@ func TestConfigure(t *testing.T) {
 		if !strings.Contains(ws, want) {
 			t.Errorf("warnings: got %s, want something about %s", ws, want)
 		}
+	}
+}
+
+// A daemon without rules has nothing to ask about, and asks about nothing.
+func TestNoTrees(t *testing.T) {
+	needRoot(t)
+	dir := tree(t)
+	sub := newSubject(t)
+	b := open(t, Options{})
+	serve(t, b.Sources()[0], deny)
+	if e := sub.open(dir + "/file"); e != 0 {
+		t.Errorf("open: got %v, want success", e)
+	}
+	if s := b.Stats(); s.Mounts != 0 || s.Directories != 0 || s.Events != 0 {
+		t.Errorf("got %d mounts, %d directories marked, %d events, want none", s.Mounts, s.Directories, s.Events)
+	}
+	if err := b.Configure([]string{dir}, 0, nil); err != nil {
+		t.Fatal(err)
+	}
+	if e := sub.open(dir + "/file"); e != unix.EPERM {
+		t.Errorf("open in the first tree: got %v, want %v", e, unix.EPERM)
 	}
 }
 
@@ -316,7 +336,6 @@ func TestOptions(t *testing.T) {
 		{"no workers", Options{Trees: []string{"/tmp"}}, "give 1 to"},
 		{"short hold limit", Options{Trees: []string{"/tmp"}, Workers: 1, HoldLimit: 1}, "hold limit"},
 		{"bad exempt", Options{Trees: []string{"/tmp"}, Workers: 1, Exempt: []int{-1}}, "exempt"},
-		{"no trees", Options{Workers: 1}, ErrNoTrees.Error()},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if b, err := Open(c.o); err == nil || !strings.Contains(err.Error(), c.want) {
