@@ -46,8 +46,10 @@ type Feature struct {
 
 // Names of the features that Choose looks at.
 const (
+	FeatureCPUs     = "a CPU for a worker beside the waiting task"
 	FeatureLSM      = "BPF LSM programs"
 	FeatureFanotify = "fanotify permission events"
+	featureLSMList  = "bpf among the active LSMs"
 )
 
 // Probe asks the running kernel what it can do, in the order in which a reader
@@ -56,6 +58,7 @@ const (
 func Probe() []Feature {
 	return []Feature{
 		probeKernel(),
+		probeCPUs(),
 		probePrivilege(),
 		probeBTF(),
 		probeLSMList(),
@@ -75,10 +78,15 @@ func probeKernel() Feature {
 	if err := unix.Uname(&u); err != nil {
 		return Feature{Name: "kernel", Detail: err.Error()}
 	}
-	f := Feature{Name: "kernel", Outcome: Yes, Detail: fmt.Sprintf("Linux %s, %s, %d CPUs",
-		unix.ByteSliceToString(u.Release[:]), runtime.GOARCH, runtime.NumCPU())}
+	return Feature{Name: "kernel", Outcome: Yes, Detail: fmt.Sprintf("Linux %s, %s", unix.ByteSliceToString(u.Release[:]), runtime.GOARCH)}
+}
+
+// probeCPUs asks for a second CPU: a task that waits in a BPF program keeps its own
+// to itself, so that no worker could answer it there.
+func probeCPUs() Feature {
+	f := Feature{Name: FeatureCPUs, Outcome: Yes, Detail: fmt.Sprintf("%d CPUs for this process", runtime.NumCPU())}
 	if runtime.NumCPU() < 2 {
-		f.Hint = "with one CPU no worker can poll while a task waits: give the machine a second one"
+		f.Outcome, f.Hint = No, "give the machine, or the daemon's cpuset, a second CPU"
 	}
 	return f
 }
@@ -119,7 +127,7 @@ func probeBTF() Feature {
 }
 
 func probeLSMList() Feature {
-	f := Feature{Name: "bpf among the active LSMs"}
+	f := Feature{Name: featureLSMList}
 	list, err := os.ReadFile("/sys/kernel/security/lsm")
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -149,10 +157,10 @@ func probeLSM() Feature {
 		p.Close()
 		f.Outcome, f.Detail = Yes, "a sleepable program for file_open loads"
 	case errors.Is(err, unix.EPERM) && unix.Geteuid() == 0:
-		f.Outcome, f.Detail = No, "the kernel refuses them to root too ("+err.Error()+")"
+		f.Outcome, f.Detail = No, "the kernel refuses them to root too (EPERM)"
 		f.Hint = "this kernel was built or configured to refuse tracing and LSM programs: boot a distribution kernel (Debian 12 or later)"
 	case errors.Is(err, unix.EPERM):
-		f.Detail, f.Hint = err.Error(), "probe as root"
+		f.Detail, f.Hint = unix.EPERM.Error(), "probe as root"
 	default:
 		f.Outcome, f.Detail = No, err.Error()
 		f.Hint = "boot a kernel of 5.17 or later with CONFIG_BPF_LSM=y"
@@ -177,7 +185,7 @@ func fromError(name string, err error, hint string) Feature {
 	case errors.Is(err, ebpf.ErrNotSupported):
 		return Feature{Name: name, Outcome: No, Detail: err.Error(), Hint: hint}
 	case errors.Is(err, unix.EPERM):
-		return Feature{Name: name, Detail: err.Error(), Hint: "probe as root"}
+		return Feature{Name: name, Detail: unix.EPERM.Error(), Hint: "probe as root"}
 	}
 	return Feature{Name: name, Detail: err.Error()}
 }
@@ -269,9 +277,12 @@ func Choose(want string, found []Feature) (backend, why string, err error) {
 	for _, f := range found {
 		byName[f.Name] = f
 	}
-	lsm, list, fan := byName[FeatureLSM], byName["bpf among the active LSMs"], byName[FeatureFanotify]
-	if list.Outcome == No && lsm.Outcome == Yes {
+	lsm, fan := byName[FeatureLSM], byName[FeatureFanotify]
+	if list := byName[featureLSMList]; list.Outcome == No && lsm.Outcome == Yes {
 		lsm = Feature{FeatureLSM, No, "bpf is not among the active LSMs (" + list.Detail + ")", list.Hint, false}
+	}
+	if cpus := byName[FeatureCPUs]; cpus.Outcome == No && lsm.Outcome == Yes {
+		lsm = Feature{FeatureLSM, No, "there is only one CPU, and the waiting task keeps it", cpus.Hint, false}
 	}
 	switch want {
 	case BackendAuto:

@@ -14,7 +14,7 @@ func TestChoose(t *testing.T) {
 		return Feature{Name: name, Outcome: No, Detail: name + " fail", Hint: "do X"}
 	}
 	list := func(o Outcome) Feature {
-		return Feature{Name: "bpf among the active LSMs", Outcome: o, Detail: "lockdown", Hint: "add bpf"}
+		return Feature{Name: featureLSMList, Outcome: o, Detail: "lockdown", Hint: "add bpf"}
 	}
 	for _, tc := range []struct {
 		name, want string
@@ -25,6 +25,7 @@ func TestChoose(t *testing.T) {
 		{"the best", "auto", []Feature{list(Yes), yes(FeatureLSM), yes(FeatureFanotify)}, BackendLSM, "BPF LSM works here"},
 		{"the second", "auto", []Feature{list(Yes), no(FeatureLSM), yes(FeatureFanotify)}, BackendFanotify, "no BPF LSM here: BPF LSM programs fail"},
 		{"bpf is not active", "auto", []Feature{list(No), yes(FeatureLSM), yes(FeatureFanotify)}, BackendFanotify, "not among the active LSMs"},
+		{"one CPU", "auto", []Feature{no(FeatureCPUs), yes(FeatureLSM), yes(FeatureFanotify)}, BackendFanotify, "only one CPU"},
 		{"list cannot be read", "auto", []Feature{list(CannotTell), yes(FeatureLSM), no(FeatureFanotify)}, BackendLSM, "BPF LSM works here"},
 		{"none", "auto", []Feature{no(FeatureLSM), no(FeatureFanotify)}, "", "do X"},
 		{"asked for, missing", "bpf-lsm", []Feature{no(FeatureLSM), yes(FeatureFanotify)}, "", "do X; or set backend: auto"},
@@ -62,7 +63,7 @@ func TestProbe(t *testing.T) {
 	if strings.HasPrefix(series, "6.1.") || series == "6.1" {
 		wantSleep = No
 	}
-	for name, want := range map[string]Outcome{FeatureLSM: Yes, "bpf among the active LSMs": Yes, FeatureFanotify: Yes,
+	for name, want := range map[string]Outcome{FeatureLSM: Yes, featureLSMList: Yes, FeatureCPUs: Yes, FeatureFanotify: Yes,
 		"BTF of the kernel": Yes, "privilege": Yes, "sleeping wait, kfunc": wantSleep} {
 		if got := found[name].Outcome; got != want {
 			t.Errorf("%s on %s: %s, want %s", name, series, got, want)
