@@ -26,8 +26,6 @@ type record struct {
 const (
 	// journalBytes holds about 1,500 records with usual paths.
 	journalBytes = 256 << 10
-	// journalMaxRecord is the header, the fixed part and two longest paths.
-	journalMaxRecord = 8 + fixedBytes + 2*abi.PathBytes
 	// fixedBytes is the size of a record's fixed part: see append.
 	fixedBytes = 128
 	// journalStart is near overflow, so that the wrap-around of the positions

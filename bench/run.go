@@ -53,7 +53,7 @@ func (o *Options) check() error {
 		errs = append(errs, errors.New("no scenarios"))
 	}
 	if len(o.Self) == 0 {
-		errs = append(errs, errors.New("Self is empty: say how a child is started"))
+		errs = append(errs, errors.New("no command in Self: say how a child is started"))
 	}
 	if o.Rounds == 0 {
 		o.Rounds = DefaultRounds

@@ -118,7 +118,7 @@ func TestRunOptions(t *testing.T) {
 		})
 	}
 	f("everything at once", func(o *Options) { *o = Options{Rounds: -1, Samples: MaxSamples + 1, RoundBudget: -1} },
-		"no scenarios", "Self is empty", "-1 rounds", "1000001 samples", "budget")
+		"no scenarios", "no command in Self", "-1 rounds", "1000001 samples", "budget")
 	f("one CPU twice", func(o *Options) { o.CPUs = []int{0, 0} }, "two different")
 	f("a CPU that is not there", func(o *Options) { o.CPUs = []int{0, 1023} }, "CPU 1023")
 }

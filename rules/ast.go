@@ -71,10 +71,6 @@ type block struct {
 	path, exe            []pattern
 }
 
-func (b *block) empty() bool {
-	return b.access == 0 && len(b.uid)+len(b.gid)+len(b.euid)+len(b.egid)+len(b.cgroup)+len(b.path)+len(b.exe) == 0
-}
-
 // idRange is lo..hi, both included.
 type idRange struct{ lo, hi uint32 }
 

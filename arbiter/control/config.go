@@ -103,7 +103,7 @@ func (c *Config) check() error {
 		c.WatchBuffer = DefaultWatchBuffer
 	}
 	if c.Watchers < 0 || c.WatchBuffer < 0 {
-		errs = append(errs, errors.New("Watchers or WatchBuffer is below 0"))
+		errs = append(errs, errors.New("a number below 0 for Watchers or WatchBuffer"))
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)

@@ -115,7 +115,7 @@ func lockSocket(path string) (*os.File, error) {
 		pid, _ := io.ReadAll(io.LimitReader(f, 20))
 		return nil, fmt.Errorf("%w (pid %s): stop it, or give this one another socket", ErrInUse, printablePID(pid))
 	}
-	if err := f.Truncate(0); err == nil {
+	if err = f.Truncate(0); err == nil {
 		_, err = f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
 	}
 	if err != nil {

@@ -101,8 +101,6 @@ func (a *applier) Apply(ctx context.Context, rs *rules.RuleSet, reason cache.Rea
 	return nil, a.engine.Install(ctx, rs, reason)
 }
 
-type daemonKey struct{}
-
 // startServer is the script command "server [MODE [TEXT]]": without a mode the
 // real control interface; with refuse one whose kernel cannot keep any rules, for
 // the reason TEXT; with deny one that lets nobody in; with hang one that takes

@@ -116,7 +116,7 @@ func cleanTrees(trees []string) ([]string, error) {
 
 func checkTree(t string) error {
 	if !filepath.IsAbs(t) || filepath.Clean(t) != t || strings.ContainsRune(t, 0) {
-		return fmt.Errorf("tree %q: give an absolute path without a slash at its end and without . or ..", t)
+		return fmt.Errorf("tree %q: give an absolute path, without . and .. and a slash at its end", t)
 	}
 	for _, own := range []string{"/proc", "/sys"} {
 		if within(t, own) {
