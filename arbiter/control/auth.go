@@ -4,7 +4,6 @@ package control
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"strings"
 
@@ -70,11 +69,11 @@ func (a authorizer) authorize(ctx context.Context) (context.Context, error) {
 	if who.uid == 0 || a.admin.has(who) || isReadOnly(method) && a.readOnly.has(who) {
 		return ctx, nil
 	}
-	list, uids, gids := "admin", KeyAdminUIDs, KeyAdminGIDs
+	uids, gids := KeyAdminUIDs, KeyAdminGIDs
 	if isReadOnly(method) {
-		list, uids, gids = "read-only", KeyReadOnlyUIDs, KeyReadOnlyGIDs
+		uids, gids = KeyReadOnlyUIDs+" or "+uids, KeyReadOnlyGIDs+" or "+gids
 	}
-	return nil, status.Error(codes.PermissionDenied, fmt.Sprintf(
-		"uid %d may not call %s: it is not in the %s list; add %d to %s, or one of its groups to %s, in arbiterd's configuration and restart arbiterd, or call as root",
-		who.uid, strings.TrimPrefix(method, "/"), list, who.uid, uids, gids))
+	return nil, status.Errorf(codes.PermissionDenied,
+		"uid %d may not call %s: add it to %s, or one of its groups to %s, in arbiterd's configuration and restart arbiterd; or call as root",
+		who.uid, strings.TrimPrefix(method, "/"), uids, gids)
 }

@@ -35,7 +35,7 @@ type Applier interface {
 // Info is what the daemon knows and the engine does not.
 type Info struct {
 	Version        string
-	Backend        string // "bpf" or "fanotify"
+	Backend        string // "bpf-lsm" or "fanotify"
 	BackendReason  string // why this one, for people
 	StartedAt      time.Time
 	KernelCounters map[string]uint64

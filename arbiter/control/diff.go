@@ -13,7 +13,8 @@ import (
 // Diff says by which rules two rule sets differ, by id in the order of the file.
 type Diff struct {
 	Added, Removed, Changed []string
-	// Settings: default, deadline, on_fail or scope differ.
+	// Settings: default, deadline, on_fail or scope differ from those of a set
+	// that was pushed.
 	Settings bool
 }
 
@@ -26,13 +27,13 @@ func diffRules(before, after *rules.RuleSet) Diff {
 		for i := range after.Len() {
 			d.Added = append(d.Added, after.RuleID(int32(i)))
 		}
-		d.Settings = true
 		return d
 	}
 	if before.Fingerprint() == after.Fingerprint() {
 		return d
 	}
-	d.Settings = before.Default() != after.Default() || !reflect.DeepEqual(before.Scope(), after.Scope())
+	// Epoch 0 is what the daemon starts with when it has no rules: nobody set it.
+	d.Settings = before.Epoch() != 0 && (before.Default() != after.Default() || !reflect.DeepEqual(before.Scope(), after.Scope()))
 	oldTexts, newTexts := ruleTexts(before), ruleTexts(after)
 	oldPlace := map[string]int{}
 	for i := range before.Len() {

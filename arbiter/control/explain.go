@@ -29,9 +29,9 @@ var accessNames = []struct {
 
 // Explain decides a request that nobody made.
 func (s *rulesService) Explain(_ context.Context, req *controlv1.ExplainRequest) (*controlv1.ExplainResponse, error) {
-	rs := s.rules.cfg.Engine.Rules()
+	rs := s.rules.inForce()
 	if rs == nil {
-		return nil, status.Error(codes.NotFound, "no rules are in force: push some with `arbiterctl rules push FILE`")
+		return nil, errNoRules()
 	}
 	r, err := s.request(req)
 	if err != nil {

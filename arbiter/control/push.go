@@ -165,9 +165,18 @@ func (r *Rules) expect(expected *uint64) error {
 	return nil
 }
 
+// inForce returns the rule set in force, nil for none: that of epoch 0, with which
+// the daemon starts, was given by nobody.
+func (r *Rules) inForce() *rules.RuleSet {
+	if rs := r.cfg.Engine.Rules(); rs != nil && rs.Epoch() != 0 {
+		return rs
+	}
+	return nil
+}
+
 // epoch returns the epoch in force, 0 for none.
 func (r *Rules) epoch() uint64 {
-	if rs := r.cfg.Engine.Rules(); rs != nil {
+	if rs := r.inForce(); rs != nil {
 		return rs.Epoch()
 	}
 	return 0

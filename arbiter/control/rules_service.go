@@ -55,7 +55,7 @@ func (s *rulesService) Rollback(ctx context.Context, req *controlv1.RollbackRequ
 
 func (s *rulesService) Get(_ context.Context, req *controlv1.GetRequest) (*controlv1.GetResponse, error) {
 	current, known := s.rules.cfg.Store.Current()
-	live := s.rules.cfg.Engine.Rules()
+	live := s.rules.inForce()
 	if req.Epoch != nil && (live == nil || *req.Epoch != live.Epoch()) {
 		m, source, err := s.rules.load(*req.Epoch)
 		if err != nil {
@@ -64,7 +64,7 @@ func (s *rulesService) Get(_ context.Context, req *controlv1.GetRequest) (*contr
 		return &controlv1.GetResponse{Info: infoMessage(m, s.rules.epoch()), Source: source}, nil
 	}
 	if live == nil {
-		return nil, status.Error(codes.NotFound, "no rules are in force: push some with `arbiterctl rules push FILE`")
+		return nil, errNoRules()
 	}
 	if !known || current.Epoch != live.Epoch() { // in force by other means than a push
 		current = store.Meta{Epoch: live.Epoch(), Fingerprint: live.Fingerprint(), Rules: live.Len(), Size: len(live.Source())}
@@ -79,6 +79,11 @@ func (s *rulesService) History(_ context.Context, req *controlv1.HistoryRequest)
 		out.Entries = append(out.Entries, infoMessage(m, current))
 	}
 	return out, nil
+}
+
+// errNoRules is the status of a question about the rules in force when there are none.
+func errNoRules() error {
+	return status.Error(codes.NotFound, "no rules are in force: push some with `arbiterctl rules push FILE`")
 }
 
 func infoMessage(m store.Meta, current uint64) *controlv1.RuleSetInfo {

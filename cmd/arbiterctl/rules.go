@@ -101,18 +101,22 @@ func (a *app) rollbackCommand() *cobra.Command {
 // printPushed says what a push or a rollback did.
 func (a *app) printPushed(p *controlv1.RollbackResponse, dryRun bool) error {
 	what := fmt.Sprintf("%s, fingerprint %s", plural(p.RuleCount, "rule"), fingerprint(p.Fingerprint))
-	before := "nothing pushed"
-	if p.PreviousEpoch != 0 {
-		before = fmt.Sprintf("epoch %d", p.PreviousEpoch)
+	now, before := fmt.Sprintf("epoch %d is still in force", p.PreviousEpoch), fmt.Sprintf("before it was epoch %d", p.PreviousEpoch)
+	switch {
+	case p.PreviousEpoch != 0:
+	case p.Epoch == 1:
+		now, before = "no rules are in force now", "it is the first"
+	default: // the first were refused, or the stored ones could not be kept
+		now, before = "no rules are in force now", "before it no rules were in force"
 	}
 	var b strings.Builder
 	switch {
 	case p.Unchanged:
 		fmt.Fprintf(&b, "epoch %d is in force already: %s; nothing was done\n", p.Epoch, what)
 	case dryRun:
-		fmt.Fprintf(&b, "dry run: this would be epoch %d: %s; %s is still in force\n", p.Epoch, what, before)
+		fmt.Fprintf(&b, "dry run: this would be epoch %d: %s; %s\n", p.Epoch, what, now)
 	default:
-		fmt.Fprintf(&b, "epoch %d is in force: %s; before it was %s\n", p.Epoch, what, before)
+		fmt.Fprintf(&b, "epoch %d is in force: %s; %s\n", p.Epoch, what, before)
 	}
 	for _, d := range []struct {
 		name string

@@ -30,17 +30,10 @@ type daemon struct {
 	stop   func()
 }
 
-// firstRules are in force before anything was pushed.
-const firstRules = "version: 1\ndefault: allow\nscope: {paths: [/srv/app]}\n"
-
 // newDaemon serves on socket. refuse is what checking any rule set against this
 // kernel says, "" for nothing.
 func newDaemon(socket, refuse string) (*daemon, error) {
-	rs, err := rules.Load("first.yaml", []byte(firstRules), rules.Options{})
-	if err != nil {
-		return nil, err
-	}
-	engine, err := arbiter.New(arbiter.Config{Rules: rs, Workers: []arbiter.Worker{{Source: silent{}, CPU: -1}}})
+	engine, err := arbiter.New(arbiter.Config{Rules: rules.Nothing(), Workers: []arbiter.Worker{{Source: silent{}, CPU: -1}}})
 	if err != nil {
 		return nil, err
 	}
@@ -128,7 +121,7 @@ func startServer(ts *testscript.TestScript, neg bool, args []string) {
 			return
 		}
 		s := grpc.NewServer(grpc.UnknownServiceHandler(func(any, grpc.ServerStream) error {
-			return status.Error(codes.PermissionDenied, "uid 1000 may not call this: it is not in the admin list")
+			return status.Error(codes.PermissionDenied, "uid 1000 may not call this: add it to admin.uids")
 		}))
 		var wg sync.WaitGroup
 		wg.Go(func() { s.Serve(l) })

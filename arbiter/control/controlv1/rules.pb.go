@@ -215,6 +215,7 @@ type RuleDiff struct {
 	// In both, with another text or another place among the rules in both.
 	Changed []string `protobuf:"bytes,3,rep,name=changed,proto3" json:"changed,omitempty"`
 	// Something outside the rules is different: default, deadline, on_fail, scope.
+	// Not set by a first push, which has nothing to differ from.
 	SettingsChanged bool `protobuf:"varint,4,opt,name=settings_changed,json=settingsChanged,proto3" json:"settings_changed,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache

@@ -45,7 +45,8 @@ type RulesServiceClient interface {
 	// the set that was in force still is. DATA_LOSS: going back to it did not work
 	// either.
 	Push(ctx context.Context, in *PushRequest, opts ...grpc.CallOption) (*PushResponse, error)
-	// Get returns a rule set with its source text. NOT_FOUND: no such epoch is kept.
+	// Get returns a rule set with its source text. NOT_FOUND: no such epoch is
+	// kept, or no rules are in force.
 	Get(ctx context.Context, in *GetRequest, opts ...grpc.CallOption) (*GetResponse, error)
 	// History lists the rule sets that are kept, the newest first.
 	History(ctx context.Context, in *HistoryRequest, opts ...grpc.CallOption) (*HistoryResponse, error)
@@ -54,7 +55,7 @@ type RulesServiceClient interface {
 	// is damaged.
 	Rollback(ctx context.Context, in *RollbackRequest, opts ...grpc.CallOption) (*RollbackResponse, error)
 	// Explain decides a request that nobody made, by the rule set in force, and
-	// says how each rule fared.
+	// says how each rule fared. NOT_FOUND: no rules are in force.
 	Explain(ctx context.Context, in *ExplainRequest, opts ...grpc.CallOption) (*ExplainResponse, error)
 }
 
@@ -133,7 +134,8 @@ type RulesServiceServer interface {
 	// the set that was in force still is. DATA_LOSS: going back to it did not work
 	// either.
 	Push(context.Context, *PushRequest) (*PushResponse, error)
-	// Get returns a rule set with its source text. NOT_FOUND: no such epoch is kept.
+	// Get returns a rule set with its source text. NOT_FOUND: no such epoch is
+	// kept, or no rules are in force.
 	Get(context.Context, *GetRequest) (*GetResponse, error)
 	// History lists the rule sets that are kept, the newest first.
 	History(context.Context, *HistoryRequest) (*HistoryResponse, error)
@@ -142,7 +144,7 @@ type RulesServiceServer interface {
 	// is damaged.
 	Rollback(context.Context, *RollbackRequest) (*RollbackResponse, error)
 	// Explain decides a request that nobody made, by the rule set in force, and
-	// says how each rule fared.
+	// says how each rule fared. NOT_FOUND: no rules are in force.
 	Explain(context.Context, *ExplainRequest) (*ExplainResponse, error)
 	mustEmbedUnimplementedRulesServiceServer()
 }

@@ -64,7 +64,7 @@ func (*StatusServiceGetRequest) Descriptor() ([]byte, []int) {
 type StatusServiceGetResponse struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Version string                 `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
-	// "bpf" or "fanotify".
+	// "bpf-lsm" or "fanotify".
 	Backend string `protobuf:"bytes,2,opt,name=backend,proto3" json:"backend,omitempty"`
 	// Why this backend and no other, for people.
 	BackendReason string                 `protobuf:"bytes,3,opt,name=backend_reason,json=backendReason,proto3" json:"backend_reason,omitempty"`
