@@ -41,9 +41,10 @@ func (s State) String() string {
 // exercises the wrap-around.
 const FirstGen = 0xffffff00
 
-// MakeWord packs a slot word.
+// MakeWord packs a slot word. An errno above MaxErrno becomes MaxErrno: cut to its
+// low bits it could be 0, which allows.
 func MakeWord(gen uint32, s State, errno uint16) Word {
-	return Word(gen)<<32 | Word(errno&MaxErrno)<<8 | Word(s)
+	return Word(gen)<<32 | Word(min(errno, MaxErrno))<<8 | Word(s)
 }
 
 // Gen returns the generation.
