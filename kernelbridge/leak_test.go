@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kernelbridge
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/arbiterd/arbiter/kernelbridge/abi"
+)
+
+// openFiles returns the process's descriptors, each with what it is, and what of
+// BPF maps is in its memory: a mapping keeps the map alive as a descriptor does.
+func openFiles(t *testing.T) []string {
+	t.Helper()
+	const dir = "/proc/self/fd"
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatalf("counting descriptors: %v", err)
+	}
+	var out []string
+	for _, e := range entries {
+		// The descriptor of the directory itself is gone by now.
+		if to, err := os.Readlink(dir + "/" + e.Name()); err == nil {
+			out = append(out, fmt.Sprintf("%s -> %s", e.Name(), to))
+		}
+	}
+	maps, err := os.ReadFile("/proc/self/maps")
+	if err != nil {
+		t.Fatalf("reading the mappings: %v", err)
+	}
+	for line := range strings.Lines(string(maps)) {
+		if strings.Contains(line, "bpf-map") {
+			out = append(out, "mapping "+strings.TrimSpace(line))
+		}
+	}
+	return out
+}
+
+// checkFiles requires that the open files are those of before.
+func checkFiles(t *testing.T, what string, before []string) {
+	t.Helper()
+	after := openFiles(t)
+	for _, f := range after {
+		if !slices.Contains(before, f) {
+			t.Errorf("%s leaves behind %s", what, f)
+		}
+	}
+	if len(after) != len(before) {
+		t.Errorf("%s: %d descriptors and mappings, %d before", what, len(after), len(before))
+	}
+}
+
+func TestNativeLeaksNoDescriptors(t *testing.T) {
+	// The first time the runtime and cilium/ebpf open what they keep.
+	first := openNative(t, NativeOptions{CPUs: []int{-1, -1}, Wait: time.Millisecond})
+	if err := first.Close(); err != nil {
+		t.Fatalf("closing the native queue: %v", err)
+	}
+	before := openFiles(t)
+	for range 2 {
+		n, err := OpenNative(NativeOptions{CPUs: []int{-1, -1}, Wait: time.Millisecond})
+		if err != nil {
+			t.Fatalf("opening the native queue: %v", err)
+		}
+		if open := openFiles(t); len(open) <= len(before) {
+			t.Errorf("an open queue has %d descriptors and mappings, %d without: the count sees nothing", len(open), len(before))
+		}
+		if _, err := n.Run(-1, make([]uint64, 1)); err != nil {
+			t.Errorf("asking: %v", err)
+		}
+		if err := n.Close(); err != nil {
+			t.Errorf("closing the native queue: %v", err)
+		}
+		if err := n.Close(); err != nil {
+			t.Errorf("closing it once more: %v", err)
+		}
+		checkFiles(t, "a closed queue", before)
+	}
+}
+
+// A queue that cannot be opened gives back what it had already.
+func TestNativeOpenErrors(t *testing.T) {
+	openNative(t, NativeOptions{CPUs: []int{-1}, Wait: time.Millisecond}).Close()
+	before := openFiles(t)
+	for _, tc := range []struct {
+		name string
+		cpus []int
+	}{
+		{"no worker", nil},
+		{"more workers than lines in the header", make([]int, abi.MaxWorkers+1)},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			n, err := OpenNative(NativeOptions{CPUs: tc.cpus, Wait: time.Millisecond})
+			if err == nil {
+				n.Close()
+				t.Fatalf("opened for %d workers, want an error", len(tc.cpus))
+			}
+			checkFiles(t, "a queue that was not opened", before)
+		})
+	}
+}
