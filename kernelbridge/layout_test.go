@@ -18,10 +18,10 @@ import (
 	"github.com/arbiterd/arbiter/kernelbridge/ring"
 )
 
-// mirrors are the C structs of bpf/arb_abi.h and what the Go side has for them.
+// mirrors are the C structs of bpf/arb_abi.h and what the Go side has for them. What
+// stands only inside of another one is compared with that.
 var mirrors = map[string]reflect.Type{
 	"arb_header":      reflect.TypeFor[ring.Header](),
-	"arb_worker":      reflect.TypeFor[ring.WorkerLine](),
 	"arb_slot":        reflect.TypeFor[ring.Slot](),
 	"arb_facts":       reflect.TypeFor[ring.Facts](),
 	"arb_counts":      reflect.TypeFor[Counts](),
