@@ -30,7 +30,12 @@ import (
 	"github.com/arbiterd/arbiter/rules"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if name := os.Getenv(childEnv); name != "" {
+		os.Exit(runChild(name))
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // testTimeout bounds what should take milliseconds.
 const testTimeout = 30 * time.Second
@@ -45,12 +50,33 @@ func ruleFile(ids ...string) string {
 	return b.String()
 }
 
-// idleSource never has a request.
-type idleSource struct{ wake chan struct{} }
+// fakeSource has the requests of fixture.ask.
+type fakeSource struct {
+	wake    chan struct{} // buffer of one
+	asked   chan *abi.Request
+	answers chan abi.Verdict // buffer of one
+}
 
-func (idleSource) Next(*abi.Request) bool               { return false }
-func (idleSource) Reply(*abi.Request, abi.Verdict) bool { return false }
-func (s idleSource) Park(d time.Duration) {
+func newFakeSource() fakeSource {
+	return fakeSource{make(chan struct{}, 1), make(chan *abi.Request, 1), make(chan abi.Verdict, 1)}
+}
+
+func (s fakeSource) Next(r *abi.Request) bool {
+	select {
+	case asked := <-s.asked:
+		*r = *asked
+		return true
+	default:
+		return false
+	}
+}
+
+func (s fakeSource) Reply(_ *abi.Request, v abi.Verdict) bool {
+	s.answers <- v
+	return true
+}
+
+func (s fakeSource) Park(d time.Duration) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
@@ -58,7 +84,7 @@ func (s idleSource) Park(d time.Duration) {
 	case <-timer.C:
 	}
 }
-func (s idleSource) Wake() {
+func (s fakeSource) Wake() {
 	select {
 	case s.wake <- struct{}{}:
 	default:
@@ -132,6 +158,7 @@ type fixture struct {
 	t       *testing.T
 	dir     string // short, and open to every uid
 	socket  string
+	source  fakeSource
 	engine  *arbiter.Arbiter
 	applier *fakeApplier
 	store   *store.Store
@@ -148,14 +175,14 @@ type fixture struct {
 // more register further services; both may be nil.
 func newFixture(t *testing.T, adjust func(*Config, *RulesConfig), more func(*grpc.Server)) *fixture {
 	t.Helper()
-	f := &fixture{t: t, dir: shortDir(t), log: &syncBuffer{}}
+	f := &fixture{t: t, dir: shortDir(t), log: &syncBuffer{}, source: newFakeSource()}
 	f.socket = filepath.Join(f.dir, "s")
 	boot, err := rules.Load("boot", []byte(ruleFile("boot")), rules.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	f.engine, err = arbiter.New(arbiter.Config{Rules: boot,
-		Workers: []arbiter.Worker{{Source: idleSource{make(chan struct{}, 1)}, CPU: -1}}})
+		Workers: []arbiter.Worker{{Source: f.source, CPU: -1}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -163,7 +190,7 @@ func newFixture(t *testing.T, adjust func(*Config, *RulesConfig), more func(*grp
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { f.engine.Close() })
-	f.openStore()
+	f.store = openStore(t, filepath.Join(f.dir, "store"))
 	f.applier = &fakeApplier{engine: f.engine}
 	logger := slog.New(slog.NewTextHandler(f.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	rc := RulesConfig{Engine: f.engine, Applier: f.applier, Store: f.store, Logger: logger}
@@ -201,14 +228,15 @@ func newFixture(t *testing.T, adjust func(*Config, *RulesConfig), more func(*grp
 	return f
 }
 
-func (f *fixture) openStore() {
-	f.t.Helper()
-	s, err := store.Open(filepath.Join(f.dir, "store"), store.Options{})
+// openStore opens a store until the test ends.
+func openStore(t *testing.T, dir string) *store.Store {
+	t.Helper()
+	s, err := store.Open(dir, store.Options{})
 	if err != nil {
-		f.t.Fatal(err)
+		t.Fatal(err)
 	}
-	f.store = s
-	f.t.Cleanup(func() { s.Close() })
+	t.Cleanup(func() { s.Close() })
+	return s
 }
 
 func (f *fixture) clients(conn *grpc.ClientConn) {
@@ -233,6 +261,47 @@ func (f *fixture) push(source string) *controlv1.PushResponse {
 		f.t.Fatalf("Push: %v", err)
 	}
 	return out
+}
+
+// ask asks the engine whether a task of uid 1000 may execute or open path.
+func (f *fixture) ask(event abi.Event, path string) abi.Verdict {
+	f.t.Helper()
+	var now unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
+		f.t.Fatal(err)
+	}
+	r := &abi.Request{Event: event, Access: abi.AccessRead, PostedNS: now.Nano(), UID: 1000, GID: 100, EUID: 1000, EGID: 100,
+		TGID: 41, TID: 42, StartBoottime: 43, Dev: 44, Ino: 45}
+	if event == abi.EventExec {
+		r.Access = abi.AccessExec
+	}
+	copy(r.Comm[:], "asker")
+	r.PathLen, r.ExeLen = uint32(copy(r.PathBuf[:], path)), uint32(copy(r.ExeBuf[:], "/bin/asker"))
+	f.source.asked <- r
+	f.source.Wake()
+	return await(f.t, "the verdict", f.source.answers)
+}
+
+// await receives from c within the test's time limit.
+func await[T any](t *testing.T, what string, c <-chan T) T {
+	t.Helper()
+	select {
+	case v := <-c:
+		return v
+	case <-time.After(testTimeout):
+		t.Fatalf("%s did not come within %v", what, testTimeout)
+		panic("BUG: Fatalf returned")
+	}
+}
+
+// until waits for what is not announced: that ok says so within the time limit.
+func until(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(testTimeout); !ok(); runtime.Gosched() {
+		if time.Now().After(end) {
+			t.Fatalf("%s: not within %v", what, testTimeout)
+		}
+	}
 }
 
 // shortDir is a directory with a short name, for sockets, that every uid may enter.

@@ -48,7 +48,7 @@ type Listener struct {
 // Listen opens the socket. One process at a time has it: a lock file beside it
 // is locked for as long as the Listener is open, so a socket that a dead daemon
 // left is replaced, and one that another daemon serves is not; then the error
-// wraps ErrInUse. A missing directory is made, with mode 0755.
+// wraps ErrInUse. A missing directory is made, with mode 0755 less the umask.
 func Listen(c SocketConfig) (*Listener, error) {
 	l, err := listen(c)
 	if err != nil {

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package control
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/arbiterd/arbiter/rules"
+)
+
+// ruleSet compiles a rule file; epoch 0 is the daemon's own.
+func ruleSet(t *testing.T, text string, epoch uint64) *rules.RuleSet {
+	t.Helper()
+	rs, err := rules.Load("a.yaml", []byte(text), rules.Options{Epoch: epoch, CgroupID: boxIDs})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return rs
+}
+
+func TestDiff(t *testing.T) {
+	abc := ruleFile("a", "b", "c")
+	replace := func(old, new string) string {
+		if !strings.Contains(abc, old) {
+			t.Fatalf("the file does not have %q", old)
+		}
+		return strings.Replace(abc, old, new, 1)
+	}
+	for _, tt := range []struct {
+		name          string
+		before, after string
+		want          Diff
+	}{
+		{"same", abc, abc, Diff{}},
+		{"comments and blanks", abc, replace("  - id: b", "\n# why\n  - id:   b"), Diff{}},
+		{"comment and a new rule", abc, replace("  - id: b", "# why\n  - id: b") + "  - {id: d, events: [exec], verdict: deny}\n",
+			Diff{Added: []string{"d"}}},
+		{"added in front", abc, ruleFile("x", "a", "b", "c"), Diff{Added: []string{"x"}}},
+		{"removed", abc, ruleFile("a", "c"), Diff{Removed: []string{"b"}}},
+		{"all others", abc, ruleFile("x", "y"), Diff{Added: []string{"x", "y"}, Removed: []string{"a", "b", "c"}}},
+		{"another text", abc, replace("/t/b", "/t/bb"), Diff{Changed: []string{"b"}}},
+		{"another text of the last", abc, replace("/t/c", "/t/cc"), Diff{Changed: []string{"c"}}},
+		{"last to the front", abc, ruleFile("c", "a", "b"), Diff{Changed: []string{"c"}}},
+		{"two change places", ruleFile("a", "b", "c", "d"), ruleFile("a", "d", "b", "c"), Diff{Changed: []string{"d"}}},
+		{"renamed", abc, replace("id: b", "id: bb"), Diff{Added: []string{"bb"}, Removed: []string{"b"}}},
+		{"default", abc, replace("default: allow", "default: deny"), Diff{Settings: true}},
+		{"deadline", abc, replace("rules:", "deadline: 7ms\nrules:"), Diff{Settings: true}},
+		{"on_fail", abc, replace("rules:", "on_fail: deny\nrules:"), Diff{Settings: true}},
+		{"scope", abc, replace("[/t]", "[/t, /u]"), Diff{Settings: true}},
+		{"settings behind the rules", abc, strings.Replace(abc, "default: allow\n", "", 1) + "default: deny\n", Diff{Settings: true}},
+		{"first rules", "", abc, Diff{Added: []string{"a", "b", "c"}}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			before := rules.Nothing()
+			if tt.before != "" {
+				before = ruleSet(t, tt.before, 1)
+			}
+			if diff := cmp.Diff(tt.want, diffRules(before, ruleSet(t, tt.after, 2))); diff != "" {
+				t.Errorf("difference (-want +got):\n%s", diff)
+			}
+		})
+	}
+	if diff := cmp.Diff(Diff{Added: []string{"a", "b", "c"}}, diffRules(nil, ruleSet(t, abc, 1))); diff != "" {
+		t.Errorf("difference to no rule set (-want +got):\n%s", diff)
+	}
+}

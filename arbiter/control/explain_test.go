@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package control
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/testing/protocmp"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/arbiterd/arbiter/arbiter/control/controlv1"
+	"github.com/arbiterd/arbiter/kernelbridge/abi"
+)
+
+const explainRules = `version: 1
+default: allow
+scope: {paths: [/t]}
+rules:
+  - id: no-shells
+    events: [exec]
+    object: {path: /t/bin/sh}
+    subject: {uid: 1000, exe: /usr/bin/python3}
+    verdict: {deny: EACCES}
+    message: ask ops
+    deadline: 20ms
+    on_fail: deny
+  - id: watch-writes
+    events: [open]
+    object: {path: {prefix: /t/etc/}}
+    access: [write, create]
+    verdict: audit
+  - id: boxed
+    events: [exec]
+    subject: {cgroup: /box/in}
+    verdict: deny
+`
+
+// boxIDs are the cgroups of the tests.
+func boxIDs(path string) (uint64, error) {
+	if id, ok := map[string]uint64{"/box": 7, "/box/in": 8, "/box/in/er": 9}[path]; ok {
+		return id, nil
+	}
+	return 0, errors.New("there is no such cgroup")
+}
+
+func TestExplain(t *testing.T) {
+	f := newFixture(t, func(_ *Config, rc *RulesConfig) { rc.CgroupID = boxIDs }, nil)
+	pushed := f.push(explainRules)
+	type steps = []*controlv1.ExplainStep
+	byDefault := func(s ...*controlv1.ExplainStep) *controlv1.ExplainResponse {
+		return &controlv1.ExplainResponse{Verdict: "allow", Rule: "default", Deadline: durationpb.New(time.Second), OnFail: "allow", Steps: s}
+	}
+	for _, tt := range []struct {
+		name string
+		req  *controlv1.ExplainRequest
+		want *controlv1.ExplainResponse
+	}{
+		{"exec that is denied", &controlv1.ExplainRequest{Event: "exec", Path: []byte("/t/bin/sh"), Exe: []byte("/usr/bin/python3"), Uid: 1000, Gid: 100},
+			&controlv1.ExplainResponse{Verdict: "deny", Errno: 13, Rule: "no-shells", Line: 5, Message: "ask ops",
+				Deadline: durationpb.New(20 * time.Millisecond), OnFail: "deny EPERM", Steps: steps{{Rule: "no-shells", Line: 5, Matched: true}}}},
+		{"exec by another", &controlv1.ExplainRequest{Event: "exec", Path: []byte("/t/bin/sh"), Exe: []byte("/usr/bin/python3"), Uid: 0},
+			byDefault(steps{{Rule: "no-shells", Line: 5}, {Rule: "watch-writes", Line: 13}, {Rule: "boxed", Line: 18}}...)},
+		{"exec without an exe", &controlv1.ExplainRequest{Event: "exec", Path: []byte("/t/bin/sh"), Uid: 1000},
+			byDefault(steps{{Rule: "no-shells", Line: 5}, {Rule: "watch-writes", Line: 13}, {Rule: "boxed", Line: 18}}...)},
+		{"exec in a cgroup", &controlv1.ExplainRequest{Event: "exec", Path: []byte("/t/x"), Cgroup: []byte("/box/in/er/")},
+			&controlv1.ExplainResponse{Verdict: "deny", Errno: 1, Rule: "boxed", Line: 18, Deadline: durationpb.New(time.Second), OnFail: "allow",
+				Steps: steps{{Rule: "no-shells", Line: 5}, {Rule: "watch-writes", Line: 13}, {Rule: "boxed", Line: 18, Matched: true}}}},
+		{"open that is audited", &controlv1.ExplainRequest{Event: "open", Path: []byte("/t/etc/\xff"), Exe: []byte("/usr/bin/vi"), Access: []string{"read", "write"}},
+			&controlv1.ExplainResponse{Verdict: "audit", Rule: "watch-writes", Line: 13, Deadline: durationpb.New(time.Second), OnFail: "allow",
+				Steps: steps{{Rule: "no-shells", Line: 5}, {Rule: "watch-writes", Line: 13, Matched: true}}}},
+		{"open reads by default", &controlv1.ExplainRequest{Event: "open", Path: []byte("/t/etc/x")},
+			byDefault(steps{{Rule: "no-shells", Line: 5}, {Rule: "watch-writes", Line: 13}, {Rule: "boxed", Line: 18}}...)},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			tt.want.Epoch, tt.want.Fingerprint = 1, pushed.GetFingerprint()
+			got, err := f.rules.Explain(f.ctx(), tt.req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, s := range got.GetSteps() {
+				if s.GetWhy() == "" != s.GetMatched() {
+					t.Errorf("rule %s: matched %v because %q", s.GetRule(), s.GetMatched(), s.GetWhy())
+				}
+			}
+			if diff := cmp.Diff(tt.want, got, protocmp.Transform(), protocmp.IgnoreFields(&controlv1.ExplainStep{}, "why")); diff != "" {
+				t.Errorf("explanation (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// TestExplainAgreesWithTheEngine: the same question gets the same verdict.
+func TestExplainAgreesWithTheEngine(t *testing.T) {
+	f := newFixture(t, nil, nil)
+	f.push(ruleFile("a"))
+	for _, event := range []abi.Event{abi.EventExec, abi.EventOpen} {
+		for _, path := range []string{"/t/a", "/t/b"} {
+			got, err := f.rules.Explain(f.ctx(), &controlv1.ExplainRequest{Event: event.String(), Path: []byte(path),
+				Exe: []byte("/bin/asker"), Uid: 1000, Gid: 100})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if v := f.ask(event, path); got.GetErrno() != uint32(v.Errno) || (got.GetVerdict() == "deny") == v.Allowed() {
+				t.Errorf("%v %s: explained %s with errno %d, decided %v", event, path, got.GetVerdict(), got.GetErrno(), v)
+			}
+		}
+	}
+}
+
+func TestExplainScope(t *testing.T) {
+	f := newFixture(t, func(_ *Config, rc *RulesConfig) { rc.CgroupID = boxIDs }, nil)
+	for _, tt := range []struct {
+		scope, path, cgroup string
+		out                 bool
+	}{
+		{"paths: [/t]", "/t", "", false},
+		{"paths: [/t]", "/t/a", "", false},
+		{"paths: [/t]", "/tt", "", true},
+		{"paths: [/u, /t]", "/t/a", "", false},
+		{"paths: [/]", "/x", "", false},
+		{"cgroups: [/box/in]", "/x", "", false}, // it is not said which
+		{"cgroups: [/box/in]", "/x", "/box/in/er", false},
+		{"cgroups: [/box/in]", "/x", "/box", true},
+		{"cgroups: [/box], paths: [/t]", "/t/a", "/box/in", false},
+		{"cgroups: [/box], paths: [/t]", "/x", "/box/in", true},
+		{"cgroups: [/box], paths: [/t]", "/t/a", "/", true},
+	} {
+		f.push("version: 1\ndefault: deny\nscope: {" + tt.scope + "}\n")
+		got, err := f.rules.Explain(f.ctx(), &controlv1.ExplainRequest{Event: "exec", Path: []byte(tt.path), Cgroup: []byte(tt.cgroup)})
+		if err != nil || got.GetOutOfScope() != tt.out || got.GetVerdict() != "deny" {
+			t.Errorf("scope {%s}, path %s, cgroup %q: got %s, out of scope %v, %v; want deny, %v", tt.scope, tt.path, tt.cgroup,
+				got.GetVerdict(), got.GetOutOfScope(), err, tt.out)
+		}
+	}
+}
+
+func TestExplainRefuses(t *testing.T) {
+	f := newFixture(t, func(_ *Config, rc *RulesConfig) { rc.CgroupID = boxIDs }, nil)
+	_, err := f.rules.Explain(f.ctx(), &controlv1.ExplainRequest{Event: "exec", Path: []byte("/t/a")})
+	wantStatus(t, err, codes.NotFound, "no rules are in force", "arbiterctl rules push")
+	f.push(ruleFile("a"))
+	long := "/" + strings.Repeat("x", abi.PathBytes)
+	for _, tt := range []struct {
+		name  string
+		req   *controlv1.ExplainRequest
+		parts []string
+	}{
+		{"nothing", &controlv1.ExplainRequest{}, []string{`the event "" is none: give open or exec`, "the path is empty"}},
+		{"everything", &controlv1.ExplainRequest{Event: "connect", Path: []byte("t"), Exe: []byte("sh\xff"), Cgroup: []byte("box")},
+			[]string{`the event "connect"`, `the path "t" is not absolute`, `the exe "sh\xff" is not absolute`, `the cgroup "box" is not absolute`}},
+		{"long path", &controlv1.ExplainRequest{Event: "open", Path: []byte(long)}, []string{"the kernel presents at most 4095"}},
+		{"NUL", &controlv1.ExplainRequest{Event: "open", Path: []byte("/t\x00")}, []string{`"/t\x00" holds a NUL byte`}},
+		{"unknown access", &controlv1.ExplainRequest{Event: "open", Path: []byte("/t/a"), Access: []string{"read", "exec"}},
+			[]string{`the access "exec" is none: give read, write, append, truncate or create`}},
+		{"access of an exec", &controlv1.ExplainRequest{Event: "exec", Path: []byte("/t/a"), Access: []string{"read"}}, []string{"leave it out"}},
+		{"unknown cgroup", &controlv1.ExplainRequest{Event: "exec", Path: []byte("/t/a"), Cgroup: []byte("/box/out/er")},
+			[]string{`"/box/out": there is no such cgroup`}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			_, err := f.rules.Explain(f.ctx(), tt.req)
+			wantStatus(t, err, codes.InvalidArgument, tt.parts...)
+		})
+	}
+	f = newFixture(t, nil, nil)
+	f.push(ruleFile("a"))
+	_, err = f.rules.Explain(f.ctx(), &controlv1.ExplainRequest{Event: "exec", Path: []byte("/t/a"), Cgroup: []byte("/box")})
+	wantStatus(t, err, codes.InvalidArgument, "cannot be looked up here")
+}
