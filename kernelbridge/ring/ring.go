@@ -45,7 +45,7 @@ func New(header, slots []byte, parkers []Parker, cpus []int) (*Ring, error) {
 	}
 	r := &Ring{header: headerOf(header), slots: slotsOf(slots)}
 	h := r.header
-	h.Version, h.Slots, h.Workers = abi.Version, abi.Slots, uint32(len(parkers))
+	*h = Header{Version: abi.Version, Slots: abi.Slots, Workers: uint32(len(parkers))}
 	for i := range r.slots {
 		atomic.StoreUint64(&r.slots[i].Word, uint64(abi.MakeWord(abi.FirstGen, abi.Free, 0)))
 	}
