@@ -75,7 +75,6 @@ type Source struct {
 	parker Parker
 	hot    bool // our bit in header.Hot is set
 	word   int  // bitmap word to look at first
-	beat   uint64
 }
 
 // beatNS is how old the heartbeat may be before a request renews it: a daemon
@@ -124,11 +123,17 @@ func (s *Source) take(i int, q *abi.Request) bool {
 	atomic.StoreUint64(&line.Taken, line.Taken+1)
 	q.Ticket, q.Word = uint64(i), taken
 	fill(q, slot)
-	if posted := uint64(q.PostedNS); posted > s.beat+beatNS {
-		s.beat = posted
-		atomic.StoreUint64(&s.ring.header.HeartbeatNS, posted)
-	}
+	s.ring.beat(uint64(q.PostedNS))
 	return true
+}
+
+// beat renews a heartbeat that is much older than now. It never goes back: a question
+// that waited long would make a living daemon look dead.
+func (r *Ring) beat(now uint64) {
+	at := &r.header.HeartbeatNS
+	if last := atomic.LoadUint64(at); now > last+beatNS {
+		atomic.CompareAndSwapUint64(at, last, now) // else the heart was quicker
+	}
 }
 
 // fill copies the facts of a slot that is TAKEN. The requester may give up and the
