@@ -54,7 +54,7 @@ func New(header, slots []byte, parkers []Parker, cpus []int) (*Ring, error) {
 		if cpus[i] >= 0 {
 			h.Worker[i].CPU = uint32(cpus[i])
 		}
-		r.sources = append(r.sources, &Source{ring: r, index: i, parker: p, word: i})
+		r.sources = append(r.sources, &Source{ring: r, index: i, parker: p, next: i * 64 % abi.Slots})
 	}
 	return r, nil
 }
@@ -74,7 +74,7 @@ type Source struct {
 	index  int
 	parker Parker
 	hot    bool // our bit in header.Hot is set
-	word   int  // bitmap word to look at first
+	next   int  // slot to look at first: the one after the last that was taken
 }
 
 // beatNS is how old the heartbeat may be before a request renews it: a daemon
@@ -87,10 +87,13 @@ func (s *Source) Next(q *abi.Request) bool {
 		s.setHot()
 	}
 	posted := &s.ring.header.Posted
-	for i := range posted {
-		at := (s.word + i) % len(posted)
+	// Once around, from the slot after the last one: requesters that ask again at
+	// once are served after all others that wait.
+	first, mask := s.next/64, ^uint64(0)<<(s.next%64)
+	for i := range len(posted) + 1 {
+		at := (first + i) % len(posted)
 		for {
-			set := atomic.LoadUint64(&posted[at])
+			set := atomic.LoadUint64(&posted[at]) & mask
 			if set == 0 {
 				break
 			}
@@ -99,10 +102,11 @@ func (s *Source) Next(q *abi.Request) bool {
 			// again meanwhile is either seen here or has its bit set anew.
 			atomic.AndUint64(&posted[at], ^(1 << bit))
 			if s.take(at*64+bit, q) {
-				s.word = at
+				s.next = (at*64 + bit + 1) % abi.Slots
 				return true
 			}
 		}
+		mask = ^uint64(0)
 	}
 	return false
 }
