@@ -40,14 +40,14 @@ type access struct {
 	GIDs []uint32 `yaml:"gids"`
 }
 
-// config is the configuration file. Keys marked live are read again on SIGHUP, the
-// others need a restart.
+// config is the configuration file. It is read once, at the start: SIGHUP pushes the
+// file that Rules names and opens AuditLog anew, the rest needs a restart.
 type config struct {
 	Socket      string `yaml:"socket"`
 	SocketMode  string `yaml:"socket_mode"`  // octal
 	SocketGroup string `yaml:"socket_group"` // name or number; empty: the daemon's own
 	StateDir    string `yaml:"state_dir"`
-	// Rules is pushed when the store has no set yet, and on SIGHUP. Live.
+	// Rules is pushed when the store has no set yet, and on SIGHUP.
 	Rules string `yaml:"rules"`
 
 	Backend      string   `yaml:"backend"`
