@@ -60,6 +60,8 @@ func subject(args []string) {
 			err = openClose(path, unix.O_RDONLY)
 		case "write":
 			err = openClose(path, unix.O_WRONLY|unix.O_APPEND)
+		case "path":
+			err = openClose(path, unix.O_PATH)
 		case "create":
 			err = openClose(path, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL)
 		case "exec":
