@@ -3,14 +3,45 @@
 package rules
 
 import (
+	"bytes"
 	"fmt"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
 
 	"github.com/arbiterd/arbiter/kernelbridge/abi"
 )
+
+// TestRuleSetsInDocuments loads every rule set that README.md and docs show.
+func TestRuleSetsInDocuments(t *testing.T) {
+	docs, err := filepath.Glob("../docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]int{}
+	for _, name := range append(docs, "../README.md") {
+		doc, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, b := range yamlBlock.FindAllSubmatch(doc, -1) {
+			if !bytes.Contains(b[1], []byte("version: 1\n")) {
+				continue // not a rule set
+			}
+			seen[filepath.Base(name)]++
+			if _, err := Load(fmt.Sprintf("%s-%d", name, i+1), b[1], Options{CgroupID: fakeCgroups}); err != nil {
+				t.Errorf("%v\nin:\n%s", err, b[1])
+			}
+		}
+	}
+	if seen["README.md"] == 0 || seen["policy.md"] == 0 {
+		t.Errorf("rule sets found in %v, want some in README.md and policy.md", seen)
+	}
+}
+
+var yamlBlock = regexp.MustCompile("(?s)```yaml\n(.*?)```")
 
 // TestPolicyDocument loads the examples of docs/policy.md, decides what its text
 // claims about the first, and looks for every key and limit in the tables.
@@ -19,7 +50,7 @@ func TestPolicyDocument(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	blocks := regexp.MustCompile("(?s)```yaml\n(.*?)```").FindAllSubmatch(doc, -1)
+	blocks := yamlBlock.FindAllSubmatch(doc, -1)
 	if len(blocks) < 3 {
 		t.Fatalf("got %d examples, want at least 3", len(blocks))
 	}
