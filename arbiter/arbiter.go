@@ -34,6 +34,10 @@ type Worker struct {
 	// CPU is the processor that the worker's thread is pinned to; below 0 it
 	// runs where the scheduler likes.
 	CPU int
+	// Wait is how long a requester of the source waits at most before it gives up
+	// by itself; 0 means that nobody knows. Deadlines from there on are its own to
+	// keep, and the worker does not read the clock for them before it answers.
+	Wait time.Duration
 }
 
 // Config configures an Arbiter. Rules and Workers are required; zero values of

@@ -449,7 +449,7 @@ func TestPinningFails(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer k.Close()
-	a, err := New(Config{Rules: mustRules(t, testRules, 1), Workers: []Worker{{k.Sources()[0], 1023}}})
+	a, err := New(Config{Rules: mustRules(t, testRules, 1), Workers: []Worker{{Source: k.Sources()[0], CPU: 1023}}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,7 +15,8 @@
 //     compared. A hit is the decision.
 //  4. On a miss the rule set decides: first match wins, nothing is allocated.
 //  5. If the request has waited longer than the deciding rule's deadline, the
-//     verdict is the rule's failure verdict instead, reason "deadline".
+//     verdict is the rule's failure verdict instead, reason "deadline". The clock
+//     is read for that only if the requester would wait longer than the deadline.
 //  6. The Source is told. It says whether the answer was in time; a late answer
 //     is counted and not cached.
 //  7. After the answer, when nobody waits any more: counters, the latency

@@ -34,7 +34,7 @@ func (c *canned) Wake()                                {}
 // one builds a worker that is driven by the test, without goroutines.
 func one(t testing.TB, rs *rules.RuleSet, entries int, src Source) *worker {
 	t.Helper()
-	a, err := New(Config{Rules: rs, Workers: []Worker{{src, -1}}, CacheEntries: entries})
+	a, err := New(Config{Rules: rs, Workers: []Worker{{Source: src, CPU: -1}}, CacheEntries: entries})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,6 +5,7 @@ package arbiter
 import (
 	"fmt"
 	"log/slog"
+	"math"
 	"runtime"
 	"runtime/debug"
 	"sync/atomic"
@@ -24,7 +25,8 @@ type worker struct {
 	index   int
 	cpu     int
 	source  Source
-	cache   *cache.Cache // nil when switched off
+	wait    time.Duration // see Worker.Wait
+	cache   *cache.Cache  // nil when switched off
 	journal *journal
 	clock   clock
 
@@ -44,8 +46,11 @@ type worker struct {
 }
 
 func newWorker(a *Arbiter, index int, w Worker) *worker {
-	wk := &worker{arbiter: a, index: index, cpu: w.CPU, source: w.Source, clock: newClock(),
+	wk := &worker{arbiter: a, index: index, cpu: w.CPU, source: w.Source, wait: w.Wait, clock: newClock(),
 		journal: newJournal(), key: make([]byte, 0, maxKeyBytes)}
+	if wk.wait <= 0 {
+		wk.wait = math.MaxInt64
+	}
 	if a.cfg.CacheEntries > 0 {
 		wk.cache = cache.New(a.cfg.CacheEntries, seed())
 	}
@@ -180,9 +185,7 @@ func (w *worker) answer() {
 	}
 
 	verdict, reason := d.Verdict, abi.ReasonNone
-	now := w.clock.now()
-	waited := max(now-r.PostedNS, 0)
-	if waited > int64(d.Deadline) {
+	if d.Deadline < w.wait && w.waited() > int64(d.Deadline) {
 		verdict, reason = d.OnFail, abi.ReasonDeadline
 	}
 	inTime := w.source.Reply(r, abi.Verdict{Errno: verdict.Errno})
@@ -199,17 +202,19 @@ func (w *worker) answer() {
 			c.skipped.Add(1)
 		}
 	}
-	w.account(record{decision: d.Rule, verdict: verdict, reason: reason, cached: hit, inTime: inTime, waited: waited})
+	w.account(record{decision: d.Rule, verdict: verdict, reason: reason, cached: hit, inTime: inTime, waited: w.waited()})
 }
+
+// waited returns how long ago the request at hand was posted, nanoseconds.
+func (w *worker) waited() int64 { return max(w.clock.now()-w.req.PostedNS, 0) }
 
 // fail gives the request at hand the failure verdict of the rule set.
 func (w *worker) fail(reason abi.Reason) {
 	r := &w.req
 	verdict := w.rules.Default().OnFail
-	waited := max(w.clock.now()-r.PostedNS, 0)
 	inTime := w.source.Reply(r, abi.Verdict{Errno: verdict.Errno})
 	w.counters.failed[reason].Add(1)
-	w.account(record{decision: noRule, verdict: verdict, reason: reason, inTime: inTime, waited: waited})
+	w.account(record{decision: noRule, verdict: verdict, reason: reason, inTime: inTime, waited: w.waited()})
 }
 
 // account counts an answer that was given and journals it if it is worth it.

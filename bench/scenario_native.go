@@ -94,7 +94,7 @@ func openNative(q nativeQueue, at Place, noCache bool) (*nativeSession, error) {
 		cfg.CacheEntries = -1
 	}
 	for _, s := range q.Sources() {
-		cfg.Workers = append(cfg.Workers, arbiter.Worker{Source: s, CPU: at.Responder})
+		cfg.Workers = append(cfg.Workers, arbiter.Worker{Source: s, CPU: at.Responder, Wait: nativeWait})
 	}
 	engine, err := arbiter.New(cfg)
 	if err != nil {

@@ -39,14 +39,7 @@ type fileHooksArbHeader struct {
 	Hot              uint64
 	PadHot           [7]uint64
 	Posted           [16]uint64
-	Worker           [64]struct {
-		_     structs.HostLayout
-		Cpu   uint32
-		Pad32 uint32
-		Late  uint64
-		Taken uint64
-		Pad   [5]uint64
-	}
+	WorkerCpu        [64]uint32
 }
 
 type fileHooksArbNotice struct {

@@ -22,6 +22,9 @@ import (
 type backend interface {
 	// sources returns one source per worker.
 	sources() []arbiter.Source
+	// wait returns how long a task is held at most before the kernel side gives it
+	// the failure verdict.
+	wait() time.Duration
 	// check says what stands against a rule set, and what of it will be kept
 	// otherwise than written. It changes nothing.
 	check(rs *rules.RuleSet) (warnings []string, err error)
@@ -49,7 +52,10 @@ func openBackend(name string, cfg *config, cpus []int, onFailure func(arbiter.Ev
 }
 
 // lsmBackend is BPF LSM.
-type lsmBackend struct{ lsm *kernelbridge.LSM }
+type lsmBackend struct {
+	lsm   *kernelbridge.LSM
+	bound time.Duration
+}
 
 func openLSM(cfg *config, cpus []int, onFailure func(arbiter.Event), log *slog.Logger) (backend, error) {
 	lsm, err := kernelbridge.OpenLSM(kernelbridge.LSMOptions{CPUs: cpus, Wait: time.Duration(cfg.Wait), Logger: log,
@@ -58,7 +64,7 @@ func openLSM(cfg *config, cpus []int, onFailure func(arbiter.Event), log *slog.L
 		return nil, err
 	}
 	lsm.Arm(true) // without a scope the hooks ask nothing yet
-	return &lsmBackend{lsm}, nil
+	return &lsmBackend{lsm, time.Duration(cfg.Wait)}, nil
 }
 
 // failureEvent turns a failure verdict of the kernel side into a record.
@@ -78,6 +84,8 @@ func (b *lsmBackend) sources() (s []arbiter.Source) {
 	}
 	return s
 }
+
+func (b *lsmBackend) wait() time.Duration { return b.bound }
 
 func (b *lsmBackend) check(rs *rules.RuleSet) ([]string, error) {
 	_, err := lsmScope(rs.Scope())
@@ -168,10 +176,11 @@ func (b *lsmBackend) close() error { return b.lsm.Close() }
 type fanotifyBackend struct {
 	fan   *fanotify.Backend
 	guard *guard.Guard // nil when switched off
+	bound time.Duration
 }
 
 func openFanotify(cfg *config, log *slog.Logger) (backend, error) {
-	b := &fanotifyBackend{}
+	b := &fanotifyBackend{bound: time.Duration(cfg.HoldLimit)}
 	o := fanotify.Options{Workers: cfg.Workers, HoldLimit: time.Duration(cfg.HoldLimit), Logger: log}
 	if cfg.Guard {
 		g, err := guard.Start(guard.Options{})
@@ -193,6 +202,8 @@ func (b *fanotifyBackend) sources() (s []arbiter.Source) {
 	}
 	return s
 }
+
+func (b *fanotifyBackend) wait() time.Duration { return b.bound }
 
 func (b *fanotifyBackend) check(rs *rules.RuleSet) ([]string, error) {
 	if len(rs.Scope().Paths) == 0 {

@@ -116,7 +116,7 @@ func (d *daemon) startEngine() (err error) {
 	}
 	c := arbiter.Config{Rules: rules.Nothing(), SpinFor: time.Duration(d.cfg.SpinFor), CacheEntries: d.cfg.CacheEntries, Logger: d.log}
 	for i, s := range d.backend.sources() {
-		c.Workers = append(c.Workers, arbiter.Worker{Source: s, CPU: cpus[i]})
+		c.Workers = append(c.Workers, arbiter.Worker{Source: s, CPU: cpus[i], Wait: d.backend.wait()})
 	}
 	if d.engine, err = arbiter.New(c); err != nil {
 		return err

@@ -101,7 +101,8 @@ struct arb_facts {
 };
 
 /* One slot. The word is changed by compare-and-swap from both sides; the rest is
- * the requester's alone, and the worker's to read while it holds the slot TAKEN.
+ * the requester's alone, and what a worker reads of it counts only if the slot is then
+ * still POSTED, under the same generation.
  */
 struct arb_slot {
 	__u64 word;
@@ -109,15 +110,6 @@ struct arb_slot {
 	struct arb_facts facts;
 	__u8 path[ARB_PATH_BYTES];
 	__u8 exe[ARB_PATH_BYTES];
-};
-
-/* What one worker says of itself. Written by that worker. */
-struct arb_worker {
-	__u32 cpu;		/* pinned to; ~0 for none */
-	__u32 pad32;
-	__u64 late;		/* answers that found nobody waiting */
-	__u64 taken;
-	__u64 pad[5];
 };
 
 struct arb_header {
@@ -145,7 +137,10 @@ struct arb_header {
 	/* Bit s: slot s was posted. Set by requesters, cleared by workers. */
 	__u64 posted[ARB_SLOT_WORDS];
 
-	struct arb_worker worker[ARB_MAX_WORKERS];
+	/* Where each worker is pinned, ~0 for nowhere. Written once, before anybody asks:
+	 * requesters read it, so it shares no line with what a verdict writes.
+	 */
+	__u32 worker_cpu[ARB_MAX_WORKERS];
 };
 
 /* Bits of header.scope. The parity says which bit of a scope entry's value counts: the
@@ -191,10 +186,9 @@ struct arb_native_args {
 
 _Static_assert(sizeof(struct arb_facts) == 192, "three cache lines");
 _Static_assert(sizeof(struct arb_slot) % 64 == 0, "slots are cache-line aligned");
-_Static_assert(sizeof(struct arb_worker) == 64, "one cache line per worker");
 _Static_assert(__builtin_offsetof(struct arb_header, heartbeat_ns) % 64 == 0, "own line");
 _Static_assert(__builtin_offsetof(struct arb_header, hot) % 64 == 0, "own line");
 _Static_assert(__builtin_offsetof(struct arb_header, posted) % 64 == 0, "own line");
-_Static_assert(__builtin_offsetof(struct arb_header, worker) % 64 == 0, "own line");
+_Static_assert(__builtin_offsetof(struct arb_header, worker_cpu) % 64 == 0, "own line");
 
 #endif

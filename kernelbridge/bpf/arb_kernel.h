@@ -127,6 +127,7 @@ struct task_struct {
 	__u64 start_boottime;
 	struct mm_struct *mm;
 	const struct cred *cred;
+	char comm[16];
 	struct sigpending pending;
 };
 

@@ -18,6 +18,7 @@
 #include "arb_abi.h"
 
 #define READ_ONCE(x) (*(volatile typeof(x) *)&(x))
+#define WRITE_ONCE(x, v) (*(volatile typeof(x) *)&(x) = (v))
 
 /* The wait when no verdict can come because the only worker belongs on this CPU:
  * rung "neither" of the wait ladder.
@@ -132,7 +133,7 @@ static __always_inline struct arb_slot *arb_claim(struct arb_claim *c)
 /* Gives a claimed slot back without asking. */
 static __always_inline void arb_release(struct arb_slot *s, struct arb_claim *c)
 {
-	__sync_lock_test_and_set(&s->word, arb_word(c->gen, ARB_FREE));
+	WRITE_ONCE(s->word, arb_word(c->gen, ARB_FREE));
 }
 
 /* The facts of the subject that every event has. */
@@ -147,7 +148,10 @@ static __always_inline void arb_fill_subject(struct arb_facts *f, struct task_st
 	f->gid = cred->gid.val;
 	f->euid = cred->euid.val;
 	f->egid = cred->egid.val;
-	bpf_get_current_comm(f->comm, sizeof(f->comm));
+	/* Without the helper, which costs more than all the others together. A name that
+	 * changes meanwhile may be a mixture; its last byte is always zero.
+	 */
+	__builtin_memcpy(f->comm, t->comm, sizeof(f->comm));
 }
 
 static __always_inline void arb_fill_cgroup(struct arb_facts *f)
@@ -248,13 +252,13 @@ static __always_inline __u64 arb_wake(struct arb_header *h, __u64 wait_ns)
 	__u64 *kick;
 
 	/* Two workers is what small machines have: look at the two lowest. */
-	if ((hot & 1) && READ_ONCE(h->worker[0].cpu) == cpu)
+	if ((hot & 1) && READ_ONCE(h->worker_cpu[0]) == cpu)
 		others &= ~1ull;
-	if ((hot & 2) && READ_ONCE(h->worker[1].cpu) == cpu)
+	if ((hot & 2) && READ_ONCE(h->worker_cpu[1]) == cpu)
 		others &= ~2ull;
 	if (others)
 		return wait_ns;
-	if (h->workers == 1 && READ_ONCE(h->worker[0].cpu) == cpu)
+	if (h->workers == 1 && READ_ONCE(h->worker_cpu[0]) == cpu)
 		return wait_ns < ARB_FUTILE_WAIT_NS ? wait_ns : ARB_FUTILE_WAIT_NS;
 	kick = bpf_ringbuf_reserve(&arb_kick, sizeof(*kick), 0);
 	if (kick)
@@ -285,9 +289,11 @@ static __noinline int arb_arbitrate(struct arb_slot *s, __u32 index, __u32 gen)
 	if (!counts)
 		return 0;
 
-	/* The facts are in place before the word says so (xchg is a full barrier). */
+	/* The facts are in place before the word says so, and the word before the bit:
+	 * x86 keeps stores in order, and the locked or is a full barrier.
+	 */
 	posted = arb_word(gen, ARB_POSTED);
-	__sync_lock_test_and_set(&s->word, posted);
+	WRITE_ONCE(s->word, posted);
 	__sync_fetch_and_or(&h->posted[(index / 64) % ARB_SLOT_WORDS], 1ull << (index % 64));
 	wait_ns = arb_wake(h, h->wait_ns);
 
@@ -314,11 +320,11 @@ static __noinline int arb_arbitrate(struct arb_slot *s, __u32 index, __u32 gen)
 			if (w.killed)
 				arb_count(&counts->killed);
 			ret = arb_fail(h, s, event, reason);
-			__sync_lock_test_and_set(&s->word, arb_word(gen, ARB_FREE));
+			WRITE_ONCE(s->word, arb_word(gen, ARB_FREE));
 			return ret;
 		}
 	}
-	__sync_lock_test_and_set(&s->word, arb_word(gen, ARB_FREE));
+	WRITE_ONCE(s->word, arb_word(gen, ARB_FREE));
 	if ((__u8)w.word != ARB_DONE || (__u32)(w.word >> 32) != gen)
 		return arb_fail(h, NULL, event, ARB_REASON_WORKER_ERROR); /* a corrupted word */
 	arb_count(&counts->answered);

@@ -28,6 +28,20 @@ struct {
 	__type(value, __u64); /* ns; an array's elements are 8 bytes at least */
 } arb_samples SEC(".maps");
 
+#define ARB_SHORT_TEXT 64
+
+/* A short text is copied here: calling the helper costs more than the copy. */
+static __always_inline __u32 arb_copy_text(__u8 *to, const __u8 *from, __u32 len)
+{
+	len &= ARB_PATH_BYTES - 1;
+	if (len <= ARB_SHORT_TEXT)
+		__builtin_memcpy(__builtin_assume_aligned(to, 8), __builtin_assume_aligned(from, 8),
+				 ARB_SHORT_TEXT);
+	else
+		bpf_probe_read_kernel(to, len, from);
+	return len;
+}
+
 static __always_inline int arb_ask_native(__u64 now)
 {
 	struct arb_header *h = arb_get_header();
@@ -36,7 +50,6 @@ static __always_inline int arb_ask_native(__u64 now)
 	struct arb_claim claim = {};
 	struct arb_slot *q, *s;
 	__u32 zero = 0, event, want;
-	long n;
 
 	q = bpf_map_lookup_elem(&arb_question, &zero);
 	if (!h || !q)
@@ -58,13 +71,10 @@ static __always_inline int arb_ask_native(__u64 now)
 	arb_fill_subject(&s->facts, task);
 	if (want & ARB_FIELD_CGROUP)
 		arb_fill_cgroup(&s->facts);
-	n = bpf_probe_read_kernel_str(s->path, sizeof(s->path), q->path);
-	s->facts.path_len = n > 0 ? n - 1 : 0;
+	s->facts.path_len = arb_copy_text(s->path, q->path, q->facts.path_len);
 	s->facts.exe_len = 0;
-	if (want & ARB_FIELD_EXE) {
-		n = bpf_probe_read_kernel_str(s->exe, sizeof(s->exe), q->exe);
-		s->facts.exe_len = n > 0 ? n - 1 : 0;
-	}
+	if (want & ARB_FIELD_EXE)
+		s->facts.exe_len = arb_copy_text(s->exe, q->exe, q->facts.exe_len);
 	return arb_arbitrate(s, claim.index, claim.gen);
 }
 

@@ -6,8 +6,8 @@ package ring
 
 import "github.com/arbiterd/arbiter/kernelbridge/abi"
 
-// The facts of a TAKEN slot can change under the copy when its requester gives
-// up; the answer then fails and the copy is forgotten. See copy_race_unsafe.go.
+// The facts of a slot can change under the copy when its requester gives
+// up; the slot is not taken then and the copy forgotten. See copy_race_unsafe.go.
 
 func loadFacts(dst, src *Facts)                      { *dst = *src }
 func loadBytes(dst []byte, src *[abi.PathBytes]byte) { copy(dst, src[:]) }

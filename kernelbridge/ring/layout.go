@@ -33,7 +33,7 @@ type Header struct {
 
 	Posted [abi.Slots / 64]uint64 // bit s: slot s was posted
 
-	Worker [abi.MaxWorkers]WorkerLine
+	WorkerCPU [abi.MaxWorkers]uint32 // pinned to; NoCPU for none
 }
 
 // Bits of Header.Scope.
@@ -42,18 +42,6 @@ const (
 	ScopeCgroups             // the subject must be in one of the scope's cgroups
 	ScopeParity              // which bit of a scope entry's value counts
 )
-
-// WorkerLine mirrors struct arb_worker: one worker's cache line, written by it
-// alone.
-type WorkerLine struct {
-	_ structs.HostLayout
-
-	CPU   uint32 // pinned to; NoCPU for none
-	_     uint32
-	Late  uint64 // answers that found nobody waiting
-	Taken uint64
-	_     [5]uint64
-}
 
 // NoCPU is the CPU of a worker that is not pinned.
 const NoCPU = ^uint32(0)
@@ -81,8 +69,8 @@ type Facts struct {
 }
 
 // Slot mirrors struct arb_slot. Word is changed by compare-and-swap from both
-// sides; the rest is the requester's, and the worker's to read while Word is
-// TAKEN.
+// sides; the rest is the requester's, and what a worker reads of it counts only if
+// Word is then still POSTED, under the same generation.
 type Slot struct {
 	_ structs.HostLayout
 

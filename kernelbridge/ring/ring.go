@@ -50,9 +50,9 @@ func New(header, slots []byte, parkers []Parker, cpus []int) (*Ring, error) {
 		atomic.StoreUint64(&r.slots[i].Word, uint64(abi.MakeWord(abi.FirstGen, abi.Free, 0)))
 	}
 	for i, p := range parkers {
-		h.Worker[i].CPU = NoCPU
+		h.WorkerCPU[i] = NoCPU
 		if cpus[i] >= 0 {
-			h.Worker[i].CPU = uint32(cpus[i])
+			h.WorkerCPU[i] = uint32(cpus[i])
 		}
 		r.sources = append(r.sources, &Source{ring: r, index: i, parker: p, next: i * 64 % abi.Slots})
 	}
@@ -111,8 +111,12 @@ func (s *Source) Next(q *abi.Request) bool {
 	return false
 }
 
-// take moves slot i from POSTED to TAKEN and copies the facts. False when the
-// slot is not posted: its requester gave up, or another worker was quicker.
+// take copies the facts of slot i and moves it from POSTED to TAKEN. False when
+// the slot is not posted: its requester gave up, or another worker was quicker.
+//
+// The copy comes first, so that the processor fetches the word's cache line and
+// those of the facts side by side. The exchange then proves that the copy is the
+// posted question's: facts change only under another generation.
 func (s *Source) take(i int, q *abi.Request) bool {
 	slot := &s.ring.slots[i]
 	word := abi.Word(atomic.LoadUint64(&slot.Word))
@@ -120,13 +124,11 @@ func (s *Source) take(i int, q *abi.Request) bool {
 		return false
 	}
 	taken := word.With(abi.Taken)
+	fill(q, slot)
 	if !atomic.CompareAndSwapUint64(&slot.Word, uint64(word), uint64(taken)) {
 		return false
 	}
-	line := &s.ring.header.Worker[s.index]
-	atomic.StoreUint64(&line.Taken, line.Taken+1)
 	q.Ticket, q.Word = uint64(i), taken
-	fill(q, slot)
 	s.ring.beat(uint64(q.PostedNS))
 	return true
 }
@@ -140,9 +142,8 @@ func (r *Ring) beat(now uint64) {
 	}
 }
 
-// fill copies the facts of a slot that is TAKEN. The requester may give up and the
-// slot be used again while this runs; then the copy is a mixture, and the answer
-// to it fails.
+// fill copies the facts of a slot. The requester may give up and the slot be used
+// again while this runs; then the copy is a mixture, and the slot is not taken.
 func fill(q *abi.Request, slot *Slot) {
 	var f Facts
 	loadFacts(&f, &slot.Facts)
@@ -179,8 +180,6 @@ func (s *Source) Reply(q *abi.Request, v abi.Verdict) bool {
 	if atomic.CompareAndSwapUint64(&slot.Word, uint64(q.Word), uint64(q.Word.Answered(v))) {
 		return true
 	}
-	line := &s.ring.header.Worker[s.index]
-	atomic.StoreUint64(&line.Late, line.Late+1)
 	return false
 }
 
