@@ -7,10 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -175,11 +177,12 @@ type worker struct {
 	mu    sync.Mutex
 	deny  map[string]unix.Errno // "event path"
 	asked []string
+	comms map[string]bool
 }
 
 func startWorker(t *testing.T, b *LSM, deny map[string]unix.Errno) *worker {
 	t.Helper()
-	w := &worker{deny: deny}
+	w := &worker{deny: deny, comms: map[string]bool{}}
 	var stop atomic.Bool
 	done := make(chan struct{})
 	src := b.Sources()[0]
@@ -204,6 +207,7 @@ func startWorker(t *testing.T, b *LSM, deny map[string]unix.Errno) *worker {
 			key := fmt.Sprintf("%s %s", q.Event, q.Path())
 			w.mu.Lock()
 			w.asked = append(w.asked, fmt.Sprintf("%s access=%d exe=%s", key, q.Access, q.Exe()))
+			w.comms[unix.ByteSliceToString(q.Comm[:])] = true
 			errno := w.deny[key]
 			w.mu.Unlock()
 			src.Reply(&q, abi.Verdict{Errno: uint16(errno)})
@@ -297,6 +301,14 @@ func TestLSMDeniesAndAllows(t *testing.T) {
 			}
 		})
 	}
+
+	w.mu.Lock()
+	comm := filepath.Base(self0)
+	comm = comm[:min(len(comm), 15)] // TASK_COMM_LEN
+	if !maps.Equal(w.comms, map[string]bool{comm: true}) {
+		t.Errorf("asked by %v, want %s alone", slices.Collect(maps.Keys(w.comms)), comm)
+	}
+	w.mu.Unlock()
 
 	// A change of scope is one store: the new one holds, the old one does not.
 	if err := b.Configure(Scope{Trees: []string{outside}}, wantAll(), [abi.EventCount]abi.Verdict{}); err != nil {
