@@ -15,5 +15,5 @@ func loadBytes(dst []byte, src *[abi.PathBytes]byte) { copy(dst, src[:]) }
 // StoreFacts writes the facts of a slot that the caller has claimed.
 func StoreFacts(dst, src *Facts) { *dst = *src }
 
-// StoreBytes writes a text of a slot that the caller has claimed.
+// StoreBytes writes a text of a slot that the caller has claimed, cut at its room.
 func StoreBytes(dst *[abi.PathBytes]byte, src []byte) { copy(dst[:], src) }

@@ -42,9 +42,10 @@ func loadBytes(dst []byte, src *[abi.PathBytes]byte) {
 	}
 }
 
-// StoreBytes writes a text of a slot that the caller has claimed.
+// StoreBytes writes a text of a slot that the caller has claimed, cut at its room.
 func StoreBytes(dst *[abi.PathBytes]byte, src []byte) {
 	words := (*[abi.PathBytes / 8]uint64)(unsafe.Pointer(dst))
+	src = src[:min(len(src), abi.PathBytes)]
 	var b [8]byte
 	for i := 0; i*8 < len(src); i++ {
 		copy(b[:], src[i*8:])
