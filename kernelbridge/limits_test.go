@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -56,6 +57,14 @@ func TestLSMLimits(t *testing.T) {
 		{"a path descriptor", "", "path", tree + "/sub/file", "ok", nil},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
+			// The exec is made where this thread runs: not on the worker's CPU, where
+			// the only worker could not answer it.
+			runtime.LockOSThread() // never unlocked: the thread ends with its affinity
+			var set unix.CPUSet
+			set.Set(0)
+			if err := unix.SchedSetaffinity(0, &set); err != nil {
+				t.Fatal(err)
+			}
 			w.take()
 			cmd := exec.Command("/proc/self/exe", "serve")
 			if tc.root != "" {
