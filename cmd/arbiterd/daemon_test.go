@@ -65,6 +65,7 @@ type runs struct {
 	cmd         *exec.Cmd
 	dir, tree   string
 	socket      string
+	backend     string // which one serves
 	log         *lockedBuffer
 	conn        *grpc.ClientConn
 	exited      chan error
@@ -157,6 +158,7 @@ func startDaemon(t *testing.T, dir string, args ...string) *runs {
 	}
 	d.conn = conn
 	t.Cleanup(func() { conn.Close() })
+	d.backend = d.status().Backend
 	return d
 }
 
@@ -300,10 +302,23 @@ func (d *runs) soon(want unix.Errno, program string, args ...string) {
 	var got unix.Errno
 	for range 5 {
 		if got = d.try(program, args...); got == want {
+			d.t.Attr("seen", d.saw(got, program, args...))
 			return
 		}
 	}
 	d.t.Errorf("%s %v: %v, want %v; %v\n%s", program, args, got, want, d.status().KernelCounters, d.log)
+}
+
+// saw is an outcome in a sentence: what make vm prints as it sees it happen.
+func (d *runs) saw(got unix.Errno, program string, args ...string) string {
+	what := "exec of " + program
+	if len(args) > 0 {
+		what = "open of " + filepath.Base(args[0])
+	}
+	if got == 0 {
+		return fmt.Sprintf("%s: %s allowed", d.backend, what)
+	}
+	return fmt.Sprintf("%s: %s refused: %v", d.backend, what, got)
 }
 
 // The whole way: real programs, allowed and refused by rules pushed over gRPC, on
@@ -316,8 +331,8 @@ func TestEndToEnd(t *testing.T) {
 	if inGuest() {
 		want, refused = kernelbridge.BackendLSM, unix.ENOENT
 	}
-	if s := d.status(); s.Backend != want || s.BackendReason == "" || s.Epoch != 0 {
-		t.Fatalf("backend %q because %q, epoch %d; want %s, a reason, 0", s.Backend, s.BackendReason, s.Epoch, want)
+	if s := d.status(); d.backend != want || s.BackendReason == "" || s.Epoch != 0 {
+		t.Fatalf("backend %q because %q, epoch %d; want %s, a reason, 0", d.backend, s.BackendReason, s.Epoch, want)
 	}
 	// Without rules nothing is held.
 	if got := d.try("bad"); got != 0 {
@@ -480,6 +495,29 @@ func TestDamagedStore(t *testing.T) {
 	}
 }
 
+// freeze stops the daemon and returns when none of its threads runs any more.
+func (d *runs) freeze() {
+	d.t.Helper()
+	if err := d.cmd.Process.Signal(unix.SIGSTOP); err != nil {
+		d.t.Fatal(err)
+	}
+	for end := time.Now().Add(10 * time.Second); ; unix.Poll(nil, 1) {
+		threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", d.cmd.Process.Pid))
+		running := err != nil || len(threads) == 0
+		for _, name := range threads {
+			stat, err := os.ReadFile(name)
+			_, state, _ := strings.Cut(string(stat), ") ") // proc_pid_stat(5): T is stopped
+			running = running || err != nil || !strings.HasPrefix(state, "T")
+		}
+		if !running {
+			return
+		}
+		if time.Now().After(end) {
+			d.t.Fatal("the daemon runs 10 s after SIGSTOP")
+		}
+	}
+}
+
 // kill -9 of the daemon while a task is held: the task goes on by the failure verdict,
 // which is open, and nothing stays behind.
 func TestKilledDaemon(t *testing.T) {
@@ -489,7 +527,7 @@ func TestKilledDaemon(t *testing.T) {
 	d.soon(unix.EPERM, "bad")
 	// A stopped daemon answers nobody: the next exec is held, or, where the bound of
 	// the wait is short, goes on by the failure verdict.
-	d.cmd.Process.Signal(unix.SIGSTOP)
+	d.freeze()
 	held := make(chan unix.Errno, 1)
 	go func() { held <- d.try("bad") }()
 	select {

@@ -14,7 +14,11 @@ import (
 // event is one line of `go test -json`, see `go doc test2json`.
 type event struct {
 	Action, Package, Test, Output, ImportPath string
+	Key, Value                                string // of a testing.T.Attr
 }
+
+// seenKey is the attribute by which a test says what it saw happen, in a sentence.
+const seenKey = "seen"
 
 type testName struct{ pkg, test string }
 
@@ -80,6 +84,10 @@ func (c *collector) handle(e event) {
 		// The frame around the text says nothing that the report does not.
 		if !strings.HasPrefix(e.Output, "=== ") && e.Output != "FAIL\n" && e.Output != "PASS\n" {
 			c.output[name] = append(c.output[name], e.Output)
+		}
+	case "attr":
+		if e.Key == seenKey {
+			fmt.Fprintf(c.w, "SEEN    %s\n", e.Value)
 		}
 	case "pass":
 		if e.Test != "" {

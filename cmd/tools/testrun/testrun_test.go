@@ -15,6 +15,7 @@ import (
 const stream = `{"Action":"start","Package":"m/p"}
 {"Action":"run","Package":"m/p","Test":"TestGood"}
 {"Action":"output","Package":"m/p","Test":"TestGood","Output":"noise of the good\n"}
+{"Action":"attr","Package":"m/p","Test":"TestGood","Key":"seen","Value":"the moon rose"}
 {"Action":"pass","Package":"m/p","Test":"TestGood"}
 {"Action":"output","Package":"m/p","Test":"TestSkip","Output":"=== RUN   TestSkip\n"}
 {"Action":"output","Package":"m/p","Test":"TestSkip","Output":"    p_test.go:9: needs the moon\n"}
@@ -52,7 +53,7 @@ func collect(t *testing.T, text, allow string, strict bool) ([]outcome, string) 
 
 func TestReport(t *testing.T) {
 	_, text := collect(t, stream, "", false)
-	for _, want := range []string{"got 1, want 2", "FAIL\tm/p\t0.1s\n", "SKIPPED needs the moon\n        m/p.TestSkip\n", "unit: 1 passed, 1 failed, 1 skipped\n", "FAILED m/p.TestBad"} {
+	for _, want := range []string{"SEEN    the moon rose\n", "got 1, want 2", "FAIL\tm/p\t0.1s\n", "SKIPPED needs the moon\n        m/p.TestSkip\n", "unit: 1 passed, 1 failed, 1 skipped\n", "FAILED m/p.TestBad"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("report lacks %q, got:\n%s", want, text)
 		}
