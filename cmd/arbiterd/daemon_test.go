@@ -131,6 +131,8 @@ func daemonCommand(dir string, args ...string) (*exec.Cmd, *lockedBuffer) {
 	base := []string{"--config", "/dev/null", "--socket", dir + "/s", "--state-dir", dir + "/state"}
 	if inGuest() {
 		base = append(base, "--wait", kernelbridge.MaxWait.String()) // an emulated CPU is away for long
+	} else {
+		base = append(base, "--backend", kernelbridge.BackendFanotify) // the hooks of the host are not ours
 	}
 	cmd := exec.Command(self, append(base, args...)...)
 	cmd.Env = append(os.Environ(), roleEnv+"=daemon")
