@@ -88,35 +88,52 @@ func (c *Cache) Get(key []byte) (d rules.Decision, hash uint64, ok bool) {
 }
 
 func (c *Cache) get(key []byte, hash uint64) (rules.Decision, uint64, bool) {
-	set := hash & c.mask * ways
-	for i := set; i < set+ways; i++ {
-		e := &c.entries[i]
-		if e.hash == hash && e.epoch == c.epoch && bytes.Equal(e.key[:e.keyLen], key) {
-			return e.decision, hash, true
-		}
+	if e := c.find(key, hash); e != nil {
+		return e.decision, hash, true
 	}
 	return rules.Decision{}, hash, false
 }
 
-// Put stores a decision under the key and the hash that Get returned for it.
-// False when the key is too long to be kept. It may replace another entry.
+// find returns the live entry of exactly this key, nil when there is none.
+func (c *Cache) find(key []byte, hash uint64) *entry {
+	set := hash & c.mask * ways
+	for i := set; i < set+ways; i++ {
+		e := &c.entries[i]
+		if e.hash == hash && e.epoch == c.epoch && bytes.Equal(e.key[:e.keyLen], key) {
+			return e
+		}
+	}
+	return nil
+}
+
+// Put stores a decision under the key and the hash that Get returned for it, in
+// place of the one that was there. False when the key is too long to be kept. It
+// may drop another entry.
 func (c *Cache) Put(key []byte, hash uint64, d rules.Decision) bool {
 	if len(key) > KeyBytes {
 		return false
 	}
-	set := hash & c.mask
+	e := c.find(key, hash)
+	if e == nil {
+		e = c.place(hash & c.mask)
+	}
+	e.hash, e.epoch, e.keyLen, e.decision = hash, c.epoch, uint32(len(key)), d
+	copy(e.key[:], key)
+	return true
+}
+
+// place returns the entry of a set to use next: one that is empty or outdated,
+// else the one that was placed first.
+func (c *Cache) place(set uint64) *entry {
 	way := uint64(c.victim[set] % ways)
-	for i := uint64(0); i < ways; i++ { // an empty or outdated way before a live one
+	for i := uint64(0); i < ways; i++ {
 		if c.entries[set*ways+i].epoch != c.epoch {
 			way = i
 			break
 		}
 	}
 	c.victim[set] = uint8(way) + 1
-	e := &c.entries[set*ways+way]
-	e.hash, e.epoch, e.keyLen, e.decision = hash, c.epoch, uint32(len(key)), d
-	copy(e.key[:], key)
-	return true
+	return &c.entries[set*ways+way]
 }
 
 // Flush forgets everything, in constant time.
