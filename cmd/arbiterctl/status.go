@@ -78,11 +78,13 @@ func statusText(s *controlv1.StatusServiceGetResponse) string {
 		}
 		text += "\n" + w.text()
 	}
-	for _, i := range s.Store.GetIncidents() {
-		text += fmt.Sprintf("warning: the store found %s damaged: %s; it is now %s\n", audit.Quote(i.File), audit.Quote(i.Problem), audit.Quote(i.MovedTo))
-	}
-	for _, w := range s.Warnings {
+	for _, w := range s.Warnings { // the store's incidents are among them
 		text += "warning: " + audit.Quote(w) + "\n"
+	}
+	for _, i := range s.Store.GetIncidents() {
+		if i.MovedTo != "" {
+			text += fmt.Sprintf("set aside: %s is now %s\n", audit.Quote(i.File), audit.Quote(i.MovedTo))
+		}
 	}
 	return text
 }
