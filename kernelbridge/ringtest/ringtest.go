@@ -114,13 +114,13 @@ type Answer struct {
 	Reason abi.Reason // why it is a failure verdict, ReasonNone for a worker's verdict
 }
 
-// Question is a claimed slot that has not been posted yet.
-type Question struct {
+// question is a claimed slot that has not been posted yet.
+type question struct {
 	k     *Kernel
 	index int
 	gen   uint32
 	event abi.Event
-	Facts ring.Facts
+	facts ring.Facts
 }
 
 // Ask claims a slot, posts the question and waits for its verdict, at most
@@ -136,7 +136,7 @@ func (k *Kernel) Ask(f ring.Facts, path, exe string) Answer {
 	return q.arbitrate()
 }
 
-func (k *Kernel) claim(f ring.Facts) (*Question, bool) {
+func (k *Kernel) claim(f ring.Facts) (*question, bool) {
 	start := int(k.start.Add(1)) * 8 // each caller has its own part, as each CPU has
 	for i := range abi.Slots {
 		index := (start + i) % abi.Slots
@@ -147,24 +147,24 @@ func (k *Kernel) claim(f ring.Facts) (*Question, bool) {
 		}
 		gen := word.Gen() + 1
 		if atomic.CompareAndSwapUint64(&slot.Word, uint64(word), uint64(abi.MakeWord(gen, abi.Filling, 0))) {
-			return &Question{k: k, index: index, gen: gen, event: abi.Event(f.Event), Facts: f}, true
+			return &question{k: k, index: index, gen: gen, event: abi.Event(f.Event), facts: f}, true
 		}
 	}
 	return nil, false
 }
 
-func (q *Question) fill(path, exe string) {
+func (q *question) fill(path, exe string) {
 	slot := q.k.Slot(q.index)
-	if q.Facts.PostedNS == 0 {
-		q.Facts.PostedNS = uint64(Now())
+	if q.facts.PostedNS == 0 {
+		q.facts.PostedNS = uint64(Now())
 	}
-	q.Facts.PathLen, q.Facts.ExeLen = uint32(len(path)), uint32(len(exe))
-	ring.StoreFacts(&slot.Facts, &q.Facts)
+	q.facts.PathLen, q.facts.ExeLen = uint32(len(path)), uint32(len(exe))
+	ring.StoreFacts(&slot.Facts, &q.facts)
 	ring.StoreBytes(&slot.Path, []byte(path))
 	ring.StoreBytes(&slot.Exe, []byte(exe))
 }
 
-func (q *Question) arbitrate() Answer {
+func (q *question) arbitrate() Answer {
 	h, slot := q.k.Header(), q.k.Slot(q.index)
 	posted := abi.MakeWord(q.gen, abi.Posted, 0)
 	atomic.StoreUint64(&slot.Word, uint64(posted))
@@ -204,7 +204,7 @@ func (q *Question) arbitrate() Answer {
 	return Answer{Errno: word.Errno()}
 }
 
-func (q *Question) free() {
+func (q *question) free() {
 	atomic.StoreUint64(&q.k.Slot(q.index).Word, uint64(abi.MakeWord(q.gen, abi.Free, 0)))
 }
 
