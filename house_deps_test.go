@@ -71,7 +71,6 @@ var uses = []use{
 	{"golang.org/x/sys", []string{"arbiter", "arbiter/control", "arbiter/store", "kernelbridge/...", "bench/...", "cmd/..."}, []string{"..."}, "0004-system-calls.md"},
 	{"google.golang.org/grpc", []string{"arbiter/control/...", "cmd/..."}, nil, "0005-control-plane.md"},
 	{"google.golang.org/protobuf", []string{"arbiter/control/...", "cmd/..."}, nil, "0005-control-plane.md"},
-	{"google.golang.org/genproto", []string{"arbiter/control", "cmd/..."}, nil, "0005-control-plane.md"},
 	{"github.com/grpc-ecosystem/go-grpc-middleware/v2", []string{"arbiter/control"}, nil, "0005-control-plane.md"},
 	{"github.com/grpc-ecosystem/go-grpc-middleware/providers/prometheus", []string{"arbiter/control"}, nil, "0005-control-plane.md"},
 	{"golang.org/x/time", []string{"arbiter/control"}, nil, "0005-control-plane.md"},

@@ -6,7 +6,6 @@ import (
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
-	dto "github.com/prometheus/client_model/go"
 	"google.golang.org/grpc/codes"
 
 	"github.com/arbiterd/arbiter/arbiter/control/controlv1"
@@ -26,33 +25,29 @@ func metric(t *testing.T, f *fixture, name string, labels map[string]string) flo
 	if err != nil {
 		t.Fatalf("gathering: %v", err)
 	}
-	var found []*dto.Metric
+	series, value := 0, 0.0
 	for _, family := range families {
 		if family.GetName() != name {
 			continue
 		}
 		for _, m := range family.GetMetric() {
-			if hasLabels(m, labels) {
-				found = append(found, m)
+			matching := 0
+			for _, pair := range m.GetLabel() {
+				if v, ok := labels[pair.GetName()]; ok && v == pair.GetValue() {
+					matching++
+				}
+			}
+			if matching == len(labels) {
+				series++
+				// Of these three one is there.
+				value = m.GetCounter().GetValue() + m.GetGauge().GetValue() + float64(m.GetHistogram().GetSampleCount())
 			}
 		}
 	}
-	if len(found) != 1 {
-		t.Fatalf("%d series %s with %v, want 1", len(found), name, labels)
+	if series != 1 {
+		t.Fatalf("%d series %s with %v, want 1", series, name, labels)
 	}
-	m := found[0]
-	// Of these three one is there.
-	return m.GetCounter().GetValue() + m.GetGauge().GetValue() + float64(m.GetHistogram().GetSampleCount())
-}
-
-func hasLabels(m *dto.Metric, labels map[string]string) bool {
-	n := 0
-	for _, pair := range m.GetLabel() {
-		if v, ok := labels[pair.GetName()]; ok && v == pair.GetValue() {
-			n++
-		}
-	}
-	return n == len(labels)
+	return value
 }
 
 func TestMetricsOfCalls(t *testing.T) {

@@ -28,6 +28,8 @@ type backend interface {
 	// check says what stands against a rule set, and what of it will be kept
 	// otherwise than written. It changes nothing.
 	check(rs *rules.RuleSet) (warnings []string, err error)
+	// warnings says what cannot be relied on with the scope in force.
+	warnings() []string
 	// configure puts a scope, facts to fetch and failure verdicts in force; on an
 	// error everything is as before.
 	configure(p policy) error
@@ -91,6 +93,8 @@ func (b *lsmBackend) check(rs *rules.RuleSet) ([]string, error) {
 	_, err := lsmScope(rs.Scope())
 	return nil, errors.Join(err, treesExist(rs))
 }
+
+func (b *lsmBackend) warnings() []string { return nil }
 
 func (b *lsmBackend) configure(p policy) error {
 	scope, err := lsmScope(p.scope)
@@ -216,9 +220,10 @@ func (b *fanotifyBackend) check(rs *rules.RuleSet) ([]string, error) {
 	for _, e := range rs.Events() {
 		want |= rs.Consulted(e)
 	}
-	warnings := append(fanotify.Unsupported(want), b.fan.Warnings()...)
-	return warnings, treesExist(rs)
+	return fanotify.Unsupported(want), treesExist(rs)
 }
+
+func (b *fanotifyBackend) warnings() []string { return b.fan.Warnings() }
 
 func (b *fanotifyBackend) configure(p policy) error {
 	var all abi.Fields

@@ -220,7 +220,7 @@ func (d *daemon) Apply(ctx context.Context, rs *rules.RuleSet, reason cache.Reas
 		return nil, errors.Join(err, d.engine.Install(undo, before, cache.RolledBack), d.backend.configure(was))
 	}
 	d.problem.Store(nil)
-	return warnings, nil
+	return append(warnings, d.backend.warnings()...), nil
 }
 
 // info is what status shows beside the engine's figures.
