@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/testing/protocmp"
+	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/arbiterd/arbiter/arbiter/cache"
@@ -71,6 +72,27 @@ func TestStatus(t *testing.T) {
 	}
 	if l.GetCount() != 3 {
 		t.Errorf("latency of %d requests, want 3", l.GetCount())
+	}
+}
+
+// TestCounters wants every number in its place.
+func TestCounters(t *testing.T) {
+	s := distinctStats()
+	want := &controlv1.Counters{Requests: 1001, InFlight: 1002, Hits: 1003, Decided: 1004, Allowed: 1500, Denied: 1006, Audited: 400,
+		Late: 1008, EventsRecorded: 1010, EventsDropped: 1011, Failed: map[string]uint64{}, CacheFlushes: map[string]uint64{}}
+	for r := abi.ReasonNone + 1; r < abi.ReasonCount; r++ {
+		want.Failed[r.String()] = 2000 + uint64(r)
+	}
+	for r := range cache.ReasonCount {
+		want.CacheFlushes[r.String()] = 3000 + uint64(r)
+	}
+	if diff := cmp.Diff(want, countersMessage(&s), protocmp.Transform()); diff != "" {
+		t.Errorf("counters (-want +got):\n%s", diff)
+	}
+	wantLatency := &controlv1.Latency{Count: 1012, P50: durationpb.New(time.Second), P90: durationpb.New(2 * time.Second),
+		P99: durationpb.New(3 * time.Second), P999: durationpb.New(4 * time.Second), Max: durationpb.New(5 * time.Second)}
+	if diff := cmp.Diff(wantLatency, latencyMessage(s.Latency), protocmp.Transform()); diff != "" {
+		t.Errorf("latency (-want +got):\n%s", diff)
 	}
 }
 

@@ -158,7 +158,7 @@ func TestWatchSlowReader(t *testing.T) {
 	if got+lost != events || got == 0 || lost == 0 {
 		t.Errorf("got %d and lost %d, want some of each and %d together", got, lost, events)
 	}
-	if n := metric(t, f, "arbiter_watch_dropped_total", nil); n != float64(lost) {
+	if n := metric(t, f.server.Collectors(), "arbiter_watch_dropped_total", nil); n != float64(lost) {
 		t.Errorf("the metric counts %v lost, want %d", n, lost)
 	}
 	await(t, "the end of the server", f.startStop(testTimeout))
@@ -175,29 +175,54 @@ func TestWatchLossBeforeFilters(t *testing.T) {
 	sub := f.engine.Subscribe(1, arbiter.SubscribeOptions{})
 	defer sub.Close()
 	f.record(3, deniedExec) // one fits
-	sent := make(messages, 1)
-	w := watch{req: &controlv1.WatchRequest{Rules: []string{"other"}}, stream: sent, sub: sub, total: &f.server.events.dropped}
+	stream := &fakeStream{}
+	w := watch{req: &controlv1.WatchRequest{Rules: []string{"other"}}, stream: stream, sub: sub, total: &f.server.events.dropped}
 	for range 2 { // the second time there is nothing to tell
 		if err := w.send(&arbiter.Event{Rule: "a"}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	want := &controlv1.WatchResponse{Dropped: 2}
-	if diff := cmp.Diff(want, await(t, "a message", sent), protocmp.Transform()); diff != "" {
-		t.Errorf("message (-want +got):\n%s", diff)
+	if diff := cmp.Diff([]*controlv1.WatchResponse{{Dropped: 2}}, stream.sent, protocmp.Transform()); diff != "" {
+		t.Errorf("messages (-want +got):\n%s", diff)
 	}
 }
 
-// messages is a stream that keeps what is sent.
-type messages chan *controlv1.WatchResponse
+// TestWatchTellsTheLastLoss: the trailer counts also what was lost when no message
+// followed any more.
+func TestWatchTellsTheLastLoss(t *testing.T) {
+	const events, buffer = 50, 4
+	f := newFixture(t, func(c *Config, _ *RulesConfig) { c.WatchBuffer = buffer }, nil)
+	stopped := make(chan struct{})
+	close(stopped)
+	s := &eventsService{cfg: f.server.events.cfg, stopping: stopped}
+	for range 20 { // each time it is chance how many messages come before the end
+		stream := &fakeStream{}
+		stream.onHello = func() { f.record(events, deniedExec) }
+		wantStatus(t, s.Watch(&controlv1.WatchRequest{}, stream), codes.Unavailable)
+		if got := stream.trailer.Get(TrailerDropped); len(got) != 1 || got[0] != strconv.Itoa(events-buffer) {
+			t.Fatalf("after %d messages: %q lost, want %d", len(stream.sent), got, events-buffer)
+		}
+	}
+}
 
-func (s messages) Send(m *controlv1.WatchResponse) error { s <- m; return nil }
-func (messages) SetHeader(metadata.MD) error             { return nil }
-func (messages) SendHeader(metadata.MD) error            { return nil }
-func (messages) SetTrailer(metadata.MD)                  {}
-func (messages) Context() context.Context                { return context.Background() }
-func (messages) SendMsg(any) error                       { return nil }
-func (messages) RecvMsg(any) error                       { return nil }
+// fakeStream keeps what is sent.
+type fakeStream struct {
+	grpc.ServerStream
+	onHello func()
+	sent    []*controlv1.WatchResponse
+	trailer metadata.MD
+}
+
+func (*fakeStream) Context() context.Context     { return context.Background() }
+func (*fakeStream) SendHeader(metadata.MD) error { return nil }
+func (s *fakeStream) SetTrailer(md metadata.MD)  { s.trailer = md }
+func (s *fakeStream) Send(m *controlv1.WatchResponse) error {
+	if m.GetHello() != nil {
+		s.onHello()
+	}
+	s.sent = append(s.sent, m)
+	return nil
+}
 
 // TestWatchAllowed: plain allowed requests are for those who ask for them; a
 // failure verdict that allows is for all.
@@ -308,6 +333,26 @@ func TestWatchFilters(t *testing.T) {
 	}
 }
 
+func TestLookBack(t *testing.T) {
+	for _, tt := range []struct {
+		req  *controlv1.WatchRequest
+		seq  uint64
+		want int
+	}{
+		{&controlv1.WatchRequest{}, 9, 0},
+		{&controlv1.WatchRequest{Recent: 7}, 9, 7},
+		{&controlv1.WatchRequest{Recent: 1 << 31}, 9, maxRecent},
+		{&controlv1.WatchRequest{Since: proto.Uint64(9)}, 9, 0},
+		{&controlv1.WatchRequest{Since: proto.Uint64(1 << 63)}, 9, 0},
+		{&controlv1.WatchRequest{Since: proto.Uint64(8)}, 9, 1 + maxRecent/64},
+		{&controlv1.WatchRequest{Since: proto.Uint64(0)}, 1 << 63, maxRecent},
+	} {
+		if got := lookBack(tt.req, tt.seq); got != tt.want {
+			t.Errorf("lookBack({%v}, %d): got %d, want %d", tt.req, tt.seq, got, tt.want)
+		}
+	}
+}
+
 func TestWatchRefusesFilters(t *testing.T) {
 	f := newFixture(t, nil, nil)
 	for _, tt := range []struct {
@@ -369,7 +414,7 @@ func TestWatchersAreBounded(t *testing.T) {
 		return err
 	}
 	wantStatus(t, refused(), codes.ResourceExhausted, "2 watchers are served already: end one of them")
-	if n := metric(t, f, "arbiter_watchers", nil); n != 2 {
+	if n := metric(t, f.server.Collectors(), "arbiter_watchers", nil); n != 2 {
 		t.Errorf("the metric counts %v watchers, want 2", n)
 	}
 	leave()
