@@ -194,10 +194,14 @@ func (b *Backend) Configure(trees []string, want abi.Fields, onFail map[abi.Even
 func (b *Backend) Warnings() []string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	ws := append([]string{errnoLimits}, Unsupported(b.settings.Load().want)...)
+	ws := Unsupported(b.settings.Load().want)
 	if len(b.mounted) > 0 {
 		ws = append(ws, "mounts: only opens through "+strings.Join(quoted(b.mounted), ", ")+" in this mount namespace are asked; "+
 			"a process with a mount namespace of its own goes through copies that carry no mark")
+		if apart("/proc/self/ns/mnt", "/proc/1/ns/mnt") {
+			ws = append(ws, "mounts: the daemon itself has a mount namespace of its own, so programs of the host go through mounts "+
+				"that carry no mark; start it without one (systemd: no ProtectSystem=, PrivateTmp= and the like)")
+		}
 	}
 	if len(b.plain) > 0 {
 		ws = append(ws, "directories: "+strings.Join(quoted(b.plain), ", ")+" is no mount point, so opens in a new sub-directory are not asked "+
@@ -207,6 +211,13 @@ func (b *Backend) Warnings() []string {
 		ws = append(ws, "the kernel has no permission events on "+strings.Join(quoted(b.refused), ", ")+": opens there are not asked")
 	}
 	return ws
+}
+
+// apart reports whether two links to namespaces are surely of two namespaces.
+func apart(a, b string) bool {
+	one, err := os.Readlink(a)
+	other, err2 := os.Readlink(b)
+	return err == nil && err2 == nil && one != other
 }
 
 func quoted(paths []string) []string {

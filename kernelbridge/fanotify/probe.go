@@ -118,7 +118,7 @@ func probe() error {
 // Unsupported says, one sentence each, what rules that consult these facts cannot
 // rely on with this backend. Whoever pushes rules shows them, or refuses.
 func Unsupported(want abi.Fields) []string {
-	var s []string
+	s := []string{errnoLimits}
 	if want&abi.FieldAccess != 0 {
 		s = append(s, accessLimits)
 	}

@@ -327,6 +327,23 @@ func link(t *testing.T, to string) string {
 	return name
 }
 
+func TestApart(t *testing.T) {
+	one, other := t.TempDir()+"/ns", t.TempDir()+"/ns"
+	for name, to := range map[string]string{one: "mnt:[1]", other: "mnt:[2]"} {
+		if err := os.Symlink(to, name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range []struct {
+		name, a, b string
+		want       bool
+	}{{"the same", one, one, false}, {"two", one, other, true}, {"cannot tell", one, "/nowhere", false}, {"a real one", "/proc/self/ns/mnt", one, true}} {
+		if got := apart(c.a, c.b); got != c.want {
+			t.Errorf("%s: got %v, want %v", c.name, got, c.want)
+		}
+	}
+}
+
 func TestOptions(t *testing.T) {
 	for _, c := range []struct {
 		name string
