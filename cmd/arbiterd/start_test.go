@@ -38,3 +38,15 @@ func TestStoredRulesThatCannotBeKept(t *testing.T) {
 	}
 	d.soon(unix.EPERM, "bad")
 }
+
+// TestPushWarns: a push says what fanotify cannot keep of the very set that is pushed.
+func TestPushWarns(t *testing.T) {
+	dir := newTree(t)
+	d := startDaemon(t, dir, "--backend", "fanotify")
+	got := strings.Join(d.push(ruleText(dir, "EACCES")).Warnings, "\n")
+	for _, want := range []string{"EPERM", d.tree} {
+		if !strings.Contains(got, want) {
+			t.Errorf("warnings %q, want something about %s", got, want)
+		}
+	}
+}
