@@ -19,7 +19,7 @@ type Event struct {
 	Event   abi.Event
 	Access  abi.Access
 	Verdict string // "allow", "deny" or "audit"
-	Errno   uint16 // what the system call returned, 0 unless denied
+	Errno   uint16 // of the verdict, 0 unless denied; fanotify makes EPERM of each
 
 	// Rule is the id of the rule that decided, "default" when none matched,
 	// empty when no rule was asked (a failure verdict of the kernel side).
