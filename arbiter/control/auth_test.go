@@ -48,7 +48,7 @@ func tryMethod(ctx context.Context, conn *grpc.ClientConn, method string) error 
 
 // mayCall are the lists of the authorisation tests.
 func mayCall(c *Config, _ *RulesConfig) {
-	c.Admin = AccessList{UIDs: []uint32{1001}, GIDs: []uint32{2001}}
+	c.Admin = AccessList{UIDs: append(c.Admin.UIDs, 1001), GIDs: []uint32{2001}}
 	c.ReadOnly = AccessList{UIDs: []uint32{65534}, GIDs: []uint32{2002}}
 	c.CallsPerSecond = -1
 }

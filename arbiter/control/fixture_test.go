@@ -198,6 +198,9 @@ func newFixture(t *testing.T, adjust func(*Config, *RulesConfig), more func(*grp
 		return Info{Version: "v1", Backend: "fanotify", BackendReason: "no BPF LSM", StartedAt: time.Unix(1_800_000_000, 0),
 			KernelCounters: map[string]uint64{"posted": 7}, Warnings: []string{"careful"}}
 	}}
+	if uid := os.Getuid(); uid != 0 { // root needs no list
+		cfg.Admin.UIDs = []uint32{uint32(uid)}
+	}
 	if adjust != nil {
 		adjust(&cfg, &rc)
 	}

@@ -4,6 +4,7 @@ package fanotify
 
 import (
 	"os"
+	"sync/atomic"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -25,8 +26,13 @@ func TestVerdicts(t *testing.T) {
 			copyProgram(t, dir+"/prog")
 			sub := newSubject(t)
 			b := open(t, Options{Trees: []string{dir}, Want: abi.FieldPath | abi.FieldExe})
-			verdict := allow
-			j := serve(t, b.Sources()[0], func(r *abi.Request) abi.Verdict { return verdict(r) })
+			var denies atomic.Bool
+			j := serve(t, b.Sources()[0], func(r *abi.Request) abi.Verdict {
+				if denies.Load() {
+					return deny(r)
+				}
+				return allow(r)
+			})
 
 			if got := sub.open(dir + "/file"); got != 0 {
 				t.Errorf("allowed open: got %v, want success", got)
@@ -46,7 +52,7 @@ func TestVerdicts(t *testing.T) {
 			}
 			until(t, "one twin is counted", func() bool { return b.Stats().Twins == 1 })
 
-			verdict = deny
+			denies.Store(true)
 			if got := sub.open(dir + "/file"); got != unix.EPERM {
 				t.Errorf("refused open: got %v, want %v", got, unix.EPERM)
 			}
