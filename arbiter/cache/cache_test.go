@@ -35,8 +35,8 @@ func check(t *testing.T, c *Cache, key []byte, want rules.Decision, wantOK bool)
 func TestNew(t *testing.T) {
 	for _, tc := range []struct{ entries, want int }{{1, 4}, {4, 4}, {5, 8}, {8, 8}, {9, 16}, {1000, 1024}, {1024, 1024}, {1025, 2048}} {
 		c := New(tc.entries, 1)
-		if len(c.entries) != tc.want || len(c.victim)*ways != tc.want || c.mask+1 != uint64(tc.want/ways) {
-			t.Errorf("New(%d) has %d entries in %d sets, mask %#x, want %d entries", tc.entries, len(c.entries), len(c.victim), c.mask, tc.want)
+		if last := c.set(^uint64(0)); len(c.entries) != tc.want || len(c.victim)*ways != tc.want || last+1 != uint64(tc.want/ways) {
+			t.Errorf("New(%d) has %d entries in %d sets, the last is %d, want %d entries", tc.entries, len(c.entries), len(c.victim), last, tc.want)
 		}
 		check(t, c, nil, rules.Decision{}, false)
 		check(t, c, []byte("k"), rules.Decision{}, false)
@@ -258,7 +258,7 @@ func TestVictims(t *testing.T) {
 
 // The seed decides where a key falls: who knows the hash without it knows nothing.
 func TestSeed(t *testing.T) {
-	a, b := New(1024, 1), New(1024, 2)
+	a, b := New(1024, 0x9e3779b97f4a7c15), New(1024, 0xc2b2ae3d27d4eb4f)
 	same := 0
 	const keys = 100
 	for i := range keys {
@@ -268,7 +268,7 @@ func TestSeed(t *testing.T) {
 		if x == y {
 			t.Errorf("%s has one hash under two seeds", key)
 		}
-		if x&a.mask == y&b.mask {
+		if a.set(x) == b.set(y) {
 			same++
 		}
 	}

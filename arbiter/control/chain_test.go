@@ -100,8 +100,8 @@ var panicService = grpc.ServiceDesc{
 	}}},
 	Streams: []grpc.StreamDesc{{StreamName: "Stream", ServerStreams: true,
 		Handler: func(any, grpc.ServerStream) error {
-			var nothing map[string]int
-			nothing[panicSecret] = 1
+			var list []int
+			_ = list[len(panicSecret)]
 			return nil
 		}}},
 }
@@ -113,11 +113,11 @@ func TestPanicStaysInside(t *testing.T) {
 	conn := dialSocket(t, f.socket)
 	for i, tt := range []struct{ method, logged string }{
 		{"/test.Panics/Call", panicSecret},
-		{"/test.Panics/Stream", "assignment to entry in nil map"},
+		{"/test.Panics/Stream", "index out of range"},
 	} {
 		err := tryMethod(f.ctx(), conn, tt.method)
 		wantStatus(t, err, codes.Internal, fmt.Sprint("incident ", i+1), "daemon's log")
-		for _, secret := range []string{panicSecret, "goroutine", ".go", "nil map", "0x"} {
+		for _, secret := range []string{panicSecret, "goroutine", ".go", "out of range", "0x"} {
 			if text := status.Convert(err).String(); strings.Contains(text, secret) {
 				t.Errorf("%s: the caller reads %q, which has %q", tt.method, text, secret)
 			}

