@@ -3,7 +3,7 @@
 # Kernels of the VM matrix: series, or newest.
 K        ?= 6.1 6.12 newest
 FUZZTIME ?= 2m
-BENCH    ?= bridge
+BENCH    ?= bridge daemon
 
 # Stamp the commit where git can be asked; a checkout of another user cannot.
 BUILDVCS := $(shell git rev-parse HEAD >/dev/null 2>&1 && echo auto || echo false)
@@ -43,8 +43,8 @@ vm: ## kernel tests in a virtual machine, on each of K="6.1 6.12 newest"
 	@scripts/setup vm
 	@K="$(K)" scripts/test vm
 
-bench: build ## latencies of this machine: BENCH=bridge
-	bin/arbiter-bench $(BENCH)
+bench: build ## latencies of this machine, and what an idle daemon costs: BENCH="bridge daemon"
+	@for what in $(BENCH); do bin/arbiter-bench $$what || exit; done
 
 demo: ## real programs allowed and refused by rules pushed over gRPC
 	@scripts/setup build

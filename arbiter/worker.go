@@ -91,7 +91,7 @@ func (w *worker) loop() (stopped bool) {
 			}
 		}
 	}()
-	spinUntil := w.clock.now() + int64(w.arbiter.cfg.SpinFor)
+	var spinUntil int64
 	for polls := 0; ; {
 		if live := w.arbiter.current.Load(); live != w.live {
 			w.adopt(live)
@@ -103,10 +103,10 @@ func (w *worker) loop() (stopped bool) {
 			taken, polls = false, 0
 			continue
 		}
-		polls++
-		if polls == 1 {
+		if polls == 0 { // the first fruitless one after a request
 			spinUntil = w.clock.now() + int64(w.arbiter.cfg.SpinFor)
 		}
+		polls++
 		if polls%pollsPerLook != 0 {
 			continue
 		}
@@ -117,7 +117,7 @@ func (w *worker) loop() (stopped bool) {
 		}
 		if w.clock.now() >= spinUntil {
 			w.park()
-			polls = 0
+			polls = 1 // woken for nothing it sleeps on: polling is for after a request
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
@@ -20,29 +21,39 @@ import (
 func daemon(ctx context.Context, args []string, out, errw io.Writer) (err error) {
 	f := flag.NewFlagSet("daemon", flag.ContinueOnError)
 	var (
-		path   = f.String("daemon", "", "the daemon's program, a `path` (required)")
-		config = f.String("config", "", "the daemon's configuration `file` (required)")
-		socket = f.String("socket", "", "the daemon's control socket, as its configuration names it: a `path` (required)")
+		path   = f.String("daemon", "", "the daemon's program, a `path` (default: arbiterd beside this program)")
+		config = f.String("config", os.DevNull, "the daemon's configuration `file`; its socket and store are replaced")
 		window = f.Duration("window", bench.DaemonWindow, "how long to watch the idle daemon")
 		file   = f.String("json", "", "write the report to this `file` as well")
 	)
 	if err := parse(f, args, errw); err != nil {
 		return err
 	}
-	if *path == "" || *config == "" || *socket == "" || *window <= 0 {
-		return usageError{errors.New("daemon: give --daemon, --config, --socket, and a positive --window")}
+	if *window <= 0 {
+		return usageError{errors.New("daemon: give a positive --window")}
 	}
-	// The scope of the pushed rules: a tree that nobody else uses, so that the
-	// daemon has nothing to do.
+	if *path == "" {
+		self, err := os.Executable()
+		if err != nil {
+			return fmt.Errorf("looking for the daemon's program: %w; give --daemon", err)
+		}
+		*path = filepath.Join(filepath.Dir(self), "arbiterd")
+		if _, err := os.Stat(*path); err != nil {
+			return fmt.Errorf("looking for the daemon's program: %w; run make build, or give --daemon", err)
+		}
+	}
+	// Socket, store, and the scope of the pushed rules: a tree that nobody else
+	// uses, so that the daemon has nothing to do.
 	dir, err := os.MkdirTemp("", "arbiter-bench-")
 	if err != nil {
-		return fmt.Errorf("making the rules' tree: %w", err)
+		return fmt.Errorf("making the daemon's folder: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 
+	socket := filepath.Join(dir, "s")
 	report, err := bench.MeasureDaemon(ctx, bench.DaemonOptions{
-		Path: *path, Args: []string{"--config", *config}, Window: *window,
-		Ready: func(ctx context.Context) error { return push(ctx, *socket, bench.RuleSet(bench.DaemonRules, dir)) },
+		Path: *path, Args: []string{"--config", *config, "--socket", socket, "--state-dir", filepath.Join(dir, "state")}, Window: *window,
+		Ready: func(ctx context.Context) error { return push(ctx, socket, bench.RuleSet(bench.DaemonRules, dir)) },
 	})
 	if err != nil {
 		return err

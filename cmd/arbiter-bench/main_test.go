@@ -54,8 +54,9 @@ func TestExitStatus(t *testing.T) {
 	f("CPUs", exitUsage, "such as 0,1", "bridge", "--cpus", "0")
 	f("one CPU", exitUsage, "two different ones", "bridge", "--cpus", "0,0")
 	f("rounds", exitUsage, "-3 rounds", "bridge", "--rounds", "-3")
-	f("daemon without a path", exitUsage, "give --daemon", "daemon")
-	f("no such daemon", exitFailure, "no such file", "daemon", "--daemon", "/nowhere/d", "--config", "c", "--socket", "s")
+	f("daemon without a window", exitUsage, "positive --window", "daemon", "--window", "0")
+	f("no daemon beside it", exitFailure, "make build", "daemon")
+	f("no such daemon", exitFailure, "no such file", "daemon", "--daemon", "/nowhere/d", "--config", "c")
 }
 
 // TestBridge runs the two scenarios that need the fewest privileges.
