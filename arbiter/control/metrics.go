@@ -107,3 +107,18 @@ func (c watchCollector) Collect(ch chan<- prometheus.Metric) {
 	ch <- prometheus.MustNewConstMetric(prometheus.NewDesc("arbiter_watch_dropped_total", "Events that watchers lost because they were slow.", nil, nil),
 		prometheus.CounterValue, float64(c.events.dropped.Load()))
 }
+
+// kernelCollector tells what the backend's kernel side counted, by the backend's own
+// names. Most only grow; those of marks are how many there are.
+type kernelCollector struct{ info func() Info }
+
+// Describe sends nothing: which counters there are is the backend's to know.
+func (kernelCollector) Describe(chan<- *prometheus.Desc) {}
+
+// Collect implements prometheus.Collector.
+func (c kernelCollector) Collect(ch chan<- prometheus.Metric) {
+	desc := prometheus.NewDesc("arbiter_kernel_side", "What the kernel side of the backend counted, as status shows it.", []string{"counter"}, nil)
+	for name, n := range c.info().KernelCounters {
+		ch <- prometheus.MustNewConstMetric(desc, prometheus.UntypedValue, float64(n), name)
+	}
+}

@@ -70,11 +70,11 @@ func newServer(cfg Config, more func(*grpc.Server)) (*Server, error) {
 		more(s.grpc)
 	}
 	calls.InitializeMetrics(s.grpc)
-	s.metrics = []prometheus.Collector{calls, Collector(cfg.Engine), watchCollector{s.events}}
+	s.metrics = []prometheus.Collector{calls, Collector(cfg.Engine), watchCollector{s.events}, kernelCollector{cfg.Info}}
 	return s, nil
 }
 
-// Collectors returns the metrics: of calls, of watchers, and of the engine. The
+// Collectors returns the metrics: of calls, engine, watchers and kernel side. The
 // caller registers them.
 func (s *Server) Collectors() []prometheus.Collector { return s.metrics }
 

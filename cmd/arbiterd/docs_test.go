@@ -234,7 +234,7 @@ func TestMetricsDocument(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := control.New(control.Config{Engine: engine{}, Rules: rs, Info: func() control.Info { return control.Info{} }})
+	s, err := control.New(control.Config{Engine: engine{}, Rules: rs, Info: func() control.Info { return control.Info{KernelCounters: map[string]uint64{"open.asked": 1}} }})
 	if err != nil {
 		t.Fatal(err)
 	}
