@@ -42,8 +42,8 @@ func metric(t *testing.T, collectors []prometheus.Collector, name string, labels
 				}
 			}
 			if fit == len(labels) {
-				// Of these three one is there.
-				found = append(found, m.GetCounter().GetValue()+m.GetGauge().GetValue()+float64(m.GetHistogram().GetSampleCount()))
+				// Of these four one is there.
+				found = append(found, m.GetCounter().GetValue()+m.GetGauge().GetValue()+m.GetUntyped().GetValue()+float64(m.GetHistogram().GetSampleCount()))
 			}
 		}
 	}
@@ -157,6 +157,16 @@ func TestMetricsOfTheEngine(t *testing.T) {
 	for _, tt := range all {
 		if got := metric(t, collectors, "arbiter_"+tt.name, tt.labels); got != tt.want {
 			t.Errorf("arbiter_%s%v: got %v, want %v", tt.name, tt.labels, got, tt.want)
+		}
+	}
+}
+
+func TestMetricsOfTheKernelSide(t *testing.T) {
+	info := func() Info { return Info{KernelCounters: map[string]uint64{"open.asked": 7, "open.failed.deadline": 2}} }
+	for name, want := range info().KernelCounters {
+		got := metric(t, []prometheus.Collector{kernelCollector{info}}, "arbiter_kernel_side", map[string]string{"counter": name})
+		if got != float64(want) {
+			t.Errorf("arbiter_kernel_side of %s: got %v, want %d", name, got, want)
 		}
 	}
 }
