@@ -29,20 +29,13 @@ type LSMOptions struct {
 	Wait time.Duration // bound of one wait in the kernel, at most MaxWait
 	// OnFailure is told of every failure verdict that the kernel side gave by
 	// itself, from one goroutine. Nil: nobody is. The failure is the callee's.
-	OnFailure func(*Failure)
+	OnFailure func(*abi.Failure)
 	Logger    *slog.Logger // nil discards
 }
 
 // MaxWait bounds LSMOptions.Wait. The hot rung holds a CPU while it waits, and on
 // a kernel without preemption nothing else runs there.
 const MaxWait = 100 * time.Millisecond
-
-// Failure is a failure verdict that the kernel side gave by itself.
-type Failure struct {
-	abi.Request // the facts as far as they were known; the path is cut at 255 bytes
-	Reason      abi.Reason
-	Verdict     abi.Verdict
-}
 
 // Scope is what the hooks ask about: an access must be in every dimension that is
 // named. An empty scope asks about nothing.
@@ -165,7 +158,7 @@ func lsmActive() error {
 }
 
 // readNotices hands failures to f until the reader is closed.
-func (b *LSM) readNotices(f func(*Failure)) {
+func (b *LSM) readNotices(f func(*abi.Failure)) {
 	var rec ringbuf.Record
 	var n notice
 	for {

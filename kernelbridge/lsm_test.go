@@ -363,9 +363,9 @@ func checkCounts(t *testing.T, b *LSM) {
 }
 
 func TestLSMFailureVerdicts(t *testing.T) {
-	failures := make(chan *Failure, 16)
+	failures := make(chan *abi.Failure, 16)
 	const wait = 20 * time.Millisecond
-	b := openLSM(t, LSMOptions{CPUs: []int{1}, Wait: wait, OnFailure: func(f *Failure) { failures <- f }})
+	b := openLSM(t, LSMOptions{CPUs: []int{1}, Wait: wait, OnFailure: func(f *abi.Failure) { failures <- f }})
 	tree := t.TempDir()
 	mustWrite(t, tree+"/file", []byte("x"), 0o644)
 	c := startChild(t)

@@ -21,8 +21,8 @@ type notice struct {
 }
 
 // failure turns a notice into what the daemon is told.
-func (n *notice) failure() *Failure {
-	f := &Failure{Reason: abi.Reason(n.Reason), Verdict: abi.Verdict{Errno: uint16(n.FailErrno)}}
+func (n *notice) failure() *abi.Failure {
+	f := &abi.Failure{Reason: abi.Reason(n.Reason), Verdict: abi.Verdict{Errno: uint16(n.FailErrno)}}
 	ring.Fill(&f.Request, &n.Facts)
 	path := n.Path[:]
 	if i := bytes.IndexByte(path, 0); i >= 0 {

@@ -48,7 +48,7 @@ func openBackend(name string, cfg *config, cpus []int, onFailure func(arbiter.Ev
 	case kernelbridge.BackendLSM:
 		return openLSM(cfg, cpus, onFailure, log)
 	case kernelbridge.BackendFanotify:
-		return openFanotify(cfg, log)
+		return openFanotify(cfg, onFailure, log)
 	}
 	return nil, fmt.Errorf("opening the backend: BUG: %q is none", name)
 }
@@ -61,7 +61,7 @@ type lsmBackend struct {
 
 func openLSM(cfg *config, cpus []int, onFailure func(arbiter.Event), log *slog.Logger) (backend, error) {
 	lsm, err := kernelbridge.OpenLSM(kernelbridge.LSMOptions{CPUs: cpus, Wait: time.Duration(cfg.Wait), Logger: log,
-		OnFailure: func(f *kernelbridge.Failure) { onFailure(failureEvent(f)) }})
+		OnFailure: func(f *abi.Failure) { onFailure(failureEvent(f)) }})
 	if err != nil {
 		return nil, err
 	}
@@ -70,7 +70,7 @@ func openLSM(cfg *config, cpus []int, onFailure func(arbiter.Event), log *slog.L
 }
 
 // failureEvent turns a failure verdict of the kernel side into a record.
-func failureEvent(f *kernelbridge.Failure) arbiter.Event {
+func failureEvent(f *abi.Failure) arbiter.Event {
 	e := arbiter.Event{Event: f.Event, Access: f.Access, Verdict: "allow", Errno: f.Verdict.Errno, Reason: f.Reason,
 		TGID: f.TGID, TID: f.TID, UID: f.UID, GID: f.GID, StartBoottime: f.StartBoottime,
 		Comm: unix.ByteSliceToString(f.Comm[:]), Path: string(f.Path()), Dev: f.Dev, Ino: f.Ino}
@@ -183,9 +183,10 @@ type fanotifyBackend struct {
 	bound time.Duration
 }
 
-func openFanotify(cfg *config, log *slog.Logger) (backend, error) {
+func openFanotify(cfg *config, onFailure func(arbiter.Event), log *slog.Logger) (backend, error) {
 	b := &fanotifyBackend{bound: time.Duration(cfg.HoldLimit)}
-	o := fanotify.Options{Workers: cfg.Workers, HoldLimit: time.Duration(cfg.HoldLimit), Logger: log}
+	o := fanotify.Options{Workers: cfg.Workers, HoldLimit: time.Duration(cfg.HoldLimit), Logger: log,
+		OnFailure: func(f *abi.Failure) { onFailure(failureEvent(f)) }}
 	if cfg.Guard {
 		g, err := guard.Start(guard.Options{})
 		if err != nil {
@@ -241,7 +242,7 @@ func (b *fanotifyBackend) disarm() {}
 func (b *fanotifyBackend) counters() map[string]uint64 {
 	s := b.fan.Stats()
 	m := map[string]uint64{"events": s.Events, "answered": s.Answered, "exempt": s.Exempt, "out_of_scope": s.OutOfScope,
-		"exec_twins": s.Twins, "late": s.Late, "overflows": s.Overflows, "read_errors": s.ReadErrors, "reply_errors": s.ReplyErrors,
+		"exec_twins": s.Twins, "late": s.Late, "overflows": s.Overflows, "read_errors": s.ReadErrors, "reply_errors": s.ReplyErrors, "failures_unreported": s.Unreported,
 		"watch_errors": s.WatchErrors, "marks.mounts": uint64(s.Mounts), "marks.directories": uint64(s.Directories)}
 	for r, n := range s.Failed {
 		if n > 0 {

@@ -39,6 +39,10 @@ type Backend struct {
 	counters counters
 	served   atomic.Bool // a worker has called Next
 
+	failures   chan *abi.Failure // to OnFailure
+	halt       chan struct{}     // no more failures will come
+	delivering sync.WaitGroup
+
 	running sync.WaitGroup
 	closing atomic.Bool
 	left    chan struct{} // a source was left while closing
@@ -66,7 +70,7 @@ func Open(o Options) (*Backend, error) {
 		return nil, fmt.Errorf("opening the fanotify backend: %w", err)
 	}
 	b := &Backend{opts: o, clock: newClock(), group: -1, procDir: -1, fdDir: -1, cgroupDir: -1, stop: -1,
-		left: make(chan struct{}, 1), ended: make(chan struct{})}
+		failures: make(chan *abi.Failure, failuresKept), halt: make(chan struct{}), left: make(chan struct{}, 1), ended: make(chan struct{})}
 	if err := b.open(set); err != nil {
 		b.Close()
 		return nil, fmt.Errorf("opening the fanotify backend: %w", err)
@@ -117,6 +121,9 @@ func (b *Backend) open(set *settings) error {
 			return fmt.Errorf("creating a source: %w", err)
 		}
 		b.sources = append(b.sources, s)
+	}
+	if b.opts.OnFailure != nil {
+		b.delivering.Go(b.deliver)
 	}
 	b.opts.Beat() // arms the guard before anything can be held
 	b.running.Add(2)
@@ -240,6 +247,8 @@ func (b *Backend) Close() error {
 		return b.endErr
 	}
 	defer close(b.ended)
+	defer b.delivering.Wait()
+	defer close(b.halt)
 	if b.stop >= 0 {
 		one := [8]byte{1}
 		unix.Write(b.stop, one[:])

@@ -47,6 +47,10 @@ type Options struct {
 	// Beat is called by the watchdog several times per HoldLimit and at least
 	// four times a second, for package guard. It must not block. nil: nothing.
 	Beat func()
+	// OnFailure is told of the failure verdicts that the backend gives by itself,
+	// from one goroutine. Those that come faster than it returns are counted and
+	// lost. nil: nobody is told.
+	OnFailure func(*abi.Failure)
 	// Logger is for faults, never for verdicts; nil discards.
 	Logger *slog.Logger
 }

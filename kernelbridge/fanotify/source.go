@@ -36,10 +36,10 @@ type held struct {
 	since atomic.Int64 // CLOCK_MONOTONIC, nanoseconds
 	fd    int32        // of the file, ours
 	event abi.Event
+	tid   uint32
 
 	// The worker's alone.
-	pidfd  int32 // of the thread, -1 when there is none
-	tid    uint32
+	pidfd  int32  // of the thread, -1 when there is none
 	tgid   uint32 // 0 when not known yet
 	gone   bool   // the thread was gone when we looked
 	infoOK bool   // the source's info is about this thread
@@ -206,7 +206,7 @@ func (s *Source) take(r *abi.Request) (found, ask bool) {
 	h.since.Store(b.clock.now())
 	h.pidfd, h.tid, h.tgid = ev.pidfd, ev.tid, 0
 	h.gone, h.infoOK, h.statOK = false, false, false
-	// The watchdog may read fd and event after this store.
+	// The watchdog may read fd, event and tid after this store.
 	h.state.Store(h.word(taken))
 
 	// Fast path for ourselves: nothing below touches a file system.
@@ -237,9 +237,11 @@ func (s *Source) pass(counter *atomic.Uint64) {
 
 // fail gives the event at hand its failure verdict.
 func (s *Source) fail(reason abi.Reason) {
-	v := s.b.settings.Load().onFail[s.held.event]
+	h := &s.held
+	v := s.b.settings.Load().onFail[h.event]
+	f := s.describe(h.fd, h.event, h.tid) // before the answer closes the file
 	if s.answer(response(v)) {
-		s.b.counters.failed[reason].Add(1)
+		s.b.report(f, reason, v)
 	}
 }
 

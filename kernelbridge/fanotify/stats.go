@@ -23,6 +23,7 @@ type Stats struct {
 	// could not open the file for us; it refuses those with EPERM itself.
 	ReadErrors  uint64
 	ReplyErrors uint64 // the kernel did not take an answer
+	Unreported  uint64 // failures that OnFailure was too slow for
 	WatchErrors uint64 // directories or mounts that could not be marked after Open
 
 	Mounts, Directories int // marked now
@@ -33,6 +34,7 @@ type Stats struct {
 type counters struct {
 	events, answered, exempt, outOfScope, twins, late atomic.Uint64
 	overflows, readErrors, replyErrors, watchErrors   atomic.Uint64
+	unreported                                        atomic.Uint64
 	failed                                            [abi.ReasonCount]atomic.Uint64
 }
 
@@ -41,7 +43,7 @@ func (b *Backend) Stats() Stats {
 	c := &b.counters
 	s := Stats{Answered: c.answered.Load(), Exempt: c.exempt.Load(), OutOfScope: c.outOfScope.Load(),
 		Twins: c.twins.Load(), Late: c.late.Load(), Overflows: c.overflows.Load(), ReadErrors: c.readErrors.Load(),
-		ReplyErrors: c.replyErrors.Load(), WatchErrors: c.watchErrors.Load()}
+		ReplyErrors: c.replyErrors.Load(), WatchErrors: c.watchErrors.Load(), Unreported: c.unreported.Load()}
 	for i := range s.Failed {
 		s.Failed[i] = c.failed[i].Load()
 	}

@@ -46,8 +46,7 @@ func (w *watchdog) run() {
 		if err == nil && n > 0 && fds[0].Revents != 0 {
 			return
 		}
-		if !b.served.Load() {
-			w.drain(1<<20, abi.ReasonNoWorker)
+		for !b.served.Load() && w.drain(1, abi.ReasonNoWorker) {
 		}
 		w.look()
 	}
@@ -76,17 +75,19 @@ func (w *watchdog) look() {
 	}
 }
 
-// drain reads up to n events and gives them their failure verdicts.
-func (w *watchdog) drain(n int, reason abi.Reason) {
+// drain reads up to n events and gives them their failure verdicts. False when there
+// were fewer.
+func (w *watchdog) drain(n int, reason abi.Reason) bool {
 	for range n {
 		found, ask := w.own.take(&w.req)
 		if !found {
-			return
+			return false
 		}
 		if ask {
 			w.own.fail(reason)
 		}
 	}
+	return true
 }
 
 // expire gives the event that s holds its failure verdict if its time is over.
@@ -99,10 +100,10 @@ func (w *watchdog) expire(s *Source, now int64) {
 	if !h.state.CompareAndSwap(word, word&^(1<<phaseBits-1)|uint64(expiring)) {
 		return // answered in this very moment
 	}
-	// fd and event are stable until we say expired.
+	// fd, event and tid are stable until we say expired.
 	v := b.settings.Load().onFail[h.event]
 	if s.write(w.reply[:], h.fd, response(v)) {
-		b.counters.failed[abi.ReasonDeadline].Add(1)
+		b.report(w.own.describe(h.fd, h.event, h.tid), abi.ReasonDeadline, v)
 	}
 	h.state.Store(word&^(1<<phaseBits-1) | uint64(expired))
 }
