@@ -98,7 +98,9 @@ type Arbiter struct {
 	started bool
 	closed  bool
 	stop    atomic.Bool
-	wg      sync.WaitGroup
+
+	running    sync.WaitGroup // the workers
+	collecting sync.WaitGroup // the collector, which ends after them
 }
 
 // New checks the whole configuration and reports all that is wrong with it. The
@@ -127,10 +129,10 @@ func (a *Arbiter) Start() error {
 		return errors.New("starting the arbiter: it runs already")
 	}
 	a.started = true
-	a.wg.Go(func() { a.stream.collect(a.workers, a.current.Load) })
+	a.collecting.Go(func() { a.stream.collect(a.workers, a.current.Load) })
 	up := make(chan error, len(a.workers))
 	for _, w := range a.workers {
-		a.wg.Go(func() { w.run(up) })
+		a.running.Go(func() { w.run(up) })
 	}
 	var errs []error
 	for range a.workers {
@@ -200,8 +202,9 @@ func (a *Arbiter) Check(ctx context.Context) error {
 	return nil
 }
 
-// Close stops the workers and waits for them, then ends all subscriptions. It
-// leaves the sources open: whoever opened them closes them, afterwards.
+// Close stops the workers and waits for them, then ends all subscriptions: what was
+// recorded until then is in their buffers, as far as it had room there. It leaves
+// the sources open: whoever opened them closes them, afterwards.
 func (a *Arbiter) Close() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -212,15 +215,18 @@ func (a *Arbiter) Close() error {
 	return nil
 }
 
-// shutdown ends all goroutines; a.mu is held.
+// shutdown ends all goroutines, the collector after those whose records it takes;
+// a.mu is held.
 func (a *Arbiter) shutdown() {
 	a.closed = true
 	a.stop.Store(true)
 	for _, w := range a.workers {
 		w.source.Wake()
 	}
-	a.stream.close()
-	a.wg.Wait()
+	a.running.Wait()
+	a.stream.stopCollector()
+	a.collecting.Wait()
+	a.stream.end()
 }
 
 // seed returns a random seed for a cache: nobody outside can know it.

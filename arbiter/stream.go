@@ -49,6 +49,7 @@ func (s *Subscription) Close() { s.stream.drop(s) }
 type stream struct {
 	allowed  atomic.Int32  // subscribers that want plain allowed requests
 	sleeping atomic.Bool   // the collector waits on wake
+	stop     atomic.Bool   // no worker will append any more
 	wake     chan struct{} // buffer of one
 
 	mu     sync.Mutex
@@ -78,18 +79,14 @@ func (s *stream) notify() {
 	}
 }
 
-// collect drains the journals until the stream is closed and they are empty.
+// collect drains the journals until it is stopped and they are empty.
 func (s *stream) collect(workers []*worker, current func() *installed) {
 	for {
-		drained := s.drain(workers, current)
-		if drained {
+		last := s.stop.Load() // before the look: what was appended until then is found
+		if s.drain(workers, current) {
 			continue
 		}
-		s.mu.Lock()
-		closed := s.closed
-		s.mu.Unlock()
-		if closed {
-			s.end()
+		if last {
 			return
 		}
 		// Say that we sleep, then look once more: a worker that appended before
@@ -100,6 +97,7 @@ func (s *stream) collect(workers []*worker, current func() *installed) {
 			continue
 		}
 		<-s.wake
+		s.sleeping.Store(false)
 	}
 }
 
@@ -174,22 +172,20 @@ func (s *stream) recorded() uint64 {
 	return s.seq
 }
 
-// close makes the collector end after one last drain.
-func (s *stream) close() {
-	s.mu.Lock()
-	s.closed = true
-	s.mu.Unlock()
-	s.sleeping.Store(false)
+// stopCollector makes collect return after one last look. The workers have ended.
+func (s *stream) stopCollector() {
+	s.stop.Store(true)
 	select {
 	case s.wake <- struct{}{}:
-	default:
+	default: // a wake-up is pending
 	}
 }
 
-// end closes all subscriptions.
+// end closes all subscriptions; there will be no more.
 func (s *stream) end() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.closed = true
 	for sub := range s.subs {
 		s.remove(sub)
 	}
