@@ -66,7 +66,7 @@ func (p *parser) addAt(at pos, hint, format string, args ...any) {
 // a problem that makes reading on useless.
 func (p *parser) document(src []byte) *yaml.Node {
 	if len(src) > p.fileBytes {
-		p.addAt(pos{1, 1}, "split it, or match many paths by a prefix or a glob", "the file has %d bytes, at most %d are read", len(src), p.fileBytes)
+		p.addAt(pos{1, 1}, "split it, or match many paths by a prefix or a glob", "the file has more than %d bytes", p.fileBytes)
 		return nil
 	}
 	if at, bad := firstBadByte(src); bad != "" {

@@ -106,7 +106,7 @@ func TestLimits(t *testing.T) {
 		{"longest id", head + "rules: [{id: " + strings.Repeat("i", 64) + ", events: [open], verdict: deny}]", ""},
 		{"id too long", head + "rules: [{id: " + strings.Repeat("i", 65) + ", events: [open], verdict: deny}]", "is not valid"},
 		{"largest file", head + strings.Repeat("#", small.fileBytes-len(head)), ""},
-		{"file too large", head + strings.Repeat("#", small.fileBytes-len(head)+1), "has 32769 bytes, at most 32768"},
+		{"file too large", head + strings.Repeat("#", small.fileBytes-len(head)+1), "has more than 32768 bytes"},
 		{"most rules", many(small.rulesMax), ""},
 		{"too many rules", many(small.rulesMax + 1), "has 101 rules, at most 100"},
 		{"shortest deadline", oneRule("deadline: 1ms"), ""},
