@@ -25,19 +25,16 @@ var accessNames = [...]struct {
 func (p *parser) access(n *yaml.Node) abi.Access {
 	const hint = "write any of read, write, append, truncate, create"
 	var set abi.Access
-entries:
 	for _, e := range p.list(n, "access") {
 		s, ok := p.text(e, "access", hint)
 		if !ok {
 			continue
 		}
-		for _, a := range accessNames {
-			if a.name == s {
-				set |= a.bit
-				continue entries
-			}
+		bit, ok := ParseAccess(s)
+		if !ok {
+			p.add(e, hint, "unknown access %s", bare(s))
 		}
-		p.add(e, hint, "unknown access %s", bare(s))
+		set |= bit
 	}
 	return set
 }

@@ -115,6 +115,16 @@ func AccessNames(a abi.Access) []string {
 	return out
 }
 
+// ParseAccess returns the bit of a name that rules can write, false for none.
+func ParseAccess(name string) (abi.Access, bool) {
+	for _, n := range accessNames {
+		if n.name == name {
+			return n.bit, true
+		}
+	}
+	return 0, false
+}
+
 // why says why condition c of the block does not hold.
 func (b *block) why(c condition, r *abi.Request) string {
 	switch c {
