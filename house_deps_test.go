@@ -80,6 +80,7 @@ var uses = []use{
 	{"github.com/valyala/bytebufferpool", []string{"arbiter/audit", "bench/..."}, nil, "0007-hashes-and-buffers.md"},
 	{"github.com/coreos/go-systemd/v22", []string{"cmd/arbiterd/..."}, nil, "0008-commands.md"},
 	{"github.com/spf13/cobra", []string{"cmd/arbiterctl/..."}, nil, "0008-commands.md"},
+	{"github.com/spf13/pflag", []string{"cmd/arbiterctl/..."}, nil, "0008-commands.md"},
 	{"github.com/HdrHistogram/hdrhistogram-go", []string{"bench/...", "cmd/arbiter-bench/..."}, nil, "0009-tests-and-benchmarks.md"},
 	{"github.com/google/go-cmp", nil, testOnly, "0009-tests-and-benchmarks.md"},
 	{"github.com/rogpeppe/go-internal", nil, testOnly, "0009-tests-and-benchmarks.md"},

@@ -7,13 +7,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"os/signal"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/arbiterd/arbiter/kernelbridge"
 )
@@ -36,6 +39,8 @@ type app struct {
 
 	socket  string
 	timeout time.Duration
+	wait    time.Duration
+	onRetry func() // for tests: called when no daemon was found and another look follows
 }
 
 func newApp(stdin io.Reader, stdout, stderr io.Writer) *app {
@@ -59,10 +64,10 @@ func (a *app) run(args []string) int {
 		f = usage(cmd, err)
 	}
 	if f.err != nil {
-		fmt.Fprintf(a.stderr, "arbiterctl: %s\n", safe(f.err.Error()))
+		fmt.Fprint(a.stderr, prefixed("arbiterctl: ", safe(f.err.Error())))
 	}
 	if f.next != "" {
-		fmt.Fprintf(a.stderr, "next: %s\n", safe(f.next))
+		fmt.Fprint(a.stderr, prefixed("next: ", safe(f.next)))
 	}
 	return f.code
 }
@@ -95,9 +100,14 @@ and gid. "rules check", "explain --rules", "doctor" and "version" need no daemon
 	flags := root.PersistentFlags()
 	flags.StringVar(&a.socket, "socket", socket, "control socket of the daemon, also "+socketEnv+" in the environment")
 	flags.DurationVar(&a.timeout, "timeout", defaultTimeout, "how long to wait for the daemon's answer, more than 0")
+	flags.DurationVar(&a.wait, "wait", 0, "how long to try again while no daemon listens on the socket")
+	root.SetFlagErrorFunc(flagError)
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
 		if a.timeout <= 0 {
 			return usage(cmd, fmt.Errorf("--timeout %v: give more than 0", a.timeout))
+		}
+		if a.wait < 0 {
+			return usage(cmd, fmt.Errorf("--wait %v: give 0 or more", a.wait))
 		}
 		return nil
 	}
@@ -127,6 +137,32 @@ func (a *app) group(cmd *cobra.Command, subs ...*cobra.Command) *cobra.Command {
 		return usage(cmd, fmt.Errorf("%s needs a subcommand", cmd.CommandPath()))
 	}
 	return cmd
+}
+
+// noArgs is for commands that take flags only.
+func noArgs(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%s takes no arguments; got %s", cmd.CommandPath(), quoteArg(args[0]))
+}
+
+// flagError says of a number what would do, not what parses numbers.
+func flagError(_ *cobra.Command, err error) error {
+	var bad *pflag.InvalidValueError
+	var number *strconv.NumError
+	if !errors.As(err, &bad) || !errors.As(err, &number) {
+		return err
+	}
+	f := bad.GetFlag()
+	want := "true or false"
+	switch f.Value.Type() {
+	case "uint32":
+		want = fmt.Sprintf("a whole number from 0 to %d", math.MaxUint32)
+	case "uint64":
+		want = "a whole number, 0 or more"
+	}
+	return fmt.Errorf("--%s %s: give %s", f.Name, quoteArg(bad.GetValue()), want)
 }
 
 // outputFlag adds -o to a command and returns where its value is.

@@ -39,9 +39,12 @@ func (a *app) checkCommand() *cobra.Command {
 		Use:   "check FILE|-...",
 		Short: "Check rule files without the daemon and print all their problems",
 		Long: `check reads rule files as the daemon would and prints every problem as
-file:line:column: message; hint. It needs no daemon. Only the daemon can tell
-whether the cgroups that a file names exist: push --dry-run asks it.`,
-		Example: `  arbiterctl rules check rules.yaml`,
+file:line:column: message; hint. It needs no daemon, and so a file that is fine
+here can still be refused by a push: only the daemon can tell whether the scope's
+directories and the cgroups exist, and whether its backend can keep such rules.
+"rules push --dry-run" asks it and changes nothing.`,
+		Example: `  arbiterctl rules check rules.yaml
+  arbiterctl rules push --dry-run rules.yaml`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return errors.New("give a rule file, or - for stdin")
@@ -82,7 +85,7 @@ whether the cgroups that a file names exist: push --dry-run asks it.`,
 		if out.json() {
 			return fail(exitRules, next, errors.New(plural(len(bad), "problem")))
 		}
-		return a.refusedRules(bad, next)
+		return a.refusedRules(bad, "", next)
 	}
 	return cmd
 }

@@ -10,8 +10,10 @@ import (
 	"net"
 	"os"
 	"sync"
+	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
@@ -39,8 +41,43 @@ type client struct {
 	dialErr error // of the last attempt to connect
 }
 
+// retryEvery is how often --wait looks for a daemon.
+const retryEvery = 50 * time.Millisecond
+
+// await returns when a daemon listens on the socket, when --wait is over, or when
+// ctx ends. A socket that refuses to let us in needs no waiting for.
+func (a *app) await(ctx context.Context) {
+	if a.wait == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, a.wait)
+	defer cancel()
+	tick := time.NewTicker(retryEvery)
+	defer tick.Stop()
+	for {
+		conn, err := (&net.Dialer{}).DialContext(ctx, "unix", a.socket)
+		if err == nil {
+			conn.Close()
+			return
+		}
+		if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ECONNREFUSED) {
+			return
+		}
+		if a.onRetry != nil {
+			a.onRetry()
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
 // connect prepares a connection; the first call makes it. The caller closes it.
-func (a *app) connect() (*client, error) {
+// With --wait it first waits until somebody listens.
+func (a *app) connect(ctx context.Context) (*client, error) {
+	a.await(ctx)
 	c := &client{app: a}
 	conn, err := grpc.NewClient("passthrough:///arbiterd",
 		grpc.WithTransportCredentials(insecure.NewCredentials()), // the kernel says who we are
@@ -94,7 +131,7 @@ func (c *client) unreachable(err error) *failure {
 // what it is for, in messages.
 func call[Q, A any](a *app, cmd *cobra.Command, doing string,
 	method func(*client) func(context.Context, *Q, ...grpc.CallOption) (*A, error), request *Q) (*A, error) {
-	c, err := a.connect()
+	c, err := a.connect(cmd.Context())
 	if err != nil {
 		return nil, err
 	}

@@ -39,7 +39,7 @@ needs no daemon, attaches nothing and holds nobody. Without root the kernel does
 not answer everything; doctor then says "cannot tell".
 
 It exits with 7 when no backend works for the user who runs it.`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 	}
 	out := outputFlag(cmd)
 	cmd.RunE = func(*cobra.Command, []string) error {

@@ -18,8 +18,12 @@ import (
 	"github.com/arbiterd/arbiter/rules"
 )
 
-// errNoAnswer ends a stream whose first message does not come in time.
-var errNoAnswer = errors.New("no answer in time")
+var (
+	// errNoAnswer ends a stream whose first message does not come in time.
+	errNoAnswer = errors.New("no answer in time")
+	// errQuiet ends a stream from which nothing came for as long as was given.
+	errQuiet = errors.New("the stream is quiet")
+)
 
 func (a *app) eventsCommand() *cobra.Command {
 	cmd := &cobra.Command{
@@ -27,7 +31,11 @@ func (a *app) eventsCommand() *cobra.Command {
 		Short: "Follow what is decided",
 		Long: `events prints verdicts as they are given: what was refused, audited or failed, and
 with --all also what was simply allowed. It runs until it is interrupted, until
---count events were printed, or until the daemon stops.
+--count events were printed, or until the daemon stops. With --no-follow it prints
+what is kept and ends.
+
+The daemon keeps the last 1024 events in memory. What was simply allowed is among
+them only if it happened while somebody watched with --all.
 
 The text form has one line per event. In it every byte of a path that does not
 print is escaped, a space is \x20, and "-" stands for nothing. The last column is
@@ -39,8 +47,8 @@ A watcher that is too slow loses events, never the other way round; how many is
 said on stderr.`,
 		Example: `  arbiterctl events --verdict deny
   arbiterctl events --event exec,open --rule no-shells -o json
-  arbiterctl events --recent 20 --all --count 20`,
-		Args: cobra.NoArgs,
+  arbiterctl events --recent 20 --no-follow`,
+		Args: noArgs,
 	}
 	request := &controlv1.WatchRequest{}
 	f := cmd.Flags()
@@ -48,11 +56,17 @@ said on stderr.`,
 	f.StringSliceVar(&request.Rules, "rule", nil, "decided by one of these rules; default for the default")
 	f.StringSliceVar(&request.Events, "event", nil, "one of these events: exec, open")
 	f.StringSliceVar(&request.Verdicts, "verdict", nil, "one of these verdicts: allow, deny, audit")
-	f.Uint32Var(&request.Recent, "recent", 0, "begin with at most this many events of the past")
+	f.Uint32Var(&request.Recent, "recent", 0, "begin with at most this many of the events that are kept")
 	since := f.Uint64("since", 0, "begin behind this sequence number, as far as events are kept")
 	count := f.Uint64("count", 0, "end after this many events, 0 for never")
+	noFollow := f.Bool("no-follow", false, "end after the events that are kept, all of them without --recent; also --follow=false")
+	follow := f.Bool("follow", true, "wait for events to come")
+	_ = f.MarkHidden("follow") // the spelling of kubectl logs; the error is for a flag that does not exist
 	out := outputFlag(cmd)
 	cmd.MarkFlagsMutuallyExclusive("recent", "since")
+	cmd.MarkFlagsMutuallyExclusive("no-follow", "follow")
+	cmd.MarkFlagsMutuallyExclusive("no-follow", "count")
+	cmd.MarkFlagsMutuallyExclusive("follow", "count")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if f.Changed("since") {
 			request.Since = since
@@ -61,15 +75,20 @@ said on stderr.`,
 			request.IncludeAllowed = true // asked for by name
 		}
 		p := &eventPrinter{app: a, json: out.json(), count: *count}
-		return a.watch(cmd, request, p)
+		if *noFollow || !*follow {
+			return a.past(cmd, request, p)
+		}
+		return a.watch(cmd, request, 0, p.message)
 	}
 	return cmd
 }
 
-// watch runs the stream. That its first message comes is bounded by --timeout;
-// that there is an event for us is not.
-func (a *app) watch(cmd *cobra.Command, request *controlv1.WatchRequest, p *eventPrinter) error {
-	c, err := a.connect()
+// watch runs the stream until each says that it is done. That the first message
+// comes is bounded by --timeout; that there is another one is bounded by quiet,
+// unless that is 0, and the stream then ends with errQuiet.
+func (a *app) watch(cmd *cobra.Command, request *controlv1.WatchRequest, quiet time.Duration,
+	each func(*controlv1.WatchResponse) (done bool, err error)) error {
+	c, err := a.connect(cmd.Context())
 	if err != nil {
 		return err
 	}
@@ -77,11 +96,13 @@ func (a *app) watch(cmd *cobra.Command, request *controlv1.WatchRequest, p *even
 	ctx, cancel := context.WithCancelCause(cmd.Context())
 	defer cancel(nil)
 	late := time.AfterFunc(a.timeout, func() { cancel(errNoAnswer) })
-	defer late.Stop()
+	defer func() { late.Stop() }()
 	failed := func(err error) error {
 		switch {
 		case cmd.Context().Err() != nil: // interrupted: a good end
 			return nil
+		case context.Cause(ctx) == errQuiet:
+			return errQuiet
 		case context.Cause(ctx) == errNoAnswer:
 			return fail(exitUnreachable, fmt.Sprintf("give it longer than --timeout %v, or look at the daemon's log", a.timeout),
 				fmt.Errorf("watching events: no answer within %v", a.timeout))
@@ -98,7 +119,10 @@ func (a *app) watch(cmd *cobra.Command, request *controlv1.WatchRequest, p *even
 			return failed(err)
 		}
 		late.Stop()
-		done, err := p.message(m)
+		if quiet > 0 {
+			late = time.AfterFunc(quiet, func() { cancel(errQuiet) })
+		}
+		done, err := each(m)
 		if done || err != nil {
 			return err
 		}
@@ -125,20 +149,30 @@ func (p *eventPrinter) message(m *controlv1.WatchResponse) (done bool, err error
 		fmt.Fprintf(p.app.stderr, "arbiterctl: %s dropped because this watcher is too slow, %d in all; a filter would help: arbiterctl events --help\n",
 			plural(m.Dropped, "event"), p.dropped)
 	}
-	if m.GetHello() != nil && !p.json {
-		return false, p.app.print(fmt.Sprintf(columns, "TIME", "SEQ", "EVENT", "VERDICT", "RULE", "UID", "PID", "EXE", "PATH", "REASON/LATENCY"))
+	if m.GetHello() != nil {
+		return false, p.header()
 	}
 	e := m.GetEvent()
 	if e == nil {
 		return false, nil
 	}
-	if p.json {
-		err = p.app.print(string(audit.AppendEvent(nil, eventOf(e))))
-	} else {
-		err = p.app.print(eventLine(e))
-	}
+	err = p.event(e)
 	p.printed++
 	return p.printed == p.count, err
+}
+
+func (p *eventPrinter) header() error {
+	if p.json {
+		return nil
+	}
+	return p.app.print(fmt.Sprintf(columns, "TIME", "SEQ", "EVENT", "VERDICT", "RULE", "UID", "PID", "EXE", "PATH", "REASON/LATENCY"))
+}
+
+func (p *eventPrinter) event(e *controlv1.Event) error {
+	if p.json {
+		return p.app.print(string(audit.AppendEvent(nil, eventOf(e))))
+	}
+	return p.app.print(eventLine(e))
 }
 
 func eventLine(e *controlv1.Event) string {
@@ -172,7 +206,11 @@ func eventOf(m *controlv1.Event) *arbiter.Event {
 		e.Event = abi.EventCount
 	}
 	for _, name := range m.Access {
-		e.Access |= accessBit(name)
+		if bit, ok := rules.ParseAccess(name); ok {
+			e.Access |= bit
+		} else if name == "exec" { // an exec's own, which rules do not name
+			e.Access |= abi.AccessExec
+		}
 	}
 	if m.Reason != "" {
 		e.Reason = abi.ReasonNone + 1
@@ -181,23 +219,4 @@ func eventOf(m *controlv1.Event) *arbiter.Event {
 		}
 	}
 	return e
-}
-
-// accessBit returns the bit of a name, 0 for none.
-func accessBit(name string) abi.Access {
-	switch name {
-	case "read":
-		return abi.AccessRead
-	case "write":
-		return abi.AccessWrite
-	case "exec":
-		return abi.AccessExec
-	case "append":
-		return abi.AccessAppend
-	case "truncate":
-		return abi.AccessTruncate
-	case "create":
-		return abi.AccessCreated
-	}
-	return 0
 }

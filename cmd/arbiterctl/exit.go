@@ -77,13 +77,14 @@ func usage(cmd *cobra.Command, err error) *failure {
 	return fail(exitUsage, cmd.CommandPath()+" --help", err)
 }
 
-// refusedRules prints all problems of a rule file and returns the failure.
-func (a *app) refusedRules(ps rules.Problems, next string) *failure {
+// refusedRules prints all problems of a rule file and returns the failure; outcome
+// is what became of the file, empty for nothing that was to be.
+func (a *app) refusedRules(ps rules.Problems, outcome, next string) *failure {
 	for _, p := range ps {
 		p.File = audit.Quote(p.File)
 		fmt.Fprintln(a.stderr, safe(p.Error()))
 	}
-	return fail(exitRules, next, errors.New(plural(len(ps), "problem")+"; nothing was applied"))
+	return fail(exitRules, next, errors.New(plural(len(ps), "problem")+outcome))
 }
 
 // rpcFailure turns the error of a call into a failure. doing says what cmd tried.
@@ -96,7 +97,7 @@ func (c *client) rpcFailure(cmd *cobra.Command, doing string, err error) *failur
 	for _, d := range s.Details() {
 		switch d := d.(type) {
 		case *controlv1.RuleProblems:
-			return c.app.refusedRules(problemsOf(d), "repair the file and try again; arbiterctl rules check FILE checks it without the daemon")
+			return c.app.refusedRules(problemsOf(d), "; nothing was applied", "repair the file and try again; arbiterctl rules check FILE checks it without the daemon")
 		case *controlv1.StaleEpoch:
 			return fail(exitStale, fmt.Sprintf("look at what is in force: arbiterctl rules get; then try again with --expected-epoch %d", d.CurrentEpoch),
 				fmt.Errorf("%s: epoch %d was expected, epoch %d is in force; nothing was changed", doing, d.ExpectedEpoch, d.CurrentEpoch))
@@ -111,10 +112,13 @@ func (c *client) rpcFailure(cmd *cobra.Command, doing string, err error) *failur
 	case codes.PermissionDenied, codes.Unauthenticated:
 		return fail(exitPermission, "run it as root, or have an administrator let "+whoami()+" in as the message says", wrapped)
 	case codes.FailedPrecondition:
-		return fail(exitStale, "arbiterctl doctor says what this kernel can keep", wrapped)
+		return fail(exitStale, "do as the message says, then try again; arbiterctl rules push --dry-run FILE asks the daemon and changes nothing", wrapped)
 	case codes.InvalidArgument:
 		return usage(cmd, wrapped)
 	case codes.NotFound:
+		if !namesEpoch(cmd) {
+			return fail(exitFailure, "arbiterctl rules push FILE puts rules in force", wrapped)
+		}
 		return fail(exitFailure, "arbiterctl rules history lists the epochs that are kept", wrapped)
 	case codes.ResourceExhausted:
 		return fail(exitFailure, "wait a moment, then try again", wrapped)
@@ -122,6 +126,11 @@ func (c *client) rpcFailure(cmd *cobra.Command, doing string, err error) *failur
 		return fail(exitFailure, "use the arbiterctl of the daemon's version: arbiterctl status, arbiterctl version", wrapped)
 	}
 	return fail(exitFailure, "look at the daemon's log, and at arbiterctl status", wrapped)
+}
+
+// namesEpoch reports whether cmd was about an epoch that the user gave.
+func namesEpoch(cmd *cobra.Command) bool {
+	return cmd.Flags().Changed("epoch") || cmd.Name() == "rollback"
 }
 
 func problemsOf(m *controlv1.RuleProblems) rules.Problems {

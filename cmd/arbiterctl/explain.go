@@ -32,7 +32,7 @@ It exits with 0 whatever the verdict; with --exit-code it exits with 8 when the
 request would be refused.`,
 		Example: `  arbiterctl explain --event exec --path /srv/app/bin/sh --exe /usr/bin/python3 --uid 1000
   arbiterctl explain --event open --access write --path /srv/app/etc/x --rules rules.yaml`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 	}
 	q := &controlv1.ExplainRequest{}
 	f := cmd.Flags()
@@ -100,7 +100,7 @@ func checkExplain(q *controlv1.ExplainRequest) error {
 		checkPath("cgroup", q.Cgroup)
 	}
 	for _, name := range q.Access {
-		if bit := accessBit(name); bit == 0 || bit == abi.AccessExec {
+		if _, ok := rules.ParseAccess(name); !ok {
 			errs = append(errs, fmt.Errorf("--access %s is none: give read, write, append, truncate or create", quoteArg(name)))
 		}
 	}
@@ -122,7 +122,7 @@ func (a *app) explainOffline(cmd *cobra.Command, q *controlv1.ExplainRequest, fi
 	if err != nil {
 		var ps rules.Problems
 		if errors.As(err, &ps) {
-			return nil, a.refusedRules(ps, "repair the file; docs/policy.md describes rule files")
+			return nil, a.refusedRules(ps, "", "repair the file; docs/policy.md describes rule files")
 		}
 		return nil, fail(exitRules, "", err)
 	}
@@ -135,7 +135,8 @@ func (a *app) explainOffline(cmd *cobra.Command, q *controlv1.ExplainRequest, fi
 	if r.Event == abi.EventOpen {
 		r.Access = 0
 		for _, name := range q.Access {
-			r.Access |= accessBit(name)
+			bit, _ := rules.ParseAccess(name) // checked before
+			r.Access |= bit
 		}
 		if r.Access == 0 {
 			r.Access = abi.AccessRead

@@ -25,7 +25,7 @@ byte; on a terminal, what does not print is escaped. -o json adds who pushed it,
 when and why.`,
 		Example: `  arbiterctl rules get > rules.yaml
   arbiterctl rules get --epoch 6 | diff - rules.yaml`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 	}
 	epoch := cmd.Flags().Uint64("epoch", 0, "of this epoch, not the one in force")
 	out := outputFlag(cmd)
@@ -64,7 +64,7 @@ func (a *app) historyCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "history",
 		Short: "List the rule sets that are kept, the newest first",
-		Args:  cobra.NoArgs,
+		Args:  noArgs,
 	}
 	request := &controlv1.HistoryRequest{}
 	cmd.Flags().Uint32Var(&request.Limit, "limit", 0, "at most that many, 0 for all")
@@ -78,6 +78,9 @@ func (a *app) historyCommand() *cobra.Command {
 		}
 		if out.json() {
 			return a.printJSON(jsonOf(h))
+		}
+		if len(h.Entries) == 0 {
+			return a.print("no rule set was pushed yet\n")
 		}
 		t := newTable("EPOCH", "STATE", "PUSHED", "UID", "RULES", "BYTES", "FINGERPRINT", "NAME", "REASON")
 		for _, e := range h.Entries {

@@ -61,8 +61,7 @@ people who push at once cannot undo each other's work unseen.`,
 		if out.json() {
 			return a.printJSON(jsonOf(p))
 		}
-		return a.printPushed(&controlv1.RollbackResponse{Epoch: p.Epoch, Fingerprint: p.Fingerprint, RuleCount: p.RuleCount,
-			Warnings: p.Warnings, Diff: p.Diff, PreviousEpoch: p.PreviousEpoch, Unchanged: p.Unchanged}, request.DryRun)
+		return a.printPushed(p, request.DryRun)
 	}
 	return cmd
 }
@@ -98,41 +97,63 @@ func (a *app) rollbackCommand() *cobra.Command {
 	return cmd
 }
 
+// pushed is what the answers to a push and to a rollback have in common.
+type pushed interface {
+	GetEpoch() uint64
+	GetPreviousEpoch() uint64
+	GetFingerprint() uint64
+	GetRuleCount() uint32
+	GetUnchanged() bool
+	GetDiff() *controlv1.RuleDiff
+	GetWarnings() []string
+}
+
 // printPushed says what a push or a rollback did.
-func (a *app) printPushed(p *controlv1.RollbackResponse, dryRun bool) error {
-	what := fmt.Sprintf("%s, fingerprint %s", plural(p.RuleCount, "rule"), fingerprint(p.Fingerprint))
-	now, before := fmt.Sprintf("epoch %d is still in force", p.PreviousEpoch), fmt.Sprintf("before it was epoch %d", p.PreviousEpoch)
+func (a *app) printPushed(p pushed, dryRun bool) error {
+	epoch, previous := p.GetEpoch(), p.GetPreviousEpoch()
+	what := fmt.Sprintf("%s, fingerprint %s", plural(p.GetRuleCount(), "rule"), fingerprint(p.GetFingerprint()))
+	now, before := fmt.Sprintf("epoch %d is still in force", previous), fmt.Sprintf("before it was epoch %d", previous)
 	switch {
-	case p.PreviousEpoch != 0:
-	case p.Epoch == 1:
+	case previous != 0:
+	case epoch == 1:
 		now, before = "no rules are in force now", "it is the first"
 	default: // the first were refused, or the stored ones could not be kept
 		now, before = "no rules are in force now", "before it no rules were in force"
 	}
 	var b strings.Builder
 	switch {
-	case p.Unchanged:
-		fmt.Fprintf(&b, "epoch %d is in force already: %s; nothing was done\n", p.Epoch, what)
+	case p.GetUnchanged():
+		fmt.Fprintf(&b, "epoch %d is in force already: %s; nothing was done\n", epoch, what)
 	case dryRun:
-		fmt.Fprintf(&b, "dry run: this would be epoch %d: %s; %s\n", p.Epoch, what, now)
+		fmt.Fprintf(&b, "dry run: this would be epoch %d: %s; %s\n", epoch, what, now)
 	default:
-		fmt.Fprintf(&b, "epoch %d is in force: %s; %s\n", p.Epoch, what, before)
+		fmt.Fprintf(&b, "epoch %d is in force: %s; %s\n", epoch, what, before)
 	}
 	for _, d := range []struct {
 		name string
 		ids  []string
-	}{{"added", p.Diff.GetAdded()}, {"removed", p.Diff.GetRemoved()}, {"changed", p.Diff.GetChanged()}} {
+	}{{"added", p.GetDiff().GetAdded()}, {"removed", p.GetDiff().GetRemoved()}, {"changed", p.GetDiff().GetChanged()}} {
 		if len(d.ids) > 0 {
-			fmt.Fprintf(&b, "  %s: %s\n", d.name, audit.Quote(strings.Join(d.ids, ", ")))
+			fmt.Fprintf(&b, "  %s: %s\n", d.name, audit.Quote(firstIDs(d.ids)))
 		}
 	}
-	if p.Diff.GetSettingsChanged() {
+	if p.GetDiff().GetSettingsChanged() {
 		b.WriteString("  changed: settings outside of the rules (default, deadline, on_fail or scope)\n")
 	}
-	for _, w := range p.Warnings {
+	for _, w := range p.GetWarnings() {
 		fmt.Fprintln(a.stderr, "warning: "+audit.Quote(w))
 	}
 	return a.print(b.String())
+}
+
+// shownIDs is how many rules a line names; -o json names all.
+const shownIDs = 10
+
+func firstIDs(ids []string) string {
+	if len(ids) <= shownIDs {
+		return strings.Join(ids, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(ids[:shownIDs], ", "), len(ids)-shownIDs)
 }
 
 // readRules reads a rule file or stdin, and returns the name for positions.

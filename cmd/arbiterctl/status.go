@@ -21,7 +21,7 @@ func (a *app) statusCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "Show how the daemon fares: backend, rules, counters, latency, workers",
-		Args:  cobra.NoArgs,
+		Args:  noArgs,
 	}
 	out := outputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -51,7 +51,11 @@ func statusText(s *controlv1.StatusServiceGetResponse) string {
 		c.GetDecided(), sum(c.GetFailed()), c.GetInFlight()))
 	t.row("verdicts", fmt.Sprintf("%d allowed (%d of them audited), %d denied, %d too late", c.GetAllowed(), c.GetAudited(), c.GetDenied(), c.GetLate()))
 	t.row("failed", counts(c.GetFailed()))
-	t.row("cache flushes", counts(c.GetCacheFlushes()))
+	flushes := counts(c.GetCacheFlushes())
+	if sum(c.GetCacheFlushes()) > 0 {
+		flushes += " (each worker flushes its own)"
+	}
+	t.row("cache flushes", flushes)
 	t.row("events", fmt.Sprintf("%d recorded, %d dropped", c.GetEventsRecorded(), c.GetEventsDropped()))
 	if len(s.KernelCounters) > 0 {
 		t.row("kernel side", counts(s.KernelCounters))
@@ -71,10 +75,14 @@ func statusText(s *controlv1.StatusServiceGetResponse) string {
 			if o.Cpu >= 0 {
 				cpu = fmt.Sprint(o.Cpu)
 			}
+			epoch := fmt.Sprint(o.Epoch)
 			if o.Parked {
 				state = "parked"
+				if o.Epoch != s.Epoch { // it takes the set up before its next verdict
+					epoch = fmt.Sprintf("%d (when it wakes)", s.Epoch)
+				}
 			}
-			w.row(fmt.Sprint(o.Index), cpu, state, fmt.Sprint(o.Requests), fmt.Sprint(o.Epoch))
+			w.row(fmt.Sprint(o.Index), cpu, state, fmt.Sprint(o.Requests), epoch)
 		}
 		text += "\n" + w.text()
 	}

@@ -46,6 +46,11 @@ func safe(s string) string {
 	return out.String()
 }
 
+// prefixed returns text with the prefix before each of its lines.
+func prefixed(prefix, text string) string {
+	return prefix + strings.ReplaceAll(strings.TrimRight(text, "\n"), "\n", "\n"+prefix) + "\n"
+}
+
 // quoteArg quotes an argument as the user gave it.
 func quoteArg(s string) string { return `"` + audit.Quote(s) + `"` }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime"
 	"runtime/debug"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -24,7 +25,7 @@ func (a *app) versionCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "version",
 		Short: "Print the version of arbiterctl; status prints the daemon's",
-		Args:  cobra.NoArgs,
+		Args:  noArgs,
 	}
 	out := outputFlag(cmd)
 	cmd.RunE = func(*cobra.Command, []string) error {
@@ -32,13 +33,18 @@ func (a *app) versionCommand() *cobra.Command {
 		if out.json() {
 			return a.printJSON(b)
 		}
-		text := fmt.Sprintf("arbiterctl %s, %s, %s", b.Version, b.Go, b.Platform)
-		if b.Revision != "" {
-			text += ", commit " + b.Revision
-		}
-		return a.print(audit.Quote(text) + "\n")
+		return a.print(audit.Quote(b.text()) + "\n")
 	}
 	return cmd
+}
+
+// text names the commit once: the version of a build between releases holds it.
+func (b build) text() string {
+	text := fmt.Sprintf("arbiterctl %s, %s, %s", b.Version, b.Go, b.Platform)
+	if b.Revision != "" && !strings.Contains(b.Version, b.Revision[:min(12, len(b.Revision))]) {
+		text += ", commit " + b.Revision
+	}
+	return text
 }
 
 func thisBuild() build {
