@@ -10,7 +10,6 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/arbiterd/arbiter/arbiter/cache"
@@ -23,8 +22,8 @@ import (
 // for a reload, the control interface for everything else. All methods may be
 // called concurrently; changes are made one after another.
 type Rules struct {
-	cfg RulesConfig
-	mu  sync.Mutex // held for a whole push
+	cfg  RulesConfig
+	turn chan struct{} // one place, taken for a whole push
 }
 
 // NewRules checks the whole configuration.
@@ -38,8 +37,21 @@ func NewRules(cfg RulesConfig) (*Rules, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Rules{cfg: cfg}, nil
+	return &Rules{cfg: cfg, turn: make(chan struct{}, 1)}, nil
 }
+
+// begin waits for the pushes before this one, no longer than ctx; end lets the
+// next one in.
+func (r *Rules) begin(ctx context.Context) error {
+	select {
+	case r.turn <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("waiting for the push before this one: %w", ctx.Err())
+	}
+}
+
+func (r *Rules) end() { <-r.turn }
 
 // Push is a rule file on its way.
 type Push struct {
@@ -76,16 +88,20 @@ type Pushed struct {
 // *StageError, or ctx's when it ended before anything was changed; from then on
 // ctx is not looked at any more, so a caller that goes away leaves no half push.
 func (r *Rules) Push(ctx context.Context, p Push) (Pushed, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	if err := r.begin(ctx); err != nil {
+		return Pushed{}, err
+	}
+	defer r.end()
 	return r.push(ctx, p)
 }
 
 // Rollback pushes the text of an older epoch as a new one; errors as for Push,
 // or one that wraps ErrEpochNotKept. Source, Name, DryRun and Flush are ignored.
 func (r *Rules) Rollback(ctx context.Context, epoch uint64, p Push) (Pushed, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	if err := r.begin(ctx); err != nil {
+		return Pushed{}, err
+	}
+	defer r.end()
 	if err := r.expect(p.ExpectedEpoch); err != nil {
 		return Pushed{}, err
 	}
@@ -100,7 +116,7 @@ func (r *Rules) Rollback(ctx context.Context, epoch uint64, p Push) (Pushed, err
 	return r.push(ctx, p)
 }
 
-// push does the work; r.mu is held.
+// push does the work; it is its turn.
 func (r *Rules) push(ctx context.Context, p Push) (Pushed, error) {
 	if err := r.expect(p.ExpectedEpoch); err != nil {
 		return Pushed{}, err

@@ -48,46 +48,58 @@ type daemon struct {
 	audit      *audit.Log
 	auditEvent *arbiter.Subscription
 	metrics    *http.Server
+
+	reloaded chan struct{} // closed when the reload under way has ended; nil for none. Of serve
+	// hurry ends when a stop has been patient enough: no set is put in force any more.
+	hurry context.Context
+	abort func()
 }
 
 // start opens everything and returns when the rules are in force and the socket is
-// served. On an error everything is closed again.
-func start(cfg config, log *slog.Logger) (_ *daemon, err error) {
+// served. On an error, and when ctx ends, everything is closed again.
+func start(ctx context.Context, cfg config, log *slog.Logger) (_ *daemon, err error) {
 	d := &daemon{cfg: cfg, log: log, started: time.Now(), serving: make(chan error, 1)}
+	d.hurry, d.abort = context.WithCancel(context.Background())
 	defer func() {
 		if err != nil {
 			d.close()
 		}
 	}()
-	mode, _ := strconv.ParseUint(cfg.SocketMode, 8, 32) // checked by config.check
-	d.listener, err = control.Listen(control.SocketConfig{Path: cfg.Socket, Mode: fs.FileMode(mode), Group: cfg.SocketGroup})
-	if err != nil {
-		return nil, err
+	for _, step := range []func(context.Context) error{d.openSocket, d.openStore, d.startEngine, d.startAudit, d.startControl,
+		d.firstRules, d.serveControl, d.startMetrics} {
+		if err := ctx.Err(); err != nil {
+			return nil, fmt.Errorf("starting: %w", err)
+		}
+		if err := step(ctx); err != nil {
+			return nil, err
+		}
 	}
-	if d.store, err = store.Open(cfg.StateDir, store.Options{}); err != nil {
-		return nil, err
+	return d, nil
+}
+
+func (d *daemon) openSocket(context.Context) (err error) {
+	mode, _ := strconv.ParseUint(d.cfg.SocketMode, 8, 32) // checked by config.check
+	d.listener, err = control.Listen(control.SocketConfig{Path: d.cfg.Socket, Mode: fs.FileMode(mode), Group: d.cfg.SocketGroup})
+	return err
+}
+
+func (d *daemon) openStore(context.Context) (err error) {
+	if d.store, err = store.Open(d.cfg.StateDir, store.Options{}); err != nil {
+		return err
 	}
 	for _, i := range d.store.Incidents() {
-		log.Warn("the rule store was repaired", slog.String("incident", i.String()))
+		d.log.Warn("the rule store was repaired", slog.String("incident", i.String()))
 	}
-	if err := d.startEngine(); err != nil {
-		return nil, err
-	}
-	if err := d.startAudit(); err != nil {
-		return nil, err
-	}
-	if err := d.startControl(); err != nil {
-		return nil, err
-	}
-	if err := d.firstRules(); err != nil {
-		return nil, err
-	}
+	return nil
+}
+
+func (d *daemon) serveControl(context.Context) error {
 	go func() { d.serving <- d.server.Serve(d.listener) }()
-	return d, d.startMetrics()
+	return nil
 }
 
 // startEngine opens the backend and runs the workers, with nothing in scope yet.
-func (d *daemon) startEngine() (err error) {
+func (d *daemon) startEngine(context.Context) (err error) {
 	if d.chosen, d.why, err = kernelbridge.Choose(d.cfg.Backend, kernelbridge.Probe()); err != nil {
 		return fmt.Errorf("%w; run arbiterctl doctor", err)
 	}
@@ -126,7 +138,7 @@ func (d *daemon) startEngine() (err error) {
 }
 
 // startAudit opens the verdict log, if there is to be one.
-func (d *daemon) startAudit() (err error) {
+func (d *daemon) startAudit(context.Context) (err error) {
 	if d.cfg.AuditLog == "" {
 		return nil
 	}
@@ -136,7 +148,7 @@ func (d *daemon) startAudit() (err error) {
 	return err
 }
 
-func (d *daemon) startControl() (err error) {
+func (d *daemon) startControl(context.Context) (err error) {
 	d.rules, err = control.NewRules(control.RulesConfig{Engine: d.engine, Applier: d, Store: d.store, CgroupID: kernelbridge.CgroupID, Logger: d.log})
 	if err != nil {
 		return err
@@ -150,8 +162,7 @@ func (d *daemon) startControl() (err error) {
 // firstRules puts the stored set in force, else the rule file of the configuration. A
 // stored set that cannot be kept here leaves the daemon without scope and says so:
 // one that does not start could not be given a better set.
-func (d *daemon) firstRules() error {
-	ctx := context.Background()
+func (d *daemon) firstRules(ctx context.Context) error {
 	meta, ok := d.store.Current()
 	if !ok {
 		if d.cfg.Rules == "" {
@@ -161,6 +172,8 @@ func (d *daemon) firstRules() error {
 		return d.pushFile(ctx, "first start")
 	}
 	err := func() error {
+		ctx, cancel := context.WithTimeout(ctx, control.DefaultApplyTimeout)
+		defer cancel()
 		_, source, err := d.store.Load(meta.Epoch)
 		if err != nil {
 			return err
@@ -172,6 +185,9 @@ func (d *daemon) firstRules() error {
 		_, err = d.Apply(ctx, rs, cache.Start)
 		return err
 	}()
+	if ctx.Err() != nil {
+		return fmt.Errorf("starting: %w", ctx.Err())
+	}
 	if err != nil {
 		text := fmt.Sprintf("the stored rule set of epoch %d is not in force, nothing is arbitrated: %v; push one that can be kept", meta.Epoch, err)
 		d.problem.Store(&text)
@@ -182,9 +198,9 @@ func (d *daemon) firstRules() error {
 
 // pushFile pushes the rule file of the configuration.
 func (d *daemon) pushFile(ctx context.Context, reason string) error {
-	source, err := os.ReadFile(d.cfg.Rules)
+	source, err := readRuleFile(d.cfg.Rules)
 	if err != nil {
-		return fmt.Errorf("reading the rule file: %w", err)
+		return err
 	}
 	_, err = d.rules.Push(ctx, control.Push{Source: source, Name: d.cfg.Rules, Reason: reason, UID: uint32(os.Getuid()), Flush: cache.Reloaded})
 	return err
@@ -199,6 +215,12 @@ func (d *daemon) Check(_ context.Context, rs *rules.RuleSet) ([]string, error) {
 // before the workers decide by the new one, and gets the new scope afterwards: at no
 // moment does a rule lack a fact, and nothing outside both scopes is asked about.
 func (d *daemon) Apply(ctx context.Context, rs *rules.RuleSet, reason cache.Reason) ([]string, error) {
+	if d.hurry.Err() != nil {
+		return nil, errors.New("the daemon is stopping")
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(d.hurry, cancel)()
 	warnings, err := d.backend.check(rs)
 	if err != nil {
 		return nil, err
@@ -238,7 +260,7 @@ func (d *daemon) info() control.Info {
 }
 
 // startMetrics serves /metrics, if it is to be.
-func (d *daemon) startMetrics() error {
+func (d *daemon) startMetrics(context.Context) error {
 	if d.cfg.Metrics == "" {
 		return nil
 	}
@@ -277,13 +299,40 @@ func (d *daemon) reload(ctx context.Context) {
 	d.log.Info("reloaded the rule file", slog.Uint64("epoch", d.engine.Rules().Epoch()))
 }
 
-// stopFor bounds the end of the control plane's calls.
-const stopFor = 2 * time.Second
+const (
+	// stopFor is the patience with calls and a reload that are under way; then a set
+	// that waits for a stalled worker is given up.
+	stopFor = 2 * time.Second
+	// closeFor bounds a stop. It is below TimeoutStopSec= of the unit, and above what
+	// is waited for with a bound: a reload, then calls.
+	closeFor = 10 * time.Second
+)
+
+// stop is close with a bound, for a worker or a disk that hangs.
+func (d *daemon) stop() error {
+	done := make(chan error, 1)
+	go func() { done <- d.close() }()
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(closeFor):
+		return fmt.Errorf("stopping: not done within %v; the process ends all the same, and held tasks go on by their failure verdict", closeFor)
+	}
+}
 
 // close ends everything, the control plane first, then the asking, then the workers.
 // Held tasks go on by their failure verdict.
 func (d *daemon) close() error {
 	var errs []error
+	hurry := time.AfterFunc(stopFor, d.abort)
+	defer hurry.Stop()
+	if d.reloaded != nil {
+		select {
+		case <-d.reloaded:
+		case <-time.After(2 * stopFor): // a file system that hangs; it pushes nothing any more
+			d.log.Warn("stopping while a reload is under way")
+		}
+	}
 	if d.metrics != nil {
 		errs = append(errs, d.metrics.Close())
 	}
@@ -292,6 +341,7 @@ func (d *daemon) close() error {
 		d.server.Stop(ctx)
 		cancel()
 	}
+	d.abort()
 	if d.backend != nil {
 		d.backend.disarm()
 	}

@@ -8,12 +8,14 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"flag"
 	"fmt"
 	"log/slog"
 	"os"
 	"runtime/debug"
+	"time"
 
 	sd "github.com/coreos/go-systemd/v22/daemon"
 
@@ -28,7 +30,9 @@ func main() {
 }
 
 func run(args []string) int {
-	cfg, err := loadConfig(args, os.Stderr)
+	signals := catchSignals()
+	defer signals.release()
+	cfg, err := loadConfig(args, os.Stdout)
 	if errors.Is(err, flag.ErrHelp) {
 		return 0
 	}
@@ -39,21 +43,49 @@ func run(args []string) int {
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: logLevels[cfg.LogLevel]}))
 	// The last to be killed when memory runs out; without the privilege, as others.
 	_ = os.WriteFile("/proc/self/oom_score_adj", []byte("-999"), 0)
-	d, err := start(cfg, log)
+	d, err := startOrStop(signals.stop, cfg, log)
+	if signals.stop.Err() != nil && errors.Is(err, context.Canceled) {
+		log.Info("stopped during the start")
+		return 0
+	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "arbiterd:", err)
 		return 1
 	}
 	log.Info("ready", slog.String("backend", d.chosen), slog.String("why", d.why), slog.String("socket", cfg.Socket),
 		slog.Uint64("epoch", d.engine.Rules().Epoch()))
-	err = d.serve()
-	_, _ = sd.SdNotify(false, sd.SdNotifyStopping)
-	if err := errors.Join(err, d.close()); err != nil {
+	err = d.serve(signals)
+	notify(sd.SdNotifyStopping)
+	if err := errors.Join(err, d.stop()); err != nil {
 		log.Error("stopped", slog.Any("error", err))
 		return 1
 	}
 	log.Info("stopped")
 	return 0
+}
+
+// startOrStop is start; after a stop it waits for it no longer than a stop may take.
+func startOrStop(stop context.Context, cfg config, log *slog.Logger) (*daemon, error) {
+	type outcome struct {
+		d   *daemon
+		err error
+	}
+	started := make(chan outcome, 1)
+	go func() {
+		d, err := start(stop, cfg, log)
+		started <- outcome{d, err}
+	}()
+	select {
+	case o := <-started:
+		return o.d, o.err
+	case <-stop.Done():
+	}
+	select {
+	case o := <-started:
+		return o.d, o.err
+	case <-time.After(closeFor):
+		return nil, fmt.Errorf("stopping during the start: the start does not end within %v; the process ends all the same", closeFor)
+	}
 }
 
 // version returns what the binary was built from.

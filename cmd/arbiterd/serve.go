@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -14,12 +13,37 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// signals is what the daemon is told from outside.
+type signals struct {
+	// stop ends with the first SIGTERM or SIGINT.
+	stop context.Context
+	// hangups has one place: a SIGHUP during a reload is remembered once.
+	hangups chan os.Signal
+	release func()
+}
+
+// catchSignals is called before anything is made that a signal could leave behind.
+func catchSignals() signals {
+	s := signals{hangups: make(chan os.Signal, 1)}
+	var cancel func()
+	s.stop, cancel = signal.NotifyContext(context.Background(), unix.SIGTERM, unix.SIGINT)
+	signal.Notify(s.hangups, unix.SIGHUP)
+	s.release = func() {
+		cancel()
+		signal.Stop(s.hangups)
+	}
+	return s
+}
+
+// reloadFor bounds a reload: beyond it the service manager is told that it is over.
+const reloadFor = 20 * time.Second
+
 // serve tells the service manager that the daemon is ready and alive, and handles
-// signals, until it is to stop.
-func (d *daemon) serve() error {
-	signals := make(chan os.Signal, 4)
-	signal.Notify(signals, unix.SIGTERM, unix.SIGINT, unix.SIGHUP)
-	defer signal.Stop(signals)
+// signals, until it is to stop. Nothing in it waits: a reload has a goroutine.
+func (d *daemon) serve(s signals) error {
+	if s.stop.Err() != nil {
+		return nil // the stop came during the start
+	}
 	if _, err := sd.SdNotify(false, sd.SdNotifyReady); err != nil {
 		d.log.Warn("telling the service manager", slog.Any("error", err))
 	}
@@ -29,34 +53,62 @@ func (d *daemon) serve() error {
 		defer t.Stop()
 		alive = t.C
 	}
+	var late <-chan time.Time // set while the service manager waits for a reload
 	for {
+		hangups := s.hangups
+		if d.reloaded != nil {
+			hangups = nil // one at a time
+		}
 		select {
-		case s := <-signals:
-			if s != unix.SIGHUP {
-				return nil
+		case <-s.stop.Done():
+			return nil
+		case <-hangups:
+			notify(sd.SdNotifyReloading)
+			d.reloaded, late = d.startReload(s.stop), time.After(reloadFor)
+		case <-d.reloaded:
+			if late != nil {
+				notify(sd.SdNotifyReady)
 			}
-			_, _ = sd.SdNotify(false, sd.SdNotifyReloading)
-			d.reload(context.Background())
-			_, _ = sd.SdNotify(false, sd.SdNotifyReady)
+			d.reloaded, late = nil, nil
+		case <-late:
+			d.log.Error("the reload does not end, the rules in force stay; look at the file systems of rules and audit_log", slog.Duration("after", reloadFor))
+			notify(sd.SdNotifyReady)
+			late = nil
 		case <-alive:
-			d.petWatchdog()
+			petWatchdog(d.engine.Check, d.log, notify)
 		case err := <-d.serving:
-			return fmt.Errorf("serving the control interface: %w", err)
+			return err
 		}
 	}
 }
+
+// startReload reloads in a goroutine, which closes the channel at its end.
+func (d *daemon) startReload(stop context.Context) chan struct{} {
+	done := make(chan struct{})
+	ctx, cancel := context.WithTimeout(stop, reloadFor)
+	go func() {
+		defer close(done)
+		defer cancel()
+		d.reload(ctx)
+	}()
+	return done
+}
+
+// notify tells the service manager, if there is one. What it does not take is not
+// worth a line: it says so itself, by a timeout.
+func notify(state string) { _, _ = sd.SdNotify(false, state) }
 
 // checkFor bounds the watchdog's look at the workers.
 const checkFor = time.Second
 
 // petWatchdog says that the daemon is alive if all workers are. Otherwise the service
 // manager ends it, and held tasks go on by their failure verdict.
-func (d *daemon) petWatchdog() {
+func petWatchdog(check func(context.Context) error, log *slog.Logger, tell func(string)) {
 	ctx, cancel := context.WithTimeout(context.Background(), checkFor)
 	defer cancel()
-	if err := d.engine.Check(ctx); err != nil {
-		d.log.Error("the watchdog is not told that we are alive", slog.Any("error", err))
+	if err := check(ctx); err != nil {
+		log.Error("the watchdog is not told that we are alive", slog.Any("error", err))
 		return
 	}
-	_, _ = sd.SdNotify(false, sd.SdNotifyWatchdog)
+	tell(sd.SdNotifyWatchdog)
 }
