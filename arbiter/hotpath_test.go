@@ -162,3 +162,30 @@ func BenchmarkVerdict(b *testing.B) {
 		})
 	}
 }
+
+// ending is a source that stops its arbiter when n requests are answered.
+type ending struct {
+	canned
+	arbiter *Arbiter
+	n       int
+}
+
+func (e *ending) Next(r *abi.Request) bool {
+	if e.n == 0 {
+		e.arbiter.stop.Store(true)
+		return false
+	}
+	e.n--
+	return e.canned.Next(r)
+}
+
+// The whole round of a worker, a cache hit each time.
+func BenchmarkVerdictLoop(b *testing.B) {
+	src := &ending{canned: canned{paths: []string{"/t/some/longer/path/with/a/few/parts"}, exe: "/usr/bin/x"}, n: b.N}
+	w := one(b, manyRules(b, 1000), 4096, src)
+	src.arbiter = w.arbiter
+	b.ReportAllocs()
+	b.ResetTimer()
+	for !w.loop() {
+	}
+}

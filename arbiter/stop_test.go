@@ -3,6 +3,7 @@
 package arbiter
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -73,6 +74,57 @@ func TestCloseLosesNoRecord(t *testing.T) {
 		}
 		if got != s.Denied || s.EventsRecorded != s.Denied || s.Denied == 0 {
 			t.Fatalf("round %d: %d events received, %d recorded, %d refused; want all of them", round, got, s.EventsRecorded, s.Denied)
+		}
+	}
+}
+
+// gapped is a source that has a request at all times, but for a few fruitless polls
+// between two of them.
+type gapped struct {
+	canned
+	gap, polls int
+}
+
+func (g *gapped) Next(r *abi.Request) bool {
+	g.polls++
+	return g.polls%(g.gap+1) == 0 && g.canned.Next(r)
+}
+
+// Close ends though requests never do.
+func TestCloseUnderLoad(t *testing.T) {
+	for _, gap := range []int{0, 1, 63} {
+		t.Run(fmt.Sprintf("%d fruitless polls", gap), func(t *testing.T) {
+			src := &gapped{canned: canned{paths: []string{"/t/x"}}, gap: gap}
+			a, err := New(Config{Rules: mustRules(t, testRules, 1), Workers: []Worker{{Source: src, CPU: -1}}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := a.Start(); err != nil {
+				t.Fatal(err)
+			}
+			for end := time.Now().Add(10 * time.Second); a.Stats().Requests < 10; {
+				if time.Now().After(end) {
+					t.Fatal("the worker does not answer")
+				}
+			}
+			closed := make(chan struct{})
+			go func() { a.Close(); close(closed) }()
+			await(t, closed, "Close does not end")
+		})
+	}
+}
+
+// A worker that stops answers what waits already, and not what is asked for ever.
+func TestLastAnswers(t *testing.T) {
+	for _, tc := range []struct{ waiting, want int }{{0, 0}, {7, 7}, {lastAnswers, lastAnswers}, {1 << 40, lastAnswers}} {
+		src := &held{canned: canned{paths: []string{"/t/x"}}, first: true, more: tc.waiting}
+		w := one(t, mustRules(t, testRules, 1), -1, src)
+		w.arbiter.stop.Store(true)
+		if !w.loop() {
+			t.Error("the worker did not stop")
+		}
+		if got := w.counters.requests.Load(); got != uint64(tc.want) {
+			t.Errorf("%d waiting: %d answered, want %d", tc.waiting, got, tc.want)
 		}
 	}
 }

@@ -35,6 +35,7 @@ type worker struct {
 	consulted [abi.EventCount]abi.Fields
 	key       []byte // scratch; its capacity fits the longest key
 	req       abi.Request
+	last      int // answers given since the arbiter began to stop
 
 	// Written by the worker, read by Install and Stats.
 	adopted atomic.Pointer[installed]
@@ -96,12 +97,22 @@ func (w *worker) loop() (stopped bool) {
 		if live := w.arbiter.current.Load(); live != w.live {
 			w.adopt(live)
 		}
+		stopping := w.arbiter.stop.Load()
+		if stopping {
+			if w.last == lastAnswers {
+				return true
+			}
+			w.last++
+		}
 		if taken = w.source.Next(&w.req); taken {
 			// Fast path: a request.
 			w.counters.requests.Add(1)
 			w.answer()
 			taken, polls = false, 0
 			continue
+		}
+		if stopping {
+			return true
 		}
 		if polls == 0 { // the first fruitless one after a request
 			spinUntil = w.clock.now() + int64(w.arbiter.cfg.SpinFor)
@@ -112,9 +123,6 @@ func (w *worker) loop() (stopped bool) {
 		}
 		// Slow path: idle for a while.
 		w.looks.Add(1)
-		if w.arbiter.stop.Load() {
-			return true
-		}
 		if w.clock.now() >= spinUntil {
 			w.park()
 			polls = 1 // woken for nothing it sleeps on: polling is for after a request
@@ -132,6 +140,11 @@ const workerNice = -20
 // pollsPerLook is how many fruitless polls pass between two looks at the clock:
 // some 2 µs.
 const pollsPerLook = 64
+
+// lastAnswers is how many requests a worker still answers when the arbiter stops:
+// all that can be open in the queue, so that nobody who waits then has to wait for
+// the failure verdict, and no more, however many go on asking.
+const lastAnswers = abi.Slots
 
 // parkFor bounds one Park, so that nothing that was missed is missed for long.
 const parkFor = time.Second
