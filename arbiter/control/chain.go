@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
-	"sync"
 	"sync/atomic"
 
 	promgrpc "github.com/grpc-ecosystem/go-grpc-middleware/providers/prometheus"
@@ -17,7 +16,6 @@ import (
 	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/ratelimit"
 	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/recovery"
 	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/selector"
-	"golang.org/x/time/rate"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -35,7 +33,7 @@ func chain(cfg *Config, metrics *promgrpc.ServerMetrics) []grpc.ServerOption {
 			return logging.Fields{"uid", who.uid, "pid", who.pid}
 		}),
 	}
-	limits := newCallLimits(cfg.CallsPerSecond, cfg.CallBurst)
+	limits := newCallLimits(cfg)
 	authorize := authorizer{cfg.Admin, cfg.ReadOnly}.authorize
 	selected := selector.MatchFunc(needsAuth)
 	// Without a handler of its own the interceptor sends the stack to the caller.
@@ -88,52 +86,4 @@ func (i *incidents) handle(ctx context.Context, p any) error {
 	method, _ := grpc.Method(ctx)
 	i.log.ErrorContext(ctx, "handling a call panicked", "incident", n, "method", method, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 	return status.Errorf(codes.Internal, "internal error, incident %d; see the daemon's log", n)
-}
-
-// maxLimiters bounds the memory of callLimits; uids beyond share one limiter.
-const maxLimiters = 1024
-
-// callLimits bounds the calls of each uid. The limit comes before authorisation,
-// so one for all would let any user keep the admins out.
-type callLimits struct {
-	perSecond rate.Limit
-	burst     int
-
-	mu     sync.Mutex
-	byUID  map[uint32]*rate.Limiter
-	shared *rate.Limiter
-}
-
-func newCallLimits(perSecond float64, burst int) *callLimits {
-	limit := rate.Limit(perSecond)
-	if perSecond < 0 {
-		limit = rate.Inf
-	}
-	return &callLimits{perSecond: limit, burst: burst, byUID: map[uint32]*rate.Limiter{}, shared: rate.NewLimiter(limit, burst)}
-}
-
-// Limit implements ratelimit.Limiter.
-func (l *callLimits) Limit(ctx context.Context) error {
-	who, known := callerOf(ctx)
-	if l.limiter(who.uid, known).Allow() {
-		return nil
-	}
-	return fmt.Errorf("uid %d made more than %g calls per second (burst %d): wait a second", who.uid, float64(l.perSecond), l.burst)
-}
-
-func (l *callLimits) limiter(uid uint32, known bool) *rate.Limiter {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if !known {
-		return l.shared
-	}
-	if limiter, ok := l.byUID[uid]; ok {
-		return limiter
-	}
-	if len(l.byUID) >= maxLimiters {
-		return l.shared
-	}
-	limiter := rate.NewLimiter(l.perSecond, l.burst)
-	l.byUID[uid] = limiter
-	return limiter
 }

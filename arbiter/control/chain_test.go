@@ -68,22 +68,6 @@ func TestRateLimitIsPerUser(t *testing.T) {
 	}
 }
 
-// TestLimitersAreBounded: uids cost no memory without end.
-func TestLimitersAreBounded(t *testing.T) {
-	l := newCallLimits(1, 1)
-	for uid := range uint32(2 * maxLimiters) {
-		if l.limiter(uid, true) == l.shared != (uid >= maxLimiters) {
-			t.Fatalf("uid %d: shares a limiter when it should not, or the other way round", uid)
-		}
-	}
-	if len(l.byUID) != maxLimiters {
-		t.Errorf("%d limiters, want %d", len(l.byUID), maxLimiters)
-	}
-	if l.limiter(0, false) != l.shared {
-		t.Error("an unknown caller has a limiter of its own")
-	}
-}
-
 // panicService has methods that panic.
 const panicSecret = "the secret of /etc/shadow"
 

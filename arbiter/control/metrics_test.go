@@ -162,7 +162,9 @@ func TestMetricsOfTheEngine(t *testing.T) {
 }
 
 func TestMetricsOfTheKernelSide(t *testing.T) {
-	info := func() Info { return Info{KernelCounters: map[string]uint64{"open.asked": 7, "open.failed.deadline": 2}} }
+	info := func() Info {
+		return Info{KernelCounters: map[string]uint64{"open.asked": 7, "open.failed.deadline": 2}}
+	}
 	for name, want := range info().KernelCounters {
 		got := metric(t, []prometheus.Collector{kernelCollector{info}}, "arbiter_kernel_side", map[string]string{"counter": name})
 		if got != float64(want) {
