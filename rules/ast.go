@@ -35,9 +35,11 @@ type File struct {
 	source   []byte
 	def      Verdict
 	deadline time.Duration
-	onFail   Verdict
-	scope    Scope
-	rules    []rule
+	// The file has the key deadline.
+	deadlineWritten bool
+	onFail          Verdict
+	scope           Scope
+	rules           []rule
 }
 
 // Name returns the name given to Parse.
@@ -59,7 +61,9 @@ type rule struct {
 	verdict  Verdict
 	message  string
 	deadline time.Duration
-	onFail   Verdict
+	// The rule has a deadline of its own.
+	deadlineWritten bool
+	onFail          Verdict
 }
 
 // block is a set of conditions: all that are given must hold. A list holds when

@@ -26,7 +26,7 @@ func (p *parser) readFile(root *yaml.Node, f *File) {
 	}
 	f.deadline = DefaultDeadline
 	if n := m["deadline"]; n != nil {
-		f.deadline = p.deadline(n)
+		f.deadline, f.deadlineWritten = p.deadline(n), true
 	}
 	if n := m["on_fail"]; n != nil {
 		f.onFail = p.verdict(n, "on_fail", false)
@@ -138,7 +138,7 @@ func (p *parser) oneRule(n *yaml.Node, index int, f *File) rule {
 		r.message = p.message(v)
 	}
 	if v := m["deadline"]; v != nil {
-		r.deadline = p.deadline(v)
+		r.deadline, r.deadlineWritten = p.deadline(v), true
 	}
 	if v := m["on_fail"]; v != nil {
 		r.onFail = p.verdict(v, "on_fail", false)

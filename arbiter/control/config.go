@@ -34,10 +34,12 @@ type Applier interface {
 
 // Info is what the daemon knows and the engine does not.
 type Info struct {
-	Version        string
-	Backend        string // "bpf-lsm" or "fanotify"
-	BackendReason  string // why this one, for people
-	StartedAt      time.Time
+	Version       string
+	Backend       string // "bpf-lsm" or "fanotify"
+	BackendReason string // why this one, for people
+	StartedAt     time.Time
+	// Bound is how long the kernel side holds a task at most; 0: not known.
+	Bound          time.Duration
 	KernelCounters map[string]uint64
 	Warnings       []string // what an operator should look at, worst first
 }

@@ -42,8 +42,15 @@ func (s *rulesService) Explain(_ context.Context, req *controlv1.ExplainRequest)
 		Verdict: x.Decision.Verdict.Action.String(), Errno: uint32(x.Decision.Verdict.Errno),
 		Rule: x.Rule, Line: uint32(x.Line), Message: utf8(x.Message),
 		Deadline: durationpb.New(x.Decision.Deadline), OnFail: x.Decision.OnFail.String(),
+		WrittenDeadline: durationpb.New(x.Decision.Deadline), WrittenOnFail: x.Decision.OnFail.String(),
 		Epoch: rs.Epoch(), Fingerprint: rs.Fingerprint(),
 		OutOfScope: !inScope(rs.Scope(), req),
+	}
+	if bound := s.info().Bound; bound > 0 {
+		out.Bound = durationpb.New(bound)
+		if bound <= x.Decision.Deadline { // the kernel side is first, and knows one verdict
+			out.Deadline, out.OnFail = out.Bound, rs.OnFail(-1).String()
+		}
 	}
 	for _, step := range x.Steps {
 		out.Steps = append(out.Steps, &controlv1.ExplainStep{Rule: step.Rule, Line: uint32(step.Line),

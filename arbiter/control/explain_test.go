@@ -78,6 +78,7 @@ func TestExplain(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			tt.want.Epoch, tt.want.Fingerprint = 1, pushed.GetFingerprint()
+			tt.want.WrittenDeadline, tt.want.WrittenOnFail = tt.want.Deadline, tt.want.OnFail // no bound is known
 			got, err := f.rules.Explain(f.ctx(), tt.req)
 			if err != nil {
 				t.Fatal(err)
@@ -89,6 +90,38 @@ func TestExplain(t *testing.T) {
 			}
 			if diff := cmp.Diff(tt.want, got, protocmp.Transform(), protocmp.IgnoreFields(&controlv1.ExplainStep{}, "why")); diff != "" {
 				t.Errorf("explanation (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// TestExplainBound: where the kernel side gives up before the rule's deadline, its time
+// and its verdict are what is answered.
+func TestExplainBound(t *testing.T) {
+	for _, tt := range []struct {
+		name            string
+		bound, deadline time.Duration
+		onFail          string
+	}{
+		{"below the deadline", 5 * time.Millisecond, 5 * time.Millisecond, "allow"},
+		{"equal", 20 * time.Millisecond, 20 * time.Millisecond, "allow"},
+		{"above", 21 * time.Millisecond, 20 * time.Millisecond, "deny EPERM"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			f := newFixture(t, func(c *Config, rc *RulesConfig) {
+				rc.CgroupID = boxIDs
+				c.Info = func() Info { return Info{Bound: tt.bound} }
+			}, nil)
+			f.push(explainRules)
+			got, err := f.rules.Explain(f.ctx(), &controlv1.ExplainRequest{Event: "exec", Path: []byte("/t/bin/sh"), Exe: []byte("/usr/bin/python3"), Uid: 1000, Gid: 100})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if d := got.GetDeadline().AsDuration(); d != tt.deadline || got.GetOnFail() != tt.onFail || got.GetBound().AsDuration() != tt.bound {
+				t.Errorf("deadline %v, on_fail %s, bound %v; want %v, %s, %v", d, got.GetOnFail(), got.GetBound().AsDuration(), tt.deadline, tt.onFail, tt.bound)
+			}
+			if d := got.GetWrittenDeadline().AsDuration(); d != 20*time.Millisecond || got.GetWrittenOnFail() != "deny EPERM" {
+				t.Errorf("written: %v, %s; want 20ms, deny EPERM", d, got.GetWrittenOnFail())
 			}
 		})
 	}

@@ -22,6 +22,7 @@ import (
 type rulesService struct {
 	controlv1.UnimplementedRulesServiceServer
 	rules *Rules
+	info  func() Info
 }
 
 func (s *rulesService) Push(ctx context.Context, req *controlv1.PushRequest) (*controlv1.PushResponse, error) {

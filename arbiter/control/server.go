@@ -61,7 +61,7 @@ func newServer(cfg Config, more func(*grpc.Server)) (*Server, error) {
 		grpc.WaitForHandlers(true),
 		grpc.MaxConcurrentStreams(maxStreams), grpc.ConnectionTimeout(handshakeTimeout))...)
 	s.events = &eventsService{cfg: &cfg, stopping: s.stopping}
-	controlv1.RegisterRulesServiceServer(s.grpc, &rulesService{rules: cfg.Rules})
+	controlv1.RegisterRulesServiceServer(s.grpc, &rulesService{rules: cfg.Rules, info: cfg.Info})
 	controlv1.RegisterEventsServiceServer(s.grpc, s.events)
 	controlv1.RegisterStatusServiceServer(s.grpc, &statusService{cfg: &cfg})
 	grpc_health_v1.RegisterHealthServer(s.grpc, s.health)

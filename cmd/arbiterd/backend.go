@@ -91,7 +91,7 @@ func (b *lsmBackend) wait() time.Duration { return b.bound }
 
 func (b *lsmBackend) check(rs *rules.RuleSet) ([]string, error) {
 	_, err := lsmScope(rs.Scope())
-	return nil, errors.Join(err, treesExist(rs))
+	return failureWarnings(rs, "wait", b.bound), errors.Join(err, treesExist(rs))
 }
 
 func (b *lsmBackend) warnings() []string { return nil }
@@ -221,7 +221,7 @@ func (b *fanotifyBackend) check(rs *rules.RuleSet) ([]string, error) {
 	for _, e := range rs.Events() {
 		want |= rs.Consulted(e)
 	}
-	return fanotify.Unsupported(want), treesExist(rs)
+	return append(fanotify.Unsupported(want), failureWarnings(rs, "hold_limit", b.bound)...), treesExist(rs)
 }
 
 func (b *fanotifyBackend) warnings() []string { return b.fan.Warnings() }

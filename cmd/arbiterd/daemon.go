@@ -247,7 +247,7 @@ func (d *daemon) Apply(ctx context.Context, rs *rules.RuleSet, reason cache.Reas
 
 // info is what status shows beside the engine's figures.
 func (d *daemon) info() control.Info {
-	i := control.Info{Version: version(), Backend: d.chosen, BackendReason: d.why, StartedAt: d.started, KernelCounters: d.backend.counters()}
+	i := control.Info{Version: version(), Backend: d.chosen, BackendReason: d.why, StartedAt: d.started, Bound: d.backend.wait(), KernelCounters: d.backend.counters()}
 	if p := d.problem.Load(); p != nil {
 		i.Warnings = append(i.Warnings, *p)
 	}

@@ -43,8 +43,8 @@ func TestStoredRulesThatCannotBeKept(t *testing.T) {
 func TestPushWarns(t *testing.T) {
 	dir := newTree(t)
 	d := startDaemon(t, dir, "--backend", "fanotify")
-	got := strings.Join(d.push(ruleText(dir, "EACCES")).Warnings, "\n")
-	for _, want := range []string{"EPERM", d.tree} {
+	got := strings.Join(d.push("deadline: 30s\n"+ruleText(dir, "EACCES")).Warnings, "\n")
+	for _, want := range []string{"EPERM", d.tree, "deadline of the file: longer than 5s (hold_limit)"} {
 		if !strings.Contains(got, want) {
 			t.Errorf("warnings %q, want something about %s", got, want)
 		}

@@ -1043,18 +1043,27 @@ type ExplainResponse struct {
 	Line uint32 `protobuf:"varint,4,opt,name=line,proto3" json:"line,omitempty"`
 	// For the person who is refused.
 	Message string `protobuf:"bytes,5,opt,name=message,proto3" json:"message,omitempty"`
-	// The verdict when the decision does not come in time.
-	Deadline    *durationpb.Duration `protobuf:"bytes,6,opt,name=deadline,proto3" json:"deadline,omitempty"`
-	OnFail      string               `protobuf:"bytes,7,opt,name=on_fail,json=onFail,proto3" json:"on_fail,omitempty"`
-	Epoch       uint64               `protobuf:"varint,8,opt,name=epoch,proto3" json:"epoch,omitempty"`
-	Fingerprint uint64               `protobuf:"fixed64,9,opt,name=fingerprint,proto3" json:"fingerprint,omitempty"`
+	// How long the request can wait: the smaller of written_deadline and bound.
+	Deadline *durationpb.Duration `protobuf:"bytes,6,opt,name=deadline,proto3" json:"deadline,omitempty"`
+	// The verdict when the decision does not come in that time: written_on_fail when
+	// written_deadline is below bound, else the one of the file, outside of rules: the
+	// kernel side knows no other. When no worker answers at all it holds in any case.
+	OnFail      string `protobuf:"bytes,7,opt,name=on_fail,json=onFail,proto3" json:"on_fail,omitempty"`
+	Epoch       uint64 `protobuf:"varint,8,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Fingerprint uint64 `protobuf:"fixed64,9,opt,name=fingerprint,proto3" json:"fingerprint,omitempty"`
 	// The rules that were considered, in order, the deciding one last.
 	Steps []*ExplainStep `protobuf:"bytes,10,rep,name=steps,proto3" json:"steps,omitempty"`
 	// The object is in no tree of the scope: the kernel would not have asked, and
 	// the request goes on whatever the verdict above says.
-	OutOfScope    bool `protobuf:"varint,11,opt,name=out_of_scope,json=outOfScope,proto3" json:"out_of_scope,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	OutOfScope bool `protobuf:"varint,11,opt,name=out_of_scope,json=outOfScope,proto3" json:"out_of_scope,omitempty"`
+	// How long the kernel side holds a request at most, whatever the rules say: wait
+	// or hold_limit of the configuration. Left out when it is not known.
+	Bound *durationpb.Duration `protobuf:"bytes,12,opt,name=bound,proto3" json:"bound,omitempty"`
+	// What the deciding rule says, or inherits from the file.
+	WrittenDeadline *durationpb.Duration `protobuf:"bytes,13,opt,name=written_deadline,json=writtenDeadline,proto3" json:"written_deadline,omitempty"`
+	WrittenOnFail   string               `protobuf:"bytes,14,opt,name=written_on_fail,json=writtenOnFail,proto3" json:"written_on_fail,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *ExplainResponse) Reset() {
@@ -1162,6 +1171,27 @@ func (x *ExplainResponse) GetOutOfScope() bool {
 		return x.OutOfScope
 	}
 	return false
+}
+
+func (x *ExplainResponse) GetBound() *durationpb.Duration {
+	if x != nil {
+		return x.Bound
+	}
+	return nil
+}
+
+func (x *ExplainResponse) GetWrittenDeadline() *durationpb.Duration {
+	if x != nil {
+		return x.WrittenDeadline
+	}
+	return nil
+}
+
+func (x *ExplainResponse) GetWrittenOnFail() string {
+	if x != nil {
+		return x.WrittenOnFail
+	}
+	return ""
 }
 
 type ExplainStep struct {
@@ -1318,7 +1348,7 @@ const file_arbiter_control_controlv1_rules_proto_rawDesc = "" +
 	"\x03uid\x18\x04 \x01(\rR\x03uid\x12\x10\n" +
 	"\x03gid\x18\x05 \x01(\rR\x03gid\x12\x16\n" +
 	"\x06access\x18\x06 \x03(\tR\x06access\x12\x16\n" +
-	"\x06cgroup\x18\a \x01(\fR\x06cgroup\"\xe4\x02\n" +
+	"\x06cgroup\x18\a \x01(\fR\x06cgroup\"\x83\x04\n" +
 	"\x0fExplainResponse\x12\x18\n" +
 	"\averdict\x18\x01 \x01(\tR\averdict\x12\x14\n" +
 	"\x05errno\x18\x02 \x01(\rR\x05errno\x12\x12\n" +
@@ -1332,7 +1362,10 @@ const file_arbiter_control_controlv1_rules_proto_rawDesc = "" +
 	"\x05steps\x18\n" +
 	" \x03(\v2\x1f.arbiter.control.v1.ExplainStepR\x05steps\x12 \n" +
 	"\fout_of_scope\x18\v \x01(\bR\n" +
-	"outOfScope\"a\n" +
+	"outOfScope\x12/\n" +
+	"\x05bound\x18\f \x01(\v2\x19.google.protobuf.DurationR\x05bound\x12D\n" +
+	"\x10written_deadline\x18\r \x01(\v2\x19.google.protobuf.DurationR\x0fwrittenDeadline\x12&\n" +
+	"\x0fwritten_on_fail\x18\x0e \x01(\tR\rwrittenOnFail\"a\n" +
 	"\vExplainStep\x12\x12\n" +
 	"\x04rule\x18\x01 \x01(\tR\x04rule\x12\x12\n" +
 	"\x04line\x18\x02 \x01(\rR\x04line\x12\x18\n" +
@@ -1387,21 +1420,23 @@ var file_arbiter_control_controlv1_rules_proto_depIdxs = []int32{
 	2,  // 5: arbiter.control.v1.RollbackResponse.diff:type_name -> arbiter.control.v1.RuleDiff
 	17, // 6: arbiter.control.v1.ExplainResponse.deadline:type_name -> google.protobuf.Duration
 	15, // 7: arbiter.control.v1.ExplainResponse.steps:type_name -> arbiter.control.v1.ExplainStep
-	0,  // 8: arbiter.control.v1.RulesService.Push:input_type -> arbiter.control.v1.PushRequest
-	6,  // 9: arbiter.control.v1.RulesService.Get:input_type -> arbiter.control.v1.GetRequest
-	9,  // 10: arbiter.control.v1.RulesService.History:input_type -> arbiter.control.v1.HistoryRequest
-	11, // 11: arbiter.control.v1.RulesService.Rollback:input_type -> arbiter.control.v1.RollbackRequest
-	13, // 12: arbiter.control.v1.RulesService.Explain:input_type -> arbiter.control.v1.ExplainRequest
-	1,  // 13: arbiter.control.v1.RulesService.Push:output_type -> arbiter.control.v1.PushResponse
-	7,  // 14: arbiter.control.v1.RulesService.Get:output_type -> arbiter.control.v1.GetResponse
-	10, // 15: arbiter.control.v1.RulesService.History:output_type -> arbiter.control.v1.HistoryResponse
-	12, // 16: arbiter.control.v1.RulesService.Rollback:output_type -> arbiter.control.v1.RollbackResponse
-	14, // 17: arbiter.control.v1.RulesService.Explain:output_type -> arbiter.control.v1.ExplainResponse
-	13, // [13:18] is the sub-list for method output_type
-	8,  // [8:13] is the sub-list for method input_type
-	8,  // [8:8] is the sub-list for extension type_name
-	8,  // [8:8] is the sub-list for extension extendee
-	0,  // [0:8] is the sub-list for field type_name
+	17, // 8: arbiter.control.v1.ExplainResponse.bound:type_name -> google.protobuf.Duration
+	17, // 9: arbiter.control.v1.ExplainResponse.written_deadline:type_name -> google.protobuf.Duration
+	0,  // 10: arbiter.control.v1.RulesService.Push:input_type -> arbiter.control.v1.PushRequest
+	6,  // 11: arbiter.control.v1.RulesService.Get:input_type -> arbiter.control.v1.GetRequest
+	9,  // 12: arbiter.control.v1.RulesService.History:input_type -> arbiter.control.v1.HistoryRequest
+	11, // 13: arbiter.control.v1.RulesService.Rollback:input_type -> arbiter.control.v1.RollbackRequest
+	13, // 14: arbiter.control.v1.RulesService.Explain:input_type -> arbiter.control.v1.ExplainRequest
+	1,  // 15: arbiter.control.v1.RulesService.Push:output_type -> arbiter.control.v1.PushResponse
+	7,  // 16: arbiter.control.v1.RulesService.Get:output_type -> arbiter.control.v1.GetResponse
+	10, // 17: arbiter.control.v1.RulesService.History:output_type -> arbiter.control.v1.HistoryResponse
+	12, // 18: arbiter.control.v1.RulesService.Rollback:output_type -> arbiter.control.v1.RollbackResponse
+	14, // 19: arbiter.control.v1.RulesService.Explain:output_type -> arbiter.control.v1.ExplainResponse
+	15, // [15:20] is the sub-list for method output_type
+	10, // [10:15] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_arbiter_control_controlv1_rules_proto_init() }
