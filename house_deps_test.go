@@ -67,8 +67,8 @@ type use struct {
 }
 
 var uses = []use{
-	{"github.com/cilium/ebpf", []string{"kernelbridge", "bench"}, []string{"kernelbridge/..."}, "0003-bpf-loader.md"},
-	{"golang.org/x/sys", []string{"arbiter", "arbiter/control", "arbiter/store", "kernelbridge/...", "bench/...", "cmd/..."}, []string{"..."}, "0004-system-calls.md"},
+	{"github.com/cilium/ebpf", []string{"kernelbridge"}, []string{"kernelbridge/..."}, "0003-bpf-loader.md"},
+	{"golang.org/x/sys", []string{"arbiter", "arbiter/control", "kernelbridge/...", "bench/...", "cmd/..."}, []string{"..."}, "0004-system-calls.md"},
 	{"google.golang.org/grpc", []string{"arbiter/control/...", "cmd/..."}, nil, "0005-control-plane.md"},
 	{"google.golang.org/protobuf", []string{"arbiter/control/...", "cmd/..."}, nil, "0005-control-plane.md"},
 	{"github.com/grpc-ecosystem/go-grpc-middleware/v2", []string{"arbiter/control"}, nil, "0005-control-plane.md"},
@@ -76,12 +76,12 @@ var uses = []use{
 	{"golang.org/x/time", []string{"arbiter/control"}, nil, "0005-control-plane.md"},
 	{"github.com/prometheus/client_golang", []string{"arbiter/control", "cmd/arbiterd/..."}, nil, "0005-control-plane.md"},
 	{"go.yaml.in/yaml/v3", []string{"rules", "cmd/arbiterd/..."}, nil, "0006-yaml.md"},
-	{"github.com/cespare/xxhash/v2", []string{"rules", "arbiter", "arbiter/cache", "arbiter/store"}, nil, "0007-hashes-and-buffers.md"},
-	{"github.com/valyala/bytebufferpool", []string{"arbiter/audit", "bench/..."}, nil, "0007-hashes-and-buffers.md"},
+	{"github.com/cespare/xxhash/v2", []string{"rules", "arbiter/cache"}, nil, "0007-hashes-and-buffers.md"},
+	{"github.com/valyala/bytebufferpool", []string{"arbiter/audit"}, nil, "0007-hashes-and-buffers.md"},
 	{"github.com/coreos/go-systemd/v22", []string{"cmd/arbiterd/..."}, nil, "0008-commands.md"},
 	{"github.com/spf13/cobra", []string{"cmd/arbiterctl/..."}, nil, "0008-commands.md"},
 	{"github.com/spf13/pflag", []string{"cmd/arbiterctl/..."}, nil, "0008-commands.md"},
-	{"github.com/HdrHistogram/hdrhistogram-go", []string{"bench/...", "cmd/arbiter-bench/..."}, nil, "0009-tests-and-benchmarks.md"},
+	{"github.com/HdrHistogram/hdrhistogram-go", []string{"bench/..."}, nil, "0009-tests-and-benchmarks.md"},
 	{"github.com/google/go-cmp", nil, testOnly, "0009-tests-and-benchmarks.md"},
 	{"github.com/rogpeppe/go-internal", nil, testOnly, "0009-tests-and-benchmarks.md"},
 	{"go.uber.org/goleak", nil, testOnly, "0009-tests-and-benchmarks.md"},
@@ -116,6 +116,19 @@ func depRules() []rule {
 			{"rules/a.go": "package rules\n\nimport \"C\"\n"},
 		},
 		good: []map[string]string{{"rules/a_test.go": "package rules\n\nimport _ \"github.com/google/go-cmp/cmp\"\n"}},
+	}, {
+		name:  "permissions that nobody uses",
+		why:   "what a package once imported and no longer does is open to it for ever, and the records say that it is used there",
+		fix:   "take the package out of the table uses, and out of the record that the entry names",
+		check: checkUnused,
+		bad: []map[string]string{
+			{"a/a.go": "package a\n\nimport _ \"example.org/m/x\"\n", "c/a.go": "package c\n\nimport _ \"example.org/m\"\n"},
+			{"a/a.go": "package a\n\nimport _ \"example.org/m/x\"\n", "b/b/a.go": "package b\n\nimport _ \"example.org/m\"\n"},
+			{"a/a.go": "package a\n\nimport _ \"example.org/m/x\"\n", "b/b/a.go": "package b\n\nimport _ \"example.org/m\"\n",
+				"c/a.go": "package c\n\nimport _ \"example.org/m\"\n"},
+		},
+		good: []map[string]string{{"a/a.go": "package a\n\nimport _ \"example.org/m/x\"\n", "b/b/a.go": "package b\n\nimport _ \"example.org/m\"\n",
+			"c/a_test.go": "package c\n\nimport _ \"example.org/m\"\n"}},
 	}, {
 		name:  "decision records",
 		why:   "a dependency without a written exit plan is one for ever",
@@ -225,9 +238,63 @@ func checkUses(tr *tree) []string {
 	return out
 }
 
-func usedModule(importPath string) (use, bool) {
+// exampleUses stands for the table uses in examples.
+var exampleUses = []use{{module: "example.org/m", by: []string{"a", "b/..."}, tests: []string{"c"}}}
+
+// checkUnused looks for places of the table uses where the module is not imported.
+func checkUnused(tr *tree) []string {
+	table := uses
+	if !tr.real {
+		table = exampleUses
+	}
+	type place struct {
+		module, pattern string
+		test            bool
+	}
+	idle := map[place]bool{}
+	for _, u := range table {
+		for _, p := range u.by {
+			idle[place{u.module, p, false}] = true
+		}
+		for _, p := range u.tests {
+			idle[place{u.module, p, true}] = true
+		}
+	}
+	for _, f := range tr.files {
+		if f.ast == nil {
+			continue
+		}
+		for _, s := range f.ast.Imports {
+			u, _ := moduleIn(table, importPath(s))
+			for _, p := range u.by {
+				if covers(p, f.dir()) && !f.isTest() {
+					delete(idle, place{u.module, p, false})
+				}
+			}
+			for _, p := range u.tests {
+				if covers(p, f.dir()) && f.isTest() {
+					delete(idle, place{u.module, p, true})
+				}
+			}
+		}
+	}
+	var out []string
+	for p := range idle {
+		what := p.pattern
+		if p.test {
+			what += " (tests)"
+		}
+		out = append(out, p.module+": nothing in "+what+" imports it")
+	}
+	slices.Sort(out)
+	return out
+}
+
+func usedModule(importPath string) (use, bool) { return moduleIn(uses, importPath) }
+
+func moduleIn(table []use, importPath string) (use, bool) {
 	var best use
-	for _, u := range uses {
+	for _, u := range table {
 		if covers(u.module+"/...", importPath) && len(u.module) > len(best.module) {
 			best = u
 		}
