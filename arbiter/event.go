@@ -12,7 +12,11 @@ import (
 // bytes: chosen by others, perhaps not UTF-8, perhaps with newlines or terminal
 // escapes in them. Whoever prints them quotes them.
 type Event struct {
-	// Seq counts all events of this engine from 1; a gap is a loss.
+	// Seq numbers all events of this engine from 1, those among them that were lost
+	// because a worker's journal was full: their numbers are missing before the next
+	// event of that worker. A subscriber also misses the numbers of events that its
+	// buffer had no room for, and, without SubscribeOptions.Allowed, of plain
+	// allowed ones, which are events only while another wants them.
 	Seq  uint64
 	Time time.Time
 

@@ -108,13 +108,13 @@ func TestJournalFullIsCounted(t *testing.T) {
 	kept := 0
 	var e Event
 	for {
-		decision, ok := w.journal.next(&e)
+		o, ok := w.journal.next(&e)
 		if !ok {
 			break
 		}
 		kept++
-		if decision != 0 || e.Path != "/t/secret" || e.Verdict != "deny" {
-			t.Fatalf("record %d: rule %d %+v", kept, decision, e)
+		if o.decision != 0 || e.Path != "/t/secret" || e.Verdict != "deny" {
+			t.Fatalf("record %d: rule %d %+v", kept, o.decision, e)
 		}
 	}
 	if uint64(kept)+dropped != n {

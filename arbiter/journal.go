@@ -97,6 +97,7 @@ func (j *journal) append(w *worker, rec *record) bool {
 	le.PutUint32(f[92:], r.ExeLen)
 	le.PutUint64(f[96:], uint64(r.PostedNS))
 	le.PutUint64(f[104:], w.rules.Epoch())
+	le.PutUint64(f[112:], w.counters.dropped.Load())
 	n := copy(b[8+fixedBytes:], r.Path())
 	copy(b[8+fixedBytes+n:], r.Exe())
 	j.tail.Store(tail + need) // publishes: the collector may read everything before it
@@ -110,15 +111,21 @@ func flag(b bool) byte {
 	return 0
 }
 
-// next decodes the oldest record into e and reports its rule; false when the
+// origin is what a record says beside its event.
+type origin struct {
+	decision int32  // as in record
+	dropped  uint64 // records that the journal had no room for before this one
+}
+
+// next decodes the oldest record into e and reports its origin; false when the
 // journal is empty. Rule, line and message are left to the caller, who knows
 // the rule sets.
-func (j *journal) next(e *Event) (decision int32, ok bool) {
+func (j *journal) next(e *Event) (o origin, ok bool) {
 	le := binary.LittleEndian
 	for {
 		head := j.head.Load()
 		if head == j.tail.Load() {
-			return 0, false
+			return origin{}, false
 		}
 		at := head % journalBytes
 		need := uint64(le.Uint32(j.buf[at:]))
@@ -127,14 +134,14 @@ func (j *journal) next(e *Event) (decision int32, ok bool) {
 			continue
 		}
 		b := j.buf[at : at+need]
-		decision = decode(b[8:8+fixedBytes], b[8+fixedBytes:], e)
+		o = decode(b[8:8+fixedBytes], b[8+fixedBytes:], e)
 		j.head.Store(head + need)
-		return decision, true
+		return o, true
 	}
 }
 
 // decode reads a record's fixed part f and its texts.
-func decode(f, text []byte, e *Event) (decision int32) {
+func decode(f, text []byte, e *Event) origin {
 	le := binary.LittleEndian
 	path, exe := le.Uint32(f[88:]), le.Uint32(f[92:])
 	*e = Event{
@@ -155,5 +162,5 @@ func decode(f, text []byte, e *Event) (decision int32) {
 	}
 	e.Latency, e.Late = duration(le.Uint64(f[24:])), f[14] == 0
 	e.postedNS = int64(le.Uint64(f[96:]))
-	return int32(le.Uint32(f[8:]))
+	return origin{decision: int32(le.Uint32(f[8:])), dropped: le.Uint64(f[112:])}
 }

@@ -29,8 +29,12 @@ type Stats struct {
 	CacheFlushes [cache.ReasonCount]uint64
 	CacheSkipped uint64 // decisions not cached: the key was too long
 
-	EventsRecorded uint64 // given a sequence number
+	EventsRecorded uint64 // handed to all who subscribe
 	EventsDropped  uint64 // lost because a worker's journal was full
+	// LastSeq is the sequence number of the last event: EventsRecorded + those of
+	// EventsDropped that were passed over so far, which is all of them when the
+	// journals are empty.
+	LastSeq uint64
 
 	Latency Latency // question to answer, as the worker sees it
 	Workers []WorkerStats
@@ -94,7 +98,7 @@ func (a *Arbiter) Stats() Stats {
 		outcomes += n
 	}
 	s.InFlight = s.Requests - outcomes
-	s.EventsRecorded = a.stream.recorded()
+	s.LastSeq, s.EventsRecorded = a.stream.counts()
 	s.Latency = h.latency()
 	return s
 }

@@ -39,7 +39,8 @@ func (s *Subscription) wants(e *Event) bool {
 }
 
 // Dropped returns how many events this subscriber has lost because its buffer
-// was full: each also shows as a gap in Seq.
+// was full. Each also shows as a gap in Seq, as does what was lost before it had
+// come to any subscriber (Stats.EventsDropped), which is not counted here.
 func (s *Subscription) Dropped() uint64 { return s.dropped.Load() }
 
 // Close ends the subscription. It may be called more than once.
@@ -52,13 +53,14 @@ type stream struct {
 	stop     atomic.Bool   // no worker will append any more
 	wake     chan struct{} // buffer of one
 
-	mu     sync.Mutex
-	seq    uint64
-	recent []*Event // ring of the last events; the oldest at seq % len
-	subs   map[*Subscription]struct{}
-	closed bool
-	sets   []*installed // rule sets by which records in the journals were made
-	clock  clock
+	mu       sync.Mutex
+	seq      uint64   // of the last event, or of the last loss behind it
+	recorded uint64   // events published
+	recent   []*Event // ring of the last events; the oldest at recorded % len
+	subs     map[*Subscription]struct{}
+	closed   bool
+	sets     []*installed // rule sets by which records in the journals were made
+	clock    clock
 }
 
 func newStream(recent int) *stream {
@@ -101,25 +103,47 @@ func (s *stream) collect(workers []*worker, current func() *installed) {
 	}
 }
 
-// drain publishes all records that are there now; false when there were none.
+// drainBatch is how many records of one worker are published before the next
+// worker's turn: one that is flooded must not cost the others their records.
+const drainBatch = 64
+
+// drain publishes records that are there now; false when there were none.
 func (s *stream) drain(workers []*worker, current func() *installed) bool {
 	any := false
 	for _, w := range workers {
-		for {
-			e := new(Event)
-			decision, ok := w.journal.next(e)
-			if !ok {
+		for range drainBatch {
+			if !s.take(w, current) {
 				break
 			}
 			any = true
-			e.Worker = w.index
-			s.mu.Lock()
-			s.name(e, decision, current())
-			s.publish(e)
-			s.mu.Unlock()
 		}
 	}
 	return any
+}
+
+// take publishes the oldest record in the journal of w; false when there is none.
+// The numbers of the records that were lost before it, or, if there is none, up to
+// now, are passed over.
+func (s *stream) take(w *worker, current func() *installed) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	// Before the look: when the journal is empty then, these were lost before
+	// whatever will come.
+	dropped := w.counters.dropped.Load()
+	e := new(Event)
+	o, ok := w.journal.next(e)
+	if ok {
+		dropped = o.dropped
+	}
+	s.seq += dropped - w.passed
+	w.passed = dropped
+	if !ok {
+		return false
+	}
+	e.Worker = w.index
+	s.name(e, o.decision, current())
+	s.publish(e)
+	return true
 }
 
 // keptSets is how many rule sets are remembered for records that are still in a
@@ -149,11 +173,12 @@ func (s *stream) name(e *Event, decision int32, current *installed) {
 // publish numbers e and hands it to all who want it. s.mu is held.
 func (s *stream) publish(e *Event) {
 	s.seq++
+	s.recorded++
 	e.Seq = s.seq
 	if e.Time.IsZero() {
 		e.Time = time.Now().Add(-time.Duration(s.clock.now() - e.postedNS))
 	}
-	s.recent[s.seq%uint64(len(s.recent))] = e
+	s.recent[s.recorded%uint64(len(s.recent))] = e
 	for sub := range s.subs {
 		if !sub.wants(e) {
 			continue
@@ -166,10 +191,11 @@ func (s *stream) publish(e *Event) {
 	}
 }
 
-func (s *stream) recorded() uint64 {
+// counts returns the last sequence number and how many events have one.
+func (s *stream) counts() (seq, recorded uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.seq
+	return s.seq, s.recorded
 }
 
 // stopCollector makes collect return after one last look. The workers have ended.
@@ -221,9 +247,9 @@ func (a *Arbiter) Subscribe(buffer int, o SubscribeOptions) *Subscription {
 		close(ch)
 		return sub
 	}
-	n := min(uint64(max(o.Recent, 0)), s.seq, uint64(len(s.recent)))
-	for seq := s.seq - n + 1; seq <= s.seq; seq++ {
-		if e := s.recent[seq%uint64(len(s.recent))]; sub.wants(e) {
+	n := min(uint64(max(o.Recent, 0)), s.recorded, uint64(len(s.recent)))
+	for i := s.recorded - n + 1; i <= s.recorded; i++ {
+		if e := s.recent[i%uint64(len(s.recent))]; sub.wants(e) {
 			ch <- e
 		}
 	}

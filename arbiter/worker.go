@@ -44,6 +44,8 @@ type worker struct {
 	looks   atomic.Uint64 // how often the worker found nothing, in pollsPerLook
 
 	counters counters
+
+	passed uint64 // of counters.dropped; guarded by stream.mu
 }
 
 func newWorker(a *Arbiter, index int, w Worker) *worker {
@@ -256,7 +258,6 @@ func (w *worker) account(rec record) {
 	}
 	if !w.journal.append(w, &rec) {
 		c.dropped.Add(1)
-		return
 	}
-	w.arbiter.stream.notify()
+	w.arbiter.stream.notify() // of a loss too: its number is passed over
 }

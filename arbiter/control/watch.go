@@ -48,7 +48,7 @@ func (s *eventsService) Watch(req *controlv1.WatchRequest, stream grpc.ServerStr
 		return err
 	}
 	rs := s.cfg.Engine.Rules()
-	seq := s.cfg.Engine.Stats().EventsRecorded
+	seq := s.cfg.Engine.Stats().LastSeq
 	sub := s.cfg.Engine.Subscribe(s.cfg.WatchBuffer, arbiter.SubscribeOptions{
 		Allowed: req.GetIncludeAllowed(), Recent: lookBack(req, seq)})
 	defer sub.Close()
