@@ -47,7 +47,7 @@ type config struct {
 	SocketMode  string `yaml:"socket_mode"`  // octal
 	SocketGroup string `yaml:"socket_group"` // name or number; empty: the daemon's own
 	StateDir    string `yaml:"state_dir"`
-	// Rules is pushed when the store has no set yet, and on SIGHUP.
+	// Rules is pushed when the store has no set yet, and on SIGHUP if it has changed.
 	Rules string `yaml:"rules"`
 
 	Backend      string   `yaml:"backend"`

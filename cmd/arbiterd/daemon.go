@@ -10,7 +10,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
 	"runtime"
 	"strconv"
 	"sync/atomic"
@@ -22,7 +21,6 @@ import (
 
 	"github.com/arbiterd/arbiter/arbiter"
 	"github.com/arbiterd/arbiter/arbiter/audit"
-	"github.com/arbiterd/arbiter/arbiter/cache"
 	"github.com/arbiterd/arbiter/arbiter/control"
 	"github.com/arbiterd/arbiter/arbiter/store"
 	"github.com/arbiterd/arbiter/kernelbridge"
@@ -37,7 +35,9 @@ type daemon struct {
 	started    time.Time
 	chosen     string // backend
 	why        string
-	problem    atomic.Pointer[string] // the stored rules are not in force, and why
+	problem    atomic.Pointer[string]   // what is wrong with the choice of rules; cleared by a push
+	limits     atomic.Pointer[[]string] // what of the set in force is not kept as written
+	file       ruleFile                 // of the start, then of the reload under way
 	listener   *control.Listener
 	store      *store.Store
 	backend    backend
@@ -159,92 +159,6 @@ func (d *daemon) startControl(context.Context) (err error) {
 	return err
 }
 
-// firstRules puts the stored set in force, else the rule file of the configuration. A
-// stored set that cannot be kept here leaves the daemon without scope and says so:
-// one that does not start could not be given a better set.
-func (d *daemon) firstRules(ctx context.Context) error {
-	meta, ok := d.store.Current()
-	if !ok {
-		if d.cfg.Rules == "" {
-			d.log.Warn("no rules yet, so nothing is arbitrated; push a set: arbiterctl rules push FILE")
-			return nil
-		}
-		return d.pushFile(ctx, "first start")
-	}
-	err := func() error {
-		ctx, cancel := context.WithTimeout(ctx, control.DefaultApplyTimeout)
-		defer cancel()
-		_, source, err := d.store.Load(meta.Epoch)
-		if err != nil {
-			return err
-		}
-		rs, err := rules.Load(meta.Name, source, rules.Options{Epoch: meta.Epoch, CgroupID: kernelbridge.CgroupID})
-		if err != nil {
-			return err
-		}
-		_, err = d.Apply(ctx, rs, cache.Start)
-		return err
-	}()
-	if ctx.Err() != nil {
-		return fmt.Errorf("starting: %w", ctx.Err())
-	}
-	if err != nil {
-		text := fmt.Sprintf("the stored rule set of epoch %d is not in force, nothing is arbitrated: %v; push one that can be kept", meta.Epoch, err)
-		d.problem.Store(&text)
-		d.log.Error("starting without rules", slog.String("problem", text))
-	}
-	return nil
-}
-
-// pushFile pushes the rule file of the configuration.
-func (d *daemon) pushFile(ctx context.Context, reason string) error {
-	source, err := readRuleFile(d.cfg.Rules)
-	if err != nil {
-		return err
-	}
-	_, err = d.rules.Push(ctx, control.Push{Source: source, Name: d.cfg.Rules, Reason: reason, UID: uint32(os.Getuid()), Flush: cache.Reloaded})
-	return err
-}
-
-// Check implements control.Applier.
-func (d *daemon) Check(_ context.Context, rs *rules.RuleSet) ([]string, error) {
-	return d.backend.check(rs)
-}
-
-// Apply implements control.Applier. The kernel side fetches the facts of both sets
-// before the workers decide by the new one, and gets the new scope afterwards: at no
-// moment does a rule lack a fact, and nothing outside both scopes is asked about.
-func (d *daemon) Apply(ctx context.Context, rs *rules.RuleSet, reason cache.Reason) ([]string, error) {
-	if d.hurry.Err() != nil {
-		return nil, errors.New("the daemon is stopping")
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	defer context.AfterFunc(d.hurry, cancel)()
-	warnings, err := d.backend.check(rs)
-	if err != nil {
-		return nil, err
-	}
-	before := d.engine.Rules()
-	was, next := policyOf(before), policyOf(rs)
-	if both := was.alsoFor(next); both.want != was.want {
-		if err := d.backend.configure(both); err != nil {
-			return nil, err
-		}
-	}
-	err = d.engine.Install(ctx, rs, reason)
-	if err == nil {
-		err = d.backend.configure(next)
-	}
-	if err != nil {
-		undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-		defer cancel()
-		return nil, errors.Join(err, d.engine.Install(undo, before, cache.RolledBack), d.backend.configure(was))
-	}
-	d.problem.Store(nil)
-	return append(warnings, d.backend.warnings()...), nil
-}
-
 // info is what status shows beside the engine's figures.
 func (d *daemon) info() control.Info {
 	i := control.Info{Version: version(), Backend: d.chosen, BackendReason: d.why, StartedAt: d.started, Bound: d.backend.wait(), KernelCounters: d.backend.counters()}
@@ -255,6 +169,9 @@ func (d *daemon) info() control.Info {
 		if s := d.audit.Stats(); s.Lost > 0 || s.Dropped > 0 {
 			i.Warnings = append(i.Warnings, fmt.Sprintf("the verdict log lacks %d events; see the daemon's log", s.Lost+s.Dropped))
 		}
+	}
+	if l := d.limits.Load(); l != nil {
+		i.Warnings = append(i.Warnings, *l...)
 	}
 	return i
 }
@@ -279,24 +196,6 @@ func (d *daemon) startMetrics(context.Context) error {
 	d.metrics = &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
 	go d.metrics.Serve(l) // ends with close; nobody waits for a scrape
 	return nil
-}
-
-// reload does what SIGHUP asks for: the verdict log is opened anew and the rule file
-// pushed. What goes wrong is logged and changes nothing.
-func (d *daemon) reload(ctx context.Context) {
-	if d.audit != nil {
-		if err := d.audit.Reopen(); err != nil {
-			d.log.Error("reopening the verdict log", slog.Any("error", err))
-		}
-	}
-	if d.cfg.Rules == "" {
-		return
-	}
-	if err := d.pushFile(ctx, "reload"); err != nil {
-		d.log.Error("reloading the rule file; the rules in force stay", slog.Any("error", err))
-		return
-	}
-	d.log.Info("reloaded the rule file", slog.Uint64("epoch", d.engine.Rules().Epoch()))
 }
 
 const (

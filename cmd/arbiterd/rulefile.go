@@ -3,14 +3,58 @@
 package main
 
 import (
+	"bytes"
+	"crypto/sha256"
 	"fmt"
 	"io"
 	"os"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/arbiterd/arbiter/kernelbridge"
 	"github.com/arbiterd/arbiter/rules"
 )
+
+// ruleFile is what this process has seen in the rule file: a SIGHUP for the sake of
+// the verdict log must not take back what was pushed by hand since.
+type ruleFile struct {
+	known  bool
+	sum    [sha256.Size]byte
+	failed bool   // it could not be put in force
+	epoch  uint64 // in force then
+}
+
+func (f *ruleFile) read(source []byte, epoch uint64, failed bool) {
+	*f = ruleFile{known: true, sum: sha256.Sum256(source), failed: failed, epoch: epoch}
+}
+
+// settled reports whether there is nothing to push: the contents were read before.
+// What failed is tried again while nothing else has been pushed.
+func (f *ruleFile) settled(source []byte, epoch uint64) bool {
+	return f.known && f.sum == sha256.Sum256(source) && !(f.failed && f.epoch == epoch)
+}
+
+// compareFile reads the rule file beside a set of the store that is in force and says
+// what differs, "" for nothing.
+func (d *daemon) compareFile(inForce *rules.RuleSet) string {
+	if d.cfg.Rules == "" {
+		return ""
+	}
+	stored := fmt.Sprintf("the stored rule set of epoch %d is in force", inForce.Epoch())
+	source, err := readRuleFile(d.cfg.Rules)
+	if err != nil {
+		return fmt.Sprintf("%s; %v", stored, err)
+	}
+	d.file.read(source, inForce.Epoch(), false)
+	if bytes.Equal(source, inForce.Source()) {
+		return ""
+	}
+	rs, err := rules.Load(d.cfg.Rules, source, rules.Options{CgroupID: kernelbridge.CgroupID})
+	if err == nil && rs.Fingerprint() == inForce.Fingerprint() {
+		return ""
+	}
+	return fmt.Sprintf("%s, and the rule file says otherwise; to put it in force: arbiterctl rules push %s", stored, d.cfg.Rules)
+}
 
 // readRuleFile reads the rule file of the configuration: a regular file of at most
 // rules.MaxFileBytes, so that it neither waits for a writer nor fills the memory.

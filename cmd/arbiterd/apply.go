@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/arbiterd/arbiter/arbiter/cache"
+	"github.com/arbiterd/arbiter/arbiter/control"
+	"github.com/arbiterd/arbiter/kernelbridge"
+	"github.com/arbiterd/arbiter/rules"
+)
+
+// firstRules puts the stored set in force, else the rule file of the configuration. A
+// stored set that cannot be kept here leaves the daemon without scope and says so:
+// one that does not start could not be given a better set.
+func (d *daemon) firstRules(ctx context.Context) error {
+	meta, ok := d.store.Current()
+	if !ok {
+		if d.cfg.Rules == "" {
+			d.log.Warn("no rules yet, so nothing is arbitrated; push a set: arbiterctl rules push FILE")
+			return nil
+		}
+		source, err := readRuleFile(d.cfg.Rules)
+		if err != nil {
+			return err
+		}
+		return d.pushFile(ctx, source, "first start")
+	}
+	rs, err := d.applyStored(ctx, meta.Epoch)
+	if ctx.Err() != nil {
+		return fmt.Errorf("starting: %w", ctx.Err())
+	}
+	if err != nil {
+		d.warn("starting without rules", fmt.Sprintf("the stored rule set of epoch %d is not in force, nothing is arbitrated: %v; push one that can be kept", meta.Epoch, err))
+		return nil
+	}
+	if text := d.compareFile(rs); text != "" {
+		d.warn("the rule file is not in force", text)
+	}
+	return nil
+}
+
+// warn logs what is wrong with the choice of rules, and has status show it until the
+// next push.
+func (d *daemon) warn(msg, problem string) {
+	d.problem.Store(&problem)
+	d.log.Warn(msg, slog.String("problem", problem))
+}
+
+// applyStored puts a set of the store in force.
+func (d *daemon) applyStored(ctx context.Context, epoch uint64) (*rules.RuleSet, error) {
+	ctx, cancel := context.WithTimeout(ctx, control.DefaultApplyTimeout)
+	defer cancel()
+	meta, source, err := d.store.Load(epoch)
+	if err != nil {
+		return nil, err
+	}
+	rs, err := rules.Load(meta.Name, source, rules.Options{Epoch: epoch, CgroupID: kernelbridge.CgroupID})
+	if err != nil {
+		return nil, err
+	}
+	warnings, err := d.Apply(ctx, rs, cache.Start)
+	d.logLimits(warnings)
+	return rs, err
+}
+
+// pushFile pushes the contents of the rule file and remembers how that went.
+func (d *daemon) pushFile(ctx context.Context, source []byte, reason string) error {
+	out, err := d.rules.Push(ctx, control.Push{Source: source, Name: d.cfg.Rules, Reason: reason, UID: uint32(os.Getuid()), Flush: cache.Reloaded})
+	d.file.read(source, d.engine.Rules().Epoch(), err != nil)
+	d.logLimits(out.Warnings)
+	return err
+}
+
+// logLimits logs what a push would have told its caller.
+func (d *daemon) logLimits(warnings []string) {
+	for _, w := range warnings {
+		d.log.Warn("not all of the rules in force can be relied on", slog.String("warning", w))
+	}
+}
+
+// reload does what SIGHUP asks for: the verdict log is opened anew and the rule file
+// pushed, if it has changed. What goes wrong is logged and changes nothing.
+func (d *daemon) reload(ctx context.Context) {
+	if d.audit != nil {
+		if err := d.audit.Reopen(); err != nil {
+			d.log.Error("reopening the verdict log", slog.Any("error", err))
+		}
+	}
+	if d.cfg.Rules == "" {
+		return
+	}
+	source, err := readRuleFile(d.cfg.Rules)
+	if err == nil && d.file.settled(source, d.engine.Rules().Epoch()) {
+		d.log.Info("the rule file is unchanged: not pushed; arbiterctl rules push puts it in force", slog.String("file", d.cfg.Rules))
+		return
+	}
+	if err == nil {
+		err = d.pushFile(ctx, source, "reload")
+	}
+	if err != nil {
+		d.log.Error("reloading the rule file; the rules in force stay", slog.Any("error", err))
+		return
+	}
+	d.log.Info("reloaded the rule file", slog.Uint64("epoch", d.engine.Rules().Epoch()))
+}
+
+// Check implements control.Applier.
+func (d *daemon) Check(_ context.Context, rs *rules.RuleSet) ([]string, error) {
+	return d.backend.check(rs)
+}
+
+// Apply implements control.Applier. The kernel side fetches the facts of both sets
+// before the workers decide by the new one, and gets the new scope afterwards: at no
+// moment does a rule lack a fact, and nothing outside both scopes is asked about.
+func (d *daemon) Apply(ctx context.Context, rs *rules.RuleSet, reason cache.Reason) ([]string, error) {
+	if d.hurry.Err() != nil {
+		return nil, errors.New("the daemon is stopping")
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(d.hurry, cancel)()
+	warnings, err := d.backend.check(rs)
+	if err != nil {
+		return nil, err
+	}
+	before := d.engine.Rules()
+	was, next := policyOf(before), policyOf(rs)
+	if both := was.alsoFor(next); both.want != was.want {
+		if err := d.backend.configure(both); err != nil {
+			return nil, err
+		}
+	}
+	err = d.engine.Install(ctx, rs, reason)
+	if err == nil {
+		err = d.backend.configure(next)
+	}
+	if err != nil {
+		undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		return nil, errors.Join(err, d.engine.Install(undo, before, cache.RolledBack), d.backend.configure(was))
+	}
+	for _, w := range d.backend.warnings() {
+		if !slices.Contains(warnings, w) {
+			warnings = append(warnings, w)
+		}
+	}
+	d.problem.Store(nil)
+	d.limits.Store(&warnings)
+	return warnings, nil
+}
