@@ -7,10 +7,8 @@ import (
 	"unicode/utf8"
 )
 
-// globError is what is wrong with a pattern and what to write instead.
-type globError struct{ message, hint string }
-
-func (e *globError) Error() string { return e.message + "; " + e.hint }
+// globProblem is what is wrong with a pattern and what to write instead.
+type globProblem struct{ message, hint string }
 
 // globParser compiles a pattern while it reads it.
 type globParser struct {
@@ -24,7 +22,7 @@ type globParser struct {
 
 // compileGlob compiles a pattern. The caller has checked that it is an absolute
 // and clean path.
-func compileGlob(text string) (*glob, *globError) {
+func compileGlob(text string) (*glob, *globProblem) {
 	p := globParser{src: []byte(text)}
 	if err := p.sequence(0, false); err != nil {
 		return nil, err
@@ -49,7 +47,7 @@ func compileGlob(text string) (*glob, *globError) {
 		g.code = append(g.code, in)
 	}
 	if len(g.code) > globStates {
-		return nil, &globError{fmt.Sprintf("the pattern is too complicated: %d steps between its first and its last wildcard, at most %d",
+		return nil, &globProblem{fmt.Sprintf("the pattern is too complicated: %d steps between its first and its last wildcard, at most %d",
 			len(g.code), globStates), "write several patterns in a list"}
 	}
 	if len(g.code) < 64 {
@@ -87,14 +85,14 @@ func (p *globParser) next() byte {
 
 // sequence reads up to the end, or up to the ',' or '}' that ends an
 // alternative. slash says whether a '/' stands right before it.
-func (p *globParser) sequence(depth int, slash bool) *globError {
+func (p *globParser) sequence(depth int, slash bool) *globProblem {
 	for p.at < len(p.src) {
 		c := p.src[p.at]
 		switch {
 		case depth > 0 && (c == ',' || c == '}'):
 			return nil
 		case c == '*':
-			var err *globError
+			var err *globProblem
 			if slash, err = p.star(slash); err != nil {
 				return err
 			}
@@ -111,7 +109,7 @@ func (p *globParser) sequence(depth int, slash bool) *globError {
 				return err
 			}
 		case c == ']' || c == '}':
-			return &globError{fmt.Sprintf("the pattern has a %q that closes nothing", c),
+			return &globProblem{fmt.Sprintf("the pattern has a %q that closes nothing", c),
 				fmt.Sprintf(`write \%c in a glob for the character itself, or {literal: "..."} for a path without wildcards`, c)}
 		default:
 			s, err := p.symbol()
@@ -128,7 +126,7 @@ func (p *globParser) sequence(depth int, slash bool) *globError {
 }
 
 // star reads * or **.
-func (p *globParser) star(slash bool) (nowSlash bool, err *globError) {
+func (p *globParser) star(slash bool) (nowSlash bool, err *globProblem) {
 	n := 0
 	for p.next() == '*' {
 		n++
@@ -136,7 +134,7 @@ func (p *globParser) star(slash bool) (nowSlash bool, err *globError) {
 	}
 	switch {
 	case n > 2:
-		return false, &globError{fmt.Sprintf("the pattern has %d asterisks in a row", n),
+		return false, &globProblem{fmt.Sprintf("the pattern has %d asterisks in a row", n),
 			"write * for anything within one directory or ** for anything below"}
 	case n == 1:
 		p.emit(opStar, 0)
@@ -154,11 +152,11 @@ func (p *globParser) star(slash bool) (nowSlash bool, err *globError) {
 }
 
 // symbol reads one character, or the one behind a backslash.
-func (p *globParser) symbol() (int32, *globError) {
+func (p *globParser) symbol() (int32, *globProblem) {
 	if p.src[p.at] == '\\' {
 		p.at++
 		if p.at == len(p.src) {
-			return 0, &globError{"the pattern ends in a backslash", `write \\ for a backslash`}
+			return 0, &globProblem{"the pattern ends in a backslash", `write \\ for a backslash`}
 		}
 	}
 	s, n := symbol(p.src[p.at:])
@@ -167,10 +165,10 @@ func (p *globParser) symbol() (int32, *globError) {
 }
 
 // alternatives reads {a,b,c}.
-func (p *globParser) alternatives(depth int, slash bool) *globError {
+func (p *globParser) alternatives(depth int, slash bool) *globProblem {
 	const deepest = 16
 	if depth == deepest {
-		return &globError{fmt.Sprintf("the pattern nests braces more than %d deep", deepest), "write several patterns in a list"}
+		return &globProblem{fmt.Sprintf("the pattern nests braces more than %d deep", deepest), "write several patterns in a list"}
 	}
 	var jumps []int
 	open := p.at
@@ -186,7 +184,7 @@ func (p *globParser) alternatives(depth int, slash bool) *globError {
 			p.land(split)
 		case '}':
 			if p.at == open+1 {
-				return &globError{"the pattern has an empty {}", "write the alternatives as {a,b}, or \\{ for the character itself"}
+				return &globProblem{"the pattern has an empty {}", "write the alternatives as {a,b}, or \\{ for the character itself"}
 			}
 			p.at++
 			p.code[split].x = int32(split + 1) // the last one has no other
@@ -195,14 +193,14 @@ func (p *globParser) alternatives(depth int, slash bool) *globError {
 			}
 			return nil
 		default:
-			return &globError{"the pattern has a { without its }", `close it, or write \{ for the character itself`}
+			return &globProblem{"the pattern has a { without its }", `close it, or write \{ for the character itself`}
 		}
 	}
 }
 
 // class reads [a-z] or [!a-z].
-func (p *globParser) class() *globError {
-	unclosed := &globError{"the pattern has a [ without its ]", `close it, or write \[ for the character itself`}
+func (p *globParser) class() *globProblem {
+	unclosed := &globProblem{"the pattern has a [ without its ]", `close it, or write \[ for the character itself`}
 	p.at++
 	var c class
 	if p.next() == '!' {
@@ -210,7 +208,7 @@ func (p *globParser) class() *globError {
 		p.at++
 	}
 	if p.next() == '^' {
-		return &globError{"the pattern has a [^", `write [!a-z] for any character but these, or [\^] for the character itself`}
+		return &globProblem{"the pattern has a [^", `write [!a-z] for any character but these, or [\^] for the character itself`}
 	}
 	for {
 		if p.at >= len(p.src) {
@@ -231,12 +229,12 @@ func (p *globParser) class() *globError {
 			}
 		}
 		if hi < lo {
-			return &globError{fmt.Sprintf("the pattern has a range from %+q to %+q, which is empty", lo, hi), "write the smaller character first"}
+			return &globProblem{fmt.Sprintf("the pattern has a range from %+q to %+q, which is empty", lo, hi), "write the smaller character first"}
 		}
 		c.ranges = append(c.ranges, symbolRange{lo, hi})
 	}
 	if len(c.ranges) == 0 {
-		return &globError{"the pattern has an empty []", `write the characters between [ and ], a ] among them as \]`}
+		return &globProblem{"the pattern has an empty []", `write the characters between [ and ], a ] among them as \]`}
 	}
 	p.at++
 	p.classes = append(p.classes, c)
@@ -244,15 +242,15 @@ func (p *globParser) class() *globError {
 	return nil
 }
 
-func (p *globParser) classSymbol() (int32, *globError) {
+func (p *globParser) classSymbol() (int32, *globProblem) {
 	s, err := p.symbol()
 	switch {
 	case err != nil:
 		return 0, err
 	case s == '/':
-		return 0, &globError{"the pattern has a / between [ and ], where it never matches", "take it out; / is matched by itself and by ** only"}
+		return 0, &globProblem{"the pattern has a / between [ and ], where it never matches", "take it out; / is matched by itself and by ** only"}
 	case s >= badByte:
-		return 0, &globError{"the pattern has a byte that is not UTF-8 between [ and ]", "write it outside of the brackets, or use ? for any one character"}
+		return 0, &globProblem{"the pattern has a byte that is not UTF-8 between [ and ]", "write it outside of the brackets, or use ? for any one character"}
 	}
 	return s, nil
 }
