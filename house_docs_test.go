@@ -91,7 +91,68 @@ func docRules() []rule {
 			{"a.md": "[x](docs/b.md#gone)\n", "docs/b.md": "# Here\n"},
 		},
 		good: []map[string]string{{"a.md": "[x](docs/b.md#a-heading-with-on_fail-deny) [y](#top) [z](b.go#L1)\n\n# Top\n", "docs/b.md": "## A heading, with `on_fail: deny`\n"}},
+	}, {
+		name:  "words of the shared memory",
+		why:   "who debugs a queue reads docs/abi.md beside a dump; a word that is not in it is a guess",
+		fix:   "describe the field, state or reason in docs/abi.md, or take its old name out",
+		check: checkABI,
+		bad: []map[string]string{
+			{"kernelbridge/bpf/arb_abi.h": "struct arb_slot {\n\t__u64 word;\n\t__u64 pad[7];\n};\n", "docs/abi.md": "# Words\n"},
+			{"kernelbridge/bpf/arb_abi.h": "enum arb_state {\n\tARB_FREE,\n\tARB_HELD,\n};\n", "docs/abi.md": "FREE\n"},
+			{"kernelbridge/bpf/arb_abi.h": "#define ARB_VERSION 2\n", "docs/abi.md": "\n`version` is 1.\n"},
+		},
+		good: []map[string]string{{
+			"kernelbridge/bpf/arb_abi.h": "#define ARB_VERSION 2\nenum arb_state {\n\tARB_FREE,\n};\nenum arb_reason {\n\tARB_REASON_NONE,\n\tARB_REASON_COUNT,\n};\n" +
+				"struct arb_slot {\n\t__u64 word; /* x */\n\t__u8 path[ARB_PATH_BYTES];\n\t__u32 pad;\n};\n",
+			"docs/abi.md": "FREE, none, `word`, `path`\n\n`version` is 2.\n",
+		}},
 	}}
+}
+
+// abiWords returns the words of the shared memory that docs/abi.md has to describe: the
+// states of a slot, the reasons, and the fields of the structures but for the facts.
+func abiWords(header []byte) []string {
+	var out []string
+	for _, block := range cBlock.FindAllSubmatch(header, -1) {
+		name := string(block[1])
+		for _, line := range strings.Split(string(block[2]), "\n") {
+			switch m := cMember.FindStringSubmatch(line); {
+			case m == nil || strings.HasPrefix(m[1]+m[2], "pad") || strings.HasSuffix(m[1], "_COUNT"):
+			case name == "enum arb_state":
+				out = append(out, strings.TrimPrefix(m[1], "ARB_"))
+			case name == "enum arb_reason":
+				out = append(out, strings.ToLower(strings.TrimPrefix(m[1], "ARB_REASON_")))
+			case name == "struct arb_header" || name == "struct arb_slot" || name == "struct arb_counts" || name == "struct arb_notice":
+				out = append(out, "`"+m[2]+"`")
+			}
+		}
+	}
+	return out
+}
+
+// checkABI looks the words up.
+func checkABI(tr *tree) []string {
+	header, doc := tr.file("kernelbridge/bpf/arb_abi.h"), tr.file("docs/abi.md")
+	if header == nil || doc == nil {
+		if tr.real {
+			return []string{"kernelbridge/bpf/arb_abi.h or docs/abi.md: missing"}
+		}
+		return nil
+	}
+	var out []string
+	words := abiWords(header.text)
+	if tr.real && len(words) < 30 {
+		out = append(out, header.path+": got "+itoa(len(words))+" words, want all fields and states: is it still written as it was?")
+	}
+	for _, w := range words {
+		if !strings.Contains(string(doc.text), w) {
+			out = append(out, doc.path+": does not describe "+w)
+		}
+	}
+	if v := cVersion.FindSubmatch(header.text); v != nil && !strings.Contains(string(doc.text), "\n`version` is "+string(v[1])+".") {
+		out = append(out, doc.path+": does not say that `version` is "+string(v[1]))
+	}
+	return out
 }
 
 // anchors returns what the headings of a document can be linked as.
@@ -122,6 +183,10 @@ func (tr *tree) matches(pattern string) bool {
 
 var (
 	notInAnchor = regexp.MustCompile(`[^\w-]`)
+
+	cBlock   = regexp.MustCompile(`(?s)\n?((?:struct|enum) arb_\w+) \{\n(.*?)\n\};`)
+	cMember  = regexp.MustCompile(`^\t(?:(ARB_\w+)|(?:struct )?\w+ (\w+)[^()]*;)`)
+	cVersion = regexp.MustCompile(`#define ARB_VERSION (\d+)`)
 
 	namedTest = regexp.MustCompile("`(Test[A-Z]\\w*)`")
 	namedFile = regexp.MustCompile("`([a-z][\\w.-]*)/([\\w./*-]*)`")
