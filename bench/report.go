@@ -120,15 +120,3 @@ func writeJSON(w io.Writer, r any) error {
 	}
 	return nil
 }
-
-// ReadReport reads what WriteJSON wrote and refuses another schema version.
-func ReadReport(in io.Reader) (*Report, error) {
-	var r Report
-	if err := json.NewDecoder(in).Decode(&r); err != nil {
-		return nil, fmt.Errorf("reading a report: %w", err)
-	}
-	if r.SchemaVersion != SchemaVersion {
-		return nil, fmt.Errorf("reading a report: schema version %d, this program reads %d; use the program that wrote it", r.SchemaVersion, SchemaVersion)
-	}
-	return &r, nil
-}
