@@ -21,8 +21,9 @@ import (
 // there is another question, see AccessList.
 const DefaultSocketMode fs.FileMode = 0o660
 
-// maxSocketPath is what fits into sun_path with its NUL, less our suffix.
-const maxSocketPath = 107 - len(newSuffix)
+// MaxSocketPath is the longest path of a socket, in bytes: what fits into sun_path
+// with its NUL, less our suffix.
+const MaxSocketPath = 107 - len(newSuffix)
 
 const (
 	lockSuffix = ".lock"
@@ -39,10 +40,10 @@ type SocketConfig struct {
 // Listener is a listening unix socket that is this process's alone.
 type Listener struct {
 	*net.UnixListener
-	path  string
-	lock  *os.File
-	stat  os.FileInfo // of the socket file that we made
-	close func() error
+	path     string
+	lock     *os.File
+	stat     os.FileInfo // of the socket file that we made
+	shutOnce func() error
 }
 
 // Listen opens the socket. One process at a time has it: a lock file beside it
@@ -58,13 +59,13 @@ func Listen(c SocketConfig) (*Listener, error) {
 }
 
 func listen(c SocketConfig) (*Listener, error) {
-	if !filepath.IsAbs(c.Path) || len(c.Path) > maxSocketPath {
-		return nil, fmt.Errorf("its path has %d bytes: give an absolute one of at most %d", len(c.Path), maxSocketPath)
+	if !filepath.IsAbs(c.Path) || len(c.Path) > MaxSocketPath {
+		return nil, fmt.Errorf("its path has %d bytes: give an absolute one of at most %d", len(c.Path), MaxSocketPath)
 	}
 	if c.Mode == 0 {
 		c.Mode = DefaultSocketMode
 	}
-	gid, err := lookupGroup(c.Group)
+	gid, err := LookupGroup(c.Group)
 	if err != nil {
 		return nil, err
 	}
@@ -81,12 +82,12 @@ func listen(c SocketConfig) (*Listener, error) {
 		return nil, err
 	}
 	l.lock = lock
-	l.close = sync.OnceValue(l.shut)
+	l.shutOnce = sync.OnceValue(l.shut)
 	return l, nil
 }
 
-// lookupGroup returns the gid, -1 for no group.
-func lookupGroup(group string) (int, error) {
+// LookupGroup returns the gid of a group by its name or number, -1 for no group.
+func LookupGroup(group string) (int, error) {
 	if group == "" {
 		return -1, nil
 	}
@@ -196,7 +197,7 @@ func (l *Listener) Path() string { return l.path }
 
 // Close removes the socket, if it is still the one that was made, and lets go of
 // the lock. It may be called more than once.
-func (l *Listener) Close() error { return l.close() }
+func (l *Listener) Close() error { return l.shutOnce() }
 
 func (l *Listener) shut() error {
 	err := l.UnixListener.Close()

@@ -212,7 +212,7 @@ func TestSocketModeAndGroup(t *testing.T) {
 func TestListenRefuses(t *testing.T) {
 	dir := shortDir(t)
 	wantListenError(t, SocketConfig{Path: "relative/s"}, "absolute")
-	wantListenError(t, SocketConfig{Path: "/" + strings.Repeat("x", maxSocketPath)}, fmt.Sprint(maxSocketPath+1, " bytes"))
+	wantListenError(t, SocketConfig{Path: "/" + strings.Repeat("x", MaxSocketPath)}, fmt.Sprint(MaxSocketPath+1, " bytes"))
 	wantListenError(t, SocketConfig{Path: dir + "/s", Group: "no-such-group"}, "groupadd --system no-such-group")
 	if err := os.WriteFile(dir+"/file", nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -220,7 +220,7 @@ func TestListenRefuses(t *testing.T) {
 	wantListenError(t, SocketConfig{Path: dir + "/file/s"}, "not a directory")
 	// Nothing of a refused start is left in the way of the next.
 	listenOn(t, SocketConfig{Path: dir + "/s"})
-	longest := dir + "/" + strings.Repeat("x", maxSocketPath-len(dir)-1)
+	longest := dir + "/" + strings.Repeat("x", MaxSocketPath-len(dir)-1)
 	listenOn(t, SocketConfig{Path: longest})
 	if !answers(longest) {
 		t.Errorf("nobody listens on a path of %d bytes", len(longest))

@@ -3,14 +3,10 @@
 package main
 
 import (
-	"bytes"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
@@ -19,16 +15,16 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/arbiterd/arbiter/kernelbridge"
-	"github.com/arbiterd/arbiter/kernelbridge/abi"
 )
 
 // duration is a time.Duration that YAML writes as "5ms".
 type duration time.Duration
 
+// UnmarshalYAML returns a TypeError, so that the decoder goes on to the next mistake.
 func (d *duration) UnmarshalYAML(n *yaml.Node) error {
 	v, err := time.ParseDuration(n.Value)
 	if err != nil {
-		return fmt.Errorf("line %d: %q is not a duration: write one like 5ms or 2s", n.Line, n.Value)
+		return &yaml.TypeError{Errors: []string{fmt.Sprintf("line %d: %q is not a duration: write one like 5ms or 2s", n.Line, n.Value)}}
 	}
 	*d = duration(v)
 	return nil
@@ -83,33 +79,50 @@ func defaults() config {
 const defaultConfigPath = "/etc/arbiter/arbiterd.yaml"
 
 // loadConfig reads flags and the file they name; flags win. It reports everything
-// that is wrong at once. flag.ErrHelp means that help was asked for and printed.
+// that is wrong at once. flag.ErrHelp means that what was asked for is printed.
 func loadConfig(args []string, out io.Writer) (config, error) {
 	cfg := defaults()
 	// Twice over the flags: once to find the file, once to win over it.
 	ahead := defaults()
-	flags, file := flagSet(&ahead, out)
-	if err := flags.Parse(args); err != nil {
+	flags, asked := flagSet(&ahead)
+	switch err := flags.Parse(args); {
+	case errors.Is(err, flag.ErrHelp):
+		flags.SetOutput(out)
+		fmt.Fprintln(out, "Usage: arbiterd [flags]. The configuration file and its keys are in docs/operations.md.")
+		flags.PrintDefaults()
 		return cfg, err
-	}
-	if err := readConfig(&cfg, *file); err != nil {
-		return cfg, err
-	}
-	flags, _ = flagSet(&cfg, io.Discard)
-	if err := flags.Parse(args); err != nil {
-		return cfg, err
-	}
-	if flags.NArg() > 0 {
+	case err != nil:
+		return cfg, fmt.Errorf("%w; see arbiterd --help", err)
+	case asked.version:
+		fmt.Fprintln(out, "arbiterd", version())
+		return cfg, flag.ErrHelp
+	case flags.NArg() > 0:
 		return cfg, fmt.Errorf("unexpected argument %q: arbiterd takes flags only, see arbiterd --help", flags.Arg(0))
 	}
-	return cfg, cfg.check()
+	read := readConfig(&cfg, asked.file)
+	flags, _ = flagSet(&cfg)
+	if err := flags.Parse(args); err != nil {
+		return cfg, err
+	}
+	usable, err := usableCPUs()
+	if err != nil {
+		return cfg, err
+	}
+	return cfg, errors.Join(read, cfg.check(usable))
 }
 
-// flagSet returns the flags that override cfg, and where --config will be put.
-func flagSet(cfg *config, out io.Writer) (f *flag.FlagSet, file *string) {
-	f = flag.NewFlagSet("arbiterd", flag.ContinueOnError)
-	f.SetOutput(out)
-	file = f.String("config", "", "configuration `file` (default "+defaultConfigPath+", if it is there)")
+// request is what flags ask for beside a configuration.
+type request struct {
+	file    string
+	version bool
+}
+
+// flagSet returns the flags that override cfg. It prints nothing.
+func flagSet(cfg *config) (*flag.FlagSet, *request) {
+	f, asked := flag.NewFlagSet("arbiterd", flag.ContinueOnError), &request{}
+	f.SetOutput(io.Discard)
+	f.StringVar(&asked.file, "config", "", "configuration `file` (default "+defaultConfigPath+", if it is there)")
+	f.BoolVar(&asked.version, "version", false, "print the version and exit")
 	f.StringVar(&cfg.Socket, "socket", cfg.Socket, "control socket `path`")
 	f.StringVar(&cfg.StateDir, "state-dir", cfg.StateDir, "`directory` of the rule store")
 	f.StringVar(&cfg.Rules, "rules", cfg.Rules, "rule `file` for an empty store and for SIGHUP")
@@ -124,7 +137,7 @@ func flagSet(cfg *config, out io.Writer) (f *flag.FlagSet, file *string) {
 	f.StringVar(&cfg.AuditLog, "audit-log", cfg.AuditLog, "verdict log `file`, JSON lines")
 	f.StringVar(&cfg.Metrics, "metrics", cfg.Metrics, "`address` of /metrics, like 127.0.0.1:9464")
 	f.StringVar(&cfg.LogLevel, "log-level", cfg.LogLevel, "debug, info, warn or error")
-	return f, file
+	return f, asked
 }
 
 // durationFlag is a duration as a flag.Value.
@@ -134,29 +147,10 @@ func (d *durationFlag) String() string { return time.Duration(*d).String() }
 
 func (d *durationFlag) Set(s string) error {
 	v, err := time.ParseDuration(s)
-	*d = durationFlag(v)
-	return err
-}
-
-// readConfig reads the file into cfg; an empty path is the default one, which need
-// not be there.
-func readConfig(cfg *config, path string) error {
-	required := path != ""
-	if !required {
-		path = defaultConfigPath
-	}
-	b, err := os.ReadFile(path)
-	if !required && errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
 	if err != nil {
-		return fmt.Errorf("reading the configuration: %w", err)
+		return errors.New("write a duration like 5ms or 2s")
 	}
-	dec := yaml.NewDecoder(bytes.NewReader(b))
-	dec.KnownFields(true)
-	if err := dec.Decode(cfg); err != nil && !errors.Is(err, io.EOF) {
-		return fmt.Errorf("reading the configuration %s: %w; the keys are in docs/operations.md", path, err)
-	}
+	*d = durationFlag(v)
 	return nil
 }
 
@@ -170,47 +164,6 @@ func parseCPUs(s string) ([]int, error) {
 		cpus = append(cpus, n)
 	}
 	return cpus, nil
-}
-
-// check returns everything that is wrong with the configuration.
-func (c *config) check() error {
-	var errs []error
-	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
-	for key, path := range map[string]string{"socket": c.Socket, "state_dir": c.StateDir} {
-		if !filepath.IsAbs(path) {
-			bad("%s: %q is not an absolute path", key, path)
-		}
-	}
-	if mode, err := strconv.ParseUint(c.SocketMode, 8, 32); err != nil || mode > 0o777 {
-		bad("socket_mode: %q is not an octal mode: write one like \"0660\"", c.SocketMode)
-	}
-	switch c.Backend {
-	case kernelbridge.BackendAuto, kernelbridge.BackendLSM, kernelbridge.BackendFanotify:
-	default:
-		bad("backend: %q is none: write auto, bpf-lsm or fanotify", c.Backend)
-	}
-	if c.Workers < 1 || c.Workers > abi.MaxWorkers {
-		bad("workers: %d: give 1 to %d", c.Workers, abi.MaxWorkers)
-	}
-	if n := len(c.CPUs); n > 0 && n != c.Workers {
-		bad("cpus: %d CPUs for %d workers: name one for each, or none", n, c.Workers)
-	}
-	if d := time.Duration(c.Wait); d <= 0 || d > kernelbridge.MaxWait {
-		bad("wait: %v: give more than 0 and at most %v", d, kernelbridge.MaxWait)
-	}
-	if d := time.Duration(c.HoldLimit); d < 100*time.Millisecond || d > time.Minute {
-		bad("hold_limit: %v: give 100ms to 1m", d)
-	}
-	if c.RateLimit <= 0 {
-		bad("rate_limit: %v: give a number of calls a second above 0", c.RateLimit)
-	}
-	if _, ok := logLevels[c.LogLevel]; !ok {
-		bad("log_level: %q is none: write debug, info, warn or error", c.LogLevel)
-	}
-	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("checking the configuration:\n%w", err)
-	}
-	return nil
 }
 
 // workerCPUs returns where each worker is pinned: as configured, or from the last

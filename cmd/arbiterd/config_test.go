@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"errors"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -24,12 +25,17 @@ func writeConfig(t *testing.T, text string) string {
 }
 
 func TestConfig(t *testing.T) {
-	path := writeConfig(t, "socket: /x/s\nworkers: 1\ncpus: [3]\nwait: 2ms\nadmin: {uids: [7], gids: [8]}\nlog_level: debug\n")
+	usable, err := usableCPUs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cpus := usable[len(usable)-1:]
+	path := writeConfig(t, fmt.Sprintf("cpus: %v\n", cpus)+"socket: /x/s\nworkers: 1\nwait: 2ms\nadmin: {uids: [7], gids: [8]}\nlog_level: debug\n")
 	cfg, err := loadConfig([]string{"--config", path, "--wait", "7ms", "--state-dir", "/x/state"}, &bytes.Buffer{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if cfg.Socket != "/x/s" || cfg.Workers != 1 || !slices.Equal(cfg.CPUs, []int{3}) || !slices.Equal(cfg.Admin.UIDs, []uint32{7}) || cfg.LogLevel != "debug" {
+	if cfg.Socket != "/x/s" || cfg.Workers != 1 || !slices.Equal(cfg.CPUs, cpus) || !slices.Equal(cfg.Admin.UIDs, []uint32{7}) || cfg.LogLevel != "debug" {
 		t.Errorf("from the file: %+v", cfg)
 	}
 	if time.Duration(cfg.Wait) != 7*time.Millisecond || cfg.StateDir != "/x/state" {
@@ -44,30 +50,112 @@ func TestConfigErrors(t *testing.T) {
 	for _, tc := range []struct {
 		name, text string
 		args       []string
-		want       []string // all in the error
+		want       []string // all in the error, in this order
 	}{
-		{"everything at once", "socket: rel\nbackend: magic\nworkers: 99\nwait: 5s\nsocket_mode: \"99\"\nlog_level: loud\n", nil,
-			[]string{"socket: \"rel\"", "backend: \"magic\"", "workers: 99", "wait: 5s", "socket_mode", "log_level"}},
-		{"unknown key", "sockets: /x\n", nil, []string{"sockets", "docs/operations.md"}},
+		{"everything at once", "socket: rel\nbackend: magic\nworkers: 99\nwait: 5s\nsocket_mode: \"99\"\nlog_level: loud\nstate_dir: here\n" +
+			"socket_group: no-such-group\nrate_limit: .nan\ncache_entries: 2000000\nmetrics: localhost\n", nil,
+			[]string{"socket: \"rel\"", "socket_mode", "socket_group", "no-such-group", "groupadd", "rate_limit: NaN", "state_dir: \"here\"", "backend: \"magic\"",
+				"wait: 5s", "workers: 99", "cache_entries: 2000000", "1048576", "metrics: \"localhost\"", "127.0.0.1:9464", "log_level"}},
+		{"YAML and values at once", "workers: many\nwait: soon\nbackend: magic\nsockets: /x\n", nil,
+			[]string{"line 1: \"many\" does not fit here: write a whole number", "line 2: \"soon\"", "line 4: there is no key \"sockets\"", "backend: \"magic\""}},
+		{"rate without end", "rate_limit: .inf\n", nil, []string{"rate_limit: +Inf"}},
+		{"long socket path", "socket: /" + strings.Repeat("x", 103) + "\n", nil, []string{"socket: the path has 104 bytes", "at most 103"}},
+		{"port that is none", "metrics: \"127.0.0.1:70000\"\n", nil, []string{"metrics: \"127.0.0.1:70000\" is no host:port"}},
+		{"second document", "workers: 1\n---\nworkers: 2\n", nil, []string{"line 2: a second document", "---"}},
+		{"unknown key", "sockets: /x\n", nil, []string{"there is no key \"sockets\"", "docs/operations.md"}},
+		{"unknown inner key", "admin: {users: [1]}\n", nil, []string{"there is no key \"users\" here: write uids or gids"}},
+		{"text for a list", "admin: root\n", nil, []string{"line 1: \"root\" does not fit here: write lists like {uids: [0], gids: []}"}},
+		{"list for a text", "socket: [a]\n", nil, []string{"line 1: a list does not fit here: write a text"}},
+		{"text for a file", "hello\n", nil, []string{"line 1: \"hello\" does not fit here: write lines like"}},
+		{"uid that is none", "admin: {uids: [-1]}\n", nil, []string{"line 1: \"-1\" does not fit here: write a number from 0"}},
 		{"not a duration", "wait: soon\n", nil, []string{"line 1", "soon", "5ms"}},
-		{"not YAML", "{", nil, []string{"reading the configuration"}},
+		{"not YAML", "{", nil, []string{"reading the configuration", "line 1"}},
 		{"CPUs that do not fit", "workers: 2\ncpus: [1]\n", nil, []string{"cpus: 1 CPUs for 2 workers"}},
 		{"argument", "", []string{"start"}, []string{"\"start\"", "--help"}},
-		{"bad flag value", "", []string{"--cpus", "a"}, []string{"not a CPU number"}},
-		{"missing file", "", []string{"--config", "/nowhere/x.yaml"}, []string{"/nowhere/x.yaml"}},
+		{"flag that is none", "", []string{"--nope"}, []string{"-nope", "see arbiterd --help"}},
+		{"bad flag value", "", []string{"--cpus", "a"}, []string{"not a CPU number", "see arbiterd --help"}},
+		{"bad duration flag", "", []string{"--wait", "a"}, []string{"-wait", "5ms"}},
+		{"missing file", "", []string{"--config", "/nowhere/x.yaml"}, []string{"/nowhere/x.yaml", "create it, or give another with --config"}},
+		{"file that is a directory", "", []string{"--config", "/"}, []string{"is a directory", "--config"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			args := append([]string{"--config", writeConfig(t, tc.text)}, tc.args...)
-			_, err := loadConfig(args, &bytes.Buffer{})
+			var out bytes.Buffer
+			_, err := loadConfig(args, &out)
 			if err == nil {
 				t.Fatal("no error")
 			}
+			rest := err.Error()
 			for _, want := range tc.want {
-				if !strings.Contains(err.Error(), want) {
-					t.Errorf("error %q lacks %q", err, want)
+				_, after, ok := strings.Cut(rest, want)
+				if !ok {
+					t.Fatalf("error %q lacks %q, or has it earlier", err, want)
+				}
+				rest = after
+			}
+			for _, not := range []string{"!!", "main.", "unmarshal", "yaml: line"} {
+				if strings.Contains(err.Error(), not) {
+					t.Errorf("error %q has %q", err, not)
 				}
 			}
+			if out.Len() > 0 {
+				t.Errorf("printed besides: %s", out.String())
+			}
 		})
+	}
+}
+
+func TestConfigCPUs(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		cpus []int
+		want []string
+	}{
+		{"as they should be", []int{0, 8}, nil},
+		{"twice", []int{2, 2}, []string{"2 is there twice"}},
+		{"below 0", []int{-1, 1}, []string{"-1 is no CPU: give numbers from 0 to 1023"}},
+		{"beyond a set", []int{1024, 1}, []string{"1024 is no CPU"}},
+		{"not allowed", []int{1, 5}, []string{"may not use 5: choose from 0-3,8"}},
+		{"everything", []int{5, 5}, []string{"may not use 5", "5 is there twice"}},
+	} {
+		c := defaults()
+		c.Workers, c.CPUs = 2, tc.cpus
+		got := c.checkCPUs([]int{0, 1, 2, 3, 8})
+		if len(got) != len(tc.want) {
+			t.Errorf("%s: %q, want %q", tc.name, got, tc.want)
+			continue
+		}
+		for i, want := range tc.want {
+			if !strings.Contains(got[i].Error(), want) {
+				t.Errorf("%s: %q, want %q", tc.name, got[i], want)
+			}
+		}
+	}
+}
+
+// What is wrong with flags and configuration ends with 2, in as many lines as mistakes.
+func TestExitOfWrongConfig(t *testing.T) {
+	for _, tc := range []struct {
+		args  []string
+		exit  int
+		lines int // on stderr
+	}{
+		{[]string{"--nope"}, 2, 1},
+		{[]string{"--cpus", "1023", "--workers", "1"}, 2, 2},
+		{[]string{"--version"}, 0, 0},
+		{[]string{"--help"}, 0, 0},
+	} {
+		cmd, log := daemonCommand(t.TempDir(), tc.args...)
+		out, err := cmd.Output()
+		if got := cmd.ProcessState.ExitCode(); got != tc.exit {
+			t.Errorf("%v: exit %d (%v), want %d", tc.args, got, err, tc.exit)
+		}
+		if got := strings.Count(log.String(), "\n"); got != tc.lines {
+			t.Errorf("%v: %d lines, want %d: %s", tc.args, got, tc.lines, log)
+		}
+		if tc.exit == 0 && !strings.Contains(string(out), "arbiterd") {
+			t.Errorf("%v: prints %q", tc.args, out)
+		}
 	}
 }
 

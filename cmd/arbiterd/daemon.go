@@ -17,7 +17,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
-	"golang.org/x/sys/unix"
 
 	"github.com/arbiterd/arbiter/arbiter"
 	"github.com/arbiterd/arbiter/arbiter/audit"
@@ -103,15 +102,9 @@ func (d *daemon) startEngine(context.Context) (err error) {
 	if d.chosen, d.why, err = kernelbridge.Choose(d.cfg.Backend, kernelbridge.Probe()); err != nil {
 		return fmt.Errorf("%w; run arbiterctl doctor", err)
 	}
-	var allowed unix.CPUSet
-	if err := unix.SchedGetaffinity(0, &allowed); err != nil {
-		return fmt.Errorf("reading the CPUs that the daemon may use: %w", err)
-	}
-	var usable []int
-	for cpu := 0; len(usable) < allowed.Count(); cpu++ {
-		if allowed.IsSet(cpu) {
-			usable = append(usable, cpu)
-		}
+	usable, err := usableCPUs()
+	if err != nil {
+		return err
 	}
 	cpus := d.cfg.workerCPUs(usable)
 	// A polling worker occupies a processor of the Go scheduler for good: the

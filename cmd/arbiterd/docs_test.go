@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"context"
 	"flag"
-	"io"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -134,7 +133,7 @@ func TestConfigDocument(t *testing.T) {
 	}
 
 	var cfg config
-	flags, _ := flagSet(&cfg, io.Discard)
+	flags, _ := flagSet(&cfg)
 	flags.VisitAll(func(f *flag.Flag) {
 		if !strings.Contains(doc, "| `--"+f.Name+"` |") {
 			t.Errorf("the flag --%s is not in the document", f.Name)
@@ -157,7 +156,7 @@ func TestSampleConfig(t *testing.T) {
 	if diff := cmp.Diff(documented(), got, cmpopts.EquateEmpty()); diff != "" {
 		t.Errorf("defaults (-configuration +sample):\n%s", diff)
 	}
-	if err := got.check(); err != nil {
+	if err := got.check(nil); err != nil {
 		t.Error(err)
 	}
 	var n yaml.Node
