@@ -10,7 +10,6 @@ import (
 	"sync/atomic"
 
 	promgrpc "github.com/grpc-ecosystem/go-grpc-middleware/providers/prometheus"
-	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors"
 	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/auth"
 	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/logging"
 	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/ratelimit"
@@ -23,15 +22,11 @@ import (
 
 // chain returns the interceptors, outermost first as package control says.
 func chain(cfg *Config, metrics *promgrpc.ServerMetrics) []grpc.ServerOption {
-	logger := slogAdapter(cfg.Logger)
+	logger := callLogger(cfg.Logger)
 	logOptions := []logging.Option{
 		// The default is a line at the start too.
 		logging.WithLogOnEvents(logging.FinishCall),
 		logging.WithLevels(logLevel),
-		logging.WithFieldsFromContextAndCallMeta(func(ctx context.Context, _ interceptors.CallMeta) logging.Fields {
-			who, _ := callerOf(ctx)
-			return logging.Fields{"uid", who.uid, "pid", who.pid}
-		}),
 	}
 	limits := newCallLimits(cfg)
 	authorize := authorizer{cfg.Admin, cfg.ReadOnly}.authorize
@@ -54,24 +49,6 @@ func chain(cfg *Config, metrics *promgrpc.ServerMetrics) []grpc.ServerOption {
 			recovery.StreamServerInterceptor(recovered),
 		),
 	}
-}
-
-func slogAdapter(l *slog.Logger) logging.Logger {
-	return logging.LoggerFunc(func(ctx context.Context, level logging.Level, msg string, fields ...any) {
-		l.Log(ctx, slog.Level(level), msg, fields...)
-	})
-}
-
-// logLevel keeps the log for what somebody has to know: a monitor that asks for
-// the status every second is no news, and a push logs a line of its own.
-func logLevel(code codes.Code) logging.Level {
-	switch code {
-	case codes.OK, codes.Canceled:
-		return logging.LevelDebug
-	case codes.PermissionDenied, codes.Unauthenticated:
-		return logging.LevelWarn
-	}
-	return logging.DefaultServerCodeToLevel(code)
 }
 
 // incidents numbers the panics of handlers.

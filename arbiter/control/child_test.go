@@ -54,7 +54,7 @@ func childListens(socket string) error {
 func childCalls(socket string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), testTimeout)
 	defer cancel()
-	conn, err := Dial(socket)
+	conn, err := dial(socket)
 	if err != nil {
 		return err
 	}

@@ -223,7 +223,7 @@ func newFixture(t *testing.T, adjust func(*Config, *RulesConfig), more func(*grp
 			t.Errorf("Serve: %v", err)
 		}
 	})
-	conn, err := Dial(f.socket)
+	conn, err := dial(f.socket)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -319,6 +319,12 @@ func shortDir(t *testing.T) string {
 		t.Fatal(err)
 	}
 	return dir
+}
+
+// dial returns a connection to the control interface.
+func dial(socket string) (*grpc.ClientConn, error) {
+	return grpc.NewClient("unix:"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(MaxMessageBytes), grpc.MaxCallSendMsgSize(MaxMessageBytes)))
 }
 
 // dialAs returns a connection opened with the credentials of another user.

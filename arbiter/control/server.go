@@ -13,7 +13,6 @@ import (
 	promgrpc "github.com/grpc-ecosystem/go-grpc-middleware/providers/prometheus"
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health"
 	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/reflection"
@@ -64,7 +63,7 @@ func newServer(cfg Config, more func(*grpc.Server)) (*Server, error) {
 	controlv1.RegisterRulesServiceServer(s.grpc, &rulesService{rules: cfg.Rules, info: cfg.Info})
 	controlv1.RegisterEventsServiceServer(s.grpc, s.events)
 	controlv1.RegisterStatusServiceServer(s.grpc, &statusService{cfg: &cfg})
-	grpc_health_v1.RegisterHealthServer(s.grpc, s.health)
+	grpc_health_v1.RegisterHealthServer(s.grpc, &healthService{s.health, s.stopping})
 	reflection.Register(s.grpc)
 	if more != nil {
 		more(s.grpc)
@@ -91,7 +90,7 @@ func (s *Server) Serve(l net.Listener) error {
 	return nil
 }
 
-// Stop ends the watchers, lets the calls under way finish until ctx ends, then
+// Stop ends the watchers of events and health, lets the calls under way finish until ctx ends, then
 // cuts them off, and waits for all handlers. It may be called more than once. A
 // push that is being put in force is finished in either case.
 func (s *Server) Stop(ctx context.Context) {
@@ -107,20 +106,4 @@ func (s *Server) Stop(ctx context.Context) {
 		s.grpc.Stop()
 		<-done
 	}
-}
-
-// Dial returns a connection to the control interface, with the message limits of
-// the server. It does not connect yet: the first call tells if nobody is there.
-func Dial(socket string) (*grpc.ClientConn, error) {
-	conn, err := grpc.NewClient("passthrough:///"+socket,
-		grpc.WithTransportCredentials(insecure.NewCredentials()), // the socket's mode and SO_PEERCRED protect
-		grpc.WithContextDialer(func(ctx context.Context, path string) (net.Conn, error) {
-			return (&net.Dialer{}).DialContext(ctx, "unix", path)
-		}),
-		grpc.WithAuthority("localhost"),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(MaxMessageBytes), grpc.MaxCallSendMsgSize(MaxMessageBytes)))
-	if err != nil {
-		return nil, fmt.Errorf("dialling control socket %s: %w", socket, err)
-	}
-	return conn, nil
 }

@@ -20,7 +20,7 @@ import (
 // dialSocket returns a connection of its own.
 func dialSocket(t *testing.T, socket string) *grpc.ClientConn {
 	t.Helper()
-	conn, err := Dial(socket)
+	conn, err := dial(socket)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,26 +49,30 @@ func TestHealth(t *testing.T) {
 	}
 }
 
-// TestHealthWhileStopping: who follows the health is told before it is cut off,
-// and does not keep the daemon from stopping.
+// TestHealthWhileStopping: who follows the health, be it of a service that is not
+// there, is told before it is cut off, and does not keep the daemon from stopping.
 func TestHealthWhileStopping(t *testing.T) {
-	f := newFixture(t, nil, nil)
-	stream, err := grpc_health_v1.NewHealthClient(dialSocket(t, f.socket)).Watch(f.ctx(), &grpc_health_v1.HealthCheckRequest{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, want := range []grpc_health_v1.HealthCheckResponse_ServingStatus{
-		grpc_health_v1.HealthCheckResponse_SERVING, grpc_health_v1.HealthCheckResponse_NOT_SERVING} {
+	for _, service := range []string{"", "nowhere"} {
+		f := newFixture(t, nil, nil)
+		stream, err := grpc_health_v1.NewHealthClient(dialSocket(t, f.socket)).Watch(f.ctx(), &grpc_health_v1.HealthCheckRequest{Service: service})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := stream.Recv(); err != nil {
+			t.Fatal(err)
+		}
+		start := time.Now()
+		stopped := f.startStop(testTimeout)
 		got, err := stream.Recv()
-		if err != nil || got.GetStatus() != want {
-			t.Fatalf("got %v, %v; want %v", got, err, want)
+		if err != nil || got.GetStatus() != grpc_health_v1.HealthCheckResponse_NOT_SERVING {
+			t.Errorf("service %q: got %v, %v; want NOT_SERVING", service, got, err)
 		}
-		if want == grpc_health_v1.HealthCheckResponse_SERVING {
-			stopped := f.startStop(100 * time.Millisecond)
-			defer await(t, "the end of the server", stopped)
+		wantStatus(t, drain(stream), codes.Unavailable, "stopping")
+		await(t, "the end of the server", stopped)
+		if took := time.Since(start); took > testTimeout/2 {
+			t.Errorf("service %q: the stop took %v, as long as its patience", service, took)
 		}
 	}
-	wantStatus(t, drain(stream), codes.Unavailable)
 }
 
 func TestReflection(t *testing.T) {

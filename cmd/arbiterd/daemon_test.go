@@ -18,8 +18,8 @@ import (
 
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
 
-	"github.com/arbiterd/arbiter/arbiter/control"
 	pb "github.com/arbiterd/arbiter/arbiter/control/controlv1"
 	"github.com/arbiterd/arbiter/kernelbridge"
 	"github.com/arbiterd/arbiter/kernelbridge/fanotify/guard"
@@ -151,7 +151,7 @@ func startDaemon(t *testing.T, dir string, args ...string) *runs {
 	go func() { d.exited <- cmd.Wait() }()
 	t.Cleanup(d.kill)
 	awaitNotify(t, notify, "READY=1", d)
-	conn, err := control.Dial(d.socket)
+	conn, err := grpc.NewClient("unix:"+d.socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		t.Fatal(err)
 	}
