@@ -233,7 +233,7 @@ func (l *Log) write(b []byte, lines uint64) {
 	switch {
 	case err != nil && !l.failing:
 		l.cfg.Logger.Error("writing the verdict log fails; verdicts go on, lines are lost until it works again",
-			"path", l.cfg.Path, "err", err)
+			"path", l.cfg.Path, "error", err)
 	case err == nil && l.failing:
 		l.cfg.Logger.Warn("writing the verdict log works again", "path", l.cfg.Path, "lost", l.lost.Load())
 	}
