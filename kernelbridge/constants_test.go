@@ -28,6 +28,7 @@ var constants = map[string]uint64{
 	"ARB_PATH_BYTES":        abi.PathBytes,
 	"ARB_CGROUP_LEVELS":     abi.CgroupLevels,
 	"ARB_MAX_WORKERS":       abi.MaxWorkers,
+	"ARB_MAX_CPUS":          abi.MaxCPUs,
 	"ARB_FIRST_GEN":         abi.FirstGen,
 	"ARB_NOTICE_PATH_BYTES": noticePathBytes,
 	"ARB_SAMPLES":           1024, // bounds native.go's runChunk, see below

@@ -39,7 +39,7 @@ type fileHooksArbHeader struct {
 	Hot              uint64
 	PadHot           [7]uint64
 	Posted           [16]uint64
-	WorkerCpu        [64]uint32
+	Pinned           [1024]uint64
 }
 
 type fileHooksArbNotice struct {
@@ -123,6 +123,7 @@ type fileHooksArbTree struct {
 const (
 	fileHooksMapArbCgroups        = "arb_cgroups"
 	fileHooksMapArbCounts         = "arb_counts"
+	fileHooksMapArbExecuted       = "arb_executed"
 	fileHooksMapArbHeader         = "arb_header"
 	fileHooksMapArbKick           = "arb_kick"
 	fileHooksMapArbNotices        = "arb_notices"
@@ -185,13 +186,14 @@ type fileHooksProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type fileHooksMapSpecs struct {
-	ArbCgroups *ebpf.MapSpec `ebpf:"arb_cgroups"`
-	ArbCounts  *ebpf.MapSpec `ebpf:"arb_counts"`
-	ArbHeader  *ebpf.MapSpec `ebpf:"arb_header"`
-	ArbKick    *ebpf.MapSpec `ebpf:"arb_kick"`
-	ArbNotices *ebpf.MapSpec `ebpf:"arb_notices"`
-	ArbSlots   *ebpf.MapSpec `ebpf:"arb_slots"`
-	ArbTrees   *ebpf.MapSpec `ebpf:"arb_trees"`
+	ArbCgroups  *ebpf.MapSpec `ebpf:"arb_cgroups"`
+	ArbCounts   *ebpf.MapSpec `ebpf:"arb_counts"`
+	ArbExecuted *ebpf.MapSpec `ebpf:"arb_executed"`
+	ArbHeader   *ebpf.MapSpec `ebpf:"arb_header"`
+	ArbKick     *ebpf.MapSpec `ebpf:"arb_kick"`
+	ArbNotices  *ebpf.MapSpec `ebpf:"arb_notices"`
+	ArbSlots    *ebpf.MapSpec `ebpf:"arb_slots"`
+	ArbTrees    *ebpf.MapSpec `ebpf:"arb_trees"`
 }
 
 // fileHooksVariableSpecs contains global variables before they are loaded into the kernel.
@@ -221,19 +223,21 @@ func (o *fileHooksObjects) Close() error {
 //
 // It can be passed to loadFileHooksObjects or ebpf.CollectionSpec.LoadAndAssign.
 type fileHooksMaps struct {
-	ArbCgroups *ebpf.Map `ebpf:"arb_cgroups"`
-	ArbCounts  *ebpf.Map `ebpf:"arb_counts"`
-	ArbHeader  *ebpf.Map `ebpf:"arb_header"`
-	ArbKick    *ebpf.Map `ebpf:"arb_kick"`
-	ArbNotices *ebpf.Map `ebpf:"arb_notices"`
-	ArbSlots   *ebpf.Map `ebpf:"arb_slots"`
-	ArbTrees   *ebpf.Map `ebpf:"arb_trees"`
+	ArbCgroups  *ebpf.Map `ebpf:"arb_cgroups"`
+	ArbCounts   *ebpf.Map `ebpf:"arb_counts"`
+	ArbExecuted *ebpf.Map `ebpf:"arb_executed"`
+	ArbHeader   *ebpf.Map `ebpf:"arb_header"`
+	ArbKick     *ebpf.Map `ebpf:"arb_kick"`
+	ArbNotices  *ebpf.Map `ebpf:"arb_notices"`
+	ArbSlots    *ebpf.Map `ebpf:"arb_slots"`
+	ArbTrees    *ebpf.Map `ebpf:"arb_trees"`
 }
 
 func (m *fileHooksMaps) Close() error {
 	return _FileHooksClose(
 		m.ArbCgroups,
 		m.ArbCounts,
+		m.ArbExecuted,
 		m.ArbHeader,
 		m.ArbKick,
 		m.ArbNotices,

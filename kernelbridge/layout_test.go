@@ -82,8 +82,8 @@ func TestLayoutMaps(t *testing.T) {
 		"arb_slots":  {4, uint32(ring.SlotsBytes / abi.Slots), abi.Slots},
 		"arb_counts": {4, uint32(reflect.TypeFor[Counts]().Size()), uint32(abi.EventCount)},
 		// Of the file object alone.
-		"arb_trees":   {uint32(reflect.TypeFor[treeKey]().Size()), 4, 1024},
-		"arb_cgroups": {8, 4, 1024},
+		"arb_trees":   {uint32(reflect.TypeFor[treeKey]().Size()), 4, 2 * maxScope},
+		"arb_cgroups": {8, 4, 2 * maxScope},
 		// Of the native object alone.
 		"arb_question": {4, uint32(ring.SlotsBytes / abi.Slots), 1},
 		"arb_samples":  {4, 8, 1024},

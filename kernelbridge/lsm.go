@@ -54,10 +54,14 @@ type LSM struct {
 	logger  *slog.Logger
 	wg      sync.WaitGroup
 
-	mu    sync.Mutex // serialises Configure and Close
-	scope Scope
-	keys  scopeKeys
+	mu     sync.Mutex // serialises Configure, Arm and Close
+	closed bool
+	keys   scopeKeys // of the scope in force
+	swept  bool      // the maps have no other entries
 }
+
+// ErrClosed is returned by a backend that has been closed.
+var ErrClosed = errors.New("the LSM backend is closed")
 
 // hooks lists the programs that are attached.
 func (b *LSM) hooks() map[string]*ebpf.Program {
@@ -75,11 +79,11 @@ func OpenLSM(o LSMOptions) (_ *LSM, err error) {
 	if o.Wait <= 0 || o.Wait > MaxWait {
 		return nil, fmt.Errorf("opening the LSM backend: a wait of %v; give more than 0 and at most %v", o.Wait, MaxWait)
 	}
-	b := &LSM{logger: o.Logger}
+	b := &LSM{logger: o.Logger, swept: true}
 	if b.logger == nil {
 		b.logger = slog.New(slog.DiscardHandler)
 	}
-	if err := lsmActive(); err != nil {
+	if err := errors.Join(lsmActive(), hostPIDs()); err != nil {
 		return nil, err
 	}
 	if err := loadFileHooksObjects(&b.objs, nil); err != nil {
@@ -116,19 +120,35 @@ func (b *LSM) Sources() []*ring.Source { return b.queue.Sources() }
 func (b *LSM) Counts(e abi.Event) (Counts, error) { return b.queue.Counts(e) }
 
 // Arm makes the hooks ask (true) or allow everything at once (false).
-func (b *LSM) Arm(on bool) { b.queue.arm(on) }
+func (b *LSM) Arm(on bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.closed {
+		b.queue.arm(on)
+	}
+}
 
 // Configure puts a scope, the facts to fetch and the failure verdicts in force. On an
 // error everything is as before.
 func (b *LSM) Configure(s Scope, want [abi.EventCount]abi.Fields, onFail [abi.EventCount]abi.Verdict) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.closed {
+		return ErrClosed
+	}
 	next, err := resolve(s)
 	if err != nil {
 		return err
 	}
+	if !b.swept {
+		// What is left of an older scope has bits that would count again.
+		if err := b.keys.sweep(&b.objs); err != nil {
+			return fmt.Errorf("writing the scope: %w", err)
+		}
+	}
 	h := b.queue.Header()
 	word := atomic.LoadUint32(&h.Scope)
+	b.swept = false
 	if err := next.mark(&b.objs, &b.keys, word); err != nil {
 		return fmt.Errorf("writing the scope: %w", err)
 	}
@@ -140,9 +160,14 @@ func (b *LSM) Configure(s Scope, want [abi.EventCount]abi.Fields, onFail [abi.Ev
 	}
 	b.queue.setPolicy(both, onFail)
 	atomic.StoreUint32(&h.Scope, next.word(word))
-	b.scope, b.keys = s, next
+	b.keys = next
 	b.queue.setPolicy(want, onFail)
-	return next.sweep(&b.objs)
+	if err := next.sweep(&b.objs); err != nil {
+		b.logger.Error("tidying the scope up, trying again at the next change", slog.Any("error", err))
+		return nil // the new scope is in force
+	}
+	b.swept = true
+	return nil
 }
 
 // lsmActive reports whether "bpf" is among the active LSMs.
@@ -153,6 +178,16 @@ func lsmActive() error {
 	}
 	if !containsWord(string(list), "bpf") {
 		return &UnsupportedError{"BPF LSM", fmt.Sprintf("add bpf to the kernel's lsm= parameter (now %q) and reboot", string(list)), nil}
+	}
+	return nil
+}
+
+// hostPIDs reports whether process ids mean here what they mean to the kernel: the
+// hooks know the daemon by its id.
+func hostPIDs() error {
+	// PROC_PID_INIT_INO, include/linux/proc_ns.h.
+	if link, err := os.Readlink("/proc/self/ns/pid"); err == nil && link != "pid:[4026531836]" {
+		return &UnsupportedError{"BPF LSM in a pid namespace", "run the daemon in the host's (containers: --pid=host)", nil}
 	}
 	return nil
 }
@@ -185,6 +220,10 @@ func (b *LSM) readNotices(f func(*abi.Failure)) {
 func (b *LSM) Close() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.closed {
+		return nil
+	}
+	b.closed = true
 	var errs []error
 	if b.queue != nil {
 		b.queue.arm(false)

@@ -30,6 +30,9 @@ import (
 const subjectEnv = "ARBITER_TEST_SUBJECT"
 
 func TestMain(m *testing.M) {
+	if os.Getenv(burnEnv) != "" {
+		burn()
+	}
 	if os.Getenv(subjectEnv) != "" {
 		subject(os.Args[1:])
 		return

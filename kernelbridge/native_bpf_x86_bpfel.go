@@ -39,7 +39,7 @@ type nativeQueueArbHeader struct {
 	Hot              uint64
 	PadHot           [7]uint64
 	Posted           [16]uint64
-	WorkerCpu        [64]uint32
+	Pinned           [1024]uint64
 }
 
 type nativeQueueArbNativeArgs struct {

@@ -156,6 +156,10 @@ func probeLSM() Feature {
 	case err == nil:
 		p.Close()
 		f.Outcome, f.Detail = Yes, "a sleepable program for file_open loads"
+		var u *UnsupportedError
+		if errors.As(hostPIDs(), &u) {
+			f.Outcome, f.Detail, f.Hint = No, "this process is in a pid namespace of its own", u.Hint
+		}
 	case errors.Is(err, unix.EPERM) && unix.Geteuid() == 0:
 		f.Outcome, f.Detail = No, "the kernel refuses them to root too (EPERM)"
 		f.Hint = "this kernel was built or configured to refuse tracing and LSM programs: boot a distribution kernel (Debian 12 or later)"

@@ -21,10 +21,18 @@ type scopeKeys struct {
 // treeKey mirrors struct arb_tree.
 type treeKey struct{ Dev, Ino uint64 }
 
-// resolve looks the scope's trees up. All that are not there are named at once.
+// maxScope is how many trees, and how many cgroups, one scope may name. The maps
+// hold two scopes, for a moment.
+const maxScope = 1024
+
+// resolve looks the scope's trees up. All that is wrong is named at once.
 func resolve(s Scope) (scopeKeys, error) {
 	keys := scopeKeys{cgroups: s.Cgroups}
 	var errs []error
+	if len(s.Trees) > maxScope || len(s.Cgroups) > maxScope {
+		errs = append(errs, fmt.Errorf("a scope of %d paths and %d cgroups: name at most %d of each; a directory stands for all below it",
+			len(s.Trees), len(s.Cgroups), maxScope))
+	}
 	for _, path := range s.Trees {
 		var st unix.Stat_t
 		if err := unix.Stat(path, &st); err != nil {
@@ -56,8 +64,9 @@ func (k *scopeKeys) word(before uint32) uint32 {
 	return word
 }
 
-// mark writes k's entries with the parity after the scope word now in force,
-// beside those of the current scope.
+// mark writes the entries of the next scope beside those of the current one, each with
+// exactly the bits of the scopes that it is in: when the scope word changes, so
+// does what is in scope, in one store.
 func (k *scopeKeys) mark(o *fileHooksObjects, current *scopeKeys, now uint32) error {
 	before, after := parityBits(now), parityBits(k.word(now))
 	if err := markAll(o.ArbTrees, k.trees, current.trees, before, after); err != nil {
@@ -66,17 +75,15 @@ func (k *scopeKeys) mark(o *fileHooksObjects, current *scopeKeys, now uint32) er
 	return markAll(o.ArbCgroups, k.cgroups, current.cgroups, before, after)
 }
 
-// markAll sets bit after on the next keys and keeps bit before on the current ones.
 func markAll[K comparable](m *ebpf.Map, next, current []K, before, after uint32) error {
-	was := map[K]bool{}
+	values := map[K]uint32{}
 	for _, key := range current {
-		was[key] = true
+		values[key] = before
 	}
 	for _, key := range next {
-		value := after
-		if was[key] {
-			value |= before
-		}
+		values[key] |= after
+	}
+	for key, value := range values {
 		if err := m.Put(key, value); err != nil {
 			return err
 		}
@@ -84,13 +91,10 @@ func markAll[K comparable](m *ebpf.Map, next, current []K, before, after uint32)
 	return nil
 }
 
-// sweep removes all entries that are not k's. An entry of k keeps both bits: the
-// next mark decides anew.
+// sweep removes all entries that are not k's. Entries of k may keep the bit of a
+// scope that is no more: the next mark writes them anew.
 func (k *scopeKeys) sweep(o *fileHooksObjects) error {
-	if err := sweepAll(o.ArbTrees, k.trees); err != nil {
-		return err
-	}
-	return sweepAll(o.ArbCgroups, k.cgroups)
+	return errors.Join(sweepAll(o.ArbTrees, k.trees), sweepAll(o.ArbCgroups, k.cgroups))
 }
 
 func sweepAll[K comparable](m *ebpf.Map, keep []K) error {

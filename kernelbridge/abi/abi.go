@@ -20,6 +20,9 @@ const (
 	CgroupLevels = 8
 	// MaxWorkers is the number of workers that one ring serves.
 	MaxWorkers = 64
+	// MaxCPUs is how many CPUs the ring knows by number. Where a worker is pinned
+	// beyond that the requesters do not know.
+	MaxCPUs = 1024
 	// MaxErrno is the largest errno that a verdict can carry: the kernel's
 	// MAX_ERRNO. Rules are limited further, see package rules.
 	MaxErrno = 4095

@@ -15,6 +15,7 @@
 #define ARB_PATH_BYTES 4096	/* PATH_MAX, with the NUL */
 #define ARB_CGROUP_LEVELS 8
 #define ARB_MAX_WORKERS 64
+#define ARB_MAX_CPUS 1024	/* beyond, where a worker is pinned is not known */
 #define ARB_FIRST_GEN 0xffffff00u
 
 enum arb_event {
@@ -137,10 +138,11 @@ struct arb_header {
 	/* Bit s: slot s was posted. Set by requesters, cleared by workers. */
 	__u64 posted[ARB_SLOT_WORDS];
 
-	/* Where each worker is pinned, ~0 for nowhere. Written once, before anybody asks:
-	 * requesters read it, so it shares no line with what a verdict writes.
+	/* Bit w of pinned[c]: worker w runs on CPU c and nowhere else. Written once, before
+	 * anybody asks: requesters read it, so it shares no line with what a verdict
+	 * writes.
 	 */
-	__u32 worker_cpu[ARB_MAX_WORKERS];
+	__u64 pinned[ARB_MAX_CPUS];
 };
 
 /* Bits of header.scope. The parity says which bit of a scope entry's value counts: the
@@ -189,6 +191,6 @@ _Static_assert(sizeof(struct arb_slot) % 64 == 0, "slots are cache-line aligned"
 _Static_assert(__builtin_offsetof(struct arb_header, heartbeat_ns) % 64 == 0, "own line");
 _Static_assert(__builtin_offsetof(struct arb_header, hot) % 64 == 0, "own line");
 _Static_assert(__builtin_offsetof(struct arb_header, posted) % 64 == 0, "own line");
-_Static_assert(__builtin_offsetof(struct arb_header, worker_cpu) % 64 == 0, "own line");
+_Static_assert(__builtin_offsetof(struct arb_header, pinned) % 64 == 0, "own line");
 
 #endif

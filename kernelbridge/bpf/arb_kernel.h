@@ -31,11 +31,14 @@ enum {
 	BPF_MAP_TYPE_ARRAY = 2,
 	BPF_MAP_TYPE_PERCPU_ARRAY = 6,
 	BPF_MAP_TYPE_RINGBUF = 27,
+	BPF_MAP_TYPE_TASK_STORAGE = 29,
 };
 
 enum {
+	BPF_F_NO_PREALLOC = 1U << 0,
 	BPF_F_MMAPABLE = 1U << 10,
 	BPF_RB_FORCE_WAKEUP = 1U << 1,
+	BPF_LOCAL_STORAGE_GET_F_CREATE = 1U << 0,
 };
 
 /* include/linux/fs.h, include/uapi/asm-generic/fcntl.h (x86, arm64) */
@@ -43,7 +46,8 @@ enum {
 #define ARB_FMODE_WRITE (1u << 1)
 #define ARB_FMODE_EXEC 0x20u	 /* __FMODE_EXEC, in f_flags: opened by execve */
 #define ARB_FMODE_CREATED (1u << 20)
-#define ARB_FMODE_BACKING (1u << 24) /* the file below an overlayfs file */
+/* The file below an overlayfs file: FMODE_BACKING since 6.12, FMODE_NOACCOUNT on 6.1. */
+#define ARB_FMODE_BELOW (1u << 24 | 1u << 29)
 #define ARB_O_TRUNC 01000u
 #define ARB_O_APPEND 02000u
 

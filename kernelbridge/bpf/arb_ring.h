@@ -130,12 +130,6 @@ static __always_inline struct arb_slot *arb_claim(struct arb_claim *c)
 	return bpf_map_lookup_elem(&arb_slots, &c->index);
 }
 
-/* Gives a claimed slot back without asking. */
-static __always_inline void arb_release(struct arb_slot *s, struct arb_claim *c)
-{
-	WRITE_ONCE(s->word, arb_word(c->gen, ARB_FREE));
-}
-
 /* The facts of the subject that every event has. */
 static __always_inline void arb_fill_subject(struct arb_facts *f, struct task_struct *t)
 {
@@ -170,9 +164,19 @@ static __always_inline bool arb_killed(struct task_struct *t)
 struct arb_wait {
 	struct arb_slot *slot;
 	__u64 deadline;
+	__u64 kick_at; /* then wake parked workers if nobody has taken the question */
 	__u64 word;
 	__u32 killed;
+	__u32 over; /* answered, killed, or out of time */
 };
+
+static __always_inline void arb_kick_parked(void)
+{
+	__u64 *kick = bpf_ringbuf_reserve(&arb_kick, sizeof(*kick), 0);
+
+	if (kick)
+		bpf_ringbuf_discard(kick, BPF_RB_FORCE_WAKEUP);
+}
 
 /* Polls before the first look at the word, some 10 ns each: no verdict comes sooner, and
  * each look takes the word's cache line away from the worker who is about to write
@@ -183,20 +187,43 @@ struct arb_wait {
 
 static long arb_poll(__u32 i, struct arb_wait *w)
 {
+	__u64 now;
+
 	if (i < ARB_FIRST_LOOK)
 		return 0;
 	w->word = READ_ONCE(w->slot->word);
 	if ((__u8)w->word == ARB_DONE)
-		return 1;
+		goto over;
 	if (i % 32 != 31)
 		return 0;
-	if (bpf_ktime_get_ns() > w->deadline)
-		return 1;
+	now = bpf_ktime_get_ns();
+	if (now > w->deadline)
+		goto over;
 	if (arb_killed(bpf_get_current_task_btf())) {
 		w->killed = 1;
-		return 1;
+		goto over;
+	}
+	/* A worker polls, it said, but it may have lost its CPU to us or others. */
+	if (now > w->kick_at) {
+		w->kick_at = ~0ull;
+		if ((__u8)w->word == ARB_POSTED)
+			arb_kick_parked();
 	}
 	return 0;
+over:
+	w->over = 1;
+	return 1;
+}
+
+/* bpf_loop() ends after 2^23 calls, 25 to 90 ms: often enough for the longest wait. */
+#define ARB_POLL_ROUNDS 8
+
+static __noinline void arb_wait_hot(struct arb_wait *w)
+{
+	int round;
+
+	for (round = 0; round < ARB_POLL_ROUNDS && !w->over; round++)
+		bpf_loop(1 << 23, arb_poll, w, 0);
 }
 
 /* Tells the daemon of a failure verdict; s may be NULL. A full buffer loses it, the
@@ -212,7 +239,8 @@ static __noinline void arb_notify(struct arb_slot *s, __u32 event, __u32 reason,
 	n->path[0] = 0;
 	if (s) {
 		n->facts = s->facts;
-		bpf_probe_read_kernel_str(n->path, sizeof(n->path), s->path);
+		if (n->facts.path_len) /* else the slot has an older path */
+			bpf_probe_read_kernel_str(n->path, sizeof(n->path), s->path);
 	} else {
 		n->facts.posted_ns = bpf_ktime_get_ns();
 		n->facts.event = event;
@@ -248,31 +276,34 @@ static __always_inline bool arb_alive(struct arb_header *h, __u64 now)
 	       READ_ONCE(h->heartbeat_ns) > now;
 }
 
-/* Wakes workers if none of them polls on another CPU. The caller has posted: a worker
- * clears its hot bit before it looks at the bitmap for the last time, and we set our
- * bit before we look at the hot bits, so one of the two sees the other. (x86: locked
- * operations are full barriers.)
- */
-static __always_inline __u64 arb_wake(struct arb_header *h, __u64 wait_ns)
-{
-	__u64 hot = READ_ONCE(h->hot);
-	__u32 cpu = bpf_get_smp_processor_id();
-	__u64 others = hot;
-	__u64 *kick;
+#define ARB_SECOND_KICK_NS 50000
 
-	/* Two workers is what small machines have: look at the two lowest. */
-	if ((hot & 1) && READ_ONCE(h->worker_cpu[0]) == cpu)
-		others &= ~1ull;
-	if ((hot & 2) && READ_ONCE(h->worker_cpu[1]) == cpu)
-		others &= ~2ull;
+/* Wakes workers if none of them polls on another CPU, and says in w how long to wait
+ * and when to wake the others after all. False: nobody can answer while we keep this
+ * CPU.
+ *
+ * The caller has posted: a worker clears its hot bit before it looks at the bitmap for
+ * the last time, and we set our bit before we look at the hot bits, so one of the two
+ * sees the other. (x86: locked operations are full barriers.)
+ */
+static __always_inline bool arb_wake(struct arb_header *h, struct arb_wait *w)
+{
+	__u64 posted = w->slot->facts.posted_ns;
+	__u32 cpu = bpf_get_smp_processor_id();
+	__u64 here = cpu < ARB_MAX_CPUS ? READ_ONCE(h->pinned[cpu]) : 0;
+	__u64 others = READ_ONCE(h->hot) & ~here;
+
+	w->deadline = posted + h->wait_ns;
+	w->kick_at = others ? posted + ARB_SECOND_KICK_NS : ~0ull;
 	if (others)
-		return wait_ns;
-	if (h->workers == 1 && READ_ONCE(h->worker_cpu[0]) == cpu)
-		return wait_ns < ARB_FUTILE_WAIT_NS ? wait_ns : ARB_FUTILE_WAIT_NS;
-	kick = bpf_ringbuf_reserve(&arb_kick, sizeof(*kick), 0);
-	if (kick)
-		bpf_ringbuf_discard(kick, BPF_RB_FORCE_WAKEUP);
-	return wait_ns;
+		return true;
+	if (h->workers == 1 && here) {
+		if (h->wait_ns > ARB_FUTILE_WAIT_NS)
+			w->deadline = posted + ARB_FUTILE_WAIT_NS;
+		return false;
+	}
+	arb_kick_parked();
+	return true;
 }
 
 /*
@@ -287,8 +318,9 @@ static __noinline int arb_arbitrate(struct arb_slot *s, __u32 index, __u32 gen)
 	struct arb_header *h = arb_get_header();
 	struct arb_counts *counts;
 	struct arb_wait w = {};
-	__u64 posted, wait_ns;
 	__u32 event, reason;
+	bool somebody;
+	__u64 posted;
 	int ret;
 
 	if (!s || !h)
@@ -304,12 +336,11 @@ static __noinline int arb_arbitrate(struct arb_slot *s, __u32 index, __u32 gen)
 	posted = arb_word(gen, ARB_POSTED);
 	WRITE_ONCE(s->word, posted);
 	__sync_fetch_and_or(&h->posted[(index / 64) % ARB_SLOT_WORDS], 1ull << (index % 64));
-	wait_ns = arb_wake(h, h->wait_ns);
+	w.slot = s;
+	somebody = arb_wake(h, &w);
 
 	/* Rung "hot". */
-	w.slot = s;
-	w.deadline = s->facts.posted_ns + wait_ns;
-	bpf_loop(1 << 23, arb_poll, &w, 0);
+	arb_wait_hot(&w);
 
 	if (!((__u8)w.word == ARB_DONE && (__u32)(w.word >> 32) == gen)) {
 		/* Give up, unless the answer comes at this very moment. Exactly one
@@ -325,7 +356,7 @@ static __noinline int arb_arbitrate(struct arb_slot *s, __u32 index, __u32 gen)
 		}
 		if (w.word == word) {
 			reason = w.killed ? ARB_REASON_INTERRUPTED :
-				 wait_ns < h->wait_ns ? ARB_REASON_NO_WORKER : ARB_REASON_DEADLINE;
+				 somebody ? ARB_REASON_DEADLINE : ARB_REASON_NO_WORKER;
 			if (w.killed)
 				arb_count(&counts->killed);
 			ret = arb_fail(h, s, event, reason);

@@ -10,8 +10,8 @@
 
 #include "arb_ring.h"
 
-#define ARB_MAX_TREES 1024
-#define ARB_MAX_SCOPE_CGROUPS 1024
+#define ARB_MAX_TREES (2 * 1024)	/* of two scopes: ../scope.go */
+#define ARB_MAX_SCOPE_CGROUPS (2 * 1024)
 #define ARB_MAX_DEPTH (ARB_PATH_BYTES / 2)
 
 /* Roots of the scope's trees. Bit 0 of the value: in the scope of parity 0; bit 1: in
@@ -43,6 +43,7 @@ struct arb_walk {
 	struct dentry *mnt_root;
 	__u32 member; /* bit that must be set in an entry's value */
 	__u32 found;
+	__u32 ended; /* the top was reached */
 };
 
 static long arb_walk_step(__u32 i, struct arb_walk *w)
@@ -66,7 +67,7 @@ static long arb_walk_step(__u32 i, struct arb_walk *w)
 	if (dentry != w->mnt_root) {
 		parent = BPF_CORE_READ(dentry, d_parent);
 		if (parent == dentry || !parent)
-			return 1;
+			goto top;
 		w->dentry = parent;
 		return 0;
 	}
@@ -74,12 +75,15 @@ static long arb_walk_step(__u32 i, struct arb_walk *w)
 	m = (void *)mnt - bpf_core_field_offset(struct mount, mnt);
 	up = BPF_CORE_READ(m, mnt_parent);
 	if (!up || up == m)
-		return 1;
+		goto top;
 	w->dentry = BPF_CORE_READ(m, mnt_mountpoint);
 	mnt = (void *)up + bpf_core_field_offset(struct mount, mnt);
 	w->mnt = mnt;
 	w->mnt_root = BPF_CORE_READ(mnt, mnt_root);
 	return 0;
+top:
+	w->ended = 1;
+	return 1;
 }
 
 static __noinline bool arb_in_trees(struct file *file, __u32 member)
@@ -93,7 +97,10 @@ static __noinline bool arb_in_trees(struct file *file, __u32 member)
 	};
 
 	bpf_loop(ARB_MAX_DEPTH, arb_walk_step, &w, 0);
-	return w.found;
+	/* A file deeper than that has no path name either: it is asked about, and gets
+	 * the failure verdict of a path that does not fit.
+	 */
+	return w.found || !w.ended;
 }
 
 static __always_inline bool arb_in_cgroups(__u32 member)

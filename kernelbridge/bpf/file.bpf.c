@@ -2,19 +2,33 @@
 /*
  * The hooks on files:
  *
- *   file_open            event open: every open but those by execve itself
- *   bprm_creds_for_exec  event exec: the file named in execve, also for AT_EXECVE_CHECK
- *   bprm_check_security  event exec: each interpreter of a script, one level at a time
+ *   file_open            event open; event exec for what execve opens: the program, also
+ *                        for AT_EXECVE_CHECK, the interpreters of scripts and of
+ *                        binfmt_misc, the ELF interpreter
+ *   bprm_creds_for_exec  event exec: the program, if file_open did not ask about it
+ *   bprm_check_security  event exec: an interpreter, if file_open did not ask about it
+ *
+ * The two bprm hooks are the second line: a file that comes to be executed without
+ * having been opened for it is asked about all the same.
  *
  * All three are sleepable and called without a lock that anybody else waits for, but for
- * the task's own cred_guard_mutex in the two bprm hooks. Worst case of each:
- * header.wait_ns, plus the walk of arb_in_scope().
+ * the task's own cred_guard_mutex. Worst case of each: header.wait_ns, plus the walk
+ * of arb_in_scope().
  */
 #include "arb_scope.h"
 #include <bpf/bpf_tracing.h>
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
+/* The file that a task has last opened to execute it and was asked about. The address
+ * identifies it as long as execve has it open; it is never followed.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, __u64);
+} arb_executed SEC(".maps");
 
 /* What a hook may return. The verdicts are in this range already; the verifier wants to
  * see it, and a kernel older than 6.12 does not check.
@@ -79,8 +93,10 @@ static __always_inline __u32 arb_exe_path(struct task_struct *task, __u8 *buf)
 		bpf_put_file(exe);
 		return n;
 	}
-	/* Before, the verifier lets us follow the pointers. Only the task itself can
-	 * change its executable meanwhile; the helper copies the path with faults caught.
+	/* Before, there is no reference to be had, but the verifier lets us follow the
+	 * pointers. A thread of the same process that replaces its executable (prctl
+	 * PR_SET_MM) within these few instructions, and for a whole grace period, could
+	 * make us read freed memory: docs/limitations.md.
 	 */
 	mm = task->mm;
 	if (!mm)
@@ -134,6 +150,16 @@ static __always_inline int arb_ask(struct arb_header *h, struct file *file, __u3
 	return arb_arbitrate(s, claim.index, claim.gen);
 }
 
+static __always_inline int arb_ask_exec(struct arb_header *h, struct file *file)
+{
+	__u64 *executed = bpf_task_storage_get(&arb_executed, bpf_get_current_task_btf(), 0,
+					       BPF_LOCAL_STORAGE_GET_F_CREATE);
+
+	if (executed) /* else a second hook asks once more */
+		*executed = (__u64)file;
+	return arb_ask(h, file, ARB_EVENT_EXEC, ARB_ACCESS_EXEC);
+}
+
 SEC("lsm.s/file_open")
 int BPF_PROG(arb_file_open, struct file *file, int ret)
 {
@@ -144,13 +170,13 @@ int BPF_PROG(arb_file_open, struct file *file, int ret)
 		return arb_return(ret);
 	mode = file->f_mode;
 	flags = file->f_flags;
-	/* execve's own open: event exec decides. The file below an overlayfs file: the
-	 * open of the upper one was asked about.
-	 */
-	if ((flags & ARB_FMODE_EXEC) || (mode & ARB_FMODE_BACKING))
+	/* The open of the overlayfs file above was asked about. */
+	if (mode & ARB_FMODE_BELOW)
 		return 0;
 	if (!arb_in_scope(h, file))
 		return 0;
+	if (flags & ARB_FMODE_EXEC)
+		return arb_return(arb_ask_exec(h, file));
 	if (mode & ARB_FMODE_READ)
 		access |= ARB_ACCESS_READ;
 	if (mode & ARB_FMODE_WRITE)
@@ -164,29 +190,31 @@ int BPF_PROG(arb_file_open, struct file *file, int ret)
 	return arb_return(arb_ask(h, file, ARB_EVENT_OPEN, access));
 }
 
-SEC("lsm.s/bprm_creds_for_exec")
-int BPF_PROG(arb_creds_for_exec, struct linux_binprm *bprm, int ret)
+/* The second line, see above. */
+static __always_inline int arb_bprm(struct linux_binprm *bprm, int ret)
 {
 	struct arb_header *h = arb_get_header();
+	struct file *file = bprm->file;
+	__u64 *executed;
 
 	if (!h || arb_exempt(h, ret))
 		return arb_return(ret);
-	if (!arb_in_scope(h, bprm->file))
+	executed = bpf_task_storage_get(&arb_executed, bpf_get_current_task_btf(), 0, 0);
+	if (executed && *executed == (__u64)file)
 		return 0;
-	return arb_return(arb_ask(h, bprm->file, ARB_EVENT_EXEC, ARB_ACCESS_EXEC));
+	if (!arb_in_scope(h, file))
+		return 0;
+	return arb_return(arb_ask_exec(h, file));
+}
+
+SEC("lsm.s/bprm_creds_for_exec")
+int BPF_PROG(arb_creds_for_exec, struct linux_binprm *bprm, int ret)
+{
+	return arb_bprm(bprm, ret);
 }
 
 SEC("lsm.s/bprm_check_security")
 int BPF_PROG(arb_check_security, struct linux_binprm *bprm, int ret)
 {
-	struct arb_header *h = arb_get_header();
-
-	if (!h || arb_exempt(h, ret))
-		return arb_return(ret);
-	/* The first level was asked about by arb_creds_for_exec. */
-	if (bprm->interp == bprm->filename)
-		return 0;
-	if (!arb_in_scope(h, bprm->file))
-		return 0;
-	return arb_return(arb_ask(h, bprm->file, ARB_EVENT_EXEC, ARB_ACCESS_EXEC));
+	return arb_bprm(bprm, ret);
 }

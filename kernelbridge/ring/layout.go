@@ -33,7 +33,7 @@ type Header struct {
 
 	Posted [abi.Slots / 64]uint64 // bit s: slot s was posted
 
-	WorkerCPU [abi.MaxWorkers]uint32 // pinned to; NoCPU for none
+	Pinned [abi.MaxCPUs]uint64 // bit w of entry c: worker w is pinned to CPU c
 }
 
 // Bits of Header.Scope.
@@ -42,9 +42,6 @@ const (
 	ScopeCgroups             // the subject must be in one of the scope's cgroups
 	ScopeParity              // which bit of a scope entry's value counts
 )
-
-// NoCPU is the CPU of a worker that is not pinned.
-const NoCPU = ^uint32(0)
 
 // Facts mirrors struct arb_facts.
 type Facts struct {

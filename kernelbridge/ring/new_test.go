@@ -69,8 +69,8 @@ func TestNewInitialises(t *testing.T) {
 		if h.Version != abi.Version || h.Slots != abi.Slots || h.Workers != 2 {
 			t.Errorf("memory of %#x: version %d, %d slots, %d workers; want %d, %d, 2", fill, h.Version, h.Slots, h.Workers, abi.Version, abi.Slots)
 		}
-		if h.WorkerCPU[0] != 3 || h.WorkerCPU[1] != ring.NoCPU {
-			t.Errorf("memory of %#x: workers on CPUs %d and %d, want 3 and none", fill, h.WorkerCPU[0], h.WorkerCPU[1])
+		if want := ([abi.MaxCPUs]uint64{3: 1}); h.Pinned != want {
+			t.Errorf("memory of %#x: workers pinned %v, want worker 0 on CPU 3 alone", fill, h.Pinned[:8])
 		}
 		if fill == 0 {
 			fresh = *h

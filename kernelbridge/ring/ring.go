@@ -50,9 +50,8 @@ func New(header, slots []byte, parkers []Parker, cpus []int) (*Ring, error) {
 		atomic.StoreUint64(&r.slots[i].Word, uint64(abi.MakeWord(abi.FirstGen, abi.Free, 0)))
 	}
 	for i, p := range parkers {
-		h.WorkerCPU[i] = NoCPU
-		if cpus[i] >= 0 {
-			h.WorkerCPU[i] = uint32(cpus[i])
+		if c := cpus[i]; c >= 0 && c < len(h.Pinned) {
+			h.Pinned[c] |= 1 << i
 		}
 		r.sources = append(r.sources, &Source{ring: r, index: i, parker: p, next: i * 64 % abi.Slots})
 	}
