@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"runtime"
 	"time"
 
 	"github.com/arbiterd/arbiter/arbiter"
@@ -96,6 +97,8 @@ func openNative(q nativeQueue, at Place, noCache bool) (*nativeSession, error) {
 	for _, s := range q.Sources() {
 		cfg.Workers = append(cfg.Workers, arbiter.Worker{Source: s, CPU: at.Responder, Wait: nativeWait})
 	}
+	// As in the daemon: a polling worker keeps a processor of the Go scheduler.
+	runtime.GOMAXPROCS(runtime.NumCPU() + len(cfg.Workers) + 2)
 	engine, err := arbiter.New(cfg)
 	if err != nil {
 		return nil, err
