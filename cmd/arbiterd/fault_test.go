@@ -137,42 +137,6 @@ func (d *runs) freeze() {
 	}
 }
 
-// kill -9 of the daemon while a task is held: the task goes on by the failure verdict,
-// which is open, and nothing stays behind.
-func TestKilledDaemon(t *testing.T) {
-	dir := newTree(t)
-	d := startDaemon(t, dir)
-	d.push(ruleText(dir, "EACCES"))
-	d.soon(unix.EPERM, "bad")
-	// A stopped daemon answers nobody: the next exec is held, or, where the bound of
-	// the wait is short, goes on by the failure verdict.
-	d.freeze()
-	held := make(chan unix.Errno, 1)
-	go func() { held <- d.try("bad") }()
-	select {
-	case got := <-held:
-		if !inGuest() {
-			t.Errorf("with a stopped daemon the exec was not held: %v", got)
-		}
-		held <- got
-	case <-time.After(300 * time.Millisecond):
-	}
-	start := time.Now()
-	d.kill()
-	select {
-	case got := <-held:
-		if got != 0 {
-			t.Errorf("held while the daemon was killed: %v, want success, the open failure verdict", got)
-		}
-	case <-time.After(20 * time.Second):
-		t.Fatal("still held 20 s after the daemon was killed")
-	}
-	t.Logf("went on %v after the kill", time.Since(start))
-	if got := d.try("bad"); got != 0 {
-		t.Errorf("after the daemon is gone: %v, want success", got)
-	}
-}
-
 func TestWithoutPrivilege(t *testing.T) {
 	dir := newTree(t)
 	for _, path := range []string{dir, filepath.Dir(dir), filepath.Join(dir, "tree")} {

@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/arbiterd/arbiter/kernelbridge"
+)
+
+// ask opens path once for each line of stdin. Before and after it writes the time, after
+// also the errno: that of the system call alone, with nothing of a process that starts.
+func ask(path string) int {
+	var set unix.CPUSet
+	set.Set(0)
+	_ = unix.SchedSetaffinity(0, &set)
+	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
+		fmt.Println(monotonic().Nanoseconds())
+		fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		errno, _ := err.(unix.Errno)
+		fmt.Println(monotonic().Nanoseconds(), int(errno))
+		unix.Close(fd)
+	}
+	return 0
+}
+
+// monotonic is a time that processes can compare.
+func monotonic() time.Duration {
+	var now unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
+		panic(err)
+	}
+	return time.Duration(now.Nano())
+}
+
+// asker is a process that asks when it is told to.
+type asker struct {
+	t   *testing.T
+	in  io.Writer
+	out chan string
+}
+
+func startAsker(t *testing.T, path string) *asker {
+	t.Helper()
+	cmd := exec.Command("/proc/self/exe", path)
+	cmd.Env = append(os.Environ(), roleEnv+"=asker")
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	a := &asker{t: t, in: in, out: make(chan string, 16)}
+	go func() {
+		defer close(a.out)
+		for lines := bufio.NewScanner(out); lines.Scan(); {
+			a.out <- lines.Text()
+		}
+	}()
+	t.Cleanup(func() {
+		cmd.Process.Kill()
+		for range a.out { // until its end: Wait closes the pipe
+		}
+		cmd.Wait()
+	})
+	return a
+}
+
+// begin has it ask, and returns when it is about to.
+func (a *asker) begin() (at time.Duration) {
+	a.t.Helper()
+	fmt.Fprintln(a.in)
+	if _, err := fmt.Sscan(next(a.t, "the beginning of the open", a.out), &at); err != nil {
+		a.t.Fatal(err)
+	}
+	return at
+}
+
+// end returns when the open returned and with what.
+func (a *asker) end() (at time.Duration, errno unix.Errno) {
+	a.t.Helper()
+	if _, err := fmt.Sscan(next(a.t, "the end of the open", a.out), &at, &errno); err != nil {
+		a.t.Fatal(err)
+	}
+	return at, errno
+}
+
+// frozen is a daemon that has refused an open and is stopped now, and who will ask it
+// again. It answers nobody.
+func frozen(t *testing.T) (*runs, *asker) {
+	t.Helper()
+	dir := newTree(t)
+	d := startDaemon(t, dir)
+	d.push(ruleText(dir, "EACCES"))
+	d.soon(unix.EPERM, "bad")
+	a := startAsker(t, d.tree+"/secret")
+	for range 5 { // as soon does: under emulation a wait can reach its bound
+		a.begin()
+		if _, errno := a.end(); errno != 0 {
+			d.freeze()
+			return d, a
+		}
+	}
+	t.Fatalf("the open is not refused while the daemon lives: %v\n%s", d.status().KernelCounters, d.log)
+	return nil, nil
+}
+
+// With a daemon that is stopped and not dead the kernel side ends the hold at its bound.
+func TestStoppedDaemon(t *testing.T) {
+	if !inGuest() {
+		t.Skip("runs only inside the virtual machine: it is about the bound of bpf-lsm")
+	}
+	_, a := frozen(t)
+	begin := a.begin()
+	end, errno := a.end()
+	if took := end - begin; took < kernelbridge.MaxWait || errno != 0 {
+		t.Errorf("the open ended after %v with %v; want it held for %v, then success, the open failure verdict", took, errno, kernelbridge.MaxWait)
+	}
+}
+
+// kill -9 of the daemon while a task is held: the task goes on by the failure verdict,
+// which is open, and nothing stays behind. An open that is not held takes microseconds,
+// so one that lasts until the kill is held. A kill that comes after the bound of bpf-lsm,
+// on a machine that is slow, proves nothing and is tried again.
+func TestKilledDaemon(t *testing.T) {
+	const tries = 5
+	for try := range tries {
+		if killWhileHeld(t) {
+			return
+		}
+		t.Logf("try %d: the hold had reached its bound before the kill", try+1)
+	}
+	t.Errorf("in %d tries no kill fell into a held open", tries)
+}
+
+// killWhileHeld reports whether the open was held when the daemon was killed.
+func killWhileHeld(t *testing.T) bool {
+	t.Helper()
+	wait, bound := 300*time.Millisecond, time.Duration(defaults().HoldLimit)
+	if inGuest() {
+		wait, bound = kernelbridge.MaxWait/5, kernelbridge.MaxWait
+	}
+	d, a := frozen(t)
+	begin := a.begin()
+	unix.Poll(nil, int(wait.Milliseconds())) // it ends by itself before, or is held
+	killed := monotonic()
+	d.kill()
+	end, errno := a.end()
+	if end < killed && end-begin < bound {
+		t.Errorf("with a stopped daemon the open was not held: it took %v", end-begin)
+	}
+	if errno != 0 {
+		t.Errorf("held while the daemon was killed: %v, want success, the open failure verdict", errno)
+	}
+	t.Logf("asked, killed after %v, went on %v after the kill", killed-begin, end-killed)
+	if got := d.try("bad"); got != 0 {
+		t.Errorf("an exec after the daemon is gone: %v, want success", got)
+	}
+	a.begin()
+	if _, errno := a.end(); errno != 0 {
+		t.Errorf("an open after the daemon is gone: %v, want success", errno)
+	}
+	return end > killed || t.Failed()
+}
