@@ -80,12 +80,6 @@ func (c *Config) check() error {
 	return errors.Join(errs...)
 }
 
-// installed is a rule set in force and why it came.
-type installed struct {
-	rules  *rules.RuleSet
-	reason cache.Reason
-}
-
 // Arbiter answers the requests of its sources by the installed rule set. All
 // methods may be called concurrently.
 type Arbiter struct {
@@ -110,10 +104,10 @@ func New(cfg Config) (*Arbiter, error) {
 		return nil, fmt.Errorf("configuring the arbiter: %w", err)
 	}
 	a := &Arbiter{cfg: cfg, stream: newStream(cfg.Recent)}
-	a.current.Store(&installed{cfg.Rules, cache.Start})
 	for i, w := range cfg.Workers {
 		a.workers = append(a.workers, newWorker(a, i, w))
 	}
+	a.put(cfg.Rules, cache.Start)
 	return a, nil
 }
 
@@ -129,7 +123,7 @@ func (a *Arbiter) Start() error {
 		return errors.New("starting the arbiter: it runs already")
 	}
 	a.started = true
-	a.collecting.Go(func() { a.stream.collect(a.workers, a.current.Load) })
+	a.collecting.Go(func() { a.stream.collect(a.workers) })
 	up := make(chan error, len(a.workers))
 	for _, w := range a.workers {
 		a.running.Go(func() { w.run(up) })
@@ -165,8 +159,7 @@ func (a *Arbiter) Install(ctx context.Context, rs *rules.RuleSet, reason cache.R
 	if a.closed {
 		return ErrClosed
 	}
-	next := &installed{rs, reason}
-	a.current.Store(next)
+	next := a.put(rs, reason)
 	if !a.started {
 		return nil
 	}

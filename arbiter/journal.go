@@ -28,6 +28,8 @@ const (
 	journalBytes = 256 << 10
 	// fixedBytes is the size of a record's fixed part: see append.
 	fixedBytes = 128
+	// maxRecords is how many records a journal holds at most.
+	maxRecords = journalBytes / (8 + fixedBytes)
 	// journalStart is near overflow, so that the wrap-around of the positions
 	// is exercised by every run.
 	journalStart = ^uint64(0) - 4*journalBytes + 1
@@ -37,7 +39,7 @@ const (
 // contiguous: a u32 length (a multiple of 8), the fixed part, the path, the exe.
 // A length of 0 means that the rest up to the end of the buffer is unused.
 //
-// The worker alone writes tail, the collector alone head. The worker may write
+// The worker alone writes tail, whoever holds stream.mu, mostly the collector, head. The worker may write
 // bytes [tail, head+journalBytes); the collector may read [head, tail) after it
 // has loaded tail.
 type journal struct {
@@ -98,11 +100,15 @@ func (j *journal) append(w *worker, rec *record) bool {
 	le.PutUint64(f[96:], uint64(r.PostedNS))
 	le.PutUint64(f[104:], w.rules.Epoch())
 	le.PutUint64(f[112:], w.counters.dropped.Load())
+	le.PutUint64(f[120:], w.live.number)
 	n := copy(b[8+fixedBytes:], r.Path())
 	copy(b[8+fixedBytes+n:], r.Exe())
 	j.tail.Store(tail + need) // publishes: the collector may read everything before it
 	return true
 }
+
+// empty reports whether there is no record. Anyone may ask.
+func (j *journal) empty() bool { return j.head.Load() == j.tail.Load() }
 
 func flag(b bool) byte {
 	if b {
@@ -115,6 +121,7 @@ func flag(b bool) byte {
 type origin struct {
 	decision int32  // as in record
 	dropped  uint64 // records that the journal had no room for before this one
+	set      uint64 // number of the installed set
 }
 
 // next decodes the oldest record into e and reports its origin; false when the
@@ -162,5 +169,5 @@ func decode(f, text []byte, e *Event) origin {
 	}
 	e.Latency, e.Late = duration(le.Uint64(f[24:])), f[14] == 0
 	e.postedNS = int64(le.Uint64(f[96:]))
-	return origin{decision: int32(le.Uint32(f[8:])), dropped: le.Uint64(f[112:])}
+	return origin{decision: int32(le.Uint32(f[8:])), dropped: le.Uint64(f[112:]), set: le.Uint64(f[120:])}
 }

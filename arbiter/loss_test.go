@@ -89,7 +89,7 @@ func TestLossIsAGap(t *testing.T) {
 		w.step()
 		if random.IntN(20) == 0 {
 			for range random.IntN(12) {
-				a.stream.take(w, a.current.Load)
+				a.stream.take(w)
 			}
 		}
 	}
@@ -110,7 +110,7 @@ func TestLossIsAGap(t *testing.T) {
 
 // drainAll publishes all that is in the journals, without a collector.
 func drainAll(a *Arbiter) {
-	for a.stream.drain(a.workers, a.current.Load) {
+	for a.stream.drain(a.workers) {
 	}
 }
 
@@ -170,7 +170,7 @@ func TestCollectorIsFair(t *testing.T) {
 	}
 	sub := a.Subscribe(1000, SubscribeOptions{})
 	defer sub.Close()
-	a.stream.drain(a.workers, a.current.Load)
+	a.stream.drain(a.workers)
 	seen := map[int]int{}
 	for len(sub.C) > 0 {
 		seen[(<-sub.C).Worker]++

@@ -59,7 +59,7 @@ type stream struct {
 	recent   []*Event // ring of the last events; the oldest at recorded % len
 	subs     map[*Subscription]struct{}
 	closed   bool
-	sets     []*installed // rule sets by which records in the journals were made
+	sets     []*installed // rule sets that journals may have records of, by number
 	clock    clock
 }
 
@@ -82,10 +82,10 @@ func (s *stream) notify() {
 }
 
 // collect drains the journals until it is stopped and they are empty.
-func (s *stream) collect(workers []*worker, current func() *installed) {
+func (s *stream) collect(workers []*worker) {
 	for {
 		last := s.stop.Load() // before the look: what was appended until then is found
-		if s.drain(workers, current) {
+		if s.drain(workers) {
 			continue
 		}
 		if last {
@@ -94,7 +94,7 @@ func (s *stream) collect(workers []*worker, current func() *installed) {
 		// Say that we sleep, then look once more: a worker that appended before
 		// it could see the flag is noticed here.
 		s.sleeping.Store(true)
-		if s.drain(workers, current) {
+		if s.drain(workers) {
 			s.sleeping.Store(false)
 			continue
 		}
@@ -108,11 +108,11 @@ func (s *stream) collect(workers []*worker, current func() *installed) {
 const drainBatch = 64
 
 // drain publishes records that are there now; false when there were none.
-func (s *stream) drain(workers []*worker, current func() *installed) bool {
+func (s *stream) drain(workers []*worker) bool {
 	any := false
 	for _, w := range workers {
 		for range drainBatch {
-			if !s.take(w, current) {
+			if !s.take(w) {
 				break
 			}
 			any = true
@@ -121,12 +121,17 @@ func (s *stream) drain(workers []*worker, current func() *installed) bool {
 	return any
 }
 
-// take publishes the oldest record in the journal of w; false when there is none.
-// The numbers of the records that were lost before it, or, if there is none, up to
-// now, are passed over.
-func (s *stream) take(w *worker, current func() *installed) bool {
+// take is publishNext for a caller who does not hold s.mu.
+func (s *stream) take(w *worker) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.publishNext(w)
+}
+
+// publishNext publishes the oldest record in the journal of w; false when there is
+// none. The numbers of the records that were lost before it, or, if there is none, up
+// to now, are passed over. s.mu is held.
+func (s *stream) publishNext(w *worker) bool {
 	// Before the look: when the journal is empty then, these were lost before
 	// whatever will come.
 	dropped := w.counters.dropped.Load()
@@ -140,33 +145,22 @@ func (s *stream) take(w *worker, current func() *installed) bool {
 	if !ok {
 		return false
 	}
+	w.published = o.set
 	e.Worker = w.index
-	s.name(e, o.decision, current())
+	s.name(e, o)
 	s.publish(e)
 	return true
 }
 
-// keptSets is how many rule sets are remembered for records that are still in a
-// journal when the next set is installed.
-const keptSets = 8
-
 // name fills in what the rule set knows of the decision. s.mu is held.
-func (s *stream) name(e *Event, decision int32, current *installed) {
-	if n := len(s.sets); n == 0 || s.sets[n-1] != current {
-		s.sets = append(s.sets, current)
-		if len(s.sets) > keptSets {
-			s.sets = s.sets[1:]
-		}
-	}
-	if decision == noRule {
+func (s *stream) name(e *Event, o origin) {
+	if o.decision == noRule {
 		return
 	}
-	for i := len(s.sets) - 1; i >= 0; i-- {
-		if rs := s.sets[i].rules; rs.Epoch() == e.Epoch {
-			e.Rule, e.Line, e.Message = rs.RuleID(decision), rs.Line(decision), rs.Message(decision)
-			e.Fingerprint = rs.Fingerprint()
-			return
-		}
+	if set := s.set(o.set); set != nil {
+		rs := set.rules
+		e.Rule, e.Line, e.Message = rs.RuleID(o.decision), rs.Line(o.decision), rs.Message(o.decision)
+		e.Fingerprint = rs.Fingerprint()
 	}
 }
 

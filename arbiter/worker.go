@@ -45,7 +45,9 @@ type worker struct {
 
 	counters counters
 
-	passed uint64 // of counters.dropped; guarded by stream.mu
+	// Guarded by stream.mu.
+	passed    uint64 // of counters.dropped, by the sequence
+	published uint64 // number of the set of the last record taken from the journal
 }
 
 func newWorker(a *Arbiter, index int, w Worker) *worker {
