@@ -96,7 +96,7 @@ func LookupGroup(group string) (int, error) {
 	}
 	g, err := user.LookupGroup(group)
 	if err != nil {
-		return 0, fmt.Errorf("%w: create it with `groupadd --system %s`, or give another", err, group)
+		return 0, fmt.Errorf("looking up the group %q: %w; create it with `groupadd --system %s`, or give another", group, err, group)
 	}
 	return strconv.Atoi(g.Gid)
 }
