@@ -165,27 +165,42 @@ func (q *question) fill(path, exe string) {
 }
 
 func (q *question) arbitrate() Answer {
-	h, slot := q.k.Header(), q.k.Slot(q.index)
-	posted := abi.MakeWord(q.gen, abi.Posted, 0)
-	atomic.StoreUint64(&slot.Word, uint64(posted))
+	q.post()
+	return q.settle(q.wait())
+}
+
+// post puts the question to the workers, and wakes them if none polls.
+func (q *question) post() {
+	h := q.k.Header()
+	atomic.StoreUint64(&q.k.Slot(q.index).Word, uint64(abi.MakeWord(q.gen, abi.Posted, 0)))
 	atomic.OrUint64(&h.Posted[q.index/64], 1<<(q.index%64))
 	if atomic.LoadUint64(&h.Hot) == 0 {
 		one := [8]byte{1}
 		unix.Write(q.k.kick, one[:])
 	}
-	deadline := Now() + int64(atomic.LoadUint64(&h.WaitNS))
-	var word abi.Word
+}
+
+// wait returns the word when it says DONE, or at the latest after Header.WaitNS.
+func (q *question) wait() abi.Word {
+	slot := q.k.Slot(q.index)
+	deadline := Now() + int64(atomic.LoadUint64(&q.k.Header().WaitNS))
 	for i := 1; ; i++ {
-		word = abi.Word(atomic.LoadUint64(&slot.Word))
+		word := abi.Word(atomic.LoadUint64(&slot.Word))
 		if word.State() == abi.Done || i%32 == 0 && Now() > deadline {
-			break
+			return word
 		}
 		if i%256 == 0 {
 			runtime.Gosched() // goroutines may outnumber processors, tasks in a hook cannot
 		}
 	}
+}
+
+// settle ends the question: by the answer in word, or by giving up, unless the answer
+// comes at that very moment.
+func (q *question) settle(word abi.Word) Answer {
+	slot := q.k.Slot(q.index)
 	if word.State() != abi.Done || word.Gen() != q.gen {
-		// Give up, unless the answer comes at this very moment.
+		posted := abi.MakeWord(q.gen, abi.Posted, 0)
 		abandoned := uint64(abi.MakeWord(q.gen, abi.Abandoned, 0))
 		gaveUp := atomic.CompareAndSwapUint64(&slot.Word, uint64(posted), abandoned) ||
 			atomic.CompareAndSwapUint64(&slot.Word, uint64(posted.With(abi.Taken)), abandoned)
