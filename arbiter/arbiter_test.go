@@ -386,6 +386,9 @@ func TestCountersAddUp(t *testing.T) {
 		if sum != s.Requests || s.InFlight > workers {
 			t.Fatalf("look %d: %+v does not add up", looks, s)
 		}
+		if s.Latency.Count > s.Allowed+s.Denied {
+			t.Fatalf("look %d: %+v lacks verdicts whose latency is there", looks, s)
+		}
 		select {
 		case <-done:
 			s := settled(t, a)

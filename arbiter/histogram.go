@@ -56,13 +56,14 @@ type histogramSum struct {
 	max     uint64
 }
 
-func (s *histogramSum) add(h *histogram, maxNS uint64) {
+// add adds one worker's, whose largest latency is in maxNS before it is in h.
+func (s *histogramSum) add(h *histogram, maxNS *atomic.Uint64) {
 	for i := range h {
 		n := h[i].Load()
 		s.buckets[i] += n
 		s.count += n
 	}
-	s.max = max(s.max, maxNS)
+	s.max = max(s.max, maxNS.Load())
 }
 
 func (s *histogramSum) latency() Latency {

@@ -82,6 +82,9 @@ func (a *Arbiter) Stats() Stats {
 	var h histogramSum
 	for i, w := range a.workers {
 		c := &w.counters
+		// First, because a worker records the latency last: all that it counted of
+		// these answers is in the figures below.
+		h.add(&c.latency, &c.maxNS)
 		requests := s.addOutcomes(c)
 		s.Requests += requests
 		s.Late += c.late.Load()
@@ -90,7 +93,6 @@ func (a *Arbiter) Stats() Stats {
 		for r := range c.flushes {
 			s.CacheFlushes[r] += c.flushes[r].Load()
 		}
-		h.add(&c.latency, c.maxNS.Load())
 		s.Workers[i] = WorkerStats{CPU: w.cpu, Parked: w.parked.Load(), Requests: requests, Epoch: w.epoch.Load()}
 	}
 	outcomes := s.Hits + s.Decided
@@ -124,6 +126,13 @@ func (s *Stats) addOutcomes(c *counters) (requests uint64) {
 			break
 		}
 	}
+	outcomes := hits + decided
+	for _, n := range failed {
+		outcomes += n
+	}
+	// When no try was undisturbed the outcomes are of a later moment; each of them
+	// had a request.
+	requests = max(requests, outcomes)
 	s.Hits += hits
 	s.Decided += decided
 	s.Allowed += allowed

@@ -30,12 +30,13 @@ type worker struct {
 	journal *journal
 	clock   clock
 
+	taken     bool       // req has no answer yet
+	last      int        // answers given since the arbiter began to stop
 	live      *installed // what this worker decides by
 	rules     *rules.RuleSet
 	consulted [abi.EventCount]abi.Fields
 	key       []byte // scratch; its capacity fits the longest key
 	req       abi.Request
-	last      int // answers given since the arbiter began to stop
 
 	// Written by the worker, read by Install and Stats.
 	adopted atomic.Pointer[installed]
@@ -84,18 +85,18 @@ func (w *worker) run(up chan<- error) {
 }
 
 // loop answers requests until the arbiter stops; then it returns true. False
-// means that a bug ended it early: the request at hand got its failure verdict.
+// means that a bug ended it early: call it again. It begins with the failure verdict
+// of the request at hand, if that has no answer.
 func (w *worker) loop() (stopped bool) {
-	taken := false
 	defer func() {
 		if p := recover(); p != nil {
-			w.arbiter.cfg.Logger.Error("BUG: a worker panicked; its request got the failure verdict",
+			w.arbiter.cfg.Logger.Error("BUG: a worker panicked; its request gets the failure verdict if it has no answer",
 				slog.Int("worker", w.index), slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
-			if taken {
-				w.fail(abi.ReasonWorkerError)
-			}
 		}
 	}()
+	if w.taken {
+		w.fail(abi.ReasonWorkerError)
+	}
 	var spinUntil int64
 	for polls := 0; ; {
 		if live := w.arbiter.current.Load(); live != w.live {
@@ -108,11 +109,12 @@ func (w *worker) loop() (stopped bool) {
 			}
 			w.last++
 		}
-		if taken = w.source.Next(&w.req); taken {
+		if w.source.Next(&w.req) {
 			// Fast path: a request.
+			w.taken = true
 			w.counters.requests.Add(1)
 			w.answer()
-			taken, polls = false, 0
+			polls = 0
 			continue
 		}
 		if stopping {
@@ -207,6 +209,8 @@ func (w *worker) answer() {
 	}
 	inTime := w.source.Reply(r, abi.Verdict{Errno: verdict.Errno})
 
+	// Answered once and counted once: nothing in between can panic.
+	w.taken = false
 	c := &w.counters
 	switch {
 	case reason != abi.ReasonNone:
@@ -225,12 +229,14 @@ func (w *worker) answer() {
 // waited returns how long ago the request at hand was posted, nanoseconds.
 func (w *worker) waited() int64 { return max(w.clock.now()-w.req.PostedNS, 0) }
 
-// fail gives the request at hand the failure verdict of the rule set.
+// fail gives the request at hand the failure verdict of the rule set. It is tried
+// once: if a bug keeps it from being given, the kernel side gives its own in time.
 func (w *worker) fail(reason abi.Reason) {
 	r := &w.req
+	w.taken = false
+	w.counters.failed[reason].Add(1)
 	verdict := w.rules.Default().OnFail
 	inTime := w.source.Reply(r, abi.Verdict{Errno: verdict.Errno})
-	w.counters.failed[reason].Add(1)
 	w.account(record{decision: noRule, verdict: verdict, reason: reason, inTime: inTime, waited: w.waited()})
 }
 
@@ -250,10 +256,10 @@ func (w *worker) account(rec record) {
 		c.late.Add(1)
 	}
 	ns := uint64(rec.waited)
-	c.latency.record(ns)
 	if ns > c.maxNS.Load() {
 		c.maxNS.Store(ns)
 	}
+	c.latency.record(ns) // last: see Stats
 	plain := rec.verdict.Action == rules.Allow && rec.reason == abi.ReasonNone && rec.inTime
 	if plain && !w.arbiter.stream.wantsAllowed() {
 		return
