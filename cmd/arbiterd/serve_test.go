@@ -42,7 +42,7 @@ func notifyLog(t *testing.T) <-chan string {
 	t.Helper()
 	c := listenNotify(t)
 	t.Setenv("NOTIFY_SOCKET", c.LocalAddr().String())
-	states := make(chan string, 64)
+	states := make(chan string, 8)
 	go func() {
 		b := make([]byte, 4096)
 		for {
@@ -88,10 +88,14 @@ func servingDaemon(t *testing.T, text string) (d *daemon, a slowApplier, s signa
 	if d.rules, err = control.NewRules(control.RulesConfig{Engine: a, Applier: a, Store: st}); err != nil {
 		t.Fatal(err)
 	}
-	d.engine, err = arbiter.New(arbiter.Config{Rules: rules.Nothing(), Workers: []arbiter.Worker{{Source: idleSource{}, CPU: -1}}})
+	d.engine, err = arbiter.New(arbiter.Config{Rules: rules.Nothing(), Workers: []arbiter.Worker{{Source: idleSource{wake: make(chan struct{}, 1)}, CPU: -1}}})
 	if err != nil {
 		t.Fatal(err)
 	}
+	if err := d.engine.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { d.engine.Close() })
 	s = signals{hangups: make(chan os.Signal, 1)}
 	s.stop, stop = context.WithCancel(t.Context())
 	t.Cleanup(stop)
@@ -102,22 +106,28 @@ func servingDaemon(t *testing.T, text string) (d *daemon, a slowApplier, s signa
 
 const oneRule = "version: 1\ndefault: allow\nscope: {paths: [/t]}\nrules: [{id: one, events: [exec], verdict: deny}]\n"
 
-// A reload has a goroutine: during one the daemon stops at once, and one more SIGHUP is
-// kept for after it.
+// A reload has a goroutine: during one the service manager hears that the daemon is
+// alive, and the daemon stops at once.
 func TestStopDuringReload(t *testing.T) {
 	states := notifyLog(t)
+	t.Setenv("WATCHDOG_USEC", "20000")
 	_, a, s, stop, ended := servingDaemon(t, oneRule)
+	defer close(a.goOn)
 	wantState(t, states, "READY=1")
 	s.hangups <- unix.SIGHUP
-	wantState(t, states, "RELOADING=1")
+	for next(t, "RELOADING=1", states) != "RELOADING=1" {
+	}
 	next(t, "the push of the reload", a.applying)
+	for range cap(states) + 2 { // more than can have been told before
+		wantState(t, states, "WATCHDOG=1")
+	}
 	stop()
 	if err := next(t, "the end of serve", ended); err != nil {
 		t.Errorf("serve: %v, want no error", err)
 	}
-	close(a.goOn)
 }
 
+// One more SIGHUP is kept for after a reload.
 func TestHangupDuringReload(t *testing.T) {
 	states := notifyLog(t)
 	_, a, s, stop, ended := servingDaemon(t, oneRule)
@@ -143,9 +153,24 @@ func TestHangupDuringReload(t *testing.T) {
 }
 
 // idleSource has no requests.
-type idleSource struct{ arbiter.Source }
+type idleSource struct {
+	arbiter.Source
+	wake chan struct{}
+}
 
-func (idleSource) Wake() {}
+func (idleSource) Next(*abi.Request) bool { return false }
+func (s idleSource) Park(d time.Duration) {
+	select {
+	case <-s.wake:
+	case <-time.After(d):
+	}
+}
+func (s idleSource) Wake() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
 
 func TestPetWatchdog(t *testing.T) {
 	for _, tc := range []struct {
@@ -260,6 +285,7 @@ func TestStopDuringStart(t *testing.T) {
 	go func() { d.exited <- cmd.Wait() }()
 	t.Cleanup(d.kill)
 	d.until("the socket", func() bool { _, err := os.Lstat(dir + "/s"); return err == nil })
+	cmd.Process.Signal(unix.SIGHUP) // kept for after the start
 	d.stop()
 	if _, err := os.Lstat(dir + "/s"); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("the socket after a stop during the start: %v, want none", err)
