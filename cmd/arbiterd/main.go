@@ -88,16 +88,11 @@ func startOrStop(stop context.Context, cfg config, log *slog.Logger) (*daemon, e
 	}
 }
 
-// version returns what the binary was built from.
+// version returns what the binary was built from: a tag, or a pseudo-version with the
+// commit in it, or "(devel)" without git.
 func version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "unknown"
+	if info, ok := debug.ReadBuildInfo(); ok {
+		return info.Main.Version
 	}
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" {
-			return info.Main.Version + " " + s.Value[:min(12, len(s.Value))]
-		}
-	}
-	return info.Main.Version
+	return "unknown"
 }
