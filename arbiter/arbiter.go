@@ -45,7 +45,7 @@ type Worker struct {
 type Config struct {
 	Rules        *rules.RuleSet
 	Workers      []Worker
-	CacheEntries int           // per worker; below 0 switches the cache off
+	CacheEntries int           // per worker, at most cache.MaxEntries; below 0 switches the cache off
 	SpinFor      time.Duration // below 0: park at once
 	Recent       int           // events kept for new subscribers
 	Logger       *slog.Logger  // for faults, never for verdicts; nil discards
@@ -64,6 +64,9 @@ func (c *Config) check() error {
 		if w.Source == nil {
 			errs = append(errs, fmt.Errorf("worker %d has no source", i))
 		}
+	}
+	if c.CacheEntries > cache.MaxEntries {
+		errs = append(errs, fmt.Errorf("CacheEntries %d: give at most %d", c.CacheEntries, cache.MaxEntries))
 	}
 	if c.CacheEntries == 0 {
 		c.CacheEntries = DefaultCacheEntries

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"runtime"
 	"strings"
 	"sync"
@@ -435,11 +436,11 @@ type slow struct {
 func (s *slow) Reply(r *abi.Request, v abi.Verdict) bool { <-s.hold; return s.Source.Reply(r, v) }
 
 func TestConfigReportsEverything(t *testing.T) {
-	_, err := New(Config{Workers: []Worker{{}}})
+	_, err := New(Config{Workers: []Worker{{}}, CacheEntries: math.MaxInt})
 	if err == nil {
 		t.Fatal("an empty configuration was taken")
 	}
-	for _, want := range []string{"Rules is nil", "worker 0 has no source"} {
+	for _, want := range []string{"Rules is nil", "worker 0 has no source", "CacheEntries 9223372036854775807: give at most 1048576"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("error %q lacks %q", err, want)
 		}
@@ -459,7 +460,7 @@ func TestPinningFails(t *testing.T) {
 	if err := a.Start(); !errors.Is(err, unix.EINVAL) || !strings.Contains(err.Error(), "CPU 1023") {
 		t.Errorf("error %v, want EINVAL naming the CPU", err)
 	}
-	if err := a.Install(context.Background(), a.Rules(), cache.Explicit); !errors.Is(err, ErrClosed) {
+	if err := a.Install(context.Background(), a.Rules(), cache.RulesPushed); !errors.Is(err, ErrClosed) {
 		t.Errorf("Install after a failed start: %v, want ErrClosed", err)
 	}
 }
@@ -486,7 +487,7 @@ func TestCheck(t *testing.T) {
 	}
 	ctx2, cancel2 := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel2()
-	if err := a.Install(ctx2, a.Rules(), cache.Explicit); !errors.Is(err, ErrStalled) {
+	if err := a.Install(ctx2, a.Rules(), cache.RulesPushed); !errors.Is(err, ErrStalled) {
 		t.Errorf("Install with a stuck worker: %v, want ErrStalled", err)
 	}
 	close(hold)

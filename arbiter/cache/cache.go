@@ -20,6 +20,8 @@ const (
 	// 99 % of the paths under /usr are below 120 bytes; a key with path and exe
 	// fits.
 	KeyBytes = 232
+	// MaxEntries is the most that New makes: some 300 MB.
+	MaxEntries = 1 << 20
 	// ways is how many entries share a place.
 	ways = 4
 )
@@ -33,11 +35,10 @@ const (
 	RulesPushed               // a new rule set was pushed
 	RolledBack                // an older rule set was brought back
 	Reloaded                  // the rule file was read again
-	Explicit                  // an operator asked for it
 	ReasonCount
 )
 
-var reasonNames = [ReasonCount]string{"start", "rules_pushed", "rolled_back", "reloaded", "explicit"}
+var reasonNames = [ReasonCount]string{"start", "rules_pushed", "rolled_back", "reloaded"}
 
 // String returns the reason as metrics write it.
 func (r Reason) String() string {
@@ -67,14 +68,20 @@ type Cache struct {
 }
 
 // New returns an empty cache of at least the given number of entries, rounded up
-// to a power of two, at least 4. The seed should be random, so that nobody can
+// to a power of two, at least 4 and at most MaxEntries. The seed should be random, so that nobody can
 // choose paths that fall into one place.
 func New(entries int, seed uint64) *Cache {
-	sets, shift := 1, 64
-	for sets*ways < entries {
+	sets, shift := size(entries)
+	return &Cache{seed: seed | 1, epoch: 1, shift: shift, entries: make([]entry, sets*ways), victim: make([]uint8, sets)}
+}
+
+// size returns how many sets a cache of that many entries has, and its shift.
+func size(entries int) (sets, shift int) {
+	sets, shift = 1, 64
+	for sets*ways < min(entries, MaxEntries) {
 		sets, shift = sets*2, shift-1
 	}
-	return &Cache{seed: seed | 1, epoch: 1, shift: shift, entries: make([]entry, sets*ways), victim: make([]uint8, sets)}
+	return sets, shift
 }
 
 // Get returns the decision stored for exactly this key since the last flush,

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"math"
 	"reflect"
 	"testing"
 
@@ -274,6 +275,15 @@ func TestSeed(t *testing.T) {
 	}
 	if same > keys/10 {
 		t.Errorf("%d of %d keys fall into the same set under two seeds", same, keys)
+	}
+}
+
+// A size that does not fit is cut, and its computation ends.
+func TestSizeIsBounded(t *testing.T) {
+	for _, entries := range []int{MaxEntries, MaxEntries + 1, 1 << 61, math.MaxInt} {
+		if sets, shift := size(entries); sets*ways != MaxEntries || 1<<(64-shift) != sets {
+			t.Errorf("size(%d): %d sets, shift %d; want %d entries", entries, sets, shift, MaxEntries)
+		}
 	}
 }
 
