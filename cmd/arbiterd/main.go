@@ -31,7 +31,6 @@ func main() {
 
 func run(args []string) int {
 	signals := catchSignals()
-	defer signals.release()
 	cfg, err := loadConfig(args, os.Stdout)
 	if errors.Is(err, flag.ErrHelp) {
 		return 0

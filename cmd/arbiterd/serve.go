@@ -19,19 +19,14 @@ type signals struct {
 	stop context.Context
 	// hangups has one place: a SIGHUP during a reload is remembered once.
 	hangups chan os.Signal
-	release func()
 }
 
-// catchSignals is called before anything is made that a signal could leave behind.
+// catchSignals is called before anything is made that a signal could leave behind. It
+// is for good: a second SIGTERM does not cut a stop short.
 func catchSignals() signals {
 	s := signals{hangups: make(chan os.Signal, 1)}
-	var cancel func()
-	s.stop, cancel = signal.NotifyContext(context.Background(), unix.SIGTERM, unix.SIGINT)
+	s.stop, _ = signal.NotifyContext(context.Background(), unix.SIGTERM, unix.SIGINT)
 	signal.Notify(s.hangups, unix.SIGHUP)
-	s.release = func() {
-		cancel()
-		signal.Stop(s.hangups)
-	}
 	return s
 }
 
