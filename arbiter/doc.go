@@ -19,12 +19,16 @@
 //     is read for that only if the requester would wait longer than the deadline.
 //  6. The Source is told. It says whether the answer was in time; a late answer
 //     is counted and not cached.
-//  7. After the answer, when nobody waits any more: counters, the latency
-//     histogram, and, if the decision is worth a record, the worker's journal.
+//  7. After the answer, when nobody waits any more: counters, the clock for the
+//     latency histogram, and, if the decision is worth a record, the worker's
+//     journal.
 //
 // Budget on the worker, measured by the benchmarks of this package: a hit under
-// 200 ns, of which the clock is the largest part. Steps 1 to 7 take no lock, allocate
-// nothing, and read the clock once.
+// 200 ns, of which the clock is the largest part. Steps 1 to 7 take no lock and
+// allocate nothing. They read the clock once, after the answer; step 5 reads it too
+// where Worker.Wait is longer than the deadline of the rule, or unknown: by default
+// with fanotify, which holds for 5 s, and not with BPF LSM, which waits for 5 ms. The
+// first fruitless poll after a request reads it once more.
 //
 // A worker that finds nothing for Config.SpinFor parks in its Source and costs
 // nothing. Install returns when every worker decides by the new set: a parked
@@ -32,5 +36,6 @@
 //
 // Records leave the journals through one collector goroutine, which gives them
 // one sequence, keeps the recent ones, and hands them to subscribers. It never
-// makes a worker wait: what does not fit is counted as dropped.
+// makes a worker wait: what does not fit is counted as dropped and leaves a gap in
+// the sequence.
 package arbiter

@@ -5,6 +5,9 @@ package arbiter
 import (
 	"encoding/binary"
 	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/arbiterd/arbiter/kernelbridge/abi"
 	"github.com/arbiterd/arbiter/rules"
@@ -154,7 +157,7 @@ func decode(f, text []byte, e *Event) origin {
 	*e = Event{
 		Event:   abi.Event(le.Uint32(f[0:])),
 		Access:  abi.Access(le.Uint32(f[4:])),
-		Verdict: verdictName(rules.Action(f[12])),
+		Verdict: rules.Action(f[12]).String(),
 		Cached:  f[13] != 0,
 		Errno:   le.Uint16(f[16:]),
 		Reason:  abi.Reason(le.Uint32(f[20:])),
@@ -162,12 +165,12 @@ func decode(f, text []byte, e *Event) origin {
 		UID: le.Uint32(f[40:]), GID: le.Uint32(f[44:]),
 		StartBoottime: le.Uint64(f[48:]),
 		Dev:           le.Uint64(f[56:]), Ino: le.Uint64(f[64:]),
-		Comm:  cString(f[72:88]),
+		Comm:  unix.ByteSliceToString(f[72:88]),
 		Path:  string(text[:path]),
 		Exe:   string(text[path : path+exe]),
 		Epoch: le.Uint64(f[104:]),
 	}
-	e.Latency, e.Late = duration(le.Uint64(f[24:])), f[14] == 0
+	e.Latency, e.Late = time.Duration(le.Uint64(f[24:])), f[14] == 0
 	e.postedNS = int64(le.Uint64(f[96:]))
 	return origin{decision: int32(le.Uint32(f[8:])), dropped: le.Uint64(f[112:]), set: le.Uint64(f[120:])}
 }

@@ -3,7 +3,6 @@
 package arbiter
 
 import (
-	"bytes"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -35,7 +34,7 @@ type Subscription struct {
 
 // wants reports whether e is for this subscriber.
 func (s *Subscription) wants(e *Event) bool {
-	return s.allowed || e.Verdict != verdictName(rules.Allow) || e.Reason != abi.ReasonNone || e.Late
+	return s.allowed || e.Verdict != rules.Allow.String() || e.Reason != abi.ReasonNone || e.Late
 }
 
 // Dropped returns how many events this subscriber has lost because its buffer
@@ -264,24 +263,4 @@ func (a *Arbiter) Record(e Event) {
 	if !a.stream.closed {
 		a.stream.publish(&e)
 	}
-}
-
-func verdictName(a rules.Action) string {
-	switch a {
-	case rules.Deny:
-		return "deny"
-	case rules.Audit:
-		return "audit"
-	}
-	return "allow"
-}
-
-func duration(ns uint64) time.Duration { return time.Duration(ns) }
-
-// cString returns b up to its first NUL.
-func cString(b []byte) string {
-	if i := bytes.IndexByte(b, 0); i >= 0 {
-		b = b[:i]
-	}
-	return string(b)
 }
