@@ -102,8 +102,7 @@ func (w *worker) loop() (stopped bool) {
 		if live := w.arbiter.current.Load(); live != w.live {
 			w.adopt(live)
 		}
-		stopping := w.arbiter.stop.Load()
-		if stopping {
+		if w.arbiter.stop.Load() {
 			if w.last == lastAnswers {
 				return true
 			}
@@ -117,7 +116,7 @@ func (w *worker) loop() (stopped bool) {
 			polls = 0
 			continue
 		}
-		if stopping {
+		if w.arbiter.stop.Load() {
 			return true
 		}
 		if polls == 0 { // the first fruitless one after a request
