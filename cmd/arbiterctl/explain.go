@@ -196,6 +196,10 @@ func explainText(x *controlv1.ExplainResponse) string {
 		fmt.Fprintf(&b, "message: %s\n", audit.Quote(x.Message))
 	}
 	fmt.Fprintf(&b, "when no answer comes within %v: %s\n", x.Deadline.AsDuration(), audit.Quote(x.OnFail))
+	if x.WrittenOnFail != "" && (x.WrittenOnFail != x.OnFail || x.WrittenDeadline.AsDuration() != x.Deadline.AsDuration()) {
+		fmt.Fprintf(&b, "  the rules say %s after %v, but the kernel side waits %v and knows one failure verdict alone, the file's\n",
+			audit.Quote(x.WrittenOnFail), x.WrittenDeadline.AsDuration(), x.Bound.AsDuration())
+	}
 	if x.OutOfScope {
 		b.WriteString("but it is out of scope: the kernel would not ask, and the request would go on\n")
 	}

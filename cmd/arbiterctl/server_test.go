@@ -49,7 +49,7 @@ func newDaemon(socket, refuse string) (*daemon, error) {
 		Admin: control.AccessList{UIDs: []uint32{uint32(os.Getuid())}},
 		Info: func() control.Info {
 			return control.Info{Version: "v0.1.0", Backend: "fanotify", BackendReason: "no BPF LSM here\x1b[2J",
-				StartedAt: time.Now(), KernelCounters: map[string]uint64{"held": 3}, Warnings: []string{"one CPU"}}
+				StartedAt: time.Now(), Bound: 40 * time.Millisecond, KernelCounters: map[string]uint64{"held": 3}, Warnings: []string{"one CPU"}}
 		}})
 	if err != nil {
 		return nil, err
