@@ -21,7 +21,7 @@ func burn() {
 		os.Stdin.Read(make([]byte, 1))
 		os.Exit(0)
 	}()
-	for {
+	for spins := uint64(0); spins < 1<<62; spins++ { // for ever
 	}
 }
 
