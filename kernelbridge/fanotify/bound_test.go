@@ -5,6 +5,7 @@ package fanotify
 import (
 	"os"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -245,10 +246,12 @@ func TestWakeEndsPark(t *testing.T) {
 	b := open(t, Options{Trees: []string{mounted(t)}})
 	s := b.Sources()[0]
 	done := make(chan struct{})
+	var stop atomic.Bool
 	go func() {
 		defer close(done)
-		s.Park(time.Hour)
-		s.Park(time.Hour)
+		for !stop.Load() { // a signal of the runtime ends a Park as well
+			s.Park(time.Hour)
+		}
 	}()
 	for range 2 {
 		s.Wake()
@@ -263,6 +266,8 @@ func TestWakeEndsPark(t *testing.T) {
 			}
 		}
 	}
+	stop.Store(true)
+	s.Wake()
 	select {
 	case <-done:
 	case <-time.After(patience):
