@@ -3,11 +3,10 @@
 package fanotify
 
 import (
-	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -29,10 +28,11 @@ type Backend struct {
 	procDir   int // O_PATH of /proc
 	fdDir     int // O_PATH of /proc/self/fd
 	cgroupDir int // O_PATH of the cgroup v2 hierarchy, -1 without one
-	stop      int // eventfd: the goroutines return
+	stop      int // eventfd: the watcher returns
+	end       int // eventfd: the watchdog and its reader return
 	mountinfo *os.File
 
-	exempt   []exemptProcess
+	exempt   atomic.Pointer[[]exemptProcess]
 	settings atomic.Pointer[settings]
 	sources  []*Source
 	twins    twinTable
@@ -43,17 +43,21 @@ type Backend struct {
 	halt       chan struct{}     // no more failures will come
 	delivering sync.WaitGroup
 
-	running sync.WaitGroup
-	closing atomic.Bool
-	left    chan struct{} // a source was left while closing
-	ended   chan struct{} // Close is done
-	endErr  error
+	running  sync.WaitGroup // the watchdog
+	watching sync.WaitGroup // the watcher
+	closing  atomic.Bool
+	gone     atomic.Bool   // the group is closed though somebody may be reading it
+	left     chan struct{} // a source was left, or a reader ended, while closing
+	ended    chan struct{} // Close is done
+	endErr   error
+
+	readers atomic.Int64 // goroutines that read in the watchdog's place
 
 	mu      sync.Mutex // guards what follows; held while trees are scanned
 	marks   *marks
 	points  map[string]bool
-	refused []string
-	plain   []string
+	gaps    []gap
+	plain   map[string]int
 	mounted []string
 }
 
@@ -65,26 +69,35 @@ func Open(o Options) (*Backend, error) {
 	if err := o.check(); err != nil {
 		return nil, fmt.Errorf("opening the fanotify backend: %w", err)
 	}
-	set, err := newSettings(o.Trees, o.Want, o.OnFail)
-	if err != nil {
-		return nil, fmt.Errorf("opening the fanotify backend: %w", err)
-	}
-	b := &Backend{opts: o, clock: newClock(), group: -1, procDir: -1, fdDir: -1, cgroupDir: -1, stop: -1,
+	b := &Backend{opts: o, clock: newClock(), group: -1, procDir: -1, fdDir: -1, cgroupDir: -1, stop: -1, end: -1,
 		failures: make(chan *abi.Failure, failuresKept), halt: make(chan struct{}), left: make(chan struct{}, 1), ended: make(chan struct{})}
-	if err := b.open(set); err != nil {
+	if err := b.open(); err != nil {
 		b.Close()
 		return nil, fmt.Errorf("opening the fanotify backend: %w", err)
 	}
 	return b, nil
 }
 
-func (b *Backend) open(set *settings) error {
+func (b *Backend) open() error {
+	table, err := unix.Open("/proc/self/mountinfo", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("opening the mount table: %w", err)
+	}
+	b.mountinfo = os.NewFile(uintptr(table), "/proc/self/mountinfo")
+	mounts, err := readMounts(b.mountinfo)
+	if err != nil {
+		return err
+	}
+	set, err := newSettings(b.opts.Trees, b.opts.Want, b.opts.OnFail, newTable(mounts), b.opts.AskRemote)
+	if err != nil {
+		return err
+	}
 	b.settings.Store(set)
 	inotify, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
 	if err != nil {
 		return fmt.Errorf("creating an inotify instance: %w", err)
 	}
-	b.marks = newMarks(-1, inotify)
+	b.marks = newMarks(-1, inotify, b.opts.AskRemote)
 	if b.group, b.features, err = newGroup(); err != nil {
 		return err
 	}
@@ -99,17 +112,10 @@ func (b *Backend) open(set *settings) error {
 	if b.fdDir, err = unix.Open("/proc/self/fd", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
 		return fmt.Errorf("opening /proc/self/fd: %w", err)
 	}
-	if b.stop, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
-		return fmt.Errorf("creating an eventfd: %w", err)
-	}
-	table, err := unix.Open("/proc/self/mountinfo", unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return fmt.Errorf("opening the mount table: %w", err)
-	}
-	b.mountinfo = os.NewFile(uintptr(table), "/proc/self/mountinfo")
-	mounts, err := readMounts(b.mountinfo)
-	if err != nil {
-		return err
+	for _, fd := range []*int{&b.stop, &b.end} {
+		if *fd, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
+			return fmt.Errorf("creating an eventfd: %w", err)
+		}
 	}
 	b.cgroupDir = openCgroups(mounts)
 	if err := b.openExempt(); err != nil {
@@ -126,13 +132,14 @@ func (b *Backend) open(set *settings) error {
 		b.delivering.Go(b.deliver)
 	}
 	b.opts.Beat() // arms the guard before anything can be held
-	b.running.Add(2)
-	go (&watchdog{b: b, own: newReader(b)}).run() // before the first mark: it answers our own scan
+	b.running.Add(1)
+	b.watching.Add(1)
+	go newWatchdog(b).run() // before the first mark: it answers our own scan
 	defer func() { go b.watch(inotify) }()
 
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	c, err := b.marks.mark(set.trees, mounts)
+	c, err := b.marks.mark(set.trees, mounts, true)
 	if err != nil {
 		return err
 	}
@@ -140,30 +147,34 @@ func (b *Backend) open(set *settings) error {
 	return nil
 }
 
-func (b *Backend) openExempt() error {
-	b.exempt = []exemptProcess{{tgid: os.Getpid(), pidfd: -1}}
-	for _, pid := range b.opts.Exempt {
-		fd, err := unix.PidfdOpen(pid, 0)
-		if errors.Is(err, unix.ENOSYS) {
-			fd, err = -1, nil // before 5.3: the id alone must do
-		}
-		if err != nil {
-			return fmt.Errorf("exempting process %d: %w: name a running process", pid, err)
-		}
-		b.exempt = append(b.exempt, exemptProcess{tgid: pid, pidfd: fd})
-	}
-	return nil
-}
-
 // adopt makes the outcome of a scan the current one. The lock is held.
 func (b *Backend) adopt(c *change) {
 	c.prune()
-	b.points, b.refused, b.plain = c.points, c.refused, c.plain
+	b.logNew(c.gaps)
+	b.points, b.gaps, b.plain = c.points, c.gaps, c.plain
 	b.mounted = b.mounted[:0]
 	for p := range c.mounts {
 		b.mounted = append(b.mounted, p)
 	}
 	slices.Sort(b.mounted)
+	b.publish()
+}
+
+// logNew tells of gaps that were not there before. The lock is held.
+func (b *Backend) logNew(gaps []gap) {
+	for _, g := range gaps {
+		if !slices.Contains(b.gaps, g) {
+			b.opts.Logger.Warn("opens in a place of the scope are not asked about", slog.String("place", g.path), slog.String("why", g.why))
+		}
+	}
+}
+
+// publish makes the numbers of marks known to Stats. The lock is held.
+func (b *Backend) publish() {
+	mounts, dirs := b.marks.count()
+	b.counters.mounts.Store(int64(mounts))
+	b.counters.dirs.Store(int64(dirs))
+	b.counters.unasked.Store(int64(len(b.gaps)))
 }
 
 // Sources returns the sources, one for each worker.
@@ -173,10 +184,6 @@ func (b *Backend) Sources() []*Source { return slices.Clone(b.sources) }
 // an error everything stays as it was. When it returns, events of the new trees
 // are asked and those of trees that were left out are not.
 func (b *Backend) Configure(trees []string, want abi.Fields, onFail map[abi.Event]abi.Verdict) error {
-	set, err := newSettings(trees, want, onFail)
-	if err != nil {
-		return fmt.Errorf("configuring the fanotify backend: %w", err)
-	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closing.Load() {
@@ -186,7 +193,11 @@ func (b *Backend) Configure(trees []string, want abi.Fields, onFail map[abi.Even
 	if err != nil {
 		return fmt.Errorf("configuring the fanotify backend: %w", err)
 	}
-	c, err := b.marks.mark(set.trees, mounts)
+	set, err := newSettings(trees, want, onFail, newTable(mounts), b.opts.AskRemote)
+	if err != nil {
+		return fmt.Errorf("configuring the fanotify backend: %w", err)
+	}
+	c, err := b.marks.mark(set.trees, mounts, true)
 	if err != nil {
 		c.undo()
 		return fmt.Errorf("configuring the fanotify backend: %w", err)
@@ -196,46 +207,7 @@ func (b *Backend) Configure(trees []string, want abi.Fields, onFail map[abi.Even
 	return nil
 }
 
-// Warnings says, one sentence each, what cannot be relied on with the present
-// trees and wanted facts.
-func (b *Backend) Warnings() []string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	ws := Unsupported(b.settings.Load().want)
-	if len(b.mounted) > 0 {
-		ws = append(ws, "mounts: only opens through "+strings.Join(quoted(b.mounted), ", ")+" in this mount namespace are asked; "+
-			"a process with a mount namespace of its own goes through copies that carry no mark")
-		if apart("/proc/self/ns/mnt", "/proc/1/ns/mnt") {
-			ws = append(ws, "mounts: the daemon itself has a mount namespace of its own, so programs of the host go through mounts "+
-				"that carry no mark; start it without one (systemd: no ProtectSystem=, PrivateTmp= and the like)")
-		}
-	}
-	if len(b.plain) > 0 {
-		ws = append(ws, "directories: "+strings.Join(quoted(b.plain), ", ")+" is no mount point, so opens in a new sub-directory are not asked "+
-			"until it has been marked, some 100 µs after it appeared; mount --bind DIR DIR closes that window")
-	}
-	if len(b.refused) > 0 {
-		ws = append(ws, "the kernel has no permission events on "+strings.Join(quoted(b.refused), ", ")+": opens there are not asked")
-	}
-	return ws
-}
-
-// apart reports whether two links to namespaces are surely of two namespaces.
-func apart(a, b string) bool {
-	one, err := os.Readlink(a)
-	other, err2 := os.Readlink(b)
-	return err == nil && err2 == nil && one != other
-}
-
-func quoted(paths []string) []string {
-	q := make([]string, len(paths))
-	for i, p := range paths {
-		q[i] = fmt.Sprintf("%q", p)
-	}
-	return q
-}
-
-// closeWait bounds how long Close waits for a worker that is inside a source.
+// closeWait bounds how long Close waits for whoever is in a system call.
 const closeWait = 2 * time.Second
 
 // Close ends the backend: the kernel lets all held tasks go on. Stop the workers
@@ -249,16 +221,17 @@ func (b *Backend) Close() error {
 	defer close(b.ended)
 	defer b.delivering.Wait()
 	defer close(b.halt)
-	if b.stop >= 0 {
-		one := [8]byte{1}
-		unix.Write(b.stop, one[:])
-	}
-	b.running.Wait()
-	out := b.vacate()
+	// The watcher first: what it opens in the trees is answered until it is done.
+	timer := time.NewTimer(closeWait)
+	defer timer.Stop()
+	out := waitFor(&b.watching, b.stop, timer)
+	out = waitFor(&b.running, b.end, timer) && out
+	out = b.vacate(timer) && out
 	if !out {
-		b.endErr = fmt.Errorf("closing the fanotify backend: a worker did not leave its source within %v; "+
+		b.endErr = fmt.Errorf("closing the fanotify backend: a worker, a reader or the watcher did not come back within %v, a file system may keep it waiting; "+
 			"held tasks go on when the process ends", closeWait)
 		// Closing the group still lets go everything, unless a read is stuck in it.
+		b.gone.Store(true)
 		unix.Close(b.group)
 		return b.endErr
 	}
@@ -269,11 +242,46 @@ func (b *Backend) Close() error {
 	return nil
 }
 
-// vacate wakes all workers and waits until they are out of their sources. False
-// when one stays.
-func (b *Backend) vacate() bool {
-	timer := time.NewTimer(closeWait)
-	defer timer.Stop()
+// waitFor tells by an eventfd to end, and waits. False when the time is over.
+func waitFor(w *sync.WaitGroup, eventfd int, timer *time.Timer) bool {
+	if eventfd >= 0 {
+		one := [8]byte{1}
+		unix.Write(eventfd, one[:])
+	}
+	done := make(chan struct{})
+	go func() {
+		w.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return true
+	case <-timer.C:
+		timer.Reset(0) // over for whoever is next, too
+		return false
+	}
+}
+
+// signalLeft tells vacate to look again.
+func (b *Backend) signalLeft() {
+	if b.closing.Load() {
+		select {
+		case b.left <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// vacate wakes all workers and waits until they are out of their sources, and the
+// readers have ended. False when one stays.
+func (b *Backend) vacate(timer *time.Timer) bool {
+	for b.readers.Load() > 0 {
+		select {
+		case <-b.left:
+		case <-timer.C:
+			return false
+		}
+	}
 	for _, s := range b.sources {
 		s.Wake()
 		for s.inside.Load() {
@@ -288,12 +296,14 @@ func (b *Backend) vacate() bool {
 }
 
 func (b *Backend) closeDescriptors() {
-	fds := []int{b.group, b.procDir, b.fdDir, b.cgroupDir, b.stop}
+	fds := []int{b.group, b.procDir, b.fdDir, b.cgroupDir, b.stop, b.end}
 	if b.marks != nil {
 		fds = append(fds, b.marks.inotify)
 	}
-	for _, e := range b.exempt {
-		fds = append(fds, e.pidfd)
+	if list := b.exempt.Load(); list != nil {
+		for _, e := range *list {
+			fds = append(fds, e.pidfd)
+		}
 	}
 	for _, s := range b.sources {
 		h := &s.held

@@ -4,6 +4,7 @@ package fanotify
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -117,5 +118,31 @@ func TestExemptProcess(t *testing.T) {
 	j.end()
 	if st := b.Stats(); st.Exempt != 4 || st.Answered != 2 {
 		t.Errorf("got %d exempt, %d answered, want 4, 2", st.Exempt, st.Answered)
+	}
+}
+
+func TestAddExempt(t *testing.T) {
+	needRoot(t)
+	dir := mounted(t)
+	friend := newSubject(t)
+	b := open(t, Options{Trees: []string{dir}})
+	serve(t, b.Sources()[0], deny)
+	if e := friend.open(dir + "/file"); e != unix.EPERM {
+		t.Errorf("before: got %v, want %v", e, unix.EPERM)
+	}
+	if err := b.AddExempt(friend.pid()); err != nil {
+		t.Fatal(err)
+	}
+	if e := friend.open(dir + "/file"); e != 0 {
+		t.Errorf("afterwards: got %v, want success", e)
+	}
+	if err := b.AddExempt(-1); err == nil {
+		t.Error("process -1: got no error")
+	}
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.AddExempt(friend.pid()); !errors.Is(err, ErrClosed) {
+		t.Errorf("after Close: got %v, want %v", err, ErrClosed)
 	}
 }

@@ -7,6 +7,9 @@ import "errors"
 // ErrClosed is returned by a Backend that has been closed.
 var ErrClosed = errors.New("fanotify backend is closed")
 
+// errMoved says that a tree's root may not be on the mount any more that it was on.
+var errMoved = errors.New("the root of the tree has been mounted over, or the way to it has to be looked up anew")
+
 // UnsupportedError says that this process cannot use permission events on this
 // kernel.
 type UnsupportedError struct {

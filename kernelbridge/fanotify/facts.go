@@ -46,35 +46,6 @@ func (s *Source) identify() {
 	}
 }
 
-// exempt reports whether the thread is ours or an exempt process's, without
-// touching a file system.
-func (s *Source) exempt() bool {
-	h := &s.held
-	for i := range s.b.exempt {
-		e := &s.b.exempt[i]
-		member := h.tgid == uint32(e.tgid)
-		if h.tgid == 0 && h.tid != 0 {
-			// Signal 0 to a thread of that process: ESRCH if it is none of its.
-			member = unix.Tgkill(e.tgid, int(h.tid), 0) != unix.ESRCH
-		}
-		if member {
-			return e.alive(&s.poll)
-		}
-	}
-	return false
-}
-
-// exemptProcess is a process that is never asked about while it lives; the
-// pidfd keeps a recycled id from inheriting that.
-type exemptProcess struct {
-	tgid  int
-	pidfd int // -1: the own process, or a kernel without pidfd_open
-}
-
-func (e *exemptProcess) alive(p *[1]unix.PollFd) bool {
-	return e.pidfd < 0 || !exited(e.pidfd, p)
-}
-
 // exited reports whether the process or thread behind a pidfd has ended.
 func exited(pidfd int, p *[1]unix.PollFd) bool {
 	p[0] = unix.PollFd{Fd: int32(pidfd), Events: unix.POLLIN}

@@ -51,8 +51,9 @@ func (b *Backend) deliver() {
 }
 
 // describe returns what can be said of an event whose file is open as fd, nil when
-// nobody asks for it or there is no room. s is only the scratch space.
-func (s *Source) describe(fd int32, event abi.Event, tid uint32) *abi.Failure {
+// nobody asks for it or there is no room. s is only the scratch space. Without
+// numbers it touches no file system but proc.
+func (s *Source) describe(fd int32, event abi.Event, tid uint32, numbers bool) *abi.Failure {
 	if s.b.opts.OnFailure == nil || len(s.b.failures) == cap(s.b.failures) {
 		return nil
 	}
@@ -67,7 +68,7 @@ func (s *Source) describe(fd int32, event abi.Event, tid uint32) *abi.Failure {
 		r.PathLen = uint32(n)
 	}
 	var st unix.Statx_t
-	if statxat(int(fd), selfPath, unix.AT_EMPTY_PATH|unix.AT_STATX_DONT_SYNC, &st) == 0 {
+	if numbers && statxat(int(fd), selfPath, unix.AT_EMPTY_PATH|unix.AT_STATX_DONT_SYNC, &st) == 0 {
 		r.Dev, r.Ino = dev(&st), st.Ino
 	}
 	if tid == 0 {

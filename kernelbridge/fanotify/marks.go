@@ -30,16 +30,18 @@ type directory struct {
 // raises events of our own, which are answered by the workers or the watchdog,
 // neither of which ever takes that lock.
 type marks struct {
-	group   int
-	inotify int
+	group     int
+	inotify   int
+	askRemote bool
+	table     *table // of the last run
 
-	mounts  map[string]bool // by mount point
+	mounts  map[string]int // the mounts' ids by mount point
 	dirs    map[fileID]*directory
 	watches map[int]fileID
 }
 
-func newMarks(group, inotify int) *marks {
-	return &marks{group: group, inotify: inotify, mounts: map[string]bool{}, dirs: map[fileID]*directory{},
+func newMarks(group, inotify int, askRemote bool) *marks {
+	return &marks{group: group, inotify: inotify, askRemote: askRemote, table: newTable(nil), mounts: map[string]int{}, dirs: map[fileID]*directory{},
 		watches: map[int]fileID{}}
 }
 
@@ -54,44 +56,70 @@ type change struct {
 	dirs    map[fileID]bool
 	newMnts []string
 	newDirs []fileID
-	refused []string // mount points where the kernel refuses permission events
-	plain   []string // trees that are plain directories
+	gaps    []gap
+	plain   map[string]int // trees that are plain directories, and the mounts that they are on
 }
 
-// mark marks all that is in the trees and not marked yet. On an error nothing is
-// taken back: see undo.
-func (m *marks) mark(trees []string, mounts []mount) (*change, error) {
-	c := &change{marks: m, points: map[string]bool{}, mounts: map[string]bool{}, dirs: map[fileID]bool{}}
+// mark marks all that is in the trees and not marked yet. Places that cannot be
+// marked are gaps; a tree's own root is one only when not strict. On an error
+// nothing is taken back: see undo.
+func (m *marks) mark(trees []string, mounts []mount, strict bool) (*change, error) {
+	m.table = newTable(mounts)
+	c := &change{marks: m, points: map[string]bool{}, mounts: map[string]bool{}, dirs: map[fileID]bool{}, plain: map[string]int{}}
 	var points []string
-	points, c.refused = pointsIn(mounts, trees)
-	for _, p := range slices.Concat(points, c.refused) {
+	points, c.gaps = m.table.pointsIn(mounts, trees, m.askRemote)
+	for _, p := range points {
 		c.points[p] = true
 	}
+	for _, g := range c.gaps {
+		c.points[g.path] = true
+	}
 	for _, p := range points {
-		// Also when it is known: another mount may have taken its place.
-		err := unix.FanotifyMark(m.group, unix.FAN_MARK_ADD|unix.FAN_MARK_MOUNT, mountMask, unix.AT_FDCWD, p)
-		if errors.Is(err, unix.ENOENT) && !slices.Contains(trees, p) {
-			continue // unmounted, or over-mounted at a parent, since the table was read
+		err := c.mount(p)
+		root := slices.Contains(trees, p)
+		if err == nil || left(err) && !root {
+			continue // marked, or unmounted, or over-mounted at a parent, since the table was read
 		}
-		if err != nil {
-			return c, fmt.Errorf("marking the mount %q: %w", p, err)
+		if ours(err) || root && strict {
+			return c, err
 		}
-		c.mounts[p] = true
-		if !m.mounts[p] {
-			m.mounts[p] = true
-			c.newMnts = append(c.newMnts, p)
-		}
+		c.gaps = append(c.gaps, gap{p, explainGap(err)})
 	}
 	for _, t := range trees {
 		if c.points[t] {
 			continue
 		}
-		c.plain = append(c.plain, t)
+		crossed := m.table.walk(t)
+		c.plain[t] = crossed[len(crossed)-1].id
+		far, ok := firstRemote(crossed)
+		if ok && !m.askRemote {
+			c.gaps = append(c.gaps, gap{t, far.whyRemote()})
+			continue
+		}
 		if err := c.tree(t); err != nil {
-			return c, err
+			if ours(err) || strict {
+				return c, err
+			}
+			c.gaps = append(c.gaps, gap{t, explainGap(err)})
 		}
 	}
+	sortGaps(c.gaps)
 	return c, nil
+}
+
+func (c *change) mount(point string) error {
+	// Also when it is known: another mount may have taken its place.
+	err := unix.FanotifyMark(c.group, unix.FAN_MARK_ADD|unix.FAN_MARK_MOUNT, mountMask, unix.AT_FDCWD, point)
+	if err != nil {
+		return fmt.Errorf("marking the mount %q: %w", point, err)
+	}
+	c.mounts[point] = true
+	if _, known := c.marks.mounts[point]; !known {
+		c.newMnts = append(c.newMnts, point)
+	}
+	crossed := c.table.walk(point)
+	c.marks.mounts[point] = crossed[len(crossed)-1].id
+	return nil
 }
 
 // tree marks a directory by its path, and all directories below it that are on
@@ -106,7 +134,8 @@ func (c *change) tree(path string) error {
 
 // directory marks an open directory and those below it, and closes fd. First the
 // watch for new directories, then the mark, then the list of what is there
-// already: nothing falls between.
+// already: nothing falls between. What goes wrong below it is a gap, unless it
+// would go wrong everywhere.
 func (c *change) directory(fd int, path string) error {
 	defer unix.Close(fd)
 	if err := c.one(fd, path); err != nil {
@@ -121,16 +150,19 @@ func (c *change) directory(fd int, path string) error {
 		if c.points[sub] {
 			continue // a mount has a mark of its own
 		}
-		child, err := unix.Openat(fd, name, openDirFlags, 0)
-		if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) {
-			continue // removed or replaced since
+		child, err := openChild(fd, name)
+		if err == nil {
+			err = c.directory(child, sub)
+		} else {
+			err = fmt.Errorf("opening the directory %q: %w", sub, explainFD(err))
 		}
-		if err != nil {
-			return fmt.Errorf("opening the directory %q: %w", sub, explainFD(err))
+		if err == nil || left(err) {
+			continue // marked; or removed, replaced or mounted over since
 		}
-		if err := c.directory(child, sub); err != nil {
+		if ours(err) {
 			return err
 		}
+		c.gaps = append(c.gaps, gap{sub, explainGap(err)})
 	}
 	return nil
 }
@@ -192,11 +224,29 @@ func (c *change) prune() {
 	}
 }
 
+// dropMount removes the mark of a mount. If that has been unmounted its mark is
+// gone, and the path leads to another mount, whose mark must stay.
 func (m *marks) dropMount(point string) {
+	id := m.mounts[point]
 	delete(m.mounts, point)
-	// An error means that the mount is gone, and its mark with it. Were another
-	// one there now, it would have no mark of ours.
-	_ = unix.FanotifyMark(m.group, unix.FAN_MARK_REMOVE|unix.FAN_MARK_MOUNT, mountMask, unix.AT_FDCWD, point)
+	if m.beyondRemote(point) {
+		return
+	}
+	fd, err := unix.Open(point, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return
+	}
+	defer unix.Close(fd)
+	if now, ok := mountID(fd); ok && now == id {
+		_ = unix.FanotifyMark(m.group, unix.FAN_MARK_REMOVE|unix.FAN_MARK_MOUNT, mountMask, unix.AT_FDCWD, "/proc/self/fd/"+strconv.Itoa(fd))
+	}
+}
+
+// beyondRemote reports whether to look path up would ask a server that may never
+// answer. The mark then stays, and its events are out of scope by their path.
+func (m *marks) beyondRemote(path string) bool {
+	_, far := firstRemote(m.table.walk(path))
+	return far && !m.askRemote
 }
 
 // dropDir removes the mark of a directory. One that was moved out of reach keeps
@@ -206,6 +256,9 @@ func (m *marks) dropDir(id fileID) {
 	delete(m.dirs, id)
 	delete(m.watches, d.watch)
 	_, _ = unix.InotifyRmWatch(m.inotify, uint32(d.watch)) // EINVAL: gone with the directory
+	if m.beyondRemote(d.path) {
+		return
+	}
 	fd, err := unix.Open(d.path, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return

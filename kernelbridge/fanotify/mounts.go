@@ -3,11 +3,9 @@
 package fanotify
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,10 +15,10 @@ import (
 
 // mount is one line of /proc/self/mountinfo.
 type mount struct {
-	id     int
-	root   string // what of the file system is mounted
-	point  string
-	fstype string
+	id, parent int
+	root       string // what of the file system is mounted
+	point      string
+	fstype     string
 }
 
 // readMounts reads mountinfo from its beginning; f is /proc/self/mountinfo.
@@ -45,10 +43,11 @@ func parseMounts(text string) []mount {
 			continue
 		}
 		id, err := strconv.Atoi(f[0])
-		if err != nil {
+		parent, err2 := strconv.Atoi(f[1])
+		if err != nil || err2 != nil {
 			continue
 		}
-		ms = append(ms, mount{id: id, root: unescape(f[3]), point: unescape(f[4]), fstype: f[dash+1]})
+		ms = append(ms, mount{id: id, parent: parent, root: unescape(f[3]), point: unescape(f[4]), fstype: f[dash+1]})
 	}
 	return ms
 }
@@ -72,70 +71,103 @@ func unescape(s string) string {
 	return b.String()
 }
 
-// pointsIn returns the mount points in the trees, sorted, each once, without the
-// file systems on which the kernel refuses permission events.
-func pointsIn(mounts []mount, trees []string) (points, refused []string) {
+// mountID returns the id of the mount that an open file is on, as in mountinfo.
+func mountID(fd int) (int, bool) {
+	var st unix.Statx_t
+	if statxat(fd, selfPath, unix.AT_EMPTY_PATH|unix.AT_STATX_DONT_SYNC, &st) == 0 && st.Mask&unix.STATX_MNT_ID != 0 {
+		return int(st.Mnt_id), true
+	}
+	// Before 5.8, and where nothing at all may be asked of the file system.
+	text, err := os.ReadFile("/proc/self/fdinfo/" + strconv.Itoa(fd))
+	if err != nil {
+		return 0, false
+	}
+	for line := range strings.Lines(string(text)) {
+		if v, ok := strings.CutPrefix(line, "mnt_id:"); ok {
+			id, err := strconv.Atoi(strings.TrimSpace(v))
+			return id, err == nil
+		}
+	}
+	return 0, false
+}
+
+// table answers, from the mount table alone, what a walk along a path would cross.
+type table struct {
+	root mount
+	on   map[place]mount // what is mounted at a point of a mount
+}
+
+type place struct {
+	parent int
+	point  string
+}
+
+func newTable(mounts []mount) *table {
+	t := &table{on: map[place]mount{}}
+	ids := map[int]bool{}
 	for _, m := range mounts {
-		for _, t := range trees {
-			if !within(m.point, t) {
-				continue
+		t.on[place{m.parent, m.point}] = m
+		if m.point == "/" {
+			ids[m.id] = true
+		}
+	}
+	for _, m := range mounts {
+		if m.point == "/" && !ids[m.parent] {
+			t.root = m
+		}
+	}
+	return t
+}
+
+// walk returns the mounts that a walk to an absolute, clean path is in, one after
+// the other. The last one is the one that path is on.
+func (t *table) walk(path string) []mount {
+	at := t.root
+	crossed := []mount{at}
+	for i := 1; i <= len(path); i++ {
+		if i < len(path) && path[i] != '/' && i > 1 {
+			continue
+		}
+		point := path[:i]
+		if i == 1 {
+			point = "/"
+		}
+		// Bounded: a mount may be on another at the same point, but in no circle.
+		for range len(t.on) {
+			m, ok := t.on[place{at.id, point}]
+			if !ok {
+				break
 			}
-			if m.fstype == "proc" {
-				refused = append(refused, m.point)
-			} else {
-				points = append(points, m.point)
-			}
-			break
+			at = m
+			crossed = append(crossed, m)
+		}
+	}
+	return crossed
+}
+
+// pointsIn returns the mount points in the trees, sorted, each once, without those
+// where nothing can be asked, and those, with the reasons. Points that a later
+// mount has covered are in neither.
+func (t *table) pointsIn(mounts []mount, trees []string, askRemote bool) (points []string, gaps []gap) {
+	seen := map[string]bool{}
+	for _, m := range mounts {
+		if seen[m.point] || !slices.ContainsFunc(trees, func(tree string) bool { return within(m.point, tree) }) {
+			continue
+		}
+		crossed := t.walk(m.point)
+		last := crossed[len(crossed)-1]
+		if last.point != m.point {
+			continue
+		}
+		seen[m.point] = true
+		if far, ok := firstRemote(crossed); ok && !askRemote {
+			gaps = append(gaps, gap{m.point, far.whyRemote()})
+		} else if last.fstype == "proc" {
+			gaps = append(gaps, gap{m.point, "the kernel has no permission events on proc"})
+		} else {
+			points = append(points, m.point)
 		}
 	}
 	slices.Sort(points)
-	slices.Sort(refused)
-	return slices.Compact(points), slices.Compact(refused)
-}
-
-// cleanTrees checks the trees, sorts them, and leaves out those inside others.
-func cleanTrees(trees []string) ([]string, error) {
-	var errs []error
-	for _, t := range trees {
-		if err := checkTree(t); err != nil {
-			errs = append(errs, err)
-		}
-	}
-	if len(errs) > 0 {
-		return nil, errors.Join(errs...)
-	}
-	sorted := slices.Sorted(slices.Values(trees))
-	var out []string
-	for _, t := range sorted {
-		if !slices.ContainsFunc(out, func(o string) bool { return within(t, o) }) {
-			out = append(out, t)
-		}
-	}
-	return out, nil
-}
-
-func checkTree(t string) error {
-	if !filepath.IsAbs(t) || filepath.Clean(t) != t || strings.ContainsRune(t, 0) {
-		return fmt.Errorf("tree %q: give an absolute path, without . and .. and a slash at its end", t)
-	}
-	for _, own := range []string{"/proc", "/sys"} {
-		if within(t, own) {
-			return fmt.Errorf("tree %q: the backend itself reads %s for its facts; name a tree outside of it", t, own)
-		}
-	}
-	real, err := filepath.EvalSymlinks(t)
-	if err != nil {
-		return fmt.Errorf("tree %q: looking it up: %w; create the directory first", t, err)
-	}
-	if real != t {
-		return fmt.Errorf("tree %q: it is or goes through a symbolic link; events carry real paths, so name %q", t, real)
-	}
-	var st unix.Stat_t
-	if err := unix.Lstat(t, &st); err != nil {
-		return fmt.Errorf("tree %q: looking at it: %w", t, err)
-	}
-	if st.Mode&unix.S_IFMT != unix.S_IFDIR {
-		return fmt.Errorf("tree %q: it is not a directory; name the directory that holds it", t)
-	}
-	return nil
+	return points, gaps
 }

@@ -38,6 +38,10 @@ type Options struct {
 	// OnFail is the failure verdict of each event; a missing one allows.
 	// Every errno reads EPERM here.
 	OnFail map[abi.Event]abi.Verdict
+	// AskRemote asks about file systems on the network and in FUSE, too. A server
+	// that does not answer then keeps a reader for each open of its files (see
+	// Stats.StuckReaders), and cannot be left even by killing this process.
+	AskRemote bool
 	// HoldLimit bounds how long a request that a worker took is held; an
 	// unread one is held twice as long at most. 0 means DefaultHoldLimit.
 	HoldLimit time.Duration
@@ -88,7 +92,7 @@ type settings struct {
 	onFail [abi.EventCount]abi.Verdict
 }
 
-func newSettings(trees []string, want abi.Fields, onFail map[abi.Event]abi.Verdict) (*settings, error) {
+func newSettings(trees []string, want abi.Fields, onFail map[abi.Event]abi.Verdict, t *table, askRemote bool) (*settings, error) {
 	s := &settings{want: want}
 	var errs []error
 	for e, v := range onFail {
@@ -99,7 +103,7 @@ func newSettings(trees []string, want abi.Fields, onFail map[abi.Event]abi.Verdi
 		s.onFail[e] = v
 	}
 	var err error
-	if s.trees, err = cleanTrees(trees); err != nil {
+	if s.trees, err = cleanTrees(trees, t, askRemote); err != nil {
 		errs = append(errs, err)
 	}
 	return s, errors.Join(errs...)

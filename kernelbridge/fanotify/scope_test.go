@@ -195,6 +195,11 @@ func TestMountsAreFollowed(t *testing.T) {
 				t.Fatal(err)
 			}
 			until(t, "the old mount is forgotten", func() bool { return b.Stats().Mounts == want-1 })
+			for _, path := range []string{dir + "/file", dir + "/early/file"} { // still asked
+				if e := sub.open(touch(t, path)); e != unix.EPERM {
+					t.Errorf("%s, after the unmount: got %v, want %v", path, e, unix.EPERM)
+				}
+			}
 		})
 	}
 }
@@ -382,13 +387,13 @@ func TestParseMounts(t *testing.T) {
 		"40 22 0:35 /sub /mnt/a\\040b\\134c\\012d rw shared:1 master:2 - tmpfs none rw\n" +
 		"short line\nx 1 0:1 / /bad rw - tmpfs none rw\n41 22 0:4 / /mnt/p rw - proc proc rw\n"
 	ms := parseMounts(text)
-	want := []mount{{22, "/", "/", "ext4"}, {40, "/sub", "/mnt/a b\\c\nd", "tmpfs"}, {41, "/", "/mnt/p", "proc"}}
+	want := []mount{{22, 1, "/", "/", "ext4"}, {40, 22, "/sub", "/mnt/a b\\c\nd", "tmpfs"}, {41, 22, "/", "/mnt/p", "proc"}}
 	if !slices.Equal(ms, want) {
 		t.Fatalf("got %+v, want %+v", ms, want)
 	}
-	points, refused := pointsIn(ms, []string{"/mnt"})
-	if !slices.Equal(points, []string{want[1].point}) || !slices.Equal(refused, []string{"/mnt/p"}) {
-		t.Errorf("got %q, refused %q", points, refused)
+	points, gaps := newTable(ms).pointsIn(ms, []string{"/mnt"}, false)
+	if !slices.Equal(points, []string{want[1].point}) || len(gaps) != 1 || gaps[0].path != "/mnt/p" {
+		t.Errorf("got %q, gaps %q", points, gaps)
 	}
 }
 

@@ -136,12 +136,7 @@ func (s *Source) enter() bool {
 
 func (s *Source) leave() {
 	s.inside.Store(false)
-	if s.b.closing.Load() {
-		select {
-		case s.b.left <- struct{}{}:
-		default:
-		}
-	}
+	s.b.signalLeft()
 }
 
 // Next reads the next event that has to be asked and fills r with its facts.
@@ -196,6 +191,12 @@ func (s *Source) take(r *abi.Request) (found, ask bool) {
 		b.counters.readErrors.Add(1)
 		return true, false
 	}
+	if b.gone.Load() {
+		// Close has not waited any longer: the group, and with it the event, ends
+		// without us.
+		closeAll(ev.fd, ev.pidfd)
+		return false, false
+	}
 	if ev.overflow || ev.fd < 0 {
 		b.counters.overflows.Add(1)
 		return true, false
@@ -237,9 +238,13 @@ func (s *Source) pass(counter *atomic.Uint64) {
 
 // fail gives the event at hand its failure verdict.
 func (s *Source) fail(reason abi.Reason) {
+	s.give(s.b.settings.Load().onFail[s.held.event], reason)
+}
+
+// give gives the event at hand a verdict that is not a worker's.
+func (s *Source) give(v abi.Verdict, reason abi.Reason) {
 	h := &s.held
-	v := s.b.settings.Load().onFail[h.event]
-	f := s.describe(h.fd, h.event, h.tid) // before the answer closes the file
+	f := s.describe(h.fd, h.event, h.tid, true) // before the answer closes the file
 	if s.answer(response(v)) {
 		s.b.report(f, reason, v)
 	}
@@ -300,6 +305,14 @@ func (s *Source) answer(resp uint32) bool {
 		s.drop()
 	}
 	return ok
+}
+
+func closeAll(fds ...int32) {
+	for _, fd := range fds {
+		if fd >= 0 {
+			unix.Close(int(fd))
+		}
+	}
 }
 
 // drop closes the descriptors of the event at hand, which has been answered.

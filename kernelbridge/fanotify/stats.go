@@ -25,8 +25,12 @@ type Stats struct {
 	ReplyErrors uint64 // the kernel did not take an answer
 	Unreported  uint64 // failures that OnFailure was too slow for
 	WatchErrors uint64 // directories or mounts that could not be marked after Open
+	// StuckReaders counts readers in the watchdog's place that a file system kept
+	// waiting, and that were replaced by others.
+	StuckReaders uint64
 
 	Mounts, Directories int // marked now
+	Unasked             int // places in the trees that are not asked about now, see Warnings
 }
 
 // counters are the writable side of Stats. All are shared by the workers: each
@@ -34,22 +38,22 @@ type Stats struct {
 type counters struct {
 	events, answered, exempt, outOfScope, twins, late atomic.Uint64
 	overflows, readErrors, replyErrors, watchErrors   atomic.Uint64
-	unreported                                        atomic.Uint64
+	unreported, stuck                                 atomic.Uint64
+	mounts, dirs, unasked                             atomic.Int64
 	failed                                            [abi.ReasonCount]atomic.Uint64
 }
 
-// Stats returns the counters. It may be called from anywhere at any time.
+// Stats returns the counters. It may be called from anywhere at any time, and waits
+// for nothing.
 func (b *Backend) Stats() Stats {
 	c := &b.counters
 	s := Stats{Answered: c.answered.Load(), Exempt: c.exempt.Load(), OutOfScope: c.outOfScope.Load(),
 		Twins: c.twins.Load(), Late: c.late.Load(), Overflows: c.overflows.Load(), ReadErrors: c.readErrors.Load(),
-		ReplyErrors: c.replyErrors.Load(), WatchErrors: c.watchErrors.Load(), Unreported: c.unreported.Load()}
+		ReplyErrors: c.replyErrors.Load(), WatchErrors: c.watchErrors.Load(), Unreported: c.unreported.Load(), StuckReaders: c.stuck.Load(),
+		Mounts: int(c.mounts.Load()), Directories: int(c.dirs.Load()), Unasked: int(c.unasked.Load())}
 	for i := range s.Failed {
 		s.Failed[i] = c.failed[i].Load()
 	}
 	s.Events = c.events.Load()
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	s.Mounts, s.Directories = b.marks.count()
 	return s
 }

@@ -30,7 +30,7 @@ func readlinkat(dir int, path, buf []byte) (int, unix.Errno) {
 // when flags has AT_EMPTY_PATH and path is just a NUL.
 func statxat(dir int, path []byte, flags int, st *unix.Statx_t) unix.Errno {
 	_, _, errno := unix.Syscall6(unix.SYS_STATX, uintptr(dir), uintptr(unsafe.Pointer(unsafe.SliceData(path))),
-		uintptr(flags), unix.STATX_BASIC_STATS, uintptr(unsafe.Pointer(st)), 0)
+		uintptr(flags), unix.STATX_BASIC_STATS|unix.STATX_MNT_ID, uintptr(unsafe.Pointer(st)), 0)
 	return errno
 }
 

@@ -3,6 +3,7 @@
 package fanotify
 
 import (
+	"log/slog"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -15,38 +16,43 @@ import (
 const maxTick = 250 * time.Millisecond
 
 // watchdog gives every held task a bound. It shares nothing with the workers but
-// atomic words, and takes no lock that anybody holds across a system call that
-// can block.
+// atomic words, takes no lock that anybody holds across a system call that can
+// block, and reads no event itself: see reader.
 type watchdog struct {
-	b     *Backend
-	own   *Source // to read the queue with when nobody else does
-	req   abi.Request
-	reply [8]byte
+	b      *Backend
+	own    *Source // scratch space to describe failures with
+	reader *reader
+	tick   time.Duration
+	told   bool // that no reader is left
+	reply  [8]byte
 
 	// The mark: at markAt the queue reached up to the event number markSeq.
 	markAt  int64
 	markSeq uint64
 }
 
+func newWatchdog(b *Backend) *watchdog {
+	w := &watchdog{b: b, own: newReader(b), tick: min(b.opts.HoldLimit/8, maxTick)}
+	w.reader = startReader(b)
+	w.reader.try(readJob{untilServed: true})
+	return w
+}
+
 func (w *watchdog) run() {
-	defer w.b.running.Done()
 	b := w.b
-	tick := min(b.opts.HoldLimit/8, maxTick)
-	fds := []unix.PollFd{
-		{Fd: int32(b.stop), Events: unix.POLLIN},
-		{Fd: int32(b.group), Events: unix.POLLIN},
-	}
+	defer b.running.Done()
+	defer func() { w.reader.giveUp() }() // the one that it is then
+	fds := []unix.PollFd{{Fd: int32(b.end), Events: unix.POLLIN}, {Fd: int32(b.stop), Events: unix.POLLIN}}
 	for {
 		b.opts.Beat()
-		polled := fds[:1]
-		if !b.served.Load() {
-			polled = fds // no worker yet: answer at once, our own scan first of all
-		}
-		n, err := unix.Poll(polled, max(int(tick.Milliseconds()), 1))
+		n, err := unix.Poll(fds, max(int(w.tick.Milliseconds()), 1))
 		if err == nil && n > 0 && fds[0].Revents != 0 {
 			return
 		}
-		for !b.served.Load() && w.drain(1, abi.ReasonNoWorker) {
+		if err == nil && n > 0 {
+			// The workers have gone or are going, and the watcher is not done yet.
+			w.reader.try(readJob{untilServed: true})
+			fds = fds[:1]
 		}
 		w.look()
 	}
@@ -58,6 +64,7 @@ func (w *watchdog) look() {
 	for _, s := range b.sources {
 		w.expire(s, now)
 	}
+	w.relieve(now)
 	// The kernel does not say since when an event waits. So note how far the
 	// queue reaches, and see whether the readers have come so far within the limit.
 	read := b.counters.events.Load() + b.counters.readErrors.Load() + b.counters.overflows.Load()
@@ -69,25 +76,39 @@ func (w *watchdog) look() {
 		}
 		return
 	}
-	if now-w.markAt >= int64(b.opts.HoldLimit) {
-		w.drain(int(w.markSeq-read), abi.ReasonNoWorker)
+	// A reader that is busy gets it at the next look.
+	if now-w.markAt >= int64(b.opts.HoldLimit) && w.reader.try(readJob{n: int(w.markSeq - read)}) {
 		w.markAt = 0
 	}
 }
 
-// drain reads up to n events and gives them their failure verdicts. False when there
-// were fewer.
-func (w *watchdog) drain(n int, reason abi.Reason) bool {
-	for range n {
-		found, ask := w.own.take(&w.req)
-		if !found {
-			return false
-		}
-		if ask {
-			w.own.fail(reason)
-		}
+// relieve puts another reader in the place of one that has been in one event for a
+// tick: a file system keeps it waiting. When there are too many of those, what is
+// queued waits until one comes back. The heart beats on: our end would let nobody go,
+// for a thread that waits for a FUSE server cannot be killed and keeps the group open.
+func (w *watchdog) relieve(now int64) {
+	b := w.b
+	since := w.reader.since.Load()
+	if since == 0 || now-since < int64(w.tick) {
+		w.told = false
+		return
 	}
-	return true
+	if b.readers.Load() >= maxReaders {
+		if !w.told {
+			w.told = true
+			b.opts.Logger.Error("file systems keep all readers waiting, so held tasks are not answered; end the servers that do not answer (umount -f)",
+				slog.Int("readers", maxReaders))
+		}
+		return
+	}
+	if b.counters.stuck.Add(1) == 1 {
+		b.opts.Logger.Error("a file system keeps a reader waiting for an open of its own; another one takes over, and so each time from now on")
+	}
+	w.reader.giveUp()
+	w.reader = startReader(b)
+	if b.unserved() {
+		w.reader.try(readJob{untilServed: true})
+	}
 }
 
 // expire gives the event that s holds its failure verdict if its time is over.
@@ -103,7 +124,8 @@ func (w *watchdog) expire(s *Source, now int64) {
 	// fd, event and tid are stable until we say expired.
 	v := b.settings.Load().onFail[h.event]
 	if s.write(w.reply[:], h.fd, response(v)) {
-		b.report(w.own.describe(h.fd, h.event, h.tid), abi.ReasonDeadline, v)
+		// Not the object's numbers where a server might be asked for them.
+		b.report(w.own.describe(h.fd, h.event, h.tid, !b.opts.AskRemote), abi.ReasonDeadline, v)
 	}
 	h.state.Store(word&^(1<<phaseBits-1) | uint64(expired))
 }

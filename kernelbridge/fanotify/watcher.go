@@ -14,7 +14,7 @@ import (
 // watch follows the trees until the backend closes: it marks new directories and
 // new mounts. It is the only reader of the inotify descriptor.
 func (b *Backend) watch(inotify int) {
-	defer b.running.Done()
+	defer b.watching.Done()
 	fds := []unix.PollFd{
 		{Fd: int32(b.stop), Events: unix.POLLIN},
 		{Fd: int32(inotify), Events: unix.POLLIN},
@@ -75,26 +75,39 @@ func (b *Backend) appeared(inotify int, buf []byte) (overflow bool) {
 			}
 		case mask&unix.IN_ISDIR != 0 && name != "":
 			if id, ok := b.marks.watches[watch]; ok {
-				b.markNew(strings.TrimSuffix(b.marks.dirs[id].path, "/") + "/" + name)
+				overflow = b.markNew(strings.TrimSuffix(b.marks.dirs[id].path, "/")+"/"+name) || overflow
 			}
 		}
 	}
+	b.publish()
 	return overflow
 }
 
-// markNew marks a directory that appeared, and all below it. The lock is held.
-func (b *Backend) markNew(path string) {
-	set := b.settings.Load()
-	if !set.covers([]byte(path)) {
-		return // its parent has moved out of the trees
+// markNew marks a directory that appeared, and all below it. True when the mount
+// table has to be looked at first. The lock is held.
+func (b *Backend) markNew(path string) (rescan bool) {
+	for root, mount := range b.plain {
+		if !within(path, root) {
+			continue
+		}
+		c := &change{marks: b.marks, points: b.points, dirs: map[fileID]bool{}}
+		fd, err := openBelow(root, mount, strings.TrimPrefix(path[len(root):], "/"))
+		if err == nil {
+			err = c.directory(fd, path)
+		}
+		b.logNew(c.gaps)
+		b.gaps = append(b.gaps, c.gaps...) // until the next scan finds them itself
+		if errors.Is(err, errMoved) {
+			return true
+		}
+		if err != nil && !left(err) { // left: gone again
+			b.counters.watchErrors.Add(1)
+			b.opts.Logger.Error("a new directory could not be marked: opens in it are not asked about",
+				slog.String("directory", path), slog.Any("error", err))
+		}
+		return false
 	}
-	c := &change{marks: b.marks, points: b.points, dirs: map[fileID]bool{}}
-	err := c.tree(path)
-	if err == nil || errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) {
-		return // marked, or gone again
-	}
-	b.counters.watchErrors.Add(1)
-	b.opts.Logger.Error("a new directory could not be marked: opens in it are not asked about", slog.Any("error", err))
+	return false // its parent has moved out of the trees
 }
 
 // rescan looks at all trees again.
@@ -104,7 +117,7 @@ func (b *Backend) rescan() {
 	mounts, err := readMounts(b.mountinfo)
 	if err == nil {
 		var c *change
-		if c, err = b.marks.mark(b.settings.Load().trees, mounts); err == nil {
+		if c, err = b.marks.mark(b.settings.Load().trees, mounts, false); err == nil {
 			b.adopt(c)
 			return
 		}
