@@ -30,6 +30,8 @@ type backend interface {
 	check(rs *rules.RuleSet) (warnings []string, err error)
 	// warnings says what cannot be relied on with the scope in force.
 	warnings() []string
+	// problems says what is wrong with the kernel side now.
+	problems() []string
 	// configure puts a scope, facts to fetch and failure verdicts in force; on an
 	// error everything is as before.
 	configure(p policy) error
@@ -95,6 +97,7 @@ func (b *lsmBackend) check(rs *rules.RuleSet) ([]string, error) {
 }
 
 func (b *lsmBackend) warnings() []string { return nil }
+func (b *lsmBackend) problems() []string { return nil }
 
 func (b *lsmBackend) configure(p policy) error {
 	scope, err := lsmScope(p.scope)
@@ -179,24 +182,27 @@ func (b *lsmBackend) close() error { return b.lsm.Close() }
 // fanotifyBackend is fanotify with its guard.
 type fanotifyBackend struct {
 	fan   *fanotify.Backend
-	guard *guard.Guard // nil when switched off
+	guard *keeper // nil when switched off
 	bound time.Duration
 }
 
 func openFanotify(cfg *config, onFailure func(arbiter.Event), log *slog.Logger) (backend, error) {
 	b := &fanotifyBackend{bound: time.Duration(cfg.HoldLimit)}
-	o := fanotify.Options{Workers: cfg.Workers, HoldLimit: time.Duration(cfg.HoldLimit), Logger: log,
+	o := fanotify.Options{Workers: cfg.Workers, HoldLimit: time.Duration(cfg.HoldLimit), AskRemote: cfg.AskRemote, Logger: log,
 		OnFailure: func(f *abi.Failure) { onFailure(failureEvent(f)) }}
 	if cfg.Guard {
-		g, err := guard.Start(guard.Options{})
+		k, err := newKeeper(func() (pulse, error) { return guard.Start(guard.Options{}) }, log)
 		if err != nil {
 			return nil, fmt.Errorf("starting the guard: %w; set guard: false to do without", err)
 		}
-		b.guard, o.Beat, o.Exempt = g, g.Beat, []int{g.PID()}
+		b.guard, o.Beat, o.Exempt = k, k.beat, []int{k.pid()}
 	}
 	var err error
 	if b.fan, err = fanotify.Open(o); err != nil {
 		return nil, errors.Join(err, b.close())
+	}
+	if b.guard != nil {
+		b.guard.run(b.fan.AddExempt)
 	}
 	return b, nil
 }
@@ -226,6 +232,13 @@ func (b *fanotifyBackend) check(rs *rules.RuleSet) ([]string, error) {
 
 func (b *fanotifyBackend) warnings() []string { return b.fan.Warnings() }
 
+func (b *fanotifyBackend) problems() []string {
+	if b.guard == nil {
+		return nil
+	}
+	return b.guard.problems()
+}
+
 func (b *fanotifyBackend) configure(p policy) error {
 	var all abi.Fields
 	onFail := map[abi.Event]abi.Verdict{}
@@ -243,7 +256,7 @@ func (b *fanotifyBackend) counters() map[string]uint64 {
 	s := b.fan.Stats()
 	m := map[string]uint64{"events": s.Events, "answered": s.Answered, "exempt": s.Exempt, "out_of_scope": s.OutOfScope,
 		"exec_twins": s.Twins, "late": s.Late, "overflows": s.Overflows, "read_errors": s.ReadErrors, "reply_errors": s.ReplyErrors, "failures_unreported": s.Unreported,
-		"watch_errors": s.WatchErrors, "marks.mounts": uint64(s.Mounts), "marks.directories": uint64(s.Directories)}
+		"watch_errors": s.WatchErrors, "marks.mounts": uint64(s.Mounts), "marks.directories": uint64(s.Directories), "marks.unasked": uint64(s.Unasked), "stuck_readers": s.StuckReaders}
 	for r, n := range s.Failed {
 		if n > 0 {
 			m["failed."+abi.Reason(r).String()] = n
@@ -258,7 +271,7 @@ func (b *fanotifyBackend) close() error {
 		errs = append(errs, b.fan.Close())
 	}
 	if b.guard != nil {
-		errs = append(errs, b.guard.Close())
+		errs = append(errs, b.guard.close())
 	}
 	return errors.Join(errs...)
 }

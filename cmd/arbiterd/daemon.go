@@ -158,6 +158,7 @@ func (d *daemon) info() control.Info {
 	if p := d.problem.Load(); p != nil {
 		i.Warnings = append(i.Warnings, *p)
 	}
+	i.Warnings = append(i.Warnings, d.backend.problems()...)
 	if d.audit != nil {
 		if s := d.audit.Stats(); s.Lost > 0 || s.Dropped > 0 {
 			i.Warnings = append(i.Warnings, fmt.Sprintf("the verdict log lacks %d events; see the daemon's log", s.Lost+s.Dropped))

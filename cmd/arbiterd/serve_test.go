@@ -331,6 +331,7 @@ func (fakeBackend) sources() []arbiter.Source              { return nil }
 func (fakeBackend) wait() time.Duration                    { return time.Second }
 func (fakeBackend) check(*rules.RuleSet) ([]string, error) { return nil, nil }
 func (b fakeBackend) warnings() []string                   { return b.warns }
+func (fakeBackend) problems() []string                     { return nil }
 func (fakeBackend) configure(policy) error                 { return nil }
 func (fakeBackend) disarm()                                {}
 func (fakeBackend) counters() map[string]uint64            { return nil }
