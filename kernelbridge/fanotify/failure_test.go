@@ -33,6 +33,9 @@ func TestFailuresAreTold(t *testing.T) {
 			told := make(chan *abi.Failure, 16)
 			b := open(t, Options{Trees: []string{dir}, HoldLimit: 200 * time.Millisecond, OnFail: failing(unix.EACCES),
 				OnFailure: func(f *abi.Failure) { told <- f }})
+			if c.reason != abi.ReasonNoWorker {
+				b.Sources()[0].Next(new(abi.Request)) // from now on nobody else answers at once
+			}
 			sub.start(action{Do: "open", Path: []byte(dir + "/file")})
 			c.work(b.Sources()[0], sub)
 			sub.wait()

@@ -106,14 +106,21 @@ func newTable(mounts []mount) *table {
 	t := &table{on: map[place]mount{}}
 	ids := map[int]bool{}
 	for _, m := range mounts {
-		t.on[place{m.parent, m.point}] = m
-		if m.point == "/" {
-			ids[m.id] = true
+		ids[m.id] = true
+		if m.id != m.parent { // the first root file system is its own parent
+			t.on[place{m.parent, m.point}] = m
 		}
 	}
+	// The root is on nothing that is in the table. In a chroot that is no mount point it
+	// is not in the table itself: then it is what the others are on.
 	for _, m := range mounts {
-		if m.point == "/" && !ids[m.parent] {
+		top := m.id == m.parent || !ids[m.parent]
+		if top && m.point == "/" {
 			t.root = m
+			break
+		}
+		if top && t.root.point == "" {
+			t.root = mount{id: m.parent, parent: m.parent, point: "/"}
 		}
 	}
 	return t

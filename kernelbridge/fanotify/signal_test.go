@@ -18,6 +18,7 @@ func TestSignalWhileHeld(t *testing.T) {
 	sub := newSubject(t)
 	b := open(t, Options{Trees: []string{dir}})
 	s, r := b.Sources()[0], new(abi.Request)
+	s.Next(r) // from now on nobody else answers at once
 	sub.start(action{Do: "open", Path: []byte(dir + "/file")})
 	takeOne(t, s, r)
 	for range 3 {
