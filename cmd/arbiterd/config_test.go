@@ -187,3 +187,12 @@ func TestWorkerCPUs(t *testing.T) {
 		}
 	}
 }
+
+func TestJournalLossIsAWarning(t *testing.T) {
+	if got := lossWarning(0); got != "" {
+		t.Errorf("no loss: got the warning %q", got)
+	}
+	if got := lossWarning(7); !strings.HasPrefix(got, "7 events were lost") {
+		t.Errorf("7 lost: got the warning %q", got)
+	}
+}

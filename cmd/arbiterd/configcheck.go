@@ -15,17 +15,14 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/arbiterd/arbiter/arbiter/cache"
 	"github.com/arbiterd/arbiter/arbiter/control"
 	"github.com/arbiterd/arbiter/kernelbridge"
 	"github.com/arbiterd/arbiter/kernelbridge/abi"
 )
 
-const (
-	// maxCacheEntries of one worker take some 100 MB.
-	maxCacheEntries = 1 << 20
-	// maxCPUs is what a set of CPUs holds, CPU_SETSIZE.
-	maxCPUs = 1024
-)
+// maxCPUs is what a set of CPUs holds, CPU_SETSIZE.
+const maxCPUs = 1024
 
 // check returns everything that is wrong with the values, in the order of the sample
 // file. usable are the CPUs that this process may use.
@@ -65,8 +62,8 @@ func (c *config) check(usable []int) error {
 		bad("workers: %d: give 1 to %d", c.Workers, abi.MaxWorkers)
 	}
 	errs = append(errs, c.checkCPUs(usable)...)
-	if c.CacheEntries > maxCacheEntries {
-		bad("cache_entries: %d: give at most %d, or a number below 0 for no cache", c.CacheEntries, maxCacheEntries)
+	if c.CacheEntries > cache.MaxEntries {
+		bad("cache_entries: %d: give at most %d, or a number below 0 for no cache", c.CacheEntries, cache.MaxEntries)
 	}
 	if c.Metrics != "" {
 		_, port, err := net.SplitHostPort(c.Metrics)

@@ -152,6 +152,14 @@ func (d *daemon) startControl(context.Context) (err error) {
 	return err
 }
 
+// lossWarning tells of events that nobody could get, empty without any.
+func lossWarning(dropped uint64) string {
+	if dropped == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%d events were lost for all who watch and for the verdict log: verdicts came faster than they could be recorded", dropped)
+}
+
 // info is what status shows beside the engine's figures.
 func (d *daemon) info() control.Info {
 	i := control.Info{Version: version(), Backend: d.chosen, BackendReason: d.why, StartedAt: d.started, Bound: d.backend.wait(), KernelCounters: d.backend.counters()}
@@ -159,6 +167,9 @@ func (d *daemon) info() control.Info {
 		i.Warnings = append(i.Warnings, *p)
 	}
 	i.Warnings = append(i.Warnings, d.backend.problems()...)
+	if w := lossWarning(d.engine.Stats().EventsDropped); w != "" {
+		i.Warnings = append(i.Warnings, w)
+	}
 	if d.audit != nil {
 		if s := d.audit.Stats(); s.Lost > 0 || s.Dropped > 0 {
 			i.Warnings = append(i.Warnings, fmt.Sprintf("the verdict log lacks %d events; see the daemon's log", s.Lost+s.Dropped))

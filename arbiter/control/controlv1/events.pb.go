@@ -284,7 +284,8 @@ func (x *Hello) GetFingerprint() uint64 {
 type Event struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Counts all events since the daemon's start from 1. Gaps are events that were
-	// filtered out or lost; lost ones are in WatchResponse.dropped.
+	// filtered out or lost: by this stream, see WatchResponse.dropped, or for
+	// everybody because a worker's journal was full, see Counters.events_dropped.
 	Seq  uint64                 `protobuf:"varint,1,opt,name=seq,proto3" json:"seq,omitempty"`
 	Time *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=time,proto3" json:"time,omitempty"`
 	// "open" or "exec".

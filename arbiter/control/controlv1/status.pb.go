@@ -314,7 +314,8 @@ type Counters struct {
 	CacheFlushes   map[string]uint64 `protobuf:"bytes,9,rep,name=cache_flushes,json=cacheFlushes,proto3" json:"cache_flushes,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
 	InFlight       uint64            `protobuf:"varint,10,opt,name=in_flight,json=inFlight,proto3" json:"in_flight,omitempty"`
 	EventsRecorded uint64            `protobuf:"varint,11,opt,name=events_recorded,json=eventsRecorded,proto3" json:"events_recorded,omitempty"`
-	// Lost before they had a sequence number, because a worker's journal was full.
+	// Lost because a worker's journal was full. Their sequence numbers are passed
+	// over.
 	EventsDropped uint64 `protobuf:"varint,12,opt,name=events_dropped,json=eventsDropped,proto3" json:"events_dropped,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
