@@ -198,28 +198,38 @@ func (a *Arbiter) Check(ctx context.Context) error {
 	return nil
 }
 
-// Close stops the workers and waits for them, then ends all subscriptions: what was
-// recorded until then is in their buffers, as far as it had room there. It leaves
-// the sources open: whoever opened them closes them, afterwards.
+// Stop stops the workers and waits for them. Record still works, for the failure
+// verdicts that the sources give while they are closed. It leaves the sources open:
+// whoever opened them closes them, afterwards. It may be called more than once.
+func (a *Arbiter) Stop() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.stopWorkers()
+}
+
+// Close is Stop, if that was not called, and the end of all subscriptions: what was
+// recorded until then is in their buffers, as far as it had room there.
 func (a *Arbiter) Close() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.closed {
-		return nil
-	}
 	a.shutdown()
 	return nil
 }
 
-// shutdown ends all goroutines, the collector after those whose records it takes;
-// a.mu is held.
-func (a *Arbiter) shutdown() {
+// stopWorkers ends the workers; a.mu is held.
+func (a *Arbiter) stopWorkers() {
 	a.closed = true
 	a.stop.Store(true)
 	for _, w := range a.workers {
 		w.source.Wake()
 	}
 	a.running.Wait()
+}
+
+// shutdown ends all goroutines, the collector after those whose records it takes;
+// a.mu is held.
+func (a *Arbiter) shutdown() {
+	a.stopWorkers()
 	a.stream.stopCollector()
 	a.collecting.Wait()
 	a.stream.end()

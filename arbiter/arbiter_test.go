@@ -465,6 +465,27 @@ func TestPinningFails(t *testing.T) {
 	}
 }
 
+// What the sources tell while they are closed, after the workers, is still recorded.
+func TestRecordAfterStop(t *testing.T) {
+	a, _ := start(t, 1, nil)
+	sub := a.Subscribe(1, SubscribeOptions{})
+	a.Stop()
+	a.Stop()
+	a.Record(Event{Event: abi.EventOpen, Verdict: "allow", Reason: abi.ReasonNoWorker})
+	if err := a.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if e, ok := <-sub.C; !ok || e.Reason != abi.ReasonNoWorker {
+		t.Errorf("after the stop: got %+v, %t; want the record", e, ok)
+	}
+	if _, ok := <-sub.C; ok {
+		t.Error("the subscription goes on after Close")
+	}
+	if err := a.Install(t.Context(), a.Rules(), cache.RulesPushed); !errors.Is(err, ErrClosed) {
+		t.Errorf("Install after Stop: %v, want ErrClosed", err)
+	}
+}
+
 // The watchdog's question: a worker that is stuck in an answer is named.
 func TestCheck(t *testing.T) {
 	hold := make(chan struct{})

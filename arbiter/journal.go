@@ -42,9 +42,9 @@ const (
 // contiguous: a u32 length (a multiple of 8), the fixed part, the path, the exe.
 // A length of 0 means that the rest up to the end of the buffer is unused.
 //
-// The worker alone writes tail, whoever holds stream.mu, mostly the collector, head. The worker may write
-// bytes [tail, head+journalBytes); the collector may read [head, tail) after it
-// has loaded tail.
+// The worker alone writes tail; head is written by whoever holds stream.mu, mostly
+// the collector. The worker may write bytes [tail, head+journalBytes); the other may
+// read [head, tail) after it has loaded tail.
 type journal struct {
 	buf  []byte
 	_    [64]byte

@@ -159,8 +159,8 @@ const parkFor = time.Second
 // verdict, which the sequentially consistent order of the two words guarantees.
 func (w *worker) park() {
 	w.parked.Store(true)
+	defer w.parked.Store(false) // also after a panic: it goes on working
 	w.source.Park(parkFor)
-	w.parked.Store(false)
 }
 
 // adopt makes live the set that this worker decides by, and forgets all cached

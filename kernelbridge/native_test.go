@@ -4,6 +4,7 @@ package kernelbridge
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"runtime"
 	"slices"
@@ -176,6 +177,56 @@ func TestNativeStoppedHeart(t *testing.T) {
 	if d := time.Duration(took[0]); d > 100*time.Millisecond {
 		t.Errorf("took %v with nobody there, want no wait at all", d)
 	}
+}
+
+// A worker that says it polls and does not, because it lost its CPU, costs 50 µs and
+// not the answer: then a parked one is woken.
+func TestNativeSecondKick(t *testing.T) {
+	if runtime.NumCPU() < 2 {
+		t.Skip("needs two CPUs: the requester polls on one, the workers are on the other")
+	}
+	const wait = 5 * time.Second
+	n := openNative(t, NativeOptions{CPUs: []int{1, 1}, Wait: wait})
+	away, sleeper := n.Sources()[0], n.Sources()[1]
+	if away.Next(new(abi.Request)) { // hot from here on, and never again there
+		t.Fatal("a question before anybody asked")
+	}
+	var stop atomic.Bool
+	done, tid := make(chan struct{}), make(chan int, 1)
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // never unlocked: the thread ends with its affinity
+		tid <- unix.Gettid()
+		var set unix.CPUSet
+		set.Set(1)
+		if err := unix.SchedSetaffinity(0, &set); err != nil {
+			t.Errorf("pinning the worker: %v", err)
+			return
+		}
+		for q := new(abi.Request); !stop.Load(); sleeper.Park(wait) {
+			for sleeper.Next(q) {
+				sleeper.Reply(q, abi.Verdict{Errno: uint16(unix.EACCES)})
+			}
+		}
+	}()
+	t.Cleanup(func() { stop.Store(true); sleeper.Wake(); <-done })
+	stat := fmt.Sprintf("/proc/self/task/%d/stat", <-tid)
+	asleep := func() bool { // parked, and past its last look
+		text, err := os.ReadFile(stat)
+		return err == nil && atomic.LoadUint64(&n.queue.Header().Hot) == 1 && strings.Contains(string(text), ") S ")
+	}
+	if !waitFor(asleep) {
+		t.Fatal("the other worker does not park")
+	}
+	took := make([]uint64, 1)
+	v, err := n.Run(0, took)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if v.Errno != uint16(unix.EACCES) {
+		t.Errorf("verdict %d after %v, want %d by the worker that slept", v.Errno, time.Duration(took[0]), unix.EACCES)
+	}
+	t.Logf("answered after %v", time.Duration(took[0]))
 }
 
 // The same queue, hot: the worker on CPU 1, the requester on CPU 0. On a machine

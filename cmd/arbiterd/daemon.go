@@ -250,10 +250,13 @@ func (d *daemon) close() error {
 		d.backend.disarm()
 	}
 	if d.engine != nil {
-		errs = append(errs, d.engine.Close())
+		d.engine.Stop()
 	}
 	if d.backend != nil {
 		errs = append(errs, d.backend.close())
+	}
+	if d.engine != nil {
+		errs = append(errs, d.engine.Close()) // after the failure verdicts that closing the backend gives
 	}
 	if d.audit != nil {
 		errs = append(errs, d.audit.Close())

@@ -332,6 +332,21 @@ func link(t *testing.T, to string) string {
 	return name
 }
 
+func TestGapsBetweenScansAreBounded(t *testing.T) {
+	b := &Backend{}
+	for i := range 2 * maxNewGaps {
+		b.keepGaps([]gap{{"/tree/" + itoa(i), "why"}, {"/tree/0", "why"}})
+	}
+	if len(b.gaps) != maxNewGaps {
+		t.Errorf("kept %d gaps, want %d", len(b.gaps), maxNewGaps)
+	}
+	b = &Backend{}
+	b.keepGaps([]gap{{"/tree/0", "why"}, {"/tree/0", "why"}})
+	if len(b.gaps) != 1 {
+		t.Errorf("kept one gap %d times", len(b.gaps))
+	}
+}
+
 func TestApart(t *testing.T) {
 	one, other := t.TempDir()+"/ns", t.TempDir()+"/ns"
 	for name, to := range map[string]string{one: "mnt:[1]", other: "mnt:[2]"} {

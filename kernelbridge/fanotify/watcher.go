@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"log/slog"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -96,7 +97,7 @@ func (b *Backend) markNew(path string) (rescan bool) {
 			err = c.directory(fd, path)
 		}
 		b.logNew(c.gaps)
-		b.gaps = append(b.gaps, c.gaps...) // until the next scan finds them itself
+		b.keepGaps(c.gaps)
 		if errors.Is(err, errMoved) {
 			return true
 		}
@@ -108,6 +109,20 @@ func (b *Backend) markNew(path string) (rescan bool) {
 		return false
 	}
 	return false // its parent has moved out of the trees
+}
+
+// maxNewGaps bounds what is kept of gaps between two scans: who makes directories could
+// make any number.
+const maxNewGaps = 1024
+
+// keepGaps adds gaps to those of the last scan, until the next one finds them itself.
+// The lock is held.
+func (b *Backend) keepGaps(gaps []gap) {
+	for _, g := range gaps {
+		if len(b.gaps) < maxNewGaps && !slices.Contains(b.gaps, g) {
+			b.gaps = append(b.gaps, g)
+		}
+	}
 }
 
 // rescan looks at all trees again.
