@@ -232,7 +232,7 @@ func (s *stream) remove(sub *Subscription) {
 // yet; when that is full, events are dropped and counted, and nobody waits.
 func (a *Arbiter) Subscribe(buffer int, o SubscribeOptions) *Subscription {
 	s := a.stream
-	ch := make(chan *Event, max(buffer, o.Recent, 1))
+	ch := make(chan *Event, max(buffer, min(o.Recent, len(s.recent)), 1))
 	sub := &Subscription{C: ch, ch: ch, allowed: o.Allowed, stream: s}
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -63,7 +63,12 @@ func (s *eventsService) Watch(req *controlv1.WatchRequest, stream grpc.ServerStr
 		return err
 	}
 	w := watch{req: req, stream: stream, sub: sub, total: &s.dropped}
-	err := w.run(s.stopping)
+	var err error
+	if req.GetNoFollow() {
+		err = w.past(seq)
+	} else {
+		err = w.run(s.stopping)
+	}
 	w.reportLoss()
 	stream.SetTrailer(metadata.Pairs(TrailerSeq, strconv.FormatUint(w.last, 10), TrailerDropped, strconv.FormatUint(w.told, 10)))
 	return err
@@ -87,7 +92,11 @@ func checkFilters(req *controlv1.WatchRequest) error {
 // lookBack returns how many past events to ask for. With since it is a few more
 // than needed, because events are recorded meanwhile; run leaves the old out.
 func lookBack(req *controlv1.WatchRequest, seq uint64) int {
-	if req.Since == nil {
+	switch {
+	case req.Since != nil:
+	case req.GetNoFollow():
+		return maxRecent
+	default:
 		return int(min(req.GetRecent(), maxRecent))
 	}
 	if *req.Since >= seq {
@@ -104,6 +113,31 @@ type watch struct {
 	total  *atomic.Uint64
 	told   uint64 // of sub.Dropped
 	last   uint64 // sequence number sent
+}
+
+// past sends the events that are kept, up to the number until. All of them are in the
+// subscription since it was opened.
+func (w *watch) past(until uint64) error {
+	var kept []*arbiter.Event
+	for more := true; more; {
+		select {
+		case e, ok := <-w.sub.C:
+			if more = ok && e.Seq <= until; more && fits(w.req, e) {
+				kept = append(kept, e)
+			}
+		default:
+			more = false
+		}
+	}
+	if n := int(min(w.req.GetRecent(), maxRecent)); w.req.Since == nil && n > 0 && len(kept) > n {
+		kept = kept[len(kept)-n:]
+	}
+	for _, e := range kept {
+		if err := w.send(e); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // run sends events until somebody ends it.

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"time"
 
@@ -18,12 +19,8 @@ import (
 	"github.com/arbiterd/arbiter/rules"
 )
 
-var (
-	// errNoAnswer ends a stream whose first message does not come in time.
-	errNoAnswer = errors.New("no answer in time")
-	// errQuiet ends a stream from which nothing came for as long as was given.
-	errQuiet = errors.New("the stream is quiet")
-)
+// errNoAnswer ends a stream whose first message does not come in time.
+var errNoAnswer = errors.New("no answer in time")
 
 func (a *app) eventsCommand() *cobra.Command {
 	cmd := &cobra.Command{
@@ -43,7 +40,7 @@ the reason of a failure verdict, else the time from the question to the answer.
 -o json prints one JSON object per line with OCSF field names, as the daemon's
 verdict log does.
 
-A watcher that is too slow loses events, never the other way round; how many is
+A watcher that is too slow loses events, and no verdict waits for it; how many is
 said on stderr.`,
 		Example: `  arbiterctl events --verdict deny
   arbiterctl events --event exec,open --rule no-shells -o json
@@ -74,20 +71,21 @@ said on stderr.`,
 		if slices.Contains(request.Verdicts, "allow") {
 			request.IncludeAllowed = true // asked for by name
 		}
+		request.NoFollow = *noFollow || !*follow
 		p := &eventPrinter{app: a, json: out.json(), count: *count}
-		if *noFollow || !*follow {
-			return a.past(cmd, request, p)
+		err := a.watch(cmd, request, p.message)
+		if err == nil && request.NoFollow && p.printed == 0 && !p.json {
+			fmt.Fprintln(a.stderr, "arbiterctl: no event that is kept fits; plain allowed requests are kept only while somebody watches with --all")
 		}
-		return a.watch(cmd, request, 0, p.message)
+		return err
 	}
 	return cmd
 }
 
-// watch runs the stream until each says that it is done. That the first message
-// comes is bounded by --timeout; that there is another one is bounded by quiet,
-// unless that is 0, and the stream then ends with errQuiet.
-func (a *app) watch(cmd *cobra.Command, request *controlv1.WatchRequest, quiet time.Duration,
-	each func(*controlv1.WatchResponse) (done bool, err error)) error {
+// watch runs the stream until each says that it is done, or the daemon that nothing
+// follows. That the first message comes is bounded by --timeout, and that another one
+// does where only what is kept was asked for.
+func (a *app) watch(cmd *cobra.Command, request *controlv1.WatchRequest, each func(*controlv1.WatchResponse) (done bool, err error)) error {
 	c, err := a.connect(cmd.Context())
 	if err != nil {
 		return err
@@ -96,13 +94,11 @@ func (a *app) watch(cmd *cobra.Command, request *controlv1.WatchRequest, quiet t
 	ctx, cancel := context.WithCancelCause(cmd.Context())
 	defer cancel(nil)
 	late := time.AfterFunc(a.timeout, func() { cancel(errNoAnswer) })
-	defer func() { late.Stop() }()
+	defer late.Stop()
 	failed := func(err error) error {
 		switch {
 		case cmd.Context().Err() != nil: // interrupted: a good end
 			return nil
-		case context.Cause(ctx) == errQuiet:
-			return errQuiet
 		case context.Cause(ctx) == errNoAnswer:
 			return fail(exitUnreachable, fmt.Sprintf("give it longer than --timeout %v, or look at the daemon's log", a.timeout),
 				fmt.Errorf("watching events: no answer within %v", a.timeout))
@@ -115,12 +111,15 @@ func (a *app) watch(cmd *cobra.Command, request *controlv1.WatchRequest, quiet t
 	}
 	for {
 		m, err := stream.Recv()
+		if err == io.EOF && request.NoFollow {
+			return nil
+		}
 		if err != nil {
 			return failed(err)
 		}
 		late.Stop()
-		if quiet > 0 {
-			late = time.AfterFunc(quiet, func() { cancel(errQuiet) })
+		if request.NoFollow {
+			late.Reset(a.timeout)
 		}
 		done, err := each(m)
 		if done || err != nil {

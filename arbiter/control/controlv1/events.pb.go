@@ -39,7 +39,10 @@ type WatchRequest struct {
 	// Begin with those events after this sequence number that are still kept.
 	Since *uint64 `protobuf:"varint,5,opt,name=since,proto3,oneof" json:"since,omitempty"`
 	// Begin with the last events, at most that many; ignored when since is given.
-	Recent        uint32 `protobuf:"varint,6,opt,name=recent,proto3" json:"recent,omitempty"`
+	Recent uint32 `protobuf:"varint,6,opt,name=recent,proto3" json:"recent,omitempty"`
+	// End after what is kept. Then recent counts the events that fit, and all of them
+	// are sent when it is 0 and since is not given.
+	NoFollow      bool `protobuf:"varint,7,opt,name=no_follow,json=noFollow,proto3" json:"no_follow,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -114,6 +117,13 @@ func (x *WatchRequest) GetRecent() uint32 {
 		return x.Recent
 	}
 	return 0
+}
+
+func (x *WatchRequest) GetNoFollow() bool {
+	if x != nil {
+		return x.NoFollow
+	}
+	return false
 }
 
 type WatchResponse struct {
@@ -639,14 +649,15 @@ var File_arbiter_control_controlv1_events_proto protoreflect.FileDescriptor
 
 const file_arbiter_control_controlv1_events_proto_rawDesc = "" +
 	"\n" +
-	"&arbiter/control/controlv1/events.proto\x12\x12arbiter.control.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbe\x01\n" +
+	"&arbiter/control/controlv1/events.proto\x12\x12arbiter.control.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xdb\x01\n" +
 	"\fWatchRequest\x12'\n" +
 	"\x0finclude_allowed\x18\x01 \x01(\bR\x0eincludeAllowed\x12\x14\n" +
 	"\x05rules\x18\x02 \x03(\tR\x05rules\x12\x16\n" +
 	"\x06events\x18\x03 \x03(\tR\x06events\x12\x1a\n" +
 	"\bverdicts\x18\x04 \x03(\tR\bverdicts\x12\x19\n" +
 	"\x05since\x18\x05 \x01(\x04H\x00R\x05since\x88\x01\x01\x12\x16\n" +
-	"\x06recent\x18\x06 \x01(\rR\x06recentB\b\n" +
+	"\x06recent\x18\x06 \x01(\rR\x06recent\x12\x1b\n" +
+	"\tno_follow\x18\a \x01(\bR\bnoFollowB\b\n" +
 	"\x06_since\"\x9a\x01\n" +
 	"\rWatchResponse\x12\x18\n" +
 	"\adropped\x18\x01 \x01(\x04R\adropped\x121\n" +
