@@ -202,7 +202,7 @@ func openFanotify(cfg *config, onFailure func(arbiter.Event), log *slog.Logger) 
 		return nil, errors.Join(err, b.close())
 	}
 	if b.guard != nil {
-		b.guard.run(b.fan.AddExempt)
+		b.guard.run(b.fan.ExecSelf, b.fan.AddExempt)
 	}
 	return b, nil
 }

@@ -29,8 +29,9 @@ type pulse interface {
 // keeper sees to it that there is a guard: when it ends, another one is started.
 type keeper struct {
 	start func() (pulse, error)
-	// exempt is told of the new guard. Until then it is asked about like any program,
-	// its exec too: rules that refuse that leave the daemon without a guard.
+	// execSelf calls start and lets the exec in it pass unasked.
+	execSelf func(start func() error) error
+	// exempt is told of the new guard. Until then it is asked about like any program.
 	exempt func(pid int) error
 	log    *slog.Logger
 
@@ -52,8 +53,8 @@ func newKeeper(start func() (pulse, error), log *slog.Logger) (*keeper, error) {
 	return k, nil
 }
 
-func (k *keeper) run(exempt func(pid int) error) {
-	k.exempt = exempt
+func (k *keeper) run(execSelf func(start func() error) error, exempt func(pid int) error) {
+	k.execSelf, k.exempt = execSelf, exempt
 	k.running.Go(k.watch)
 }
 
@@ -109,12 +110,22 @@ func (k *keeper) pause(tries int) bool {
 
 // another puts a new guard in the place of the one that has ended.
 func (k *keeper) another() error {
-	g, err := k.start()
-	if err != nil {
+	var g pulse
+	err := k.execSelf(func() error {
+		started, err := k.start()
+		if err == nil {
+			g = started
+		}
 		return err
+	})
+	if err == nil {
+		err = k.exempt(g.PID())
 	}
-	if err := k.exempt(g.PID()); err != nil {
-		return errors.Join(err, g.Close())
+	if err != nil {
+		if g != nil {
+			err = errors.Join(err, g.Close())
+		}
+		return err
 	}
 	old := k.now.Swap(&g)
 	k.without.Store(false)

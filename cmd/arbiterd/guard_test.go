@@ -46,7 +46,7 @@ func TestKeeperStartsAnother(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		k.run(func(pid int) error { exempt = append(exempt, pid); return nil })
+		k.run(func(start func() error) error { return start() }, func(pid int) error { exempt = append(exempt, pid); return nil })
 
 		<-time.After(guardSteady) // the bubble's clock
 		fails = 2

@@ -80,3 +80,34 @@ func (b *Backend) addExempt(pid int) error {
 	b.exempt.Store(&list)
 	return nil
 }
+
+// selfFile is the file that the own process executes, whatever its name is by now.
+const selfFile = "/proc/self/exe"
+
+// ExecSelf calls start, which executes the daemon's own file, and meanwhile nobody is
+// asked about that file. Without it the daemon could wait for itself: Go forks with
+// vfork and keeps a scheduler's CPU until the child has executed, so the last one, or
+// a collection of garbage, stops every worker. To kill the daemon would not help
+// either, for the child still has the group open. One call at a time.
+func (b *Backend) ExecSelf(start func() error) error {
+	if err := b.markSelf(unix.FAN_MARK_ADD); err != nil {
+		return fmt.Errorf("executing the own file: %w", err)
+	}
+	err := start()
+	if again := b.markSelf(unix.FAN_MARK_REMOVE); again != nil && !errors.Is(again, ErrClosed) {
+		err = errors.Join(err, fmt.Errorf("asking about the own file again: %w", again))
+	}
+	return err
+}
+
+func (b *Backend) markSelf(how uint) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closing.Load() {
+		return ErrClosed
+	}
+	if err := unix.FanotifyMark(b.group, how|unix.FAN_MARK_IGNORED_MASK, permMask, unix.AT_FDCWD, selfFile); err != nil {
+		return fmt.Errorf("marking %s: %w", selfFile, err)
+	}
+	return nil
+}

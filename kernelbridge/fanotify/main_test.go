@@ -43,6 +43,9 @@ func TestMain(m *testing.M) {
 	case "daemon":
 		daemonMain()
 		os.Exit(0)
+	case "self":
+		selfMain()
+		os.Exit(0)
 	case "fuse":
 		fuseMain()
 		os.Exit(0)
