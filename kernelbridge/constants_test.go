@@ -27,14 +27,16 @@ var constants = map[string]uint64{
 	"ARB_SLOTS":             abi.Slots,
 	"ARB_PATH_BYTES":        abi.PathBytes,
 	"ARB_CGROUP_LEVELS":     abi.CgroupLevels,
+	"ARB_ARGS":              abi.Args,
+	"ARB_NAME_BYTES":        abi.NameBytes,
 	"ARB_MAX_WORKERS":       abi.MaxWorkers,
 	"ARB_MAX_CPUS":          abi.MaxCPUs,
 	"ARB_FIRST_GEN":         abi.FirstGen,
 	"ARB_NOTICE_PATH_BYTES": noticePathBytes,
 	"ARB_SAMPLES":           1024, // bounds native.go's runChunk, see below
 
-	"ARB_EVENT_NONE": uint64(abi.EventNone), "ARB_EVENT_OPEN": uint64(abi.EventOpen),
-	"ARB_EVENT_EXEC": uint64(abi.EventExec), "ARB_EVENT_COUNT": uint64(abi.EventCount),
+	// The events themselves are compared by their names.
+	"ARB_EVENT_NONE": uint64(abi.EventNone), "ARB_EVENT_COUNT": uint64(abi.EventCount),
 
 	"ARB_REASON_NONE":               uint64(abi.ReasonNone),
 	"ARB_REASON_NO_WORKER":          uint64(abi.ReasonNoWorker),
@@ -49,6 +51,7 @@ var constants = map[string]uint64{
 
 	"ARB_FREE": uint64(abi.Free), "ARB_FILLING": uint64(abi.Filling), "ARB_POSTED": uint64(abi.Posted),
 	"ARB_TAKEN": uint64(abi.Taken), "ARB_DONE": uint64(abi.Done), "ARB_ABANDONED": uint64(abi.Abandoned),
+	"ARB_SLEEPING": uint64(abi.Sleeping),
 
 	"ARB_ACCESS_READ": uint64(abi.AccessRead), "ARB_ACCESS_WRITE": uint64(abi.AccessWrite),
 	"ARB_ACCESS_EXEC": uint64(abi.AccessExec), "ARB_ACCESS_APPEND": uint64(abi.AccessAppend),
@@ -57,8 +60,10 @@ var constants = map[string]uint64{
 	"ARB_FIELD_PATH": uint64(abi.FieldPath), "ARB_FIELD_EXE": uint64(abi.FieldExe),
 	"ARB_FIELD_UID": uint64(abi.FieldUID), "ARB_FIELD_GID": uint64(abi.FieldGID),
 	"ARB_FIELD_CGROUP": uint64(abi.FieldCgroup), "ARB_FIELD_ACCESS": uint64(abi.FieldAccess),
+	"ARB_FIELD_DETAIL": uint64(abi.FieldDetail), "ARB_FIELD_ARGS": uint64(abi.FieldArgs),
 
 	"ARB_FLAG_PATH_TRUNCATED": uint64(abi.FlagPathTruncated), "ARB_FLAG_NO_EXE": uint64(abi.FlagNoExe),
+	"ARB_FLAG_NO_OBJECT": uint64(abi.FlagNoObject), "ARB_FLAG_DETAIL_TRUNCATED": uint64(abi.FlagDetailTruncated),
 
 	"ARB_SCOPE_TREES": ring.ScopeTrees, "ARB_SCOPE_CGROUPS": ring.ScopeCgroups, "ARB_SCOPE_PARITY": ring.ScopeParity,
 }
@@ -67,6 +72,11 @@ func TestConstants(t *testing.T) {
 	header := headerConstants(t, abiHeader)
 	for _, name := range slices.Sorted(maps.Keys(header)) {
 		got, ok := constants[name]
+		if e, event := strings.CutPrefix(name, "ARB_EVENT_"); event && !ok {
+			var of abi.Event
+			of, ok = abi.ParseEvent(strings.ToLower(e))
+			got = uint64(of)
+		}
 		if !ok {
 			t.Errorf("%s is %d in the header and not compared with Go", name, header[name])
 			continue
@@ -96,7 +106,6 @@ func TestConstantNames(t *testing.T) {
 			}
 		}
 	}
-	f("ARB_EVENT_", int(abi.EventCount), func(i int) string { return abi.Event(i).String() })
 	f("ARB_REASON_", int(abi.ReasonCount), func(i int) string { return abi.Reason(i).String() })
 	f("ARB_", int(abi.Abandoned)+1, func(i int) string { return abi.State(i).String() })
 }

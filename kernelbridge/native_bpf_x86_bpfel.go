@@ -30,14 +30,23 @@ type nativeQueueArbHeader struct {
 	Armed            uint64
 	WaitNs           uint64
 	HeartbeatLimitNs uint64
-	Want             [3]uint32
+	Asked            uint64
+	SpinNs           uint64
+	GateStart        uint64
+	GateIno          uint64
+	GateDev          uint32
+	GatePid          uint32
+	Want             [50]uint32
 	Scope            uint32
-	FailErrno        [3]uint16
-	Pad16            uint16
+	Pad32            uint32
+	FailErrno        [50]uint16
+	Pad16            [30]uint16
 	HeartbeatNs      uint64
 	PadHeart         [7]uint64
 	Hot              uint64
 	PadHot           [7]uint64
+	Sleeps           uint64
+	PadSleeps        [7]uint64
 	Posted           [16]uint64
 	Pinned           [1024]uint64
 }
@@ -74,13 +83,16 @@ type nativeQueueArbSlot struct {
 		Generation    uint32
 		PathLen       uint32
 		ExeLen        uint32
-		Pad           uint32
+		DetailLen     uint32
 		Comm          [16]uint8
 		Pad64         uint64
 		Cgroup        [8]uint64
+		Arg           [8]uint64
 	}
-	Path [4096]uint8
-	Exe  [4096]uint8
+	Path    [4096]uint8
+	Detail  [4096]uint8
+	Exe     [4096]uint8
+	PadWalk [256]uint8
 }
 
 // Names of all BPF objects in the ELF.

@@ -264,11 +264,11 @@ func (rs *RuleSet) rule(i int32) *rule {
 }
 
 // Events returns the events that can end in anything but a silent allow: those
-// that some rule is about, or all when the default is not allow.
+// that some rule is about, and open and exec when the default is not allow.
 func (rs *RuleSet) Events() []abi.Event {
 	var out []abi.Event
 	for e := abi.EventNone + 1; e < abi.EventCount; e++ {
-		if len(rs.lists[e].rules) > 0 || rs.fallback.Verdict.Action != Allow {
+		if len(rs.lists[e].rules) > 0 || e <= abi.EventExec && rs.fallback.Verdict.Action != Allow {
 			out = append(out, e)
 		}
 	}

@@ -8,7 +8,7 @@ package abi
 
 // Version is written into the ring header by the side that creates it and
 // checked by the side that maps it. It changes with every layout change.
-const Version = 1
+const Version = 2
 
 const (
 	// Slots is the number of requests that can be open at once.
@@ -18,6 +18,10 @@ const (
 	// CgroupLevels is how many ancestors of the subject's cgroup v2 are carried,
 	// the root (level 0) left out.
 	CgroupLevels = 8
+	// Args is how many numbers an event can carry beside its texts.
+	Args = 8
+	// NameBytes bounds one component of a path, its NUL included (NAME_MAX).
+	NameBytes = 256
 	// MaxWorkers is the number of workers that one ring serves.
 	MaxWorkers = 64
 	// MaxCPUs is how many CPUs the ring knows by number. Where a worker is pinned
@@ -27,38 +31,6 @@ const (
 	// MAX_ERRNO. Rules are limited further, see package rules.
 	MaxErrno = 4095
 )
-
-// Event says which question is asked. The zero value is no event.
-type Event uint32
-
-// The events that can be asked. More of the hook catalogue follows; the numbers
-// are part of the ABI and never reused.
-const (
-	EventNone Event = iota
-	EventOpen       // file_open: a file is about to be opened
-	EventExec       // bprm_creds_for_exec, bprm_check_security: a file is about to be executed
-	EventCount
-)
-
-var eventNames = [EventCount]string{"none", "open", "exec"}
-
-// String returns the event's name as rules and events write it.
-func (e Event) String() string {
-	if e < EventCount {
-		return eventNames[e]
-	}
-	return "unknown"
-}
-
-// ParseEvent returns the event with that name, false when there is none.
-func ParseEvent(name string) (Event, bool) {
-	for e := EventOpen; e < EventCount; e++ {
-		if eventNames[e] == name {
-			return e, true
-		}
-	}
-	return EventNone, false
-}
 
 // Access is what an open asks for, a set of bits.
 type Access uint32
@@ -115,6 +87,8 @@ const (
 	FieldGID
 	FieldCgroup
 	FieldAccess
+	FieldDetail
+	FieldArgs
 )
 
 // Flags of a Request.
@@ -124,6 +98,11 @@ const (
 	// FlagNoExe: the subject has no executable (a kernel thread), or its path
 	// was not fetched or did not fit.
 	FlagNoExe
+	// FlagNoObject: the event has no object with a path, or this one has none (a
+	// memory mapping without a file, an unnamed socket).
+	FlagNoObject
+	// FlagDetailTruncated: the second text did not fit.
+	FlagDetailTruncated
 )
 
 // Verdict is the answer to a request: zero allows it.
@@ -168,13 +147,21 @@ type Request struct {
 
 	Comm [16]byte // as the task wrote it: never an identity
 
-	PathLen, ExeLen uint32 // bytes in use below, without NUL
-	PathBuf         [PathBytes]byte
-	ExeBuf          [PathBytes]byte
+	// Arg holds the event's numbers: see the catalogue for what they are.
+	Arg [Args]uint64
+
+	PathLen, DetailLen, ExeLen uint32 // bytes in use below, without NUL
+	PathBuf                    [PathBytes]byte
+	DetailBuf                  [PathBytes]byte
+	ExeBuf                     [PathBytes]byte
 }
 
 // Path returns the object's path; it is valid until the next question.
 func (r *Request) Path() []byte { return r.PathBuf[:r.PathLen] }
+
+// Detail returns the event's second text: see the catalogue for what it is. It is
+// valid until the next question.
+func (r *Request) Detail() []byte { return r.DetailBuf[:r.DetailLen] }
 
 // Exe returns the path of the subject's executable; valid until the next question.
 func (r *Request) Exe() []byte { return r.ExeBuf[:r.ExeLen] }

@@ -7,9 +7,14 @@ package abi
 //
 //	bits  0..7   state
 //	bits  8..19  errno of the verdict (0 allows)
-//	bits 20..31  zero
+//	bit  20      Sleeping
+//	bits 21..31  zero
 //	bits 32..63  generation, one more at every claim
 type Word uint64
+
+// Sleeping is the flag of a POSTED, TAKEN or DONE word whose requester sleeps at the
+// gate or is about to: whoever answers it also has to wake it.
+const Sleeping Word = 1 << 20
 
 // State is where a slot is in its life.
 type State uint8
@@ -57,8 +62,8 @@ func (w Word) State() State { return State(w) }
 // Errno returns the verdict's errno, meaningful in Done only.
 func (w Word) Errno() uint16 { return uint16(w>>8) & MaxErrno }
 
-// With returns the word in state s, same generation, verdict cleared.
-func (w Word) With(s State) Word { return w&^0xffffffff | Word(s) }
+// With returns the word in state s, same generation and flag, verdict cleared.
+func (w Word) With(s State) Word { return w&^0xffffffff | w&Sleeping | Word(s) }
 
-// Answered returns the word in state Done with verdict v.
-func (w Word) Answered(v Verdict) Word { return MakeWord(w.Gen(), Done, v.Errno) }
+// Answered returns the word in state Done with verdict v, same generation and flag.
+func (w Word) Answered(v Verdict) Word { return MakeWord(w.Gen(), Done, v.Errno) | w&Sleeping }

@@ -47,10 +47,10 @@ func TestWordWith(t *testing.T) {
 	for _, garbage := range []Word{0, 0xffffffff, 0xfff00000, 0x12345678} {
 		for _, gen := range gens {
 			w := Word(gen)<<32 | garbage
-			if got, want := w.With(Taken), MakeWord(gen, Taken, 0); got != want {
+			if got, want := w.With(Taken), MakeWord(gen, Taken, 0)|garbage&Sleeping; got != want {
 				t.Errorf("%#x in state taken is %#x, want %#x", w, got, want)
 			}
-			if got, want := w.Answered(Verdict{Errno: 2}), MakeWord(gen, Done, 2); got != want {
+			if got, want := w.Answered(Verdict{Errno: 2}), MakeWord(gen, Done, 2)|garbage&Sleeping; got != want {
 				t.Errorf("%#x answered is %#x, want %#x", w, got, want)
 			}
 		}

@@ -8,12 +8,14 @@
 #ifndef ARB_ABI_H
 #define ARB_ABI_H
 
-#define ARB_VERSION 1
+#define ARB_VERSION 2
 
 #define ARB_SLOTS 1024		/* requests open at once */
 #define ARB_SLOT_WORDS (ARB_SLOTS / 64)
 #define ARB_PATH_BYTES 4096	/* PATH_MAX, with the NUL */
 #define ARB_CGROUP_LEVELS 8
+#define ARB_ARGS 8
+#define ARB_NAME_BYTES 256	/* NAME_MAX, with the NUL */
 #define ARB_MAX_WORKERS 64
 #define ARB_MAX_CPUS 1024	/* beyond, where a worker is pinned is not known */
 #define ARB_FIRST_GEN 0xffffff00u
@@ -22,6 +24,53 @@ enum arb_event {
 	ARB_EVENT_NONE,
 	ARB_EVENT_OPEN,
 	ARB_EVENT_EXEC,
+	ARB_EVENT_CREATE,
+	ARB_EVENT_MKDIR,
+	ARB_EVENT_MKNOD,
+	ARB_EVENT_SYMLINK,
+	ARB_EVENT_LINK,
+	ARB_EVENT_UNLINK,
+	ARB_EVENT_RMDIR,
+	ARB_EVENT_RENAME,
+	ARB_EVENT_CHMOD,
+	ARB_EVENT_CHOWN,
+	ARB_EVENT_TRUNCATE,
+	ARB_EVENT_SETATTR,
+	ARB_EVENT_SETXATTR,
+	ARB_EVENT_REMOVEXATTR,
+	ARB_EVENT_MMAP_EXEC,
+	ARB_EVENT_MPROTECT_EXEC,
+	ARB_EVENT_MOUNT,
+	ARB_EVENT_UMOUNT,
+	ARB_EVENT_REMOUNT,
+	ARB_EVENT_MOVE_MOUNT,
+	ARB_EVENT_PIVOT_ROOT,
+	ARB_EVENT_CHROOT,
+	ARB_EVENT_SOCKET,
+	ARB_EVENT_BIND,
+	ARB_EVENT_CONNECT,
+	ARB_EVENT_LISTEN,
+	ARB_EVENT_ACCEPT,
+	ARB_EVENT_SENDMSG,
+	ARB_EVENT_UNIX_CONNECT,
+	ARB_EVENT_SIGNAL,
+	ARB_EVENT_PTRACE,
+	ARB_EVENT_SETUID,
+	ARB_EVENT_SETGID,
+	ARB_EVENT_CAPABLE,
+	ARB_EVENT_MODULE_LOAD,
+	ARB_EVENT_READ_FILE,
+	ARB_EVENT_BPF,
+	ARB_EVENT_BPF_MAP,
+	ARB_EVENT_BPF_PROG,
+	ARB_EVENT_USERNS_CREATE,
+	ARB_EVENT_SETTIME,
+	ARB_EVENT_PRCTL,
+	ARB_EVENT_RECEIVE,
+	ARB_EVENT_URING_OVERRIDE_CREDS,
+	ARB_EVENT_URING_SQPOLL,
+	ARB_EVENT_URING_CMD,
+	ARB_EVENT_URING_ALLOWED,
 	ARB_EVENT_COUNT,
 };
 
@@ -38,7 +87,11 @@ enum arb_reason {
 	ARB_REASON_COUNT,
 };
 
-/* Slot word: bits 0..7 state, 8..19 errno, 20..31 zero, 32..63 generation. */
+/* Slot word: bits 0..7 state, 8..19 errno, 20 ARB_SLEEPING, 21..31 zero, 32..63
+ * generation.
+ */
+#define ARB_SLEEPING 0x100000u /* the requester sleeps at the gate, or is about to */
+
 enum arb_state {
 	ARB_FREE,
 	ARB_FILLING,
@@ -64,14 +117,18 @@ enum arb_field {
 	ARB_FIELD_GID = 1 << 3,
 	ARB_FIELD_CGROUP = 1 << 4,
 	ARB_FIELD_ACCESS = 1 << 5,
+	ARB_FIELD_DETAIL = 1 << 6,
+	ARB_FIELD_ARGS = 1 << 7,
 };
 
 enum arb_flag {
 	ARB_FLAG_PATH_TRUNCATED = 1 << 0,
 	ARB_FLAG_NO_EXE = 1 << 1,
+	ARB_FLAG_NO_OBJECT = 1 << 2,
+	ARB_FLAG_DETAIL_TRUNCATED = 1 << 3,
 };
 
-/* The facts of one request: three cache lines, then the texts. */
+/* The facts of one request: four cache lines. The texts are behind them. */
 struct arb_facts {
 	__u64 posted_ns;	/* CLOCK_MONOTONIC */
 	__u32 event;
@@ -94,11 +151,13 @@ struct arb_facts {
 	__u32 generation;
 	__u32 path_len;		/* bytes, without the NUL */
 	__u32 exe_len;
-	__u32 pad;
+	__u32 detail_len;
 	__u8 comm[16];
 	__u64 pad64;
 
 	__u64 cgroup[ARB_CGROUP_LEVELS];
+
+	__u64 arg[ARB_ARGS];	/* what they are depends on the event */
 };
 
 /* One slot. The word is changed by compare-and-swap from both sides; the rest is
@@ -110,7 +169,9 @@ struct arb_slot {
 	__u64 pad[7];
 	struct arb_facts facts;
 	__u8 path[ARB_PATH_BYTES];
+	__u8 detail[ARB_PATH_BYTES]; /* a second text, by event */
 	__u8 exe[ARB_PATH_BYTES];
+	__u8 pad_walk[ARB_NAME_BYTES];
 };
 
 struct arb_header {
@@ -122,10 +183,17 @@ struct arb_header {
 	__u64 armed;		/* 0: every hook allows at once */
 	__u64 wait_ns;		/* bound of the wait for a verdict */
 	__u64 heartbeat_limit_ns;
+	__u64 asked;		/* bit e: event e is asked about */
+	__u64 spin_ns;		/* how long one polls who may sleep afterwards */
+	__u64 gate_start;	/* start_boottime of the gate's helper, 0: not compared */
+	__u64 gate_ino;
+	__u32 gate_dev;
+	__u32 gate_pid;		/* of the gate's helper, 0: there is no gate */
 	__u32 want[ARB_EVENT_COUNT];	/* arb_field bits to fetch */
 	__u32 scope;		/* arb_scope bits in force */
+	__u32 pad32;
 	__u16 fail_errno[ARB_EVENT_COUNT];	/* failure verdict, 0 allows */
-	__u16 pad16;
+	__u16 pad16[30];
 
 	/* Written by the daemon's heart, CLOCK_MONOTONIC. */
 	__u64 heartbeat_ns;
@@ -134,6 +202,10 @@ struct arb_header {
 	/* Bit w: worker w polls. Changed by atomic or/and, by that worker. */
 	__u64 hot;
 	__u64 pad_hot[7];
+
+	/* How often somebody went to sleep at the gate. Counted by requesters. */
+	__u64 sleeps;
+	__u64 pad_sleeps[7];
 
 	/* Bit s: slot s was posted. Set by requesters, cleared by workers. */
 	__u64 posted[ARB_SLOT_WORDS];
@@ -186,10 +258,12 @@ struct arb_native_args {
 
 #define ARB_SAMPLES 1024	/* durations kept by one native run */
 
-_Static_assert(sizeof(struct arb_facts) == 192, "three cache lines");
+_Static_assert(sizeof(struct arb_facts) == 256, "four cache lines");
+_Static_assert(ARB_EVENT_COUNT <= 64, "one bit of header.asked each");
 _Static_assert(sizeof(struct arb_slot) % 64 == 0, "slots are cache-line aligned");
 _Static_assert(__builtin_offsetof(struct arb_header, heartbeat_ns) % 64 == 0, "own line");
 _Static_assert(__builtin_offsetof(struct arb_header, hot) % 64 == 0, "own line");
+_Static_assert(__builtin_offsetof(struct arb_header, sleeps) % 64 == 0, "own line");
 _Static_assert(__builtin_offsetof(struct arb_header, posted) % 64 == 0, "own line");
 _Static_assert(__builtin_offsetof(struct arb_header, pinned) % 64 == 0, "own line");
 

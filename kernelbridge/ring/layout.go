@@ -20,16 +20,26 @@ type Header struct {
 	Armed            uint64 // 0: every hook allows at once
 	WaitNS           uint64 // bound of the kernel's wait for a verdict
 	HeartbeatLimitNS uint64
+	Asked            uint64 // bit e: event e is asked about
+	SpinNS           uint64 // how long one polls who may sleep afterwards
+	GateStart        uint64 // start_boottime of the gate's helper, 0: not compared
+	GateIno          uint64
+	GateDev          uint32
+	GatePID          uint32                 // of the gate's helper, 0: there is no gate
 	Want             [abi.EventCount]uint32 // abi.Fields to fetch
 	Scope            uint32
+	_                uint32
 	FailErrno        [abi.EventCount]uint16 // failure verdict, 0 allows
-	_                uint16
+	_                [30]uint16
 
 	HeartbeatNS uint64 // CLOCK_MONOTONIC
 	_           [7]uint64
 
 	Hot uint64 // bit w: worker w polls
 	_   [7]uint64
+
+	Sleeps uint64 // how often somebody went to sleep at the gate
+	_      [7]uint64
 
 	Posted [abi.Slots / 64]uint64 // bit s: slot s was posted
 
@@ -59,10 +69,11 @@ type Facts struct {
 	OwnerUID, OwnerGID   uint32
 	Generation           uint32
 	PathLen, ExeLen      uint32
-	_                    uint32
+	DetailLen            uint32
 	Comm                 [16]byte
 	_                    uint64
 	Cgroup               [abi.CgroupLevels]uint64
+	Arg                  [abi.Args]uint64
 }
 
 // Slot mirrors struct arb_slot. Word is changed by compare-and-swap from both
@@ -74,7 +85,9 @@ type Slot struct {
 	Word uint64
 	_    [7]uint64
 
-	Facts Facts
-	Path  [abi.PathBytes]byte
-	Exe   [abi.PathBytes]byte
+	Facts  Facts
+	Path   [abi.PathBytes]byte
+	Detail [abi.PathBytes]byte
+	Exe    [abi.PathBytes]byte
+	_      [abi.NameBytes]byte // room for the kernel's walk from the end of a text to its begin
 }

@@ -136,9 +136,9 @@ func (s *Source) take(i int, q *abi.Request) bool {
 	if word.State() != abi.Posted {
 		return false
 	}
-	taken := word.With(abi.Taken)
 	fill(q, slot)
-	if !atomic.CompareAndSwapUint64(&slot.Word, uint64(word), uint64(taken)) {
+	taken, ok := exchange(slot, word, word.With(abi.Taken))
+	if !ok {
 		return false
 	}
 	q.Ticket, q.Word = uint64(i), taken
@@ -162,6 +162,7 @@ func fill(q *abi.Request, slot *Slot) {
 	loadFacts(&f, &slot.Facts)
 	Fill(q, &f)
 	loadBytes(q.PathBuf[:q.PathLen], &slot.Path)
+	loadBytes(q.DetailBuf[:q.DetailLen], &slot.Detail)
 	loadBytes(q.ExeBuf[:q.ExeLen], &slot.Exe)
 }
 
@@ -174,10 +175,13 @@ func Fill(q *abi.Request, f *Facts) {
 	q.UID, q.GID, q.EUID, q.EGID = f.UID, f.GID, f.EUID, f.EGID
 	q.Dev, q.Ino, q.Size, q.Mode = f.Dev, f.Ino, f.Size, f.Mode
 	q.OwnerUID, q.OwnerGID, q.Generation = f.OwnerUID, f.OwnerGID, f.Generation
-	q.Comm, q.Cgroup = f.Comm, f.Cgroup
-	q.PathLen, q.ExeLen = f.PathLen, f.ExeLen
+	q.Comm, q.Cgroup, q.Arg = f.Comm, f.Cgroup, f.Arg
+	q.PathLen, q.DetailLen, q.ExeLen = f.PathLen, f.DetailLen, f.ExeLen
 	if q.PathLen >= abi.PathBytes {
 		q.PathLen, q.Flags = 0, q.Flags|abi.FlagPathTruncated
+	}
+	if q.DetailLen >= abi.PathBytes {
+		q.DetailLen, q.Flags = 0, q.Flags|abi.FlagDetailTruncated
 	}
 	if q.ExeLen >= abi.PathBytes {
 		q.ExeLen, q.Flags = 0, q.Flags|abi.FlagNoExe
@@ -189,8 +193,22 @@ func (s *Source) Reply(q *abi.Request, v abi.Verdict) bool {
 	if q.Ticket >= abi.Slots {
 		return false
 	}
-	slot := &s.ring.slots[q.Ticket]
-	return atomic.CompareAndSwapUint64(&slot.Word, uint64(q.Word), uint64(q.Word.Answered(v)))
+	_, ok := exchange(&s.ring.slots[q.Ticket], q.Word, q.Word.Answered(v))
+	return ok
+}
+
+// exchange moves a slot from one word to the next, and returns the next as it is now:
+// with the flag Sleeping, if the requester has set that meanwhile. False when the slot
+// has another word.
+func exchange(slot *Slot, word, next abi.Word) (abi.Word, bool) {
+	if atomic.CompareAndSwapUint64(&slot.Word, uint64(word), uint64(next)) {
+		return next, true
+	}
+	if word&abi.Sleeping != 0 {
+		return 0, false
+	}
+	word, next = word|abi.Sleeping, next|abi.Sleeping
+	return next, atomic.CompareAndSwapUint64(&slot.Word, uint64(word), uint64(next))
 }
 
 // Park blocks. See arbiter.Source.
