@@ -119,13 +119,16 @@ func (s *Source) unlinked(path []byte) bool {
 	if s.stat.Nlink == 0 {
 		return true
 	}
-	if len(path) >= abi.PathBytes-1 {
-		return false
+	// From the cache only, where a name is whose file is open: a file system may have
+	// been mounted above it since, whose server never answers.
+	fd, err := unix.Openat2(unix.AT_FDCWD, string(path), &unix.OpenHow{Flags: unix.O_PATH | unix.O_NOFOLLOW | unix.O_CLOEXEC,
+		Resolve: resolveCached | unix.RESOLVE_NO_SYMLINKS})
+	if err != nil {
+		return true // also before 5.12
 	}
-	var z [abi.PathBytes]byte // the path with its NUL; on the stack
-	copy(z[:], path)
+	defer unix.Close(fd)
 	var st unix.Statx_t
-	errno := statxat(unix.AT_FDCWD, z[:len(path)+1], unix.AT_SYMLINK_NOFOLLOW|unix.AT_STATX_DONT_SYNC, &st)
+	errno := statxat(fd, selfPath, unix.AT_EMPTY_PATH|unix.AT_STATX_DONT_SYNC, &st)
 	return errno != 0 || st.Ino != s.stat.Ino || dev(&st) != dev(&s.stat)
 }
 

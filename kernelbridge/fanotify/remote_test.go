@@ -133,6 +133,31 @@ func TestHungFileSystemIsNotAsked(t *testing.T) {
 	}
 }
 
+// A name that could be the kernel's remark is not looked up at a server: whoever may
+// mount can put one above a file that he still reaches.
+func TestDeletedNameBelowAHungFileSystem(t *testing.T) {
+	needRoot(t)
+	dir := mounted(t)
+	mkdir(t, dir+"/d")
+	touch(t, dir+"/d/x (deleted)")
+	below, err := unix.Open(dir+"/d", unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(below)
+	f := fuseAt(t, dir+"/d", ",allow_other", fuseLookup)
+	sub := newSubject(t)
+	b := open(t, Options{Trees: []string{dir}})
+	serve(t, b.Sources()[0], deny)
+	defer f.abort()
+	if e := sub.open("/proc/" + itoa(unix.Getpid()) + "/fd/" + itoa(below) + "/x (deleted)"); e != unix.EPERM {
+		t.Errorf("open: got %v, want %v", e, unix.EPERM)
+	}
+	if n := f.count(fuseLookup); n != 0 {
+		t.Errorf("the server was asked %d times, want 0", n)
+	}
+}
+
 // Where it is asked about, every hung open takes a reader with it: the watchdog
 // goes on beating and other opens are held for a bounded time.
 func TestHungFileSystem(t *testing.T) {
