@@ -6,6 +6,7 @@ import (
 	"os"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -69,6 +70,29 @@ func TestVerdicts(t *testing.T) {
 				t.Errorf("counters: %d events, the rest sums to %d: %+v", s.Events, sum, s)
 			}
 		})
+	}
+}
+
+// An allow that comes too late for an exec lets no later open through as its twin.
+func TestLateExecHasNoTwin(t *testing.T) {
+	needRoot(t)
+	dir := mounted(t)
+	copyProgram(t, dir+"/prog")
+	sub := newSubject(t)
+	b := open(t, Options{Trees: []string{dir}, HoldLimit: 100 * time.Millisecond, OnFail: failing(unix.EPERM)})
+	s, r := b.Sources()[0], new(abi.Request)
+	s.Next(r) // from now on nobody else answers at once
+	sub.start(action{Do: "execself", Path: []byte(dir + "/prog")})
+	takeOne(t, s, r)
+	if o := sub.wait(); unix.Errno(o.Errno) != unix.EPERM {
+		t.Fatalf("exec: got %v, want the failure verdict", unix.Errno(o.Errno))
+	}
+	if s.Reply(r, abi.Verdict{}) {
+		t.Fatal("late reply: got true, want false")
+	}
+	serve(t, s, deny)
+	if e := sub.open(dir + "/prog"); e != unix.EPERM {
+		t.Errorf("open by the same thread: got %v, want %v", e, unix.EPERM)
 	}
 }
 

@@ -272,11 +272,17 @@ func (s *Source) Reply(r *abi.Request, v abi.Verdict) bool {
 	// One look at the thread answers two questions: whether anybody still waits,
 	// and whether the facts read from /proc since were that thread's.
 	gone := s.threadGone()
-	if h.event == abi.EventExec && v.Allowed() {
+	var key twinKey
+	twin := h.event == abi.EventExec && v.Allowed() && !gone
+	if twin {
 		// Before the answer: the twin arrives as soon as it is written.
-		s.b.twins.add(s.twinKey(), s.b.clock.now())
+		key = s.twinKey()
+		s.b.twins.add(key, s.b.clock.now())
 	}
 	if !s.answer(response(v)) {
+		if twin {
+			s.b.twins.consume(key) // no twin, or it has been asked about by now
+		}
 		s.b.counters.late.Add(1)
 		return false
 	}
