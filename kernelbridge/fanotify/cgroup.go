@@ -40,23 +40,29 @@ func (s *Source) cgroup(r *abi.Request) {
 		return
 	}
 	var z [abi.PathBytes]byte // one prefix after the other with its NUL; on the stack
+	var st unix.Statx_t
 	level := 0
-	for i := 1; i <= len(path) && len(path) > 1 && level < abi.CgroupLevels; i++ {
+	if len(path) == 1 && statxat(s.b.cgroupDir, selfPath, unix.AT_EMPTY_PATH, &st) != 0 {
+		return
+	}
+	for i := 1; i <= len(path) && len(path) > 1; i++ {
 		if i < len(path) && path[i] != '/' {
 			z[i-1] = path[i]
 			continue
 		}
 		z[i-1] = 0
-		var st unix.Statx_t
 		if statxat(s.b.cgroupDir, z[:i], 0, &st) != 0 {
 			r.Cgroup = [abi.CgroupLevels]uint64{}
 			return
 		}
-		r.Cgroup[level] = st.Ino
-		level++
+		if level < abi.CgroupLevels {
+			r.Cgroup[level] = st.Ino
+			level++
+		}
 		z[i-1] = '/'
 	}
-	if leaf != 0 {
+	// The id is of an earlier moment than the path: the task may have been moved.
+	if leaf != 0 && st.Ino == leaf {
 		e := &s.cgroups.entries[leaf%64]
 		e.id, e.levels = leaf, r.Cgroup
 	}

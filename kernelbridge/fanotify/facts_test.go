@@ -289,6 +289,44 @@ func TestCgroups(t *testing.T) {
 	}
 }
 
+// A task that is moved between the two looks at it does not teach the cache that one
+// cgroup lies where the other does.
+func TestMovedTaskIsNotCached(t *testing.T) {
+	needRoot(t)
+	dir := t.TempDir()
+	if err := unix.Mount("fanotify-test", dir, "cgroup2", 0, ""); err != nil {
+		t.Skipf("needs the cgroup v2 hierarchy: %v", err)
+	}
+	t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
+	b := open(t, Options{})
+	if b.cgroupDir < 0 {
+		t.Skip("needs the root of the cgroup v2 hierarchy")
+	}
+	s := b.Sources()[0]
+	own, ok := s.readProc(uint32(os.Getpid()), "/cgroup\x00")
+	path := string(cgroupPath(own))
+	if !ok || path == "" {
+		t.Skip("needs to see its own cgroup")
+	}
+	var st unix.Stat_t
+	if err := unix.Stat(filepath.Join(dir, path), &st); err != nil {
+		t.Fatal(err)
+	}
+	r := &abi.Request{TID: uint32(os.Getpid())}
+	s.held.infoOK = true
+	for _, c := range []struct {
+		name   string
+		id     uint64
+		cached bool
+	}{{"another cgroup", st.Ino + 1, false}, {"the same", st.Ino, true}} {
+		s.info.Cgroupid = c.id
+		s.cgroup(r)
+		if got := s.cgroups.entries[c.id%64].id == c.id; got != c.cached {
+			t.Errorf("%s: cached: got %v, want %v", c.name, got, c.cached)
+		}
+	}
+}
+
 func TestCgroupLine(t *testing.T) {
 	for text, want := range map[string]string{
 		"12:pids:/x\n0::/a/b\n": "/a/b", "0::/\n": "/", "0::/../x\n": "", "1:cpu:/\n": "", "": "", "0::/a (deleted)\n": "", "0::/a": "/a",
