@@ -25,6 +25,7 @@ type reader struct {
 	busy  atomic.Bool  // it has a job
 	given atomic.Bool  // up: another one is in its place
 	since atomic.Int64 // when the event at hand was begun, 0: none
+	left  atomic.Int64 // events of the job that come after it
 }
 
 // readJob is what to read and give the failure verdict.
@@ -73,7 +74,8 @@ func (r *reader) giveUp() {
 // were fewer.
 func (r *reader) read(n int) bool {
 	defer r.since.Store(0)
-	for range n {
+	for i := range n {
+		r.left.Store(int64(n - i - 1))
 		if r.given.Load() {
 			return false
 		}

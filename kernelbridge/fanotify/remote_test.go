@@ -196,6 +196,31 @@ func TestHungFileSystem(t *testing.T) {
 	}
 }
 
+// Hung opens that are queued before another cost it a moment each, not a limit each.
+func TestQueueBehindHungOpens(t *testing.T) {
+	needRoot(t)
+	const limit, hung = time.Second, 6
+	dir := mounted(t)
+	mkdir(t, dir+"/hung")
+	f := fuseAt(t, dir+"/hung", ",allow_other", fuseOpen)
+	sub := newSubject(t)
+	var victims []*subject
+	for range hung {
+		victims = append(victims, newSubject(t))
+	}
+	b := open(t, Options{Trees: []string{dir}, AskRemote: true, HoldLimit: limit, OnFail: failing(unix.EACCES)})
+	b.Sources()[0].Next(new(abi.Request)) // and never again
+	defer f.abort()
+	for _, v := range victims {
+		v.start(action{Do: "open", Path: []byte(dir + "/hung/file")})
+	}
+	until(t, "they are queued", func() bool { return queueBytes(b.group)/unix.FAN_EVENT_METADATA_LEN+f.count(fuseOpen) >= hung })
+	sub.start(action{Do: "open", Path: []byte(dir + "/file")})
+	if o := sub.wait(); unix.Errno(o.Errno) != unix.EPERM || o.Took > 5*limit {
+		t.Errorf("got %v after %v, want %v soon after %v", unix.Errno(o.Errno), o.Took, unix.EPERM, 2*limit)
+	}
+}
+
 func TestWalk(t *testing.T) {
 	const text = "1 0 0:1 / / rw - ext4 /dev/vda rw\n" +
 		"2 1 0:2 / /srv rw - xfs /dev/vdb rw\n" +

@@ -105,9 +105,12 @@ func (w *watchdog) relieve(now int64) {
 		b.opts.Logger.Error("a file system keeps a reader waiting for an open of its own; another one takes over, and so each time from now on")
 	}
 	w.reader.giveUp()
+	left := w.reader.left.Load()
 	w.reader = startReader(b)
 	if b.unserved() {
 		w.reader.try(readJob{untilServed: true})
+	} else if left > 0 {
+		w.reader.try(readJob{n: int(left)}) // their time is over already
 	}
 }
 
