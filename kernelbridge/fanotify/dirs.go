@@ -18,45 +18,69 @@ const openDirFlags = unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O
 const resolveCached = 0x20
 
 // openChild opens a directory in an open one, unless something is mounted there:
-// whoever mounted it might let us wait. Before 5.6 the mount table has to do.
+// whoever mounted it might let us wait.
 func openChild(dir int, name string) (int, error) {
-	fd, err := unix.Openat2(dir, name, &unix.OpenHow{Flags: openDirFlags, Resolve: unix.RESOLVE_NO_XDEV})
+	return openNear(dir, name, openDirFlags, unix.RESOLVE_NO_XDEV)
+}
+
+// openNear is openat2(2). Before 5.6 it resolves without limits, and the mount table has
+// to do.
+func openNear(at int, part string, flags int, resolve uint64) (int, error) {
+	fd, err := unix.Openat2(at, part, &unix.OpenHow{Flags: uint64(flags), Resolve: resolve})
 	if err == unix.ENOSYS {
-		return unix.Openat(dir, name, openDirFlags, 0)
+		return unix.Openat(at, part, flags, 0)
 	}
 	return fd, err
 }
 
+// openKnown opens what is at an absolute path, with O_PATH, and returns the mount that
+// it is on. On the way it enters only mounts that the table has and that may be asked:
+// a user may have mounted something since, whose server never answers. Entering a
+// mount asks nothing, going on in it would.
+func (m *marks) openKnown(path string) (fd, mount int, err error) {
+	const flags = unix.O_PATH | unix.O_NOFOLLOW | unix.O_CLOEXEC
+	if fd, err = unix.Open("/", flags, 0); err != nil {
+		return -1, 0, err
+	}
+	mount = m.table.root.id
+	for part := range strings.SplitSeq(strings.Trim(path, "/"), "/") {
+		if part == "" {
+			continue // the root itself
+		}
+		next, err := unix.Openat(fd, part, flags, 0)
+		unix.Close(fd)
+		if err != nil {
+			return -1, 0, err
+		}
+		fd = next
+		id, ok := mountID(fd)
+		known, listed := m.table.byID[id]
+		if !m.askRemote && (!ok || !listed || known.remote()) {
+			unix.Close(fd)
+			return -1, 0, errMoved
+		}
+		mount = id
+	}
+	return fd, mount, nil
+}
+
 // openBelow opens the directory at rel below the root of a tree that was on that
-// mount. It enters no mount that came since, and on the way to the root asks no file
-// system: a user may have mounted something there that never answers.
-func openBelow(root string, on int, rel string) (int, error) {
-	how := &unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: resolveCached | unix.RESOLVE_NO_SYMLINKS}
-	dir, err := unix.Openat2(unix.AT_FDCWD, root, how)
-	switch err {
-	case nil:
-	case unix.EAGAIN:
-		return -1, errMoved
-	case unix.ENOSYS, unix.EINVAL: // before 5.6, 5.12
-		return openDir(strings.TrimSuffix(root, "/") + "/" + rel)
-	default:
+// mount. It enters no mount that came since.
+func (m *marks) openBelow(root string, on int, rel string) (int, error) {
+	dir, id, err := m.openKnown(root)
+	if err != nil {
 		return -1, err
 	}
 	defer unix.Close(dir)
-	if id, ok := mountID(dir); !ok || id != on {
+	if id != on {
 		return -1, errMoved
 	}
 	return openParts(dir, rel, func(at int, part string, flags int) (int, error) {
-		return unix.Openat2(at, part, &unix.OpenHow{Flags: uint64(flags), Resolve: unix.RESOLVE_NO_XDEV | unix.RESOLVE_NO_SYMLINKS})
+		return openNear(at, part, flags, unix.RESOLVE_NO_XDEV|unix.RESOLVE_NO_SYMLINKS)
 	})
 }
 
-// openDir opens the directory at an absolute path of any length.
-func openDir(path string) (int, error) {
-	return openParts(unix.AT_FDCWD, path, func(at int, part string, flags int) (int, error) { return unix.Openat(at, part, flags, 0) })
-}
-
-// openParts opens a path of any length from at on, part by part.
+// openParts opens a directory at a path of any length below at, part by part.
 func openParts(at int, path string, open func(at int, part string, flags int) (int, error)) (int, error) {
 	const most = 4000 // below PATH_MAX, with room for nothing in particular
 	dir := at

@@ -80,7 +80,7 @@ func ours(err error) bool {
 // left reports whether an error says that the place is no more what it was; then
 // something else tells of what is there now.
 func left(err error) bool {
-	for _, e := range []unix.Errno{unix.ENOENT, unix.ENOTDIR, unix.ELOOP, unix.EXDEV} {
+	for _, e := range []error{unix.ENOENT, unix.ENOTDIR, unix.ELOOP, unix.EXDEV, errMoved} {
 		if errors.Is(err, e) {
 			return true
 		}

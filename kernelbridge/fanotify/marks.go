@@ -109,23 +109,31 @@ func (m *marks) mark(trees []string, mounts []mount, strict bool) (*change, erro
 
 func (c *change) mount(point string) error {
 	// Also when it is known: another mount may have taken its place.
-	err := unix.FanotifyMark(c.group, unix.FAN_MARK_ADD|unix.FAN_MARK_MOUNT, mountMask, unix.AT_FDCWD, point)
+	fd, id, err := c.openKnown(point)
+	if err == nil {
+		defer unix.Close(fd)
+		err = unix.FanotifyMark(c.group, unix.FAN_MARK_ADD|unix.FAN_MARK_MOUNT, mountMask, unix.AT_FDCWD, "/proc/self/fd/"+strconv.Itoa(fd))
+	}
 	if err != nil {
-		return fmt.Errorf("marking the mount %q: %w", point, err)
+		return fmt.Errorf("marking the mount %q: %w", point, explainFD(err))
 	}
 	c.mounts[point] = true
 	if _, known := c.marks.mounts[point]; !known {
 		c.newMnts = append(c.newMnts, point)
 	}
-	crossed := c.table.walk(point)
-	c.marks.mounts[point] = crossed[len(crossed)-1].id
+	c.marks.mounts[point] = id
 	return nil
 }
 
 // tree marks a directory by its path, and all directories below it that are on
 // the same mount.
 func (c *change) tree(path string) error {
-	fd, err := openDir(path)
+	at, _, err := c.openKnown(path)
+	if err != nil {
+		return fmt.Errorf("opening the directory %q: %w", path, explainFD(err))
+	}
+	fd, err := unix.Openat(at, ".", openDirFlags, 0)
+	unix.Close(at)
 	if err != nil {
 		return fmt.Errorf("opening the directory %q: %w", path, explainFD(err))
 	}
@@ -225,28 +233,19 @@ func (c *change) prune() {
 }
 
 // dropMount removes the mark of a mount. If that has been unmounted its mark is
-// gone, and the path leads to another mount, whose mark must stay.
+// gone, and the path leads to another mount, whose mark must stay. Where to look it
+// up might ask a server the mark stays, and its events are out of scope by their path.
 func (m *marks) dropMount(point string) {
 	id := m.mounts[point]
 	delete(m.mounts, point)
-	if m.beyondRemote(point) {
-		return
-	}
-	fd, err := unix.Open(point, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	fd, now, err := m.openKnown(point)
 	if err != nil {
 		return
 	}
 	defer unix.Close(fd)
-	if now, ok := mountID(fd); ok && now == id {
+	if now == id {
 		_ = unix.FanotifyMark(m.group, unix.FAN_MARK_REMOVE|unix.FAN_MARK_MOUNT, mountMask, unix.AT_FDCWD, "/proc/self/fd/"+strconv.Itoa(fd))
 	}
-}
-
-// beyondRemote reports whether to look path up would ask a server that may never
-// answer. The mark then stays, and its events are out of scope by their path.
-func (m *marks) beyondRemote(path string) bool {
-	_, far := firstRemote(m.table.walk(path))
-	return far && !m.askRemote
 }
 
 // dropDir removes the mark of a directory. One that was moved out of reach keeps
@@ -256,10 +255,7 @@ func (m *marks) dropDir(id fileID) {
 	delete(m.dirs, id)
 	delete(m.watches, d.watch)
 	_, _ = unix.InotifyRmWatch(m.inotify, uint32(d.watch)) // EINVAL: gone with the directory
-	if m.beyondRemote(d.path) {
-		return
-	}
-	fd, err := unix.Open(d.path, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	fd, _, err := m.openKnown(d.path)
 	if err != nil {
 		return
 	}

@@ -95,6 +95,7 @@ func mountID(fd int) (int, bool) {
 type table struct {
 	root mount
 	on   map[place]mount // what is mounted at a point of a mount
+	byID map[int]mount
 }
 
 type place struct {
@@ -103,10 +104,9 @@ type place struct {
 }
 
 func newTable(mounts []mount) *table {
-	t := &table{on: map[place]mount{}}
-	ids := map[int]bool{}
+	t := &table{on: map[place]mount{}, byID: map[int]mount{}}
 	for _, m := range mounts {
-		ids[m.id] = true
+		t.byID[m.id] = m
 		if m.id != m.parent { // the first root file system is its own parent
 			t.on[place{m.parent, m.point}] = m
 		}
@@ -114,7 +114,8 @@ func newTable(mounts []mount) *table {
 	// The root is on nothing that is in the table. In a chroot that is no mount point it
 	// is not in the table itself: then it is what the others are on.
 	for _, m := range mounts {
-		top := m.id == m.parent || !ids[m.parent]
+		_, inside := t.byID[m.parent]
+		top := m.id == m.parent || !inside
 		if top && m.point == "/" {
 			t.root = m
 			break
@@ -123,6 +124,7 @@ func newTable(mounts []mount) *table {
 			t.root = mount{id: m.parent, parent: m.parent, point: "/"}
 		}
 	}
+	t.byID[t.root.id] = t.root
 	return t
 }
 

@@ -418,7 +418,12 @@ func TestOpenDirOfAnyLength(t *testing.T) {
 		path += "/" + strings.Repeat("d", 200)
 	}
 	makeLong(t, path+"/file")
-	fd, err := openDir(path)
+	at, err := unix.Open("/", unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(at)
+	fd, err := openParts(at, path[1:], func(at int, part string, flags int) (int, error) { return openNear(at, part, flags, 0) })
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -92,7 +92,7 @@ func (b *Backend) markNew(path string) (rescan bool) {
 			continue
 		}
 		c := &change{marks: b.marks, points: b.points, dirs: map[fileID]bool{}}
-		fd, err := openBelow(root, mount, strings.TrimPrefix(path[len(root):], "/"))
+		fd, err := b.marks.openBelow(root, mount, strings.TrimPrefix(path[len(root):], "/"))
 		if err == nil {
 			err = c.directory(fd, path)
 		}
