@@ -134,14 +134,22 @@ func subdirectories(fd int) ([]string, error) {
 				continue
 			}
 			if kind == unix.DT_UNKNOWN {
-				var st unix.Stat_t
-				if unix.Fstatat(fd, name, &st, unix.AT_SYMLINK_NOFOLLOW) == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR {
-					kind = unix.DT_DIR
-				}
+				kind = kindOf(fd, name)
 			}
 			if kind == unix.DT_DIR {
 				names = append(names, name)
 			}
 		}
 	}
+}
+
+// kindOf asks for the kind of a name that the directory does not tell (XFS and ext4
+// made without ftype).
+func kindOf(dir int, name string) byte {
+	// From the cache: a server may be mounted there that never answers.
+	var st unix.Statx_t
+	if statxat(dir, append([]byte(name), 0), unix.AT_SYMLINK_NOFOLLOW|unix.AT_STATX_DONT_SYNC, &st) == 0 && st.Mode&unix.S_IFMT == unix.S_IFDIR {
+		return unix.DT_DIR
+	}
+	return unix.DT_UNKNOWN
 }

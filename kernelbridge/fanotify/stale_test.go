@@ -88,6 +88,31 @@ func TestMarkByAStaleTable(t *testing.T) {
 	}
 }
 
+// A directory that does not tell the kinds of its names is no reason to ask a server.
+func TestKindOfAMountPoint(t *testing.T) {
+	needRoot(t)
+	dir := tree(t)
+	mkdir(t, dir+"/m")
+	mkdir(t, dir+"/sub")
+	f := fuseAt(t, dir+"/m", ",allow_other", fuseGetattr)
+	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	server := f.cmd.Process
+	timer := time.AfterFunc(patience/4, func() { server.Kill() })
+	defer timer.Stop()
+	for name, want := range map[string]byte{"m": unix.DT_DIR, "sub": unix.DT_DIR, "file": unix.DT_UNKNOWN, "none": unix.DT_UNKNOWN} {
+		if got := kindOf(fd, name); got != want {
+			t.Errorf("%s: got %d, want %d", name, got, want)
+		}
+	}
+	if n := f.count(fuseGetattr); n != 0 {
+		t.Errorf("the server was asked %d times, want 0", n)
+	}
+}
+
 // mountOf returns the id of the FUSE mount at a point.
 func mountOf(t *testing.T, table *os.File, point string) int {
 	t.Helper()
