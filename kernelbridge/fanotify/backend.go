@@ -231,8 +231,12 @@ func (b *Backend) Close() error {
 		b.endErr = fmt.Errorf("closing the fanotify backend: a worker, a reader or the watcher did not come back within %v, a file system may keep it waiting; "+
 			"held tasks go on when the process ends", closeWait)
 		// Closing the group still lets go everything, unless a read is stuck in it.
+		// Whoever comes back late finds a file under its number that cannot be read or
+		// written, not another one.
 		b.gone.Store(true)
-		unix.Close(b.group)
+		if err := unix.Dup3(b.procDir, b.group, unix.O_CLOEXEC); err != nil {
+			unix.Close(b.group)
+		}
 		return b.endErr
 	}
 	for _, s := range b.sources {

@@ -221,6 +221,40 @@ func TestQueueBehindHungOpens(t *testing.T) {
 	}
 }
 
+// A Close that cannot wait leaves no number behind that another file gets, for whoever
+// comes back late reads and writes there.
+func TestCloseWhileAWorkerHangs(t *testing.T) {
+	needRoot(t)
+	dir := mounted(t)
+	mkdir(t, dir+"/hung")
+	f := fuseAt(t, dir+"/hung", ",allow_other", fuseOpen)
+	victim := newSubject(t)
+	b, err := Open(Options{Trees: []string{dir}, AskRemote: true, Workers: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	j := serve(t, b.Sources()[0], allow)
+	defer f.abort()
+	victim.start(action{Do: "open", Path: []byte(dir + "/hung/file")})
+	until(t, "the worker hangs", func() bool { return f.count(fuseOpen) == 1 })
+	if err := b.Close(); err == nil {
+		t.Error("Close: got success, want an error that says who did not come back")
+	}
+	for range 64 {
+		fd, err := unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(fd)
+		if fd == b.group {
+			t.Error("the number of the group is another file's")
+		}
+	}
+	f.abort()
+	victim.wait()
+	j.end()
+}
+
 func TestWalk(t *testing.T) {
 	const text = "1 0 0:1 / / rw - ext4 /dev/vda rw\n" +
 		"2 1 0:2 / /srv rw - xfs /dev/vdb rw\n" +
