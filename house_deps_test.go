@@ -46,6 +46,8 @@ var bans = []ban{
 		"a client in another repository imports the messages and nothing of the daemon"},
 	{"kernelbridge/abi", []string{"arbiter/...", "rules/...", "kernelbridge", "golang.org/x/...", "github.com/...", "unsafe"}, nil,
 		"it is the leaf that both sides share; what it imported, both sides would"},
+	{"kernelbridge/catalogue", []string{"arbiter/...", "rules/...", "kernelbridge", "kernelbridge/ring", "golang.org/x/...", "github.com/...", "unsafe"}, nil,
+		"rules, documents and arbiterctl read it; what it imported, all of them would"},
 	{"kernelbridge/...", slices.Concat(heavy, []string{"arbiter/control/...", "arbiter/audit", "arbiter/store", "bench/...", "cmd/..."}), nil,
 		"the bridge carries requests; it serves no API and keeps no log"},
 	{"kernelbridge/ring", ebpf, nil, "the worker's side of the queue is mapped memory, whoever made the map"},
