@@ -97,7 +97,7 @@ func (b *Backend) open() error {
 	if err != nil {
 		return fmt.Errorf("creating an inotify instance: %w", err)
 	}
-	b.marks = newMarks(-1, inotify, b.opts.AskRemote)
+	b.marks = newMarks(-1, inotify, b.opts.AskRemote, &b.closing)
 	if b.group, b.features, err = newGroup(); err != nil {
 		return err
 	}

@@ -67,9 +67,9 @@ func firstRemote(crossed []mount) (mount, bool) {
 	return mount{}, false
 }
 
-// ours reports whether an error is about what we have, and not about one place.
+// ours reports whether an error is about us, and not about one place.
 func ours(err error) bool {
-	for _, e := range []unix.Errno{unix.ENOMEM, unix.ENOSPC, unix.EMFILE, unix.ENFILE, unix.EBADF} {
+	for _, e := range []error{unix.ENOMEM, unix.ENOSPC, unix.EMFILE, unix.ENFILE, unix.EBADF, ErrClosed} {
 		if errors.Is(err, e) {
 			return true
 		}

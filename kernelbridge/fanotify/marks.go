@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
@@ -33,15 +34,16 @@ type marks struct {
 	group     int
 	inotify   int
 	askRemote bool
-	table     *table // of the last run
+	closing   *atomic.Bool // a run ends: it may be long
+	table     *table       // of the last run
 
 	mounts  map[string]int // the mounts' ids by mount point
 	dirs    map[fileID]*directory
 	watches map[int]fileID
 }
 
-func newMarks(group, inotify int, askRemote bool) *marks {
-	return &marks{group: group, inotify: inotify, askRemote: askRemote, table: newTable(nil), mounts: map[string]int{}, dirs: map[fileID]*directory{},
+func newMarks(group, inotify int, askRemote bool, closing *atomic.Bool) *marks {
+	return &marks{group: group, inotify: inotify, askRemote: askRemote, closing: closing, table: newTable(nil), mounts: map[string]int{}, dirs: map[fileID]*directory{},
 		watches: map[int]fileID{}}
 }
 
@@ -146,6 +148,9 @@ func (c *change) tree(path string) error {
 // would go wrong everywhere.
 func (c *change) directory(fd int, path string) error {
 	defer unix.Close(fd)
+	if c.closing.Load() {
+		return ErrClosed
+	}
 	if err := c.one(fd, path); err != nil {
 		return err
 	}

@@ -412,6 +412,27 @@ func TestParseMounts(t *testing.T) {
 	}
 }
 
+// Close waits for the watcher, whatever the number of directories that it still has to see.
+func TestCloseEndsAScan(t *testing.T) {
+	needRoot(t)
+	dir := tree(t)
+	mkdir(t, dir+"/sub")
+	b := open(t, Options{})
+	mounts, err := readMounts(b.mountinfo)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.marks.mark([]string{dir}, mounts, true); !errors.Is(err, ErrClosed) {
+		t.Errorf("got %v, want %v", err, ErrClosed)
+	}
+	if b.marked(dir) || b.marked(dir+"/sub") {
+		t.Error("the directories are marked, want the scan to end")
+	}
+}
+
 func TestOpenDirOfAnyLength(t *testing.T) {
 	path := t.TempDir()
 	for len(path) < 9000 {

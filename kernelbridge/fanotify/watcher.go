@@ -101,7 +101,7 @@ func (b *Backend) markNew(path string) (rescan bool) {
 		if errors.Is(err, errMoved) {
 			return true
 		}
-		if err != nil && !left(err) { // left: gone again
+		if err != nil && !left(err) && !errors.Is(err, ErrClosed) { // left: gone again
 			b.counters.watchErrors.Add(1)
 			b.opts.Logger.Error("a new directory could not be marked: opens in it are not asked about",
 				slog.String("directory", path), slog.Any("error", err))
@@ -136,6 +136,9 @@ func (b *Backend) rescan() {
 			b.adopt(c)
 			return
 		}
+	}
+	if errors.Is(err, ErrClosed) {
+		return
 	}
 	b.counters.watchErrors.Add(1)
 	b.opts.Logger.Error("the trees could not be looked at again: new directories and mounts may not be asked about",
