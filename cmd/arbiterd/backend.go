@@ -227,7 +227,7 @@ func (b *fanotifyBackend) check(rs *rules.RuleSet) ([]string, error) {
 	for _, e := range rs.Events() {
 		want |= rs.Consulted(e)
 	}
-	return append(fanotify.Unsupported(want), failureWarnings(rs, "hold_limit", b.bound)...), treesExist(rs)
+	return append(fanotify.Unsupported(want), failureWarnings(rs, "hold_limit", b.bound)...), b.fan.Check(rs.Scope().Paths)
 }
 
 func (b *fanotifyBackend) warnings() []string { return b.fan.Warnings() }

@@ -78,9 +78,10 @@ func TestRootOnARemoteFileSystem(t *testing.T) {
 	f := fuseAt(t, dir+"/hung", ",allow_other", fuseInit)
 	b := open(t, Options{})
 	for _, root := range []string{dir + "/hung", dir + "/hung/below"} {
-		err := b.Configure([]string{root}, 0, nil)
-		if err == nil || !strings.Contains(err.Error(), "fuse.test") || !strings.Contains(err.Error(), "ask_remote") {
-			t.Errorf("%s: got %v, want an error that names fuse.test and ask_remote", root, err)
+		for _, err := range []error{b.Check([]string{root}), b.Configure([]string{root}, 0, nil)} {
+			if err == nil || !strings.Contains(err.Error(), "fuse.test") || !strings.Contains(err.Error(), "ask_remote") {
+				t.Errorf("%s: got %v, want an error that names fuse.test and ask_remote", root, err)
+			}
 		}
 	}
 	if n := f.count(fuseLookup) + f.count(fuseGetattr); n != 0 {

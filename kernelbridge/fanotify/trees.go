@@ -5,12 +5,29 @@ package fanotify
 import (
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
 )
+
+// Check says what stands against these trees, as Configure would. It changes nothing
+// and waits for no scan.
+func (b *Backend) Check(trees []string) error {
+	f, err := os.Open("/proc/self/mountinfo")
+	if err != nil {
+		return fmt.Errorf("opening the mount table: %w", err)
+	}
+	defer f.Close()
+	mounts, err := readMounts(f)
+	if err != nil {
+		return err
+	}
+	_, err = cleanTrees(trees, newTable(mounts), b.opts.AskRemote)
+	return err
+}
 
 // cleanTrees checks the trees, sorts them, and leaves out those inside others.
 func cleanTrees(trees []string, t *table, askRemote bool) ([]string, error) {
