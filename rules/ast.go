@@ -39,6 +39,8 @@ type File struct {
 	deadlineWritten bool
 	onFail          Verdict
 	scope           Scope
+	listed          eventSet // that the default is applied to, rules or not
+	listedAt        pos      // of the key events
 	rules           []rule
 }
 
@@ -56,6 +58,7 @@ type rule struct {
 	pos
 	id       string
 	events   eventSet
+	eventsAt pos
 	match    block
 	not      *block // nil when the rule has none
 	verdict  Verdict
@@ -72,8 +75,21 @@ type block struct {
 	access               abi.Access // any of; 0 when not given
 	uid, gid, euid, egid []idRange
 	cgroup               []cgroupPath
-	path, exe            []pattern
+	path, detail, exe    []pattern
+	args                 []argTest
 }
+
+// argTest is a condition on one number of an event: it is in one of the ranges, or,
+// when there are none, it has all of the bits of all and at least one of any.
+type argTest struct {
+	name   string
+	ranges []numberRange
+	all    uint64 // 0 when not given
+	any    uint64 // 0 when not given
+}
+
+// numberRange is lo..hi, both included.
+type numberRange struct{ lo, hi uint64 }
 
 // idRange is lo..hi, both included.
 type idRange struct{ lo, hi uint32 }
@@ -104,9 +120,3 @@ type pattern struct {
 
 // String returns the pattern for messages.
 func (p pattern) String() string { return patternNames[p.kind] + " " + bare(p.text) }
-
-// eventSet is a set of events, a bit each.
-type eventSet uint64
-
-func (s eventSet) has(e abi.Event) bool { return e < 64 && s>>e&1 == 1 }
-func (s *eventSet) add(e abi.Event)     { *s |= 1 << e }

@@ -7,11 +7,14 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/arbiterd/arbiter/kernelbridge/abi"
+	"github.com/arbiterd/arbiter/kernelbridge/catalogue"
 )
 
 // readFile fills f from the root of the document.
 func (p *parser) readFile(root *yaml.Node, f *File) {
-	m := p.mapping(root, "the file", "version", "default", "deadline", "on_fail", "scope", "rules")
+	m := p.mapping(root, "the file", "version", "default", "deadline", "on_fail", "scope", "events", "rules")
 	if m == nil {
 		return
 	}
@@ -32,6 +35,10 @@ func (p *parser) readFile(root *yaml.Node, f *File) {
 		f.onFail = p.verdict(n, "on_fail", false)
 	}
 	p.scope(root, m["scope"], f)
+	if n := m["events"]; n != nil {
+		f.listedAt = pos{n.Line, n.Column}
+		f.listed = p.eventList(n, "name at least one event that the default is for, or leave events out")
+	}
 	if n := m["rules"]; n != nil && n.ShortTag() != "!!null" {
 		p.rules(n, f)
 	}
@@ -66,7 +73,7 @@ func (p *parser) scope(root, n *yaml.Node, f *File) {
 	}
 	if n := m["paths"]; n != nil {
 		for _, e := range p.list(n, "scope.paths") {
-			pt, ok := p.pattern(e, "scope.paths")
+			pt, ok := p.pattern(e, pathText("scope.paths"))
 			if ok && pt.kind != literal {
 				p.add(e, `name the directory; write {literal: "..."} if it is really called so`, "scope.paths has %v: a scope names trees, without wildcards", pt)
 			}
@@ -109,7 +116,7 @@ func (p *parser) oneRule(n *yaml.Node, index int, f *File) rule {
 			}
 		}
 	}
-	m := p.mapping(n, what, "id", "events", "object", "subject", "access", "not", "verdict", "message", "deadline", "on_fail")
+	m := p.mapping(n, what, "id", "events", "object", "detail", "args", "subject", "access", "not", "verdict", "message", "deadline", "on_fail")
 	if m == nil {
 		return r
 	}
@@ -118,14 +125,19 @@ func (p *parser) oneRule(n *yaml.Node, index int, f *File) rule {
 	} else {
 		p.add(n, "write id: with a name of your own, such as no-shells", "%s has no id", what)
 	}
-	about := p.eventsOf(n, m["events"], what, &r)
-	r.match = p.block(n, m, about)
+	if v := m["events"]; v != nil {
+		r.eventsAt = pos{v.Line, v.Column}
+		r.events = p.eventList(v, eventsHint)
+	} else {
+		p.add(n, eventsHint, "%s has no events", what)
+	}
+	r.match = p.block(m, r.events)
 	if v := m["not"]; v != nil {
-		if nm := p.mapping(v, "not", "object", "subject", "access"); nm != nil {
-			b := p.block(v, nm, about)
+		if nm := p.mapping(v, "not", "object", "detail", "args", "subject", "access"); nm != nil {
+			b := p.block(nm, r.events)
 			r.not = &b
 			if len(nm) == 0 {
-				p.add(v, "name object, subject or access in it, or leave it out", "the not block is empty: the rule would never match")
+				p.add(v, "name object, detail, args, subject or access in it, or leave it out", "the not block is empty: the rule would never match")
 			}
 		}
 	}
@@ -181,68 +193,59 @@ func (p *parser) id(n *yaml.Node) string {
 	return s
 }
 
-// eventsOf reads a rule's events and returns what the table says of each.
-func (p *parser) eventsOf(at, n *yaml.Node, what string, r *rule) []namedEvent {
-	names := strings.Join(p.events.names(), ", ")
-	hint := "name at least one of " + names
-	if n == nil {
-		p.add(at, hint, "%s has no events", what)
-		return nil
-	}
-	var about []namedEvent
-	for _, e := range p.listHint(n, "events", hint) {
-		s, ok := p.text(e, "events", hint)
+const eventsHint = "name at least one, such as open, exec or connect; docs/policy.md lists the events"
+
+// eventList reads the names of events.
+func (p *parser) eventList(n *yaml.Node, hint string) (set eventSet) {
+	for _, node := range p.listHint(n, "events", hint) {
+		s, ok := p.text(node, "events", hint)
 		if !ok {
 			continue
 		}
-		facts, known := p.events[s]
+		e, known := abi.ParseEvent(s)
 		switch {
-		case known && r.events.has(facts.event):
-			p.add(e, "keep one of them", "the event %s is named twice", s)
-		case known:
-			r.events.add(facts.event)
-			about = append(about, namedEvent{s, facts})
-		case later[s]:
-			p.add(e, "take it out", "the event %s is not available yet; this version decides %s", s, names)
+		case !known:
+			p.add(node, UnknownEvent(s), "unknown event %s", bare(s))
+		case set.has(e):
+			p.add(node, "keep one of them", "the event %s is named twice", s)
 		default:
-			hint := "write one of " + names
-			if s := suggest(s, p.events.names()); s != "" {
-				hint = "did you mean " + s + "? " + hint
-			}
-			p.add(e, hint, "unknown event %s", bare(s))
+			set.add(e)
 		}
 	}
-	return about
+	return set
 }
 
-type namedEvent struct {
-	name string
-	eventFacts
-}
-
-// block reads object, subject and access from the fields of a rule or of its
-// not block, and checks by the table that the events have them.
-func (p *parser) block(at *yaml.Node, m map[string]*yaml.Node, about []namedEvent) block {
+// block reads the conditions from the fields of a rule or of its not block, and checks
+// by the catalogue that the events have what they are about.
+func (p *parser) block(m map[string]*yaml.Node, about eventSet) block {
 	var b block
-	for _, e := range about {
-		for _, c := range [...]struct {
-			field string
-			has   bool
-		}{{"object", e.object}, {"subject", e.subject}, {"access", e.access}} {
-			if n := m[c.field]; n != nil && !c.has {
-				p.add(n, "take "+c.field+" out, or put "+e.name+" in a rule of its own", "the event %s has no %s to match", e.name, c.field)
-			}
+	for _, c := range [...]struct {
+		field string
+		with  eventSet
+	}{{"object", withObject}, {"detail", withDetail}, {"access", withAccess}} {
+		n := m[c.field]
+		if n == nil {
+			continue
+		}
+		for _, e := range (about &^ c.with).list() {
+			p.add(n, instead(c.field, e, about), "the event %s has no %s to match", e, c.field)
 		}
 	}
 	if n := m["object"]; n != nil {
 		if f := p.fields(n, "object", "path"); f["path"] != nil {
-			b.path = p.patterns(f["path"], "object.path")
+			b.path = p.patterns(f["path"], objectText(about))
 		}
+	}
+	if n := m["detail"]; n != nil && about&withDetail != 0 {
+		b.detail = p.patterns(n, detailText(about))
+	}
+	if n := m["args"]; n != nil {
+		b.args = p.args(n, about)
 	}
 	if n := m["subject"]; n != nil {
 		f := p.fields(n, "subject", "exe", "uid", "gid", "euid", "egid", "cgroup")
 		if f["exe"] != nil {
-			b.exe = p.patterns(f["exe"], "subject.exe")
+			b.exe = p.patterns(f["exe"], pathText("subject.exe"))
 		}
 		b.uid = p.ids32(f["uid"], "subject.uid")
 		b.gid = p.ids32(f["gid"], "subject.gid")
@@ -256,6 +259,24 @@ func (p *parser) block(at *yaml.Node, m map[string]*yaml.Node, about []namedEven
 		b.access = p.access(n)
 	}
 	return b
+}
+
+// instead says what to write when the event e has no such field to match.
+func instead(field string, e abi.Event, about eventSet) string {
+	hint := "take " + field + " out"
+	if about != setOf(e) {
+		hint += ", or put " + e.String() + " in a rule of its own"
+	}
+	ev := catalogue.Of(e)
+	switch {
+	case field == "detail":
+		return hint + "; those that have one are " + strings.Join(withDetail.names(), ", ")
+	case field == "object" && len(ev.Args) > 0:
+		return hint + "; " + argsOf(setOf(e)) + " to match by args"
+	case field == "object":
+		return hint + "; match it by subject"
+	}
+	return hint
 }
 
 // fields is mapping for a block of conditions, which must hold at least one.

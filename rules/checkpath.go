@@ -18,22 +18,22 @@ import (
 const wildcards = "*?[]{}"
 
 // bytes returns a scalar's bytes: a text as it is, !!binary decoded.
-func (p *parser) bytes(n *yaml.Node, what string) (string, bool) {
+func (p *parser) bytes(n *yaml.Node, what, hint string) (string, bool) {
 	if n.Kind == yaml.ScalarNode && n.ShortTag() == "!!binary" {
 		raw := strings.Join(strings.Fields(n.Value), "")
 		b, err := base64.StdEncoding.DecodeString(raw)
 		if err != nil {
-			p.add(n, "write the bytes of the path in base64, as base64 -w0 prints them", "%s is not base64", what)
+			p.add(n, "write the bytes in base64, as base64 -w0 prints them", "%s is not base64", what)
 			return "", false
 		}
 		return string(b), true
 	}
-	return p.text(n, what, "write an absolute path")
+	return p.text(n, what, hint)
 }
 
 // plainPath checks that s can be a path that the kernel reports: absolute,
 // clean, no NUL, not too long.
-func (p *parser) plainPath(n *yaml.Node, s, what string) bool {
+func (p *parser) plainPath(n *yaml.Node, s, what, hint string) bool {
 	clean := s
 	for strings.Contains(clean, "//") {
 		clean = strings.ReplaceAll(clean, "//", "/")
@@ -47,7 +47,7 @@ func (p *parser) plainPath(n *yaml.Node, s, what string) bool {
 	case len(s) > MaxPatternBytes:
 		p.add(n, "a path has no more; use a prefix or a glob", "%s has %d bytes, at most %d are compared", what, len(s), MaxPatternBytes)
 	case !strings.HasPrefix(s, "/"):
-		p.add(n, "write an absolute path: it begins with /", "%s %s is not absolute", what, quote(s))
+		p.add(n, hint, "%s %s is not absolute", what, quote(s))
 	case hasDots(s):
 		p.add(n, "write the path as the kernel reports it, without . and .. in it", "%s %s is not clean", what, quote(s))
 	case clean != s:
@@ -68,18 +68,18 @@ func hasDots(s string) bool {
 }
 
 // patterns reads one pattern or a list of them.
-func (p *parser) patterns(n *yaml.Node, what string) []pattern {
+func (p *parser) patterns(n *yaml.Node, t textKind) []pattern {
 	var ps []pattern
-	for _, e := range p.list(n, what) {
-		if pt, ok := p.pattern(e, what); ok {
+	for _, e := range p.list(n, t.what) {
+		if pt, ok := p.pattern(e, t); ok {
 			ps = append(ps, pt)
 		}
 	}
 	return ps
 }
 
-func (p *parser) pattern(n *yaml.Node, what string) (pattern, bool) {
-	pt := pattern{kind: literal}
+func (p *parser) pattern(n *yaml.Node, t textKind) (pattern, bool) {
+	pt, what := pattern{kind: literal}, t.what
 	switch n.Kind {
 	case yaml.MappingNode:
 		m := p.mapping(n, what, "literal", "prefix", "glob")
@@ -107,7 +107,7 @@ func (p *parser) pattern(n *yaml.Node, what string) (pattern, bool) {
 		return pt, false
 	}
 	explicit := strings.HasSuffix(what, ".literal")
-	s, ok := p.bytes(n, what)
+	s, ok := p.bytes(n, what, t.hint)
 	if !ok {
 		return pt, false
 	}
@@ -115,16 +115,17 @@ func (p *parser) pattern(n *yaml.Node, what string) (pattern, bool) {
 		pt.kind = globbed
 	}
 	checked := s
-	if pt.kind == prefix && len(s) > 1 {
+	directory := strings.HasPrefix(s, "/") // a prefix of another text is where it begins
+	if pt.kind == prefix && directory && len(s) > 1 {
 		checked = strings.TrimSuffix(s, "/")
 	}
-	if !p.plainPath(n, checked, what) {
+	if !p.fits(n, checked, what, t) {
 		return pt, false
 	}
 	pt.text = s
 	switch pt.kind {
 	case prefix:
-		if pt.text = checked; checked != "/" {
+		if pt.text = checked; directory && checked != "/" {
 			pt.text += "/"
 		}
 	case globbed:
@@ -142,7 +143,7 @@ func (p *parser) pattern(n *yaml.Node, what string) (pattern, bool) {
 func (p *parser) cgroups(n *yaml.Node, what string) []cgroupPath {
 	var cs []cgroupPath
 	for _, e := range p.list(n, what) {
-		s, ok := p.bytes(e, what)
+		s, ok := p.bytes(e, what, absoluteHint)
 		if !ok {
 			continue
 		}
@@ -150,7 +151,7 @@ func (p *parser) cgroups(n *yaml.Node, what string) []cgroupPath {
 			p.add(e, "write it from below the mount point: /"+bare(rest), "%s %s begins with the mount point", what, quote(s))
 			continue
 		}
-		if !p.plainPath(e, s, what) {
+		if !p.plainPath(e, s, what, absoluteHint) {
 			continue
 		}
 		levels := strings.Count(s, "/")

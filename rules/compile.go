@@ -35,6 +35,7 @@ type list struct {
 	gates     []gate // of each rule
 	rules     []matcher
 	consulted abi.Fields
+	args      uint8 // bit i: Request.Arg[i] is consulted
 }
 
 // Load is Parse and Compile.
@@ -49,7 +50,7 @@ func Load(name string, src []byte, o Options) (*RuleSet, error) {
 // Compile turns a checked file into a rule set. What can still be wrong is that
 // a cgroup does not exist; the error then is a Problems.
 func Compile(f *File, o Options) (*RuleSet, error) {
-	c := compiler{file: f, options: o, cgroups: map[string]uint64{}}
+	c := compiler{file: f, options: o, cgroups: map[string]uint64{}, indexes: map[string]*[abi.EventCount]uint8{}}
 	rs := &RuleSet{
 		file:        f,
 		epoch:       o.Epoch,
@@ -75,6 +76,7 @@ func Compile(f *File, o Options) (*RuleSet, error) {
 			l.gates = append(l.gates, newGate(r.match.path))
 			l.rules = append(l.rules, *m)
 			l.consulted |= m.consulted()
+			l.args |= m.args(e)
 			if m.match.has == 0 && m.not == nil {
 				closed.add(e)
 			}
@@ -95,6 +97,8 @@ type compiler struct {
 	options  Options
 	problems Problems
 	cgroups  map[string]uint64 // paths resolved so far
+	// Where each event has an argument, by its name.
+	indexes map[string]*[abi.EventCount]uint8
 }
 
 func (c *compiler) conditions(r *rule, b *block) conditions {
@@ -105,6 +109,14 @@ func (c *compiler) conditions(r *rule, b *block) conditions {
 	if len(b.path) > 0 {
 		out.has |= abi.FieldPath
 		out.path = compilePaths(b.path)
+	}
+	if len(b.detail) > 0 {
+		out.has |= abi.FieldDetail
+		out.detail = compilePaths(b.detail)
+	}
+	if len(b.args) > 0 {
+		out.has |= abi.FieldArgs
+		out.args = c.args(b.args)
 	}
 	if len(b.exe) > 0 {
 		out.has |= abi.FieldExe
@@ -123,6 +135,19 @@ func (c *compiler) conditions(r *rule, b *block) conditions {
 	}
 	if out.has&(abi.FieldUID|abi.FieldGID|abi.FieldCgroup) != 0 {
 		out.ids = &ids
+	}
+	return out
+}
+
+func (c *compiler) args(tests []argTest) []argMatch {
+	var out []argMatch
+	for _, t := range tests {
+		at := c.indexes[t.name]
+		if at == nil {
+			at = argIndex(t.name)
+			c.indexes[t.name] = at
+		}
+		out = append(out, argMatch{at: at, ranges: mergeNumbers(t.ranges), all: t.all, any: t.any})
 	}
 	return out
 }
@@ -173,6 +198,23 @@ func mergeRanges(rs []idRange) []idRange {
 	return slices.Clip(out)
 }
 
+// mergeNumbers is mergeRanges for numbers of 64 bits.
+func mergeNumbers(rs []numberRange) []numberRange {
+	if len(rs) == 0 {
+		return nil
+	}
+	sorted := slices.SortedFunc(slices.Values(rs), func(a, b numberRange) int { return cmp.Compare(a.lo, b.lo) })
+	out := sorted[:1]
+	for _, r := range sorted[1:] {
+		if last := &out[len(out)-1]; r.lo <= last.hi || r.lo == last.hi+1 {
+			last.hi = max(last.hi, r.hi)
+		} else {
+			out = append(out, r)
+		}
+	}
+	return slices.Clip(out)
+}
+
 // fewLiterals is up to how many paths are compared one after another, which
 // mostly ends at the length; more are looked up in a map. Measured on amd64: the
 // map costs as much as about eight comparisons.
@@ -202,86 +244,4 @@ func compilePaths(ps []pattern) *paths {
 		out.literals = nil
 	}
 	return out
-}
-
-// Epoch returns the number of this rule set in the order of pushes.
-func (rs *RuleSet) Epoch() uint64 { return rs.epoch }
-
-// WithEpoch returns the same rule set with another epoch.
-func (rs *RuleSet) WithEpoch(epoch uint64) *RuleSet {
-	c := *rs
-	c.epoch = epoch
-	return &c
-}
-
-// Fingerprint returns a hash of what the rule set says; formatting, comments and
-// the order of fields do not change it. It tells rule sets apart for people and
-// logs and is no protection against somebody who makes two of them collide.
-func (rs *RuleSet) Fingerprint() uint64 { return rs.fingerprint }
-
-// Scope returns what the rule set is about. Its slices must not be modified.
-func (rs *RuleSet) Scope() Scope { return rs.file.scope }
-
-// Source returns the text that was parsed; it must not be modified.
-func (rs *RuleSet) Source() []byte { return rs.file.source }
-
-// Len returns the number of rules.
-func (rs *RuleSet) Len() int { return len(rs.file.rules) }
-
-// Default returns the decision that is made when no rule matches: Rule is -1.
-func (rs *RuleSet) Default() Decision { return rs.fallback }
-
-// RuleID returns the id of rule i as in Decision.Rule: "default" for -1 and for
-// a number that is none of a rule.
-func (rs *RuleSet) RuleID(i int32) string {
-	if r := rs.rule(i); r != nil {
-		return r.id
-	}
-	return "default"
-}
-
-// Message returns the message of rule i, "" when it has none and for the default.
-func (rs *RuleSet) Message(i int32) string {
-	if r := rs.rule(i); r != nil {
-		return r.message
-	}
-	return ""
-}
-
-// Line returns the line on which rule i begins, 0 for the default.
-func (rs *RuleSet) Line(i int32) int {
-	if r := rs.rule(i); r != nil {
-		return r.line
-	}
-	return 0
-}
-
-func (rs *RuleSet) rule(i int32) *rule {
-	if i < 0 || int(i) >= len(rs.file.rules) {
-		return nil
-	}
-	return &rs.file.rules[i]
-}
-
-// Events returns the events that can end in anything but a silent allow: those
-// that some rule is about, and open and exec when the default is not allow.
-func (rs *RuleSet) Events() []abi.Event {
-	var out []abi.Event
-	for e := abi.EventNone + 1; e < abi.EventCount; e++ {
-		if len(rs.lists[e].rules) > 0 || e <= abi.EventExec && rs.fallback.Verdict.Action != Allow {
-			out = append(out, e)
-		}
-	}
-	return out
-}
-
-// Consulted returns the facts that Decide may look at in a request of this
-// event; the others need not be filled in, and two requests that agree in these
-// get the same decision. FieldUID stands for UID and EUID together, FieldGID for
-// GID and EGID, FieldPath and FieldExe for the bytes and their flag.
-func (rs *RuleSet) Consulted(e abi.Event) abi.Fields {
-	if e >= abi.EventCount {
-		return 0
-	}
-	return rs.lists[e].consulted
 }

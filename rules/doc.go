@@ -14,6 +14,9 @@
 // Load does the first two. Explain is Decide with its reasons written down, off
 // the hot path: both call the same match functions.
 //
+// What there is to match on in an event is said by kernelbridge/catalogue; this package
+// adds the names that numbers have (argname.go) and which texts are paths.
+//
 // Everything that comes from outside is bytes: paths are compared as bytes and
 // quoted when they are printed. docs/policy.md is the reference of the file
 // format for those who write rules.

@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"github.com/arbiterd/arbiter/kernelbridge/abi"
+	"github.com/arbiterd/arbiter/kernelbridge/catalogue"
+	"github.com/google/go-cmp/cmp"
 )
 
 // TestRuleSetsInDocuments loads every rule set that README.md and docs show.
@@ -43,6 +45,69 @@ func TestRuleSetsInDocuments(t *testing.T) {
 
 var yamlBlock = regexp.MustCompile("(?s)```yaml\n(.*?)```")
 
+// TestEventsInPolicyDocument compares the tables of events and their arguments with the
+// catalogue.
+func TestEventsInPolicyDocument(t *testing.T) {
+	const file = "../docs/policy.md"
+	type argument struct{ name, doc string }
+	var events, args []string
+	var order []argument
+	of := map[argument][]string{}
+	for e := abi.EventOpen; e < abi.EventCount; e++ {
+		ev := catalogue.Of(e)
+		var names []string
+		for _, a := range ev.Args {
+			names = append(names, "`"+a.Name+"`")
+			key := argument{a.Name, a.Doc}
+			if of[key] == nil {
+				order = append(order, key)
+			}
+			of[key] = append(of[key], "`"+e.String()+"`")
+		}
+		events = append(events, row("`"+e.String()+"`", ev.Doc, ev.Object, ev.Detail, strings.Join(names, ", ")))
+	}
+	for _, a := range order {
+		args = append(args, row("`"+a.name+"`", strings.Join(of[a], ", "), a.doc))
+	}
+	doc, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := string(doc)
+	for _, table := range []struct {
+		head string
+		rows []string
+	}{{"| event | when | object.path | detail | args |\n|---|---|---|---|---|\n", events}, {"| arg | of | number |\n|---|---|---|\n", args}} {
+		before, rest, found := strings.Cut(got, table.head)
+		there, after, ended := strings.Cut(rest, "\n\n")
+		if !found || !ended {
+			t.Fatalf("%s has no table with the head\n%s", file, table.head)
+		}
+		want := strings.Join(table.rows, "\n")
+		if diff := cmp.Diff(want, there); diff != "" && !*update {
+			t.Errorf("%s differs from the catalogue (-catalogue +document); rewrite it with -update:\n%s", file, diff)
+		}
+		got = before + table.head + want + "\n\n" + after
+	}
+	if *update {
+		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// row returns a row of a table of Markdown.
+func row(cells ...string) string {
+	var b strings.Builder
+	for _, c := range cells {
+		b.WriteString("| " + strings.ReplaceAll(c, "|", "\\|"))
+		if c != "" {
+			b.WriteByte(' ')
+		}
+	}
+	return b.String() + "|"
+}
+
 // TestPolicyDocument loads the examples of docs/policy.md, decides what its text
 // claims about the first, and looks for every key and limit in the tables.
 func TestPolicyDocument(t *testing.T) {
@@ -51,8 +116,8 @@ func TestPolicyDocument(t *testing.T) {
 		t.Fatal(err)
 	}
 	blocks := yamlBlock.FindAllSubmatch(doc, -1)
-	if len(blocks) < 3 {
-		t.Fatalf("got %d examples, want at least 3", len(blocks))
+	if len(blocks) < 4 {
+		t.Fatalf("got %d examples, want at least 4", len(blocks))
 	}
 	var sets []*RuleSet
 	for i, b := range blocks {
@@ -79,9 +144,15 @@ func TestPolicyDocument(t *testing.T) {
 		{"a key", 0, request(abi.EventOpen, "/srv/app/keys/a.pem", "", nil), "watch-keys"},
 		{"backup by root", 1, request(abi.EventOpen, "/srv/data/a", "/usr/sbin/backup", asRoot), "default"},
 		{"backup by a user", 1, request(abi.EventOpen, "/srv/data/a", "/usr/sbin/backup", asUser), "data-is-private"},
-		{"a newline", 2, request(abi.EventOpen, "/srv/with\na newline", "", nil), "odd-names"},
-		{"a byte", 2, request(abi.EventOpen, "/srv/\xff", "", nil), "odd-names"},
-		{"braces", 2, request(abi.EventOpen, "/srv/{braces}/x", "", nil), "odd-names"},
+		{"an outgoing connection", 2, request(abi.EventConnect, "", "/bin/x", func(r *abi.Request) { r.Arg, r.Flags = [8]uint64{10, 1, 6, 443}, abi.FlagNoObject }), "no-web"},
+		{"one that may", 2, request(abi.EventConnect, "", "/srv/app/bin/fetch", func(r *abi.Request) { r.Arg, r.Flags = [8]uint64{10, 1, 6, 443}, abi.FlagNoObject }), "default"},
+		{"a setuid program", 2, request(abi.EventChmod, "/srv/app/a", "", func(r *abi.Request) { r.Arg[0] = 0o104755 }), "no-setuid-programs"},
+		{"a new name", 2, request(abi.EventRename, "/srv/app/a", "", func(r *abi.Request) { r.DetailLen = uint32(copy(r.DetailBuf[:], "/srv/app/bin/a")) }), "nothing-into-bin"},
+		{"a label", 2, request(abi.EventSetXattr, "/srv/app/a", "", func(r *abi.Request) { r.DetailLen = uint32(copy(r.DetailBuf[:], "security.capability")) }), "no-labels"},
+		{"memory", 2, request(abi.EventMProtectExec, "", "", func(r *abi.Request) { r.Arg[0], r.Flags = 7, abi.FlagNoObject }), "writable-and-executable"},
+		{"a newline", 3, request(abi.EventOpen, "/srv/with\na newline", "", nil), "odd-names"},
+		{"a byte", 3, request(abi.EventOpen, "/srv/\xff", "", nil), "odd-names"},
+		{"braces", 3, request(abi.EventOpen, "/srv/{braces}/x", "", nil), "odd-names"},
 	}
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
@@ -90,9 +161,9 @@ func TestPolicyDocument(t *testing.T) {
 			}
 		})
 	}
-	words := strings.Fields("version default deadline on_fail scope rules paths cgroups id events object subject access not verdict message " +
+	words := strings.Fields("version default deadline on_fail scope rules paths cgroups id events object subject access detail args not verdict message " +
 		"exe uid gid euid egid cgroup literal prefix glob 1,024 4,095 100,000")
-	words = append(words, available.names()...)
+	words = append(words, EventNames()...)
 	for _, a := range accessNames {
 		words = append(words, a.name)
 	}

@@ -3,44 +3,91 @@
 package rules
 
 import (
-	"maps"
 	"slices"
+	"strings"
 
 	"github.com/arbiterd/arbiter/kernelbridge/abi"
+	"github.com/arbiterd/arbiter/kernelbridge/catalogue"
 )
 
-// eventFacts says what there is to match on in an event. A matcher on something
-// that the event does not have is an impossible combination and refused.
-type eventFacts struct {
-	event                   abi.Event
-	object, subject, access bool
+// eventSet is a set of events, a bit each.
+type eventSet uint64
+
+// It has room for every event, or this does not compile.
+const _ = uint(64 - abi.EventCount)
+
+func (s eventSet) has(e abi.Event) bool { return e < 64 && s>>e&1 == 1 }
+func (s *eventSet) add(e abi.Event)     { *s |= 1 << e }
+
+func setOf(events ...abi.Event) (s eventSet) {
+	for _, e := range events {
+		s.add(e)
+	}
+	return s
 }
 
-// catalogue is the table of the events that rules can be about, by name.
-type catalogue map[string]eventFacts
-
-// available is the catalogue of this version.
-var available = catalogue{
-	"exec": {event: abi.EventExec, object: true, subject: true},
-	"open": {event: abi.EventOpen, object: true, subject: true, access: true},
+// list returns the events of the set in the order of their numbers.
+func (s eventSet) list() []abi.Event {
+	var out []abi.Event
+	for e := abi.EventOpen; e < abi.EventCount; e++ {
+		if s.has(e) {
+			out = append(out, e)
+		}
+	}
+	return out
 }
 
-func (c catalogue) names() []string { return slices.Sorted(maps.Keys(c)) }
+// having returns the events that the catalogue says so of.
+func having(which func(*catalogue.Event) bool) (s eventSet) {
+	for e := abi.EventOpen; e < abi.EventCount; e++ {
+		if which(catalogue.Of(e)) {
+			s.add(e)
+		}
+	}
+	return s
+}
 
-// later holds the names of the rest of the LSM hook catalogue: a rule about one
-// of them is not a typing error, it is early.
-var later = map[string]bool{
-	"create": true, "link": true, "unlink": true, "symlink": true, "mkdir": true, "rmdir": true, "mknod": true,
-	"rename": true, "readlink": true, "truncate": true, "chmod": true, "chown": true, "chroot": true, "getattr": true,
-	"setattr": true, "getxattr": true, "setxattr": true, "listxattr": true, "removexattr": true, "permission": true,
-	"ioctl": true, "fcntl": true, "lock": true, "mmap": true, "mprotect": true, "receive": true, "read": true,
-	"write": true, "socket": true, "socketpair": true, "bind": true, "connect": true, "listen": true, "accept": true,
-	"sendmsg": true, "recvmsg": true, "shutdown": true, "setsockopt": true, "getsockopt": true, "unix_connect": true,
-	"mount": true, "umount": true, "remount": true, "move_mount": true, "pivot_root": true, "statfs": true,
-	"quotactl": true, "ptrace": true, "signal": true, "kill": true, "fork": true, "clone": true, "exit": true,
-	"setuid": true, "setgid": true, "setgroups": true, "setnice": true, "setrlimit": true, "setscheduler": true,
-	"prctl": true, "capable": true, "capset": true, "userns_create": true, "bpf": true, "bpf_map": true,
-	"bpf_prog": true, "perf_event": true, "io_uring": true, "module_load": true, "firmware_load": true, "kexec": true,
-	"read_file": true, "load_data": true, "lockdown": true, "syslog": true, "settime": true, "key": true, "ipc": true,
-	"shm": true, "msg": true, "sem": true, "binder": true, "netlink": true,
+var (
+	withObject = having(func(e *catalogue.Event) bool { return e.Object != "" })
+	withDetail = having(func(e *catalogue.Event) bool { return e.Detail != "" })
+	withAccess = having(func(e *catalogue.Event) bool { return e.Access })
+	// sockets are the events whose object can be the name of an abstract socket,
+	// which begins with @.
+	sockets = having(func(e *catalogue.Event) bool { return e.Object != "" && e.Arg("family") >= 0 })
+	// pathDetail are the events whose detail is a path that the kernel reports, so
+	// absolute; that of the others is any text.
+	pathDetail = setOf(abi.EventLink, abi.EventRename, abi.EventMoveMount, abi.EventPivotRoot)
+	// always are the events whose object is never missing.
+	always = withObject &^ sockets &^ setOf(abi.EventMMapExec, abi.EventMProtectExec, abi.EventUnixConnect, abi.EventModuleLoad,
+		abi.EventReadFile, abi.EventSignal, abi.EventPtrace)
+)
+
+// withArg returns the events that have an argument of that name.
+func withArg(name string) eventSet {
+	return having(func(e *catalogue.Event) bool { return e.Arg(name) >= 0 })
+}
+
+// NeedsObject reports whether every request of this event has an object with a path.
+func NeedsObject(e abi.Event) bool { return always.has(e) }
+
+// names lists the names of the events, sorted.
+func (s eventSet) names() []string {
+	var out []string
+	for _, e := range s.list() {
+		out = append(out, e.String())
+	}
+	slices.Sort(out)
+	return out
+}
+
+// EventNames lists the names of all events, sorted.
+func EventNames() []string { return having(func(*catalogue.Event) bool { return true }).names() }
+
+// UnknownEvent says what to write instead of a name that is no event.
+func UnknownEvent(name string) string {
+	names := EventNames()
+	if near := suggest(name, names); near != "" {
+		return "did you mean " + near + "? docs/policy.md lists the events"
+	}
+	return "write one of " + strings.Join(names, ", ")
 }

@@ -87,7 +87,7 @@ var fieldNames = [...]struct {
 	field abi.Fields
 	name  string
 }{{abi.FieldPath, "path"}, {abi.FieldExe, "exe"}, {abi.FieldUID, "uid"}, {abi.FieldGID, "gid"},
-	{abi.FieldCgroup, "cgroup"}, {abi.FieldAccess, "access"}}
+	{abi.FieldCgroup, "cgroup"}, {abi.FieldAccess, "access"}, {abi.FieldDetail, "detail"}, {abi.FieldArgs, "args"}}
 
 // FieldNames returns the names of the facts in f, "nothing" alone when it is
 // empty.
@@ -123,90 +123,4 @@ func ParseAccess(name string) (abi.Access, bool) {
 		}
 	}
 	return 0, false
-}
-
-// why says why condition c of the block does not hold.
-func (b *block) why(c condition, r *abi.Request) string {
-	switch c {
-	case condPath:
-		if r.Flags&abi.FlagPathTruncated != 0 {
-			return "object.path is not known"
-		}
-	case condExe:
-		if r.Flags&abi.FlagNoExe != 0 {
-			return "subject.exe is not known"
-		}
-	}
-	subject, wanted := b.words(c, r)
-	if len(wanted) == 1 {
-		return subject + " does not match " + wanted[0]
-	}
-	return subject + " matches none of " + shorten(wanted)
-}
-
-// held says what all conditions of the block were, in the order they are tried.
-func (b *block) held(r *abi.Request) string {
-	var parts []string
-	for c := condAccess; c <= condExe; c++ {
-		if subject, wanted := b.words(c, r); len(wanted) > 0 {
-			parts = append(parts, subject+" matches "+shorten(wanted))
-		}
-	}
-	return strings.Join(parts, " and ")
-}
-
-// words returns what condition c looks at, with its value, and what it wants;
-// nothing when the block does not give it.
-func (b *block) words(c condition, r *abi.Request) (subject string, wanted []string) {
-	ids := func(rs []idRange) {
-		for _, v := range rs {
-			if v.lo == v.hi {
-				wanted = append(wanted, fmt.Sprint(v.lo))
-			} else {
-				wanted = append(wanted, fmt.Sprintf("%d-%d", v.lo, v.hi))
-			}
-		}
-	}
-	pats := func(ps []pattern) {
-		for _, p := range ps {
-			wanted = append(wanted, p.String())
-		}
-	}
-	switch c {
-	case condAccess:
-		subject, wanted = fmt.Sprintf("access %v", AccessNames(r.Access)), AccessNames(b.access)
-	case condUID:
-		subject = fmt.Sprintf("subject.uid %d", r.UID)
-		ids(b.uid)
-	case condGID:
-		subject = fmt.Sprintf("subject.gid %d", r.GID)
-		ids(b.gid)
-	case condEUID:
-		subject = fmt.Sprintf("subject.euid %d", r.EUID)
-		ids(b.euid)
-	case condEGID:
-		subject = fmt.Sprintf("subject.egid %d", r.EGID)
-		ids(b.egid)
-	case condCgroup:
-		subject = "subject.cgroup"
-		for _, p := range b.cgroup {
-			wanted = append(wanted, bare(p.path))
-		}
-	case condPath:
-		subject = "object.path " + quote(string(r.PathBuf[:min(r.PathLen, abi.PathBytes)]))
-		pats(b.path)
-	case condExe:
-		subject = "subject.exe " + quote(string(r.ExeBuf[:min(r.ExeLen, abi.PathBytes)]))
-		pats(b.exe)
-	}
-	return subject, wanted
-}
-
-// shorten joins the first few of a list.
-func shorten(words []string) string {
-	const shown = 8
-	if len(words) > shown {
-		return strings.Join(words[:shown], ", ") + fmt.Sprintf(" and %d more", len(words)-shown)
-	}
-	return strings.Join(words, ", ")
 }

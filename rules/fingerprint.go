@@ -9,7 +9,7 @@ import (
 )
 
 // encodingVersion is the first number of the canonical form; it changes with it.
-const encodingVersion = 1
+const encodingVersion = 2
 
 // fingerprint hashes the canonical form of f: what it says after everything
 // inherited is filled in, without positions and without its text.
@@ -22,6 +22,7 @@ func fingerprint(f *File) uint64 {
 	e.verdict(f.onFail)
 	e.list(f.scope.Paths)
 	e.list(f.scope.Cgroups)
+	e.number(uint64(f.listed))
 	e.number(uint64(len(f.rules)))
 	for i := range f.rules {
 		r := &f.rules[i]
@@ -81,11 +82,22 @@ func (e *encoder) block(b *block) {
 	for _, c := range b.cgroup {
 		e.text(c.path)
 	}
-	for _, ps := range [...][]pattern{b.path, b.exe} {
+	for _, ps := range [...][]pattern{b.path, b.detail, b.exe} {
 		e.number(uint64(len(ps)))
 		for _, p := range ps {
 			e.number(uint64(p.kind))
 			e.text(p.text)
+		}
+	}
+	e.number(uint64(len(b.args)))
+	for _, a := range b.args {
+		e.text(a.name)
+		e.number(a.all)
+		e.number(a.any)
+		e.number(uint64(len(a.ranges)))
+		for _, r := range a.ranges {
+			e.number(r.lo)
+			e.number(r.hi)
 		}
 	}
 }

@@ -22,7 +22,7 @@ func printOf(t *testing.T, src string) uint64 {
 // TestFingerprintPinned holds the canonical form still: histories and events
 // name rule sets by it across versions.
 func TestFingerprintPinned(t *testing.T) {
-	if got, want := printOf(t, contractFile), uint64(0x4266c37c679de40e); got != want {
+	if got, want := printOf(t, contractFile), uint64(0xa6c4628c57b42d3b); got != want {
 		t.Errorf("got %#x, want %#x; a new canonical form needs a new encodingVersion", got, want)
 	}
 }
@@ -41,6 +41,7 @@ func TestFingerprintIgnoresWriting(t *testing.T) {
 		"inherited, spelled":  strings.ReplaceAll(contractFile, "verdict: audit", "verdict: audit\n    deadline: 100ms\n    on_fail: allow"),
 		"order of fields":     strings.Replace(contractFile, "version: 1\ndefault: allow\n", "default: allow\nversion: 1\n", 1),
 		"order of events":     strings.ReplaceAll(contractFile, "[open, exec]", "[exec, open]"),
+		"order of arguments":  strings.ReplaceAll(contractFile, "port: [443, 0x1f90], family: inet", "family: 2, port: [443, 8080]"),
 		"order of access":     strings.ReplaceAll(contractFile, "[write, append]", "[append, write]"),
 		"one-entry list":      strings.ReplaceAll(contractFile, "gid: 100", "gid: [100]"),
 		"range of one":        strings.ReplaceAll(contractFile, "gid: 100", "gid: 100-100"),
@@ -80,6 +81,17 @@ func TestFingerprintSeesEveryField(t *testing.T) {
 		"egid":              {"egid: [1, 2]", "egid: [1, 3]"},
 		"cgroup":            {"cgroup: /a/b", "cgroup: /a/c"},
 		"access":            {"[write, append]", "[write]"},
+		"detail":            {"detail: [user.*, ", "detail: [trusted.*, "},
+		"detail as prefix":  {"{prefix: security.}", "security."},
+		"argument":          {"443", "444"},
+		"argument's name":   {"{port: ", "{protocol: "},
+		"range":             {"1024-65535", "1024-65534"},
+		"all bits":          {"{all: 1, ", "{all: 2, "},
+		"any bits":          {"any: 6}", "any: 2}"},
+		"all as any":        {"{all: 1, any: 6}", "{any: 6}"},
+		"args of not":       {"    not: {args: {size: 1024-65535}}\n", "    subject: {uid: 5}\n"},
+		"listed events":     {"events: [mount]\n", "events: [umount]\n"},
+		"no listed events":  {"events: [mount]\n", ""},
 		"not":               {"    not:\n      subject: {euid: 7, egid: [1, 2]}\n", ""},
 		"not, moved":        {"    not:\n      subject: {euid: 7, egid: [1, 2]}", "    subject: {euid: 7, egid: [1, 2]}"},
 		"verdict":           {"verdict: audit", "verdict: allow"},

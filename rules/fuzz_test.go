@@ -52,9 +52,11 @@ func FuzzParse(f *testing.F) {
 		if err != nil || fingerprint(again) != rs.Fingerprint() {
 			t.Fatalf("read again: error %v, another fingerprint", err)
 		}
-		r := request(abi.EventOpen, "/srv/a", "/bin/sh", nil)
-		if d := rs.Decide(r); rs.Explain(r).Decision != d {
-			t.Fatalf("Explain and Decide differ: %s", rs.Explain(r))
+		for e := abi.EventNone; e <= abi.EventCount; e++ {
+			r := request(e, "/srv/a", "/bin/sh", func(r *abi.Request) { r.Arg = [abi.Args]uint64{2, 1, 6, 443} })
+			if d := rs.Decide(r); rs.Explain(r).Decision != d {
+				t.Fatalf("Explain and Decide differ: %s", rs.Explain(r))
+			}
 		}
 		if _, err := Compile(file, Options{}); err != nil {
 			var ps Problems

@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"github.com/arbiterd/arbiter/kernelbridge/abi"
+	"github.com/arbiterd/arbiter/kernelbridge/catalogue"
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -84,7 +85,7 @@ func golden(t *testing.T, file string) {
 // quotes is a Go string.
 func parseRequest(t *testing.T, line string) *abi.Request {
 	t.Helper()
-	word := regexp.MustCompile(`^\s*(\w+)(?:=("(?:[^"\\]|\\.)*"|\S*))?`)
+	word := regexp.MustCompile(`^\s*([\w.]+)(?:=("(?:[^"\\]|\\.)*"|\S*))?`)
 	r := &abi.Request{}
 	for rest := line; strings.TrimSpace(rest) != ""; {
 		m := word.FindStringSubmatch(rest)
@@ -101,16 +102,18 @@ func parseRequest(t *testing.T, line string) *abi.Request {
 		}
 		number, _ := strconv.ParseUint(value, 10, 32)
 		switch m[1] {
-		case "exec":
-			r.Event, r.Access = abi.EventExec, abi.AccessExec
-		case "open":
-			r.Event = abi.EventOpen
 		case "path":
 			r.PathLen = uint32(copy(r.PathBuf[:], value))
 		case "exe":
 			r.ExeLen = uint32(copy(r.ExeBuf[:], value))
 		case "noexe":
 			r.Flags |= abi.FlagNoExe
+		case "noobject":
+			r.Flags |= abi.FlagNoObject
+		case "detail":
+			r.DetailLen = uint32(copy(r.DetailBuf[:], value))
+		case "nodetail":
+			r.Flags |= abi.FlagDetailTruncated
 		case "nopath":
 			r.Flags |= abi.FlagPathTruncated
 		case "uid":
@@ -134,6 +137,20 @@ func parseRequest(t *testing.T, line string) *abi.Request {
 				}
 			}
 		default:
+			if name, ok := strings.CutPrefix(m[1], "args."); ok {
+				v, err := ParseArg(r.Event, name, value)
+				if err != nil {
+					t.Fatalf("request %q: %v", line, err)
+				}
+				r.Arg[catalogue.Of(r.Event).Arg(name)] = v
+				continue
+			}
+			if e, ok := abi.ParseEvent(m[1]); ok && r.Event == abi.EventNone {
+				if r.Event = e; e == abi.EventExec {
+					r.Access = abi.AccessExec
+				}
+				continue
+			}
 			t.Fatalf("request %q: unknown word %q", line, m[1])
 		}
 	}

@@ -21,8 +21,17 @@ type conditions struct {
 	has    abi.Fields
 	access abi.Access
 	path   *paths
+	detail *paths
 	exe    *paths
+	args   []argMatch
 	ids    *subjectIDs
+}
+
+// argMatch is a compiled argTest.
+type argMatch struct {
+	at       *[abi.EventCount]uint8 // index in Request.Arg by event, abi.Args for none
+	ranges   []numberRange          // sorted, apart; nil when bits are compared
+	all, any uint64
 }
 
 type subjectIDs struct {
@@ -49,7 +58,9 @@ const (
 	condEUID
 	condEGID
 	condCgroup
+	condArgs
 	condPath
+	condDetail
 	condExe
 )
 
@@ -131,13 +142,58 @@ func (c *conditions) fails(r *abi.Request) condition {
 			return f
 		}
 	}
-	if c.path != nil && (r.Flags&abi.FlagPathTruncated != 0 || !c.path.match(r.PathBuf[:min(r.PathLen, abi.PathBytes)])) {
+	for i := range c.args {
+		if !c.args[i].holds(r) {
+			return condArgs
+		}
+	}
+	if c.path != nil && (r.Flags&(abi.FlagPathTruncated|abi.FlagNoObject) != 0 || !c.path.match(r.PathBuf[:min(r.PathLen, abi.PathBytes)])) {
 		return condPath
+	}
+	if c.detail != nil && (r.Flags&abi.FlagDetailTruncated != 0 || !c.detail.match(r.DetailBuf[:min(r.DetailLen, abi.PathBytes)])) {
+		return condDetail
 	}
 	if c.exe != nil && (r.Flags&abi.FlagNoExe != 0 || !c.exe.match(r.ExeBuf[:min(r.ExeLen, abi.PathBytes)])) {
 		return condExe
 	}
 	return none
+}
+
+// args returns which numbers of a request of this event are looked at.
+func (m *matcher) args(e abi.Event) (bits uint8) {
+	for _, c := range [...]*conditions{&m.match, m.not} {
+		if c == nil {
+			continue
+		}
+		for _, a := range c.args {
+			bits |= 1 << a.at[e] // abi.Args shifts out
+		}
+	}
+	return bits
+}
+
+func (a *argMatch) holds(r *abi.Request) bool {
+	i := a.at[r.Event]
+	if i >= abi.Args {
+		return false
+	}
+	v := r.Arg[i]
+	if a.ranges == nil {
+		return v&a.all == a.all && (a.any == 0 || v&a.any != 0)
+	}
+	lo, hi := 0, len(a.ranges)
+	for lo < hi {
+		mid := int(uint(lo+hi) / 2)
+		switch {
+		case v < a.ranges[mid].lo:
+			hi = mid
+		case v > a.ranges[mid].hi:
+			lo = mid + 1
+		default:
+			return true
+		}
+	}
+	return false
 }
 
 func (s *subjectIDs) fails(r *abi.Request) condition {

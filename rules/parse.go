@@ -24,12 +24,9 @@ func Parse(name string, src []byte) (*File, error) {
 }
 
 // version is what a version of the format knows and bounds.
-type version struct {
-	events              catalogue
-	fileBytes, rulesMax int
-}
+type version struct{ fileBytes, rulesMax int }
 
-var current = version{available, MaxFileBytes, MaxRules}
+var current = version{MaxFileBytes, MaxRules}
 
 func parseWith(v version, name string, src []byte) (*File, error) {
 	p := &parser{file: name, version: v, ids: map[string]int{}}

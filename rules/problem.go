@@ -70,6 +70,11 @@ func (ps Problems) finish() error {
 	if len(ps) == 0 {
 		return nil
 	}
+	return ps.sorted()
+}
+
+// sorted returns the problems in the order of the file, not too many.
+func (ps Problems) sorted() Problems {
 	slices.SortStableFunc(ps, func(a, b Problem) int {
 		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
 	})
@@ -110,6 +115,11 @@ var synonyms = map[string]string{
 	"user": "uid", "group": "gid", "description": "message", "reason": "message", "timeout": "deadline",
 	"except": "not", "unless": "not", "failure": "on_fail", "fail": "on_fail", "binary": "exe", "executable": "exe",
 	"file": "path", "target": "object", "mode": "access", "regex": "glob", "exact": "literal",
+	"arguments": "args", "arg": "args", "new_path": "detail", "xattr": "detail", "fstype": "detail",
+	"kill": "signal", "execve": "exec", "openat": "open", "delete": "unlink", "remove": "unlink", "mmap": "mmap_exec", "mprotect": "mprotect_exec",
+	"unmount": "umount", "unshare": "userns_create", "insmod": "module_load", "init_module": "module_load", "sendto": "sendmsg", "send": "sendmsg",
+	"dport": "port", "sport": "port", "address_family": "family", "protocol_family": "family", "proto": "protocol", "sig": "signal", "pid": "target_pid",
+	"cap": "capability", "option": "options", "options": "option",
 }
 
 // suggest returns the known word that the writer most likely meant, "" when

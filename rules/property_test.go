@@ -44,14 +44,48 @@ var (
 	genIDs = rapid.SampledFrom([]string{"0", "1", "[0, 2]", "1-2", "[3, 0-1, 2]", "4294967294"})
 )
 
-func genBlock(t *rapid.T, access bool) string {
+// genEvents are the lists of events that rules are drawn for, with what they have.
+var genEvents = []struct {
+	events                 string
+	object, detail, access bool
+	args                   []string
+}{
+	{"open", true, false, true, nil},
+	{"exec", true, false, false, nil},
+	{"exec, open", true, false, false, nil},
+	{"rename", true, true, false, []string{"flags"}},
+	{"link, rename", true, true, false, nil},
+	{"symlink, setxattr, open", true, false, false, nil},
+	{"connect, bind", true, false, false, []string{"family", "port"}},
+	{"listen, setuid", false, false, false, nil},
+	{"setuid, chown", false, false, false, []string{"uid"}},
+	{"chmod, create", true, false, false, []string{"mode"}},
+	{"signal", true, false, false, []string{"signal", "target_uid"}},
+	{"uring_sqpoll", false, false, false, nil},
+}
+
+var genNumbers = rapid.SampledFrom([]string{"1", "0", "[0, 2]", "1-2", "[3, 0-1, 2]", "0x3", "{any: 3}", "{all: [1, 2]}", "{all: 1, any: 0o6}", "18446744073709551615"})
+
+func genBlock(t *rapid.T, object, detail, access bool, args []string) string {
 	var parts, subject []string
 	maybe := func(what string) bool { return rapid.IntRange(0, 3).Draw(t, what) == 0 }
 	list := func(what string) string {
 		return "[" + strings.Join(rapid.SliceOfN(genPattern, 1, 3).Draw(t, what), ", ") + "]"
 	}
-	if rapid.Bool().Draw(t, "path given") {
+	if object && rapid.Bool().Draw(t, "path given") {
 		parts = append(parts, "object: {path: "+list("object.path")+"}")
+	}
+	if detail && rapid.Bool().Draw(t, "detail given") {
+		parts = append(parts, "detail: "+list("detail"))
+	}
+	var numbers []string
+	for _, a := range args {
+		if rapid.Bool().Draw(t, a+" given") {
+			numbers = append(numbers, a+": "+genNumbers.Draw(t, a))
+		}
+	}
+	if len(numbers) > 0 {
+		parts = append(parts, "args: {"+strings.Join(numbers, ", ")+"}")
 	}
 	if maybe("exe given") {
 		subject = append(subject, "exe: "+list("subject.exe"))
@@ -78,13 +112,14 @@ func genFile(t *rapid.T) string {
 	verdict := rapid.SampledFrom([]string{"allow", "deny", "audit", "{deny: ENOENT}"})
 	fmt.Fprintf(&b, "version: 1\ndefault: %s\nscope: {paths: [/]}\nrules:\n", verdict.Draw(t, "default"))
 	for i := range rapid.IntRange(0, 6).Draw(t, "rules") {
-		events := rapid.SampledFrom([]string{"open", "exec", "exec, open"}).Draw(t, "events")
-		fmt.Fprintf(&b, "- {id: r%d, events: [%s], verdict: %s", i, events, verdict.Draw(t, "verdict"))
-		if s := genBlock(t, events == "open"); s != "" {
+		g := rapid.SampledFrom(genEvents).Draw(t, "events")
+		block := func() string { return genBlock(t, g.object, g.detail, g.access, g.args) }
+		fmt.Fprintf(&b, "- {id: r%d, events: [%s], verdict: %s", i, g.events, verdict.Draw(t, "verdict"))
+		if s := block(); s != "" {
 			b.WriteString(", " + s)
 		}
 		if rapid.Bool().Draw(t, "not given") {
-			if s := genBlock(t, events == "open"); s != "" {
+			if s := block(); s != "" {
 				b.WriteString(", not: {" + s + "}")
 			}
 		}
@@ -95,14 +130,25 @@ func genFile(t *rapid.T) string {
 
 func genRequest(t *rapid.T) *abi.Request {
 	id := rapid.Uint32Range(0, 4)
-	r := request(abi.Event(rapid.IntRange(0, int(abi.EventCount)).Draw(t, "event")), genPath.Draw(t, "path"), genPath.Draw(t, "exe"), func(r *abi.Request) {
+	var event abi.Event
+	if rapid.IntRange(0, 9).Draw(t, "any event") == 0 {
+		event = abi.Event(rapid.IntRange(0, int(abi.EventCount)).Draw(t, "event"))
+	} else {
+		names := strings.Split(rapid.SampledFrom(genEvents).Draw(t, "events").events, ", ")
+		event, _ = abi.ParseEvent(rapid.SampledFrom(names).Draw(t, "event"))
+	}
+	r := request(event, genPath.Draw(t, "path"), genPath.Draw(t, "exe"), func(r *abi.Request) {
 		r.UID, r.GID, r.EUID, r.EGID = id.Draw(t, "uid"), id.Draw(t, "gid"), id.Draw(t, "euid"), id.Draw(t, "egid")
 		for i := range rapid.IntRange(0, 3).Draw(t, "levels") {
 			r.Cgroup[i] = rapid.Uint64Range(1, 8).Draw(t, "cgroup")
 		}
+		r.DetailLen = uint32(copy(r.DetailBuf[:], genPath.Draw(t, "detail")))
+		for i := range r.Arg {
+			r.Arg[i] = rapid.SampledFrom([]uint64{0, 1, 2, 3, 4, 6, 7, 1 << 63, 1<<64 - 1}).Draw(t, "arg")
+		}
 		r.Access = abi.Access(rapid.Uint32Range(0, 63).Draw(t, "access"))
 		if rapid.IntRange(0, 4).Draw(t, "flagged") == 0 {
-			r.Flags = rapid.Uint32Range(0, 3).Draw(t, "flags")
+			r.Flags = rapid.Uint32Range(0, 15).Draw(t, "flags")
 		}
 	})
 	return r
@@ -144,7 +190,10 @@ func TestDecideIsTheReference(t *testing.T) {
 					t.Fatalf("Explain: step %d of %d is %+v, the decisive rule is %d", i, len(x.Steps), s, got.Rule)
 				}
 			}
-			if forget(r, rs.Consulted(r.Event)); rs.Decide(r) != got {
+			if (rs.Consulted(r.Event)&abi.FieldArgs != 0) != (rs.ConsultedArgs(r.Event) != 0) {
+				t.Fatalf("Consulted %v, ConsultedArgs %#x", FieldNames(rs.Consulted(r.Event)), rs.ConsultedArgs(r.Event))
+			}
+			if forget(r, rs.Consulted(r.Event), rs.ConsultedArgs(r.Event)); rs.Decide(r) != got {
 				t.Fatalf("a fact that is not in Consulted %v mattered\n%s", FieldNames(rs.Consulted(r.Event)), src)
 			}
 		}
@@ -156,9 +205,17 @@ func TestDecideIsTheReference(t *testing.T) {
 }
 
 // forget changes every fact that is not in keep.
-func forget(r *abi.Request, keep abi.Fields) {
+func forget(r *abi.Request, keep abi.Fields, args uint8) {
 	if keep&abi.FieldPath == 0 {
-		r.PathLen, r.Flags = 0, r.Flags^abi.FlagPathTruncated
+		r.PathLen, r.Flags = 0, r.Flags^(abi.FlagPathTruncated|abi.FlagNoObject)
+	}
+	if keep&abi.FieldDetail == 0 {
+		r.DetailLen, r.Flags = 0, r.Flags^abi.FlagDetailTruncated
+	}
+	for i := range r.Arg {
+		if args>>i&1 == 0 {
+			r.Arg[i]++
+		}
 	}
 	if keep&abi.FieldExe == 0 {
 		r.ExeLen, r.Flags = 0, r.Flags^abi.FlagNoExe
@@ -204,6 +261,8 @@ func TestEvents(t *testing.T) {
 		{"default deny", "version: 1\ndefault: deny\nscope: {paths: [/a]}", "[open exec]"},
 		{"default audit", "version: 1\ndefault: audit\nscope: {paths: [/a]}", "[open exec]"},
 		{"a rule", head + "rules: [{id: a, events: [exec], verdict: deny}]", "[exec]"},
+		{"listed", head + "events: [connect]", "[connect]"},
+		{"listed, a rule, and default deny", "version: 1\ndefault: deny\nscope: {paths: [/a]}\nevents: [mount, connect]\nrules: [{id: a, events: [signal], verdict: allow}]", "[open exec mount connect signal]"},
 	}
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
@@ -224,7 +283,7 @@ func TestRuleSet(t *testing.T) {
 	next := rs.WithEpoch(8)
 	got := fmt.Sprintln(rs.Epoch(), next.Epoch(), next.Fingerprint() == rs.Fingerprint(), rs.Len(), rs.RuleID(0), rs.RuleID(-1), rs.RuleID(99),
 		rs.Line(0), rs.Line(-1), rs.Message(0), rs.Message(-1), rs.Scope(), rs.Default().Rule, string(rs.Source()) == contractFile)
-	want := "7 8 true 3 no-shells default default 7 0 shells are not run here; ask ops  {[/srv/app] [/system.slice/app.service]} -1 true\n"
+	want := "7 8 true 5 no-shells default default 8 0 shells are not run here; ask ops  {[/srv/app] [/system.slice/app.service]} -1 true\n"
 	if got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
@@ -237,8 +296,19 @@ func TestDecideDoesNotAllocate(t *testing.T) {
     object: {path: [/1, /2, /3, /4, /5, /6, /7, /8, /9, "/{a,b}*/[!c]?/**/d", "/*`+strings.Repeat("?{a,b}", 30)+`"]}
     subject: {euid: 5}
     verdict: deny
+  - id: numbers
+    events: [connect]
+    args: {family: [inet, inet6], port: [80, 443, 8000-8999], type: {all: 1}}
+    not: {args: {addr_high: 0}, subject: {uid: 0}}
+    verdict: deny
+  - id: names
+    events: [rename]
+    detail: [{prefix: /srv/app}, "/**/*.so"]
+    verdict: deny
 `)
 	for _, r := range []*abi.Request{
+		request(abi.EventConnect, "", "", func(r *abi.Request) { r.Arg, r.Flags = [abi.Args]uint64{2, 1, 6, 8443, 1}, abi.FlagNoObject }),
+		request(abi.EventRename, "/a", "", func(r *abi.Request) { r.DetailLen = uint32(copy(r.DetailBuf[:], "/a/b/c/d.so")) }),
 		request(abi.EventExec, "/srv/app/bin/sh", "/usr/bin/python3.11", func(r *abi.Request) { r.GID, r.Cgroup[0] = 100, 4 }),
 		request(abi.EventOpen, "/srv/a/b/c.log", "", func(r *abi.Request) { r.Access = abi.AccessWrite }),
 		request(abi.EventOpen, "/abc/défg/h/"+strings.Repeat("x", 4000), "", func(r *abi.Request) { r.EUID = 5 }),
@@ -255,7 +325,11 @@ func TestDecideDoesNotAllocate(t *testing.T) {
 func TestLengthsFromOutside(t *testing.T) {
 	rs := mustLoad(t, contractFile)
 	r := request(abi.EventExec, "/srv", "/usr", nil)
-	r.PathLen, r.ExeLen = 1<<31, 1<<31
+	r.PathLen, r.ExeLen, r.DetailLen = 1<<31, 1<<31, 1<<31
+	rs.Decide(r)
+	_ = rs.Explain(r).String()
+	rs = mustLoad(t, head+"rules: [{id: a, events: [rename], detail: [/a, {prefix: /b}, '/*/c'], verdict: deny}]")
+	r.Event = abi.EventRename
 	rs.Decide(r)
 	_ = rs.Explain(r).String()
 }

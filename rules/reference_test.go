@@ -8,6 +8,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/arbiterd/arbiter/kernelbridge/abi"
+	"github.com/arbiterd/arbiter/kernelbridge/catalogue"
 )
 
 // The reference: what a rule set says, as slowly and plainly as it can be
@@ -48,11 +49,32 @@ func refBlock(b *block, r *abi.Request) bool {
 			inGroup = true
 		}
 	}
-	path, exe := string(r.Path()), string(r.Exe())
+	path, detail, exe := string(r.Path()), string(r.Detail()), string(r.Exe())
 	return (b.access == 0 || r.Access&b.access != 0) &&
 		in(b.uid, r.UID) && in(b.gid, r.GID) && in(b.euid, r.EUID) && in(b.egid, r.EGID) && inGroup &&
-		(len(b.path) == 0 || r.Flags&abi.FlagPathTruncated == 0 && refPatterns(b.path, path)) &&
+		!slices.ContainsFunc(b.args, func(a argTest) bool { return !refArg(a, r) }) &&
+		(len(b.path) == 0 || r.Flags&abi.FlagPathTruncated == 0 && r.Flags&abi.FlagNoObject == 0 && refPatterns(b.path, path)) &&
+		(len(b.detail) == 0 || r.Flags&abi.FlagDetailTruncated == 0 && refPatterns(b.detail, detail)) &&
 		(len(b.exe) == 0 || r.Flags&abi.FlagNoExe == 0 && refPatterns(b.exe, exe))
+}
+
+func refArg(a argTest, r *abi.Request) bool {
+	for i, known := range catalogue.Of(r.Event).Args {
+		if known.Name != a.name {
+			continue
+		}
+		v := r.Arg[i]
+		if len(a.ranges) > 0 {
+			return slices.ContainsFunc(a.ranges, func(n numberRange) bool { return n.lo <= v && v <= n.hi })
+		}
+		for bit := range 64 {
+			if a.all>>bit&1 == 1 && v>>bit&1 == 0 {
+				return false
+			}
+		}
+		return a.any == 0 || a.any&v != 0
+	}
+	return false
 }
 
 func refPatterns(ps []pattern, s string) bool {

@@ -14,6 +14,7 @@ default: allow
 deadline: 100ms
 on_fail: allow
 scope: {paths: [/srv/app], cgroups: [/system.slice/app.service]}
+events: [mount]
 rules:
   - id: no-shells
     events: [exec]
@@ -33,6 +34,16 @@ rules:
     verdict: {deny: EROFS}
   - id: see
     events: [open, exec]
+    verdict: audit
+  - id: web
+    events: [connect]
+    args: {port: [443, 0x1f90], family: inet}
+    verdict: deny
+  - id: labels
+    events: [setxattr]
+    detail: [user.*, {prefix: security.}]
+    args: {flags: {all: 1, any: 6}}
+    not: {args: {size: 1024-65535}}
     verdict: audit
 `
 

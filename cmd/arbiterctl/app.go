@@ -10,7 +10,6 @@ import (
 	"math"
 	"os"
 	"os/signal"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -37,7 +36,6 @@ type app struct {
 	stdout, stderr io.Writer
 	getenv         func(string) string
 	probe          func() []kernelbridge.Feature
-	hooks          func(btfFile string) ([]kernelbridge.HookStatus, error)
 
 	socket  string
 	timeout time.Duration
@@ -46,7 +44,7 @@ type app struct {
 }
 
 func newApp(stdin io.Reader, stdout, stderr io.Writer) *app {
-	return &app{stdin: stdin, stdout: stdout, stderr: stderr, getenv: os.Getenv, probe: kernelbridge.Probe, hooks: kernelHooks}
+	return &app{stdin: stdin, stdout: stdout, stderr: stderr, getenv: os.Getenv, probe: kernelbridge.Probe}
 }
 
 // run parses the arguments, runs the command and returns the exit code. SIGINT
@@ -84,8 +82,7 @@ rules decide: it pushes rules, follows verdicts, explains decisions, and says
 what the running kernel can do.
 
 It talks to the daemon over a unix socket; the daemon knows the caller by its uid
-and gid. "rules check", "explain --rules", "doctor", "hooks" and "version" need no
-daemon.`,
+and gid. "rules check", "explain --rules", "doctor" and "version" need no daemon.`,
 		Example: `  arbiterctl doctor
   arbiterctl rules check rules.yaml
   arbiterctl rules push rules.yaml --reason "no shells in /srv/app"
@@ -115,7 +112,7 @@ daemon.`,
 		return nil
 	}
 	a.group(root, a.statusCommand(), a.rulesCommand(), a.eventsCommand(), a.explainCommand(), a.doctorCommand(),
-		a.hooksCommand(), a.versionCommand(), exitCodesTopic())
+		a.versionCommand(), exitCodesTopic())
 	return root
 }
 
@@ -168,42 +165,31 @@ func flagError(_ *cobra.Command, err error) error {
 	return fmt.Errorf("--%s %s: give %s", f.Name, quoteArg(bad.GetValue()), want)
 }
 
-// outputFlag adds -o to a command and returns where its value is: text, json, or one
-// of the other formats that this command has.
-func outputFlag(cmd *cobra.Command, more ...string) *output {
-	o := &output{value: "text", formats: append([]string{"text", "json"}, more...)}
-	cmd.Flags().VarP(o, "output", "o", o.choice())
+// outputFlag adds -o to a command and returns where its value is.
+func outputFlag(cmd *cobra.Command) *output {
+	o := output("text")
+	cmd.Flags().VarP(&o, "output", "o", "text or json")
 	// The error is for a flag that does not exist.
-	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(o.formats, cobra.ShellCompDirectiveNoFileComp))
-	return o
+	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp))
+	return &o
 }
 
 // output is the value of -o.
-type output struct {
-	value   string
-	formats []string
-}
+type output string
 
 // String returns the value.
-func (o *output) String() string { return o.value }
+func (o *output) String() string { return string(*o) }
 
 // Type names the value in help.
 func (o *output) Type() string { return "format" }
 
-// Set accepts the formats of the command.
+// Set accepts text and json.
 func (o *output) Set(s string) error {
-	if !slices.Contains(o.formats, s) {
-		return errors.New("give " + o.choice())
+	if s != "text" && s != "json" {
+		return errors.New("give text or json")
 	}
-	o.value = s
+	*o = output(s)
 	return nil
 }
 
-// choice lists the formats.
-func (o *output) choice() string {
-	last := len(o.formats) - 1
-	return strings.Join(o.formats[:last], ", ") + " or " + o.formats[last]
-}
-
-func (o *output) json() bool     { return o.value == "json" }
-func (o *output) markdown() bool { return o.value == "markdown" }
+func (o *output) json() bool { return *o == "json" }
