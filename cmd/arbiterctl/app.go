@@ -10,6 +10,7 @@ import (
 	"math"
 	"os"
 	"os/signal"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -36,6 +37,7 @@ type app struct {
 	stdout, stderr io.Writer
 	getenv         func(string) string
 	probe          func() []kernelbridge.Feature
+	hooks          func(btfFile string) ([]kernelbridge.HookStatus, error)
 
 	socket  string
 	timeout time.Duration
@@ -44,7 +46,7 @@ type app struct {
 }
 
 func newApp(stdin io.Reader, stdout, stderr io.Writer) *app {
-	return &app{stdin: stdin, stdout: stdout, stderr: stderr, getenv: os.Getenv, probe: kernelbridge.Probe}
+	return &app{stdin: stdin, stdout: stdout, stderr: stderr, getenv: os.Getenv, probe: kernelbridge.Probe, hooks: kernelHooks}
 }
 
 // run parses the arguments, runs the command and returns the exit code. SIGINT
@@ -82,7 +84,8 @@ rules decide: it pushes rules, follows verdicts, explains decisions, and says
 what the running kernel can do.
 
 It talks to the daemon over a unix socket; the daemon knows the caller by its uid
-and gid. "rules check", "explain --rules", "doctor" and "version" need no daemon.`,
+and gid. "rules check", "explain --rules", "doctor", "hooks" and "version" need no
+daemon.`,
 		Example: `  arbiterctl doctor
   arbiterctl rules check rules.yaml
   arbiterctl rules push rules.yaml --reason "no shells in /srv/app"
@@ -112,7 +115,7 @@ and gid. "rules check", "explain --rules", "doctor" and "version" need no daemon
 		return nil
 	}
 	a.group(root, a.statusCommand(), a.rulesCommand(), a.eventsCommand(), a.explainCommand(), a.doctorCommand(),
-		a.versionCommand(), exitCodesTopic())
+		a.hooksCommand(), a.versionCommand(), exitCodesTopic())
 	return root
 }
 
@@ -165,31 +168,42 @@ func flagError(_ *cobra.Command, err error) error {
 	return fmt.Errorf("--%s %s: give %s", f.Name, quoteArg(bad.GetValue()), want)
 }
 
-// outputFlag adds -o to a command and returns where its value is.
-func outputFlag(cmd *cobra.Command) *output {
-	o := output("text")
-	cmd.Flags().VarP(&o, "output", "o", "text or json")
+// outputFlag adds -o to a command and returns where its value is: text, json, or one
+// of the other formats that this command has.
+func outputFlag(cmd *cobra.Command, more ...string) *output {
+	o := &output{value: "text", formats: append([]string{"text", "json"}, more...)}
+	cmd.Flags().VarP(o, "output", "o", o.choice())
 	// The error is for a flag that does not exist.
-	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp))
-	return &o
+	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(o.formats, cobra.ShellCompDirectiveNoFileComp))
+	return o
 }
 
 // output is the value of -o.
-type output string
+type output struct {
+	value   string
+	formats []string
+}
 
 // String returns the value.
-func (o *output) String() string { return string(*o) }
+func (o *output) String() string { return o.value }
 
 // Type names the value in help.
 func (o *output) Type() string { return "format" }
 
-// Set accepts text and json.
+// Set accepts the formats of the command.
 func (o *output) Set(s string) error {
-	if s != "text" && s != "json" {
-		return errors.New("give text or json")
+	if !slices.Contains(o.formats, s) {
+		return errors.New("give " + o.choice())
 	}
-	*o = output(s)
+	o.value = s
 	return nil
 }
 
-func (o *output) json() bool { return *o == "json" }
+// choice lists the formats.
+func (o *output) choice() string {
+	last := len(o.formats) - 1
+	return strings.Join(o.formats[:last], ", ") + " or " + o.formats[last]
+}
+
+func (o *output) json() bool     { return o.value == "json" }
+func (o *output) markdown() bool { return o.value == "markdown" }

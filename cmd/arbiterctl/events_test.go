@@ -134,7 +134,7 @@ func TestEventOfLosesNothing(t *testing.T) {
 			t.Errorf("the event's %s is not carried", f.Name)
 		}
 	}
-	unknown := eventOf(&controlv1.Event{Time: at, Event: "mount", Reason: "new_reason"})
+	unknown := eventOf(&controlv1.Event{Time: at, Event: "of_tomorrow", Reason: "new_reason"})
 	if unknown.Event.String() != "unknown" || unknown.Reason.String() != "unknown" {
 		t.Errorf("words of a newer daemon = %v, %v, want unknown, unknown", unknown.Event, unknown.Reason)
 	}

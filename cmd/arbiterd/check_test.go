@@ -30,3 +30,15 @@ func TestDryRunOfAScope(t *testing.T) {
 		}
 	}
 }
+
+// TestPushWhenTheOldScopeIsGone: what has become of the old scope keeps no new set out.
+func TestPushWhenTheOldScopeIsGone(t *testing.T) {
+	dir := newTree(t)
+	d := startDaemon(t, dir, "--backend", "fanotify")
+	d.push(ruleText(dir, "EACCES"))
+	if err := os.Rename(d.tree, dir+"/away"); err != nil {
+		t.Fatal(err)
+	}
+	text := strings.ReplaceAll(ruleText(dir, "EACCES"), dir+"/tree", dir+"/away")
+	d.push(strings.Replace(text, "    object:", "    subject: {uid: 0}\n    object:", 1)) // more facts than before
+}

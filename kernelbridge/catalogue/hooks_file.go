@@ -15,8 +15,8 @@ const (
 var fileHooks = []Hook{
 	// Opening and executing.
 	{"file_open", Free, on(abi.EventOpen, abi.EventExec), 0, ""},
-	{"bprm_creds_for_exec", Free, on(abi.EventExec), 0, "the task can wait, but to attach to it with ptrace waits too"},
-	{"bprm_check_security", Free, on(abi.EventExec), 0, "the task can wait, but to attach to it with ptrace waits too"},
+	{"bprm_creds_for_exec", Free, on(abi.EventExec), 0, "whoever attaches to the task with ptrace waits too"},
+	{"bprm_check_security", Free, on(abi.EventExec), 0, "whoever attaches to the task with ptrace waits too"},
 	{"bprm_creds_from_file", Locked, nil, 0, "asked about before, at file_open"},
 	{"bprm_committing_creds", Void, nil, 0, after},
 	{"bprm_committed_creds", Void, nil, 0, after},

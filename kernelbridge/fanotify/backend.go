@@ -88,7 +88,7 @@ func (b *Backend) open() error {
 	if err != nil {
 		return err
 	}
-	set, err := newSettings(b.opts.Trees, b.opts.Want, b.opts.OnFail, newTable(mounts), b.opts.AskRemote)
+	set, err := newSettings(b.opts.Trees, nil, b.opts.Want, b.opts.OnFail, newTable(mounts), b.opts.AskRemote)
 	if err != nil {
 		return err
 	}
@@ -139,7 +139,7 @@ func (b *Backend) open() error {
 
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	c, err := b.marks.mark(set.trees, mounts, true)
+	c, err := b.marks.mark(set.trees, mounts, set.trees)
 	if err != nil {
 		return err
 	}
@@ -182,7 +182,8 @@ func (b *Backend) Sources() []*Source { return slices.Clone(b.sources) }
 
 // Configure replaces trees, wanted facts and failure verdicts, all or nothing: on
 // an error everything stays as it was. When it returns, events of the new trees
-// are asked and those of trees that were left out are not.
+// are asked and those of trees that were left out are not. A tree that is in force
+// already may be gone by now: then it is a gap, see Warnings.
 func (b *Backend) Configure(trees []string, want abi.Fields, onFail map[abi.Event]abi.Verdict) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -193,11 +194,12 @@ func (b *Backend) Configure(trees []string, want abi.Fields, onFail map[abi.Even
 	if err != nil {
 		return fmt.Errorf("configuring the fanotify backend: %w", err)
 	}
-	set, err := newSettings(trees, want, onFail, newTable(mounts), b.opts.AskRemote)
+	old := b.settings.Load().trees
+	set, err := newSettings(trees, old, want, onFail, newTable(mounts), b.opts.AskRemote)
 	if err != nil {
 		return fmt.Errorf("configuring the fanotify backend: %w", err)
 	}
-	c, err := b.marks.mark(set.trees, mounts, true)
+	c, err := b.marks.mark(set.trees, mounts, without(set.trees, old))
 	if err != nil {
 		c.undo()
 		return fmt.Errorf("configuring the fanotify backend: %w", err)

@@ -3,7 +3,9 @@
 package fanotify
 
 import (
+	"log/slog"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -80,5 +82,40 @@ func TestSlowOnFailure(t *testing.T) {
 	}
 	if uint64(told)+lost != opens {
 		t.Errorf("%d told + %d lost, want %d", told, lost, opens)
+	}
+}
+
+// What the kernel refuses by itself is in the log, once: no event tells of it.
+func TestReadErrorIsLogged(t *testing.T) {
+	needRoot(t)
+	dir := mounted(t)
+	sub := newSubject(t)
+	var text strings.Builder
+	b := open(t, Options{Trees: []string{dir}, Logger: slog.New(slog.NewTextHandler(&text, nil))})
+	s, r := b.Sources()[0], new(abi.Request)
+	s.Next(r) // from now on nobody else reads
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		sub.start(action{Do: "open", Path: []byte(dir + "/file")})
+		until(t, "the open is queued", func() bool { return queueBytes(b.group) > 0 })
+		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 0, Max: limit.Max}); err != nil {
+			t.Fatal(err)
+		}
+		asked := s.Next(r)
+		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+			t.Fatal(err)
+		}
+		if o := sub.wait(); unix.Errno(o.Errno) != unix.EPERM || asked {
+			t.Errorf("open: got %v, asked %v, want %v by the kernel", unix.Errno(o.Errno), asked, unix.EPERM)
+		}
+	}
+	if n := b.Stats().ReadErrors; n != 2 {
+		t.Errorf("read errors: got %d, want 2", n)
+	}
+	if n := strings.Count(text.String(), "too many open files"); n != 1 {
+		t.Errorf("the log tells of it %d times, want once: %s", n, text.String())
 	}
 }

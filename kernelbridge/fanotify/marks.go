@@ -63,9 +63,9 @@ type change struct {
 }
 
 // mark marks all that is in the trees and not marked yet. Places that cannot be
-// marked are gaps; a tree's own root is one only when not strict. On an error
+// marked are gaps, the root of a tree only when it is none of must. On an error
 // nothing is taken back: see undo.
-func (m *marks) mark(trees []string, mounts []mount, strict bool) (*change, error) {
+func (m *marks) mark(trees []string, mounts []mount, must []string) (*change, error) {
 	m.table = newTable(mounts)
 	c := &change{marks: m, points: map[string]bool{}, mounts: map[string]bool{}, dirs: map[fileID]bool{}, plain: map[string]int{}}
 	var points []string
@@ -82,7 +82,7 @@ func (m *marks) mark(trees []string, mounts []mount, strict bool) (*change, erro
 		if err == nil || left(err) && !root {
 			continue // marked, or unmounted, or over-mounted at a parent, since the table was read
 		}
-		if ours(err) || root && strict {
+		if ours(err) || slices.Contains(must, p) {
 			return c, err
 		}
 		c.gaps = append(c.gaps, gap{p, explainGap(err)})
@@ -99,7 +99,7 @@ func (m *marks) mark(trees []string, mounts []mount, strict bool) (*change, erro
 			continue
 		}
 		if err := c.tree(t); err != nil {
-			if ours(err) || strict {
+			if ours(err) || slices.Contains(must, t) {
 				return c, err
 			}
 			c.gaps = append(c.gaps, gap{t, explainGap(err)})

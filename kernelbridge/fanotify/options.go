@@ -92,7 +92,7 @@ type settings struct {
 	onFail [abi.EventCount]abi.Verdict
 }
 
-func newSettings(trees []string, want abi.Fields, onFail map[abi.Event]abi.Verdict, t *table, askRemote bool) (*settings, error) {
+func newSettings(trees, known []string, want abi.Fields, onFail map[abi.Event]abi.Verdict, t *table, askRemote bool) (*settings, error) {
 	s := &settings{want: want}
 	var errs []error
 	for e, v := range onFail {
@@ -103,7 +103,7 @@ func newSettings(trees []string, want abi.Fields, onFail map[abi.Event]abi.Verdi
 		s.onFail[e] = v
 	}
 	var err error
-	if s.trees, err = cleanTrees(trees, t, askRemote); err != nil {
+	if s.trees, err = cleanTrees(trees, known, t, askRemote); err != nil {
 		errs = append(errs, err)
 	}
 	return s, errors.Join(errs...)

@@ -425,7 +425,7 @@ func TestCloseEndsAScan(t *testing.T) {
 	if err := b.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := b.marks.mark([]string{dir}, mounts, true); !errors.Is(err, ErrClosed) {
+	if _, err := b.marks.mark([]string{dir}, mounts, []string{dir}); !errors.Is(err, ErrClosed) {
 		t.Errorf("got %v, want %v", err, ErrClosed)
 	}
 	if b.marked(dir) || b.marked(dir+"/sub") {

@@ -4,6 +4,7 @@ package fanotify
 
 import (
 	"encoding/binary"
+	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -183,7 +184,9 @@ func (s *Source) take(r *abi.Request) (found, ask bool) {
 			return false, false
 		}
 		// The kernel could not open the file for us, and has refused the open.
-		b.counters.readErrors.Add(1)
+		if b.counters.readErrors.Add(1) == 1 {
+			b.opts.Logger.Error("the kernel could not hand an open over and has refused it; from now on read_errors counts them", slog.Any("error", err))
+		}
 		return true, false
 	}
 	ev, ok := parseEvent(s.event[:n])

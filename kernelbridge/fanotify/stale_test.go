@@ -65,7 +65,7 @@ func TestMarkByAStaleTable(t *testing.T) {
 			id := mountOf(t, table, dir+c.over)
 			done := make(chan error, 1)
 			go func() {
-				_, err := newMarks(group, inotify, c.ask, new(atomic.Bool)).mark([]string{dir + c.tree}, mounts, false)
+				_, err := newMarks(group, inotify, c.ask, new(atomic.Bool)).mark([]string{dir + c.tree}, mounts, nil)
 				done <- err
 			}()
 			select {

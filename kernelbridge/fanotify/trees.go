@@ -25,14 +25,15 @@ func (b *Backend) Check(trees []string) error {
 	if err != nil {
 		return err
 	}
-	_, err = cleanTrees(trees, newTable(mounts), b.opts.AskRemote)
+	_, err = cleanTrees(trees, nil, newTable(mounts), b.opts.AskRemote)
 	return err
 }
 
-// cleanTrees checks the trees, sorts them, and leaves out those inside others.
-func cleanTrees(trees []string, t *table, askRemote bool) ([]string, error) {
+// cleanTrees checks the trees that are not known, sorts all, and leaves out those inside
+// others.
+func cleanTrees(trees, known []string, t *table, askRemote bool) ([]string, error) {
 	var errs []error
-	for _, path := range trees {
+	for _, path := range without(trees, known) {
 		if err := checkTree(path, t, askRemote); err != nil {
 			errs = append(errs, err)
 		}
@@ -48,6 +49,16 @@ func cleanTrees(trees []string, t *table, askRemote bool) ([]string, error) {
 		}
 	}
 	return out, nil
+}
+
+// without returns those of paths that are not in others.
+func without(paths, others []string) (left []string) {
+	for _, p := range paths {
+		if !slices.Contains(others, p) {
+			left = append(left, p)
+		}
+	}
+	return left
 }
 
 func checkTree(path string, t *table, askRemote bool) error {

@@ -132,7 +132,7 @@ func (b *Backend) rescan() {
 	mounts, err := readMounts(b.mountinfo)
 	if err == nil {
 		var c *change
-		if c, err = b.marks.mark(b.settings.Load().trees, mounts, false); err == nil {
+		if c, err = b.marks.mark(b.settings.Load().trees, mounts, nil); err == nil {
 			b.adopt(c)
 			return
 		}
