@@ -8,7 +8,7 @@ import (
 	"github.com/arbiterd/arbiter/kernelbridge/abi"
 )
 
-// Event is the record of one decision. Comm, Exe and Path are the kernel's
+// Event is the record of one decision. Comm, Exe, Path and Detail are the kernel's
 // bytes: chosen by others, perhaps not UTF-8, perhaps with newlines or terminal
 // escapes in them. Whoever prints them quotes them.
 type Event struct {
@@ -46,6 +46,8 @@ type Event struct {
 	StartBoottime       uint64 // nanoseconds
 	Comm, Exe, Path     string
 	Dev, Ino            uint64
+	Detail              string           // the event's second text
+	Args                [abi.Args]uint64 // its numbers; kernelbridge/catalogue names them
 
 	postedNS int64 // CLOCK_MONOTONIC
 }

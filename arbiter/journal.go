@@ -39,7 +39,8 @@ const (
 )
 
 // journal is a byte queue from one worker to the collector. Each record is
-// contiguous: a u32 length (a multiple of 8), the fixed part, the path, the exe.
+// contiguous: a u32 length (a multiple of 8), the fixed part, the numbers up to the last
+// that is not 0, the path, the detail, the exe.
 // A length of 0 means that the rest up to the end of the buffer is unused.
 //
 // The worker alone writes tail; head is written by whoever holds stream.mu, mostly
@@ -65,7 +66,11 @@ func newJournal() *journal {
 // when there is no room.
 func (j *journal) append(w *worker, rec *record) bool {
 	r := &w.req
-	need := uint64(8+fixedBytes+int(r.PathLen)+int(r.ExeLen)+7) &^ 7
+	args := abi.Args
+	for args > 0 && r.Arg[args-1] == 0 {
+		args--
+	}
+	need := uint64(8+fixedBytes+8*args+int(r.PathLen)+int(r.DetailLen)+int(r.ExeLen)+7) &^ 7
 	tail, head := j.tail.Load(), j.head.Load()
 	free := journalBytes - (tail - head)
 	at := tail % journalBytes
@@ -86,8 +91,9 @@ func (j *journal) append(w *worker, rec *record) bool {
 	le.PutUint32(f[0:], uint32(r.Event))
 	le.PutUint32(f[4:], uint32(r.Access))
 	le.PutUint32(f[8:], uint32(rec.decision))
-	f[12], f[13], f[14] = byte(rec.verdict.Action), flag(rec.cached), flag(rec.inTime)
+	f[12], f[13], f[14], f[15] = byte(rec.verdict.Action), flag(rec.cached), flag(rec.inTime), byte(args)
 	le.PutUint16(f[16:], rec.verdict.Errno)
+	le.PutUint16(f[18:], uint16(r.DetailLen)) // below abi.PathBytes
 	le.PutUint32(f[20:], uint32(rec.reason))
 	le.PutUint64(f[24:], uint64(rec.waited))
 	le.PutUint32(f[32:], r.TGID)
@@ -104,8 +110,14 @@ func (j *journal) append(w *worker, rec *record) bool {
 	le.PutUint64(f[104:], w.rules.Epoch())
 	le.PutUint64(f[112:], w.counters.dropped.Load())
 	le.PutUint64(f[120:], w.live.number)
-	n := copy(b[8+fixedBytes:], r.Path())
-	copy(b[8+fixedBytes+n:], r.Exe())
+	rest := b[8+fixedBytes:]
+	for _, v := range r.Arg[:args] {
+		le.PutUint64(rest, v)
+		rest = rest[8:]
+	}
+	rest = rest[copy(rest, r.Path()):]
+	rest = rest[copy(rest, r.Detail()):]
+	copy(rest, r.Exe())
 	j.tail.Store(tail + need) // publishes: the collector may read everything before it
 	return true
 }
@@ -150,10 +162,11 @@ func (j *journal) next(e *Event) (o origin, ok bool) {
 	}
 }
 
-// decode reads a record's fixed part f and its texts.
-func decode(f, text []byte, e *Event) origin {
+// decode reads a record's fixed part f and what is behind it.
+func decode(f, rest []byte, e *Event) origin {
 	le := binary.LittleEndian
-	path, exe := le.Uint32(f[88:]), le.Uint32(f[92:])
+	args, text := rest[:8*int(f[15])], rest[8*int(f[15]):]
+	path, detail, exe := le.Uint32(f[88:]), uint32(le.Uint16(f[18:])), le.Uint32(f[92:])
 	*e = Event{
 		Event:   abi.Event(le.Uint32(f[0:])),
 		Access:  abi.Access(le.Uint32(f[4:])),
@@ -165,10 +178,14 @@ func decode(f, text []byte, e *Event) origin {
 		UID: le.Uint32(f[40:]), GID: le.Uint32(f[44:]),
 		StartBoottime: le.Uint64(f[48:]),
 		Dev:           le.Uint64(f[56:]), Ino: le.Uint64(f[64:]),
-		Comm:  unix.ByteSliceToString(f[72:88]),
-		Path:  string(text[:path]),
-		Exe:   string(text[path : path+exe]),
-		Epoch: le.Uint64(f[104:]),
+		Comm:   unix.ByteSliceToString(f[72:88]),
+		Path:   string(text[:path]),
+		Detail: string(text[path : path+detail]),
+		Exe:    string(text[path+detail : path+detail+exe]),
+		Epoch:  le.Uint64(f[104:]),
+	}
+	for i := range len(args) / 8 {
+		e.Args[i] = le.Uint64(args[8*i:])
 	}
 	e.Latency, e.Late = time.Duration(le.Uint64(f[24:])), f[14] == 0
 	e.postedNS = int64(le.Uint64(f[96:]))

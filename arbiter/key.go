@@ -4,18 +4,19 @@ package arbiter
 
 import (
 	"encoding/binary"
+	"math/bits"
 
 	"github.com/arbiterd/arbiter/kernelbridge/abi"
 )
 
-// maxKeyBytes is the longest key: event, access, four ids, the cgroups, exe with
-// its length and path.
-const maxKeyBytes = 1 + 4 + 4*4 + 8*abi.CgroupLevels + 4 + 2*abi.PathBytes
+// maxKeyBytes is the longest key: event, access, four ids, the cgroups, the numbers, and
+// three texts with their lengths.
+const maxKeyBytes = 1 + 4 + 4*4 + 8*abi.CgroupLevels + 8*abi.Args + 3*(4+abi.PathBytes)
 
 // appendKey appends the cache key of the request at hand: the facts that the
-// rule set consults for its event and no others, in a fixed order. The path is
-// last and everything else has a fixed size or its length before it, so two
-// requests have the same key only if they agree in all of these facts.
+// rule set consults for its event and no others, in a fixed order. Everything has a
+// fixed size or its length before it, so two requests have the same key only if they
+// agree in all of these facts.
 func (w *worker) appendKey(key []byte) []byte {
 	r := &w.req
 	want := w.consulted[r.Event]
@@ -35,15 +36,29 @@ func (w *worker) appendKey(key []byte) []byte {
 			key = le.AppendUint64(key, id)
 		}
 	}
-	if want&abi.FieldExe != 0 {
-		n := r.ExeLen
-		if r.Flags&abi.FlagNoExe != 0 {
-			n = ^uint32(0) // no executable is not the same as an empty path
+	if want&abi.FieldArgs != 0 {
+		for set := w.args[r.Event]; set != 0; set &= set - 1 {
+			key = le.AppendUint64(key, r.Arg[bits.TrailingZeros8(set)])
 		}
-		key = append(le.AppendUint32(key, n), r.Exe()...)
+	}
+	if want&abi.FieldExe != 0 {
+		key = appendText(key, r.Exe(), r.Flags&abi.FlagNoExe != 0)
+	}
+	if want&abi.FieldDetail != 0 {
+		key = appendText(key, r.Detail(), false)
 	}
 	if want&abi.FieldPath != 0 {
-		key = append(key, r.Path()...)
+		key = appendText(key, r.Path(), r.Flags&abi.FlagNoObject != 0)
 	}
 	return key
+}
+
+// appendText appends a text behind its length. One that is missing is not the same as
+// an empty one.
+func appendText(key, text []byte, missing bool) []byte {
+	n := uint32(len(text))
+	if missing {
+		n, text = ^uint32(0), nil
+	}
+	return append(binary.LittleEndian.AppendUint32(key, n), text...)
 }

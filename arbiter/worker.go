@@ -35,7 +35,8 @@ type worker struct {
 	live      *installed // what this worker decides by
 	rules     *rules.RuleSet
 	consulted [abi.EventCount]abi.Fields
-	key       []byte // scratch; its capacity fits the longest key
+	args      [abi.EventCount]uint8 // see rules.ConsultedArgs
+	key       []byte                // scratch; its capacity fits the longest key
 	req       abi.Request
 
 	// Written by the worker, read by Install and Stats.
@@ -168,7 +169,7 @@ func (w *worker) park() {
 func (w *worker) adopt(live *installed) {
 	w.live, w.rules = live, live.rules
 	for e := abi.EventOpen; e < abi.EventCount; e++ {
-		w.consulted[e] = live.rules.Consulted(e)
+		w.consulted[e], w.args[e] = live.rules.Consulted(e), live.rules.ConsultedArgs(e)
 	}
 	if w.cache != nil {
 		w.cache.Flush()
@@ -186,7 +187,8 @@ func (w *worker) answer() {
 		w.fail(abi.ReasonWorkerError)
 		return
 	}
-	if r.Flags&abi.FlagPathTruncated != 0 && w.consulted[r.Event]&abi.FieldPath != 0 {
+	want := w.consulted[r.Event]
+	if r.Flags&abi.FlagPathTruncated != 0 && want&abi.FieldPath != 0 || r.Flags&abi.FlagDetailTruncated != 0 && want&abi.FieldDetail != 0 {
 		w.fail(abi.ReasonFactsTruncated)
 		return
 	}

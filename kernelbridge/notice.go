@@ -29,6 +29,6 @@ func (n *notice) failure() *abi.Failure {
 		path = path[:i]
 	}
 	f.PathLen = uint32(copy(f.PathBuf[:], path))
-	f.ExeLen = 0
+	f.ExeLen, f.DetailLen = 0, 0 // the notice has no room for them
 	return f
 }

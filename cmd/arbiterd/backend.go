@@ -75,7 +75,8 @@ func openLSM(cfg *config, cpus []int, onFailure func(arbiter.Event), log *slog.L
 func failureEvent(f *abi.Failure) arbiter.Event {
 	e := arbiter.Event{Event: f.Event, Access: f.Access, Verdict: "allow", Errno: f.Verdict.Errno, Reason: f.Reason,
 		TGID: f.TGID, TID: f.TID, UID: f.UID, GID: f.GID, StartBoottime: f.StartBoottime,
-		Comm: unix.ByteSliceToString(f.Comm[:]), Path: string(f.Path()), Dev: f.Dev, Ino: f.Ino}
+		Comm: unix.ByteSliceToString(f.Comm[:]), Path: string(f.Path()), Dev: f.Dev, Ino: f.Ino,
+		Detail: string(f.Detail()), Args: f.Arg}
 	if !f.Verdict.Allowed() {
 		e.Verdict = "deny"
 	}
