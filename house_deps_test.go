@@ -52,6 +52,8 @@ var bans = []ban{
 		"the bridge carries requests; it serves no API and keeps no log"},
 	{"kernelbridge/ring", ebpf, nil, "the worker's side of the queue is mapped memory, whoever made the map"},
 	{"kernelbridge/ringtest", ebpf, nil, "it is the kernel's side without a kernel, for machines without privileges"},
+	{"kernelbridge/gate", slices.Concat(ebpf, []string{"kernelbridge/ring"}), nil,
+		"the gate is a FUSE server that is tested without BPF and without a queue"},
 	{"kernelbridge/fanotify/...", ebpf, nil, "it is the backend for kernels without BPF LSM"},
 	{"bench", slices.Concat([]string{"arbiter/control/...", "cmd/..."}, heavy), nil,
 		"a load generator that drags the control plane along measures the control plane"},
