@@ -186,6 +186,25 @@ func TestCloseLetsGo(t *testing.T) {
 	}
 }
 
+// A reader that is busy in the moment of Close reads on afterwards: the watcher may wait
+// for opens of its own, and no worker reads any more.
+func TestBusyReaderAtClose(t *testing.T) {
+	needRoot(t)
+	var beats atomic.Int64
+	b := open(t, Options{Beat: func() { beats.Add(1) }})
+	w := &watchdog{b: b, own: newReader(b), reader: startReader(b), tick: time.Millisecond}
+	w.reader.busy.Store(true)
+	b.running.Add(1)
+	go w.run()
+	one := [8]byte{1}
+	if _, err := unix.Write(b.stop, one[:]); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the watchdog has seen it", func() bool { return beats.Load() > 10 })
+	w.reader.busy.Store(false)
+	until(t, "the reader has a job", w.reader.busy.Load)
+}
+
 // descriptors counts what this process has open.
 func descriptors(t *testing.T) int {
 	t.Helper()

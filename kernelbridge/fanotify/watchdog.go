@@ -50,9 +50,11 @@ func (w *watchdog) run() {
 			return
 		}
 		if err == nil && n > 0 {
-			// The workers have gone or are going, and the watcher is not done yet.
-			w.reader.try(readJob{untilServed: true})
 			fds = fds[:1]
+		}
+		if b.unserved() {
+			// The workers have not come yet, or have gone, and the watcher is not done.
+			w.reader.try(readJob{untilServed: true})
 		}
 		w.look()
 	}
