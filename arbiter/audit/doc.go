@@ -4,10 +4,12 @@
 // Open Cybersecurity Schema Framework (OCSF) so that a log pipeline knows the
 // fields already, and the quoting of foreign bytes for terminals.
 //
-// Record is the schema. An open is class 1001, File System Activity, activity
-// 14 (Open); an exec is class 1007, Process Activity, activity 1 (Launch). The
-// outcome follows the OCSF profile security_control. What OCSF has no name for
-// is below "unmapped". The device is left to the shipper, which knows its host.
+// Record is the schema. Each event has its class and activity in class.go: an open is
+// 1001, File System Activity, activity 14 (Open); an exec 1007, Process Activity,
+// activity 1 (Launch); a connect 4001, Network Activity, activity 1 (Open). An event for
+// which OCSF has no class is a base event, class 0. The outcome follows the OCSF profile
+// security_control. What OCSF has no name for is below "unmapped": the event's second
+// text, and its numbers by the names that rules have for them. The device is left to the shipper, which knows its host.
 //
 // Paths and command names are the kernel's bytes, chosen by whoever is being
 // watched. In a line they are JSON strings in which every character that does

@@ -3,6 +3,8 @@
 package audit
 
 import (
+	"maps"
+	"slices"
 	"strconv"
 	"unicode"
 	"unicode/utf8"
@@ -25,6 +27,7 @@ func (r *Record) Append(dst []byte) []byte {
 	o := object{dst: dst}
 	o.open("")
 	o.int("activity_id", int64(r.ActivityID))
+	o.optional("activity_name", r.ActivityName)
 	o.int("category_uid", int64(r.CategoryUID))
 	o.int("class_uid", int64(r.ClassUID))
 	o.int("type_uid", int64(r.TypeUID))
@@ -60,15 +63,30 @@ func (r *Record) Append(dst []byte) []byte {
 	if r.File != nil {
 		o.file("file", r.File)
 	}
+	if r.FileResult != nil {
+		o.file("file_result", r.FileResult)
+	}
 	if r.Process != nil {
 		o.process("process", r.Process)
 	}
+	o.object(r)
 
 	u := &r.Unmapped
 	o.open("unmapped")
 	o.text("event", u.Event)
 	if len(u.Access) > 0 {
 		o.texts("access", u.Access)
+	}
+	o.optional("path", u.Path)
+	o.optional("path_b64", u.PathB64)
+	o.optional("detail", u.Detail)
+	o.optional("detail_b64", u.DetailB64)
+	if len(u.Args) > 0 {
+		o.open("args")
+		for _, name := range slices.Sorted(maps.Keys(u.Args)) {
+			o.uint(name, u.Args[name])
+		}
+		o.close()
 	}
 	o.text("verdict", u.Verdict)
 	if u.RuleLine != 0 {
@@ -82,13 +100,53 @@ func (r *Record) Append(dst []byte) []byte {
 	return o.dst
 }
 
+// object appends what the classes that are not about a file or a process have.
+func (o *object) object(r *Record) {
+	if d := r.Driver; d != nil {
+		o.open("driver")
+		o.file("file", &d.File)
+		o.close()
+	}
+	if k := r.Kernel; k != nil {
+		o.open("kernel")
+		o.text("name", k.Name)
+		o.int("type_id", int64(k.TypeID))
+		o.close()
+	}
+	if m := r.Module; m != nil {
+		o.open("module")
+		o.file("file", &m.File)
+		o.int("load_type_id", int64(m.LoadTypeID))
+		o.close()
+	}
+	if e := r.DstEndpoint; e != nil {
+		o.open("dst_endpoint")
+		o.optional("ip", e.IP)
+		if e.Port != 0 {
+			o.int("port", int64(e.Port))
+		}
+		o.optional("name", e.Name)
+		o.optional("name_b64", e.NameB64)
+		o.close()
+	}
+	if c := r.ConnectionInfo; c != nil {
+		o.open("connection_info")
+		o.int("direction_id", int64(c.DirectionID))
+		if c.ProtocolNum != 0 {
+			o.int("protocol_num", int64(c.ProtocolNum))
+		}
+		o.int("protocol_ver_id", int64(c.ProtocolVerID))
+		o.close()
+	}
+}
+
 func (o *object) process(key string, p *Process) {
 	o.open(key)
 	o.uint("pid", uint64(p.PID))
 	if p.TID != 0 {
 		o.uint("tid", uint64(p.TID))
 	}
-	o.text("uid", p.UID)
+	o.optional("uid", p.UID)
 	o.optional("name", p.Name)
 	o.optional("name_b64", p.NameB64)
 	o.file("file", &p.File)

@@ -18,16 +18,8 @@ import (
 // SchemaVersion is the OCSF version whose names are used.
 const SchemaVersion = "1.3.0"
 
-// The numbers of OCSF that a record can hold.
+// What became of a request; class.go has the numbers of what it was.
 const (
-	CategorySystem = 1
-
-	ClassFile    = 1001 // File System Activity
-	ClassProcess = 1007 // Process Activity
-
-	ActivityOpen   = 14 // of ClassFile
-	ActivityLaunch = 1  // of ClassProcess
-
 	ActionUnknown = 0
 	ActionAllowed = 1
 	ActionDenied  = 2
@@ -51,6 +43,7 @@ const (
 // are the schema. A field of zero value with omitempty is left out.
 type Record struct {
 	ActivityID    int      `json:"activity_id"`
+	ActivityName  string   `json:"activity_name,omitempty"` // the event when ActivityID is ActivityOther
 	CategoryUID   int      `json:"category_uid"`
 	ClassUID      int      `json:"class_uid"`
 	TypeUID       int      `json:"type_uid"`
@@ -66,9 +59,16 @@ type Record struct {
 	Metadata      Metadata `json:"metadata"`
 	Policy        Policy   `json:"policy"`
 	Actor         Actor    `json:"actor"`
-	File          *File    `json:"file,omitempty"`    // what was to be opened
-	Process       *Process `json:"process,omitempty"` // what was to be launched
-	Unmapped      Unmapped `json:"unmapped"`
+	File          *File    `json:"file,omitempty"`        // ClassFile: what it was to be done to
+	FileResult    *File    `json:"file_result,omitempty"` // the new name of a rename or a hard link
+	Process       *Process `json:"process,omitempty"`     // ClassProcess: launched, signalled, traced or changed; ClassMemory: whose it is
+	Driver        *Driver  `json:"driver,omitempty"`      // ClassKernelExtension
+	Kernel        *Kernel  `json:"kernel,omitempty"`      // ClassKernel
+	Module        *Module  `json:"module,omitempty"`      // ClassModule
+	// ClassNetwork: the address that the event names.
+	DstEndpoint    *Endpoint       `json:"dst_endpoint,omitempty"`
+	ConnectionInfo *ConnectionInfo `json:"connection_info,omitempty"`
+	Unmapped       Unmapped        `json:"unmapped"`
 }
 
 // Metadata says who wrote the record.
@@ -99,11 +99,12 @@ type Actor struct {
 }
 
 // Process is a process by what the kernel knows of it. For a process that is to
-// be launched only PID, UID and File are known.
+// be launched only PID, UID and File are known, of the target of a signal or of ptrace
+// PID, User and File.
 type Process struct {
 	PID     uint32 `json:"pid"` // in the initial pid namespace
 	TID     uint32 `json:"tid,omitempty"`
-	UID     string `json:"uid"` // "pid-starttime": never reused until the next boot
+	UID     string `json:"uid,omitempty"` // "pid-starttime": never reused until the next boot
 	Name    string `json:"name,omitempty"`
 	NameB64 string `json:"name_b64,omitempty"` // exact bytes when Name is not UTF-8
 	File    File   `json:"file"`
@@ -125,29 +126,68 @@ type File struct {
 	UID     string `json:"uid,omitempty"`      // "dev:ino", decimal
 }
 
+// Driver is a kernel module.
+type Driver struct {
+	File File `json:"file"`
+}
+
+// Kernel is a resource of the kernel.
+type Kernel struct {
+	Name   string `json:"name"`
+	TypeID int    `json:"type_id"`
+}
+
+// Module is a file that becomes code of a process.
+type Module struct {
+	File       File `json:"file"`
+	LoadTypeID int  `json:"load_type_id"`
+}
+
+// Endpoint is an address: IP and Port, or the name of a unix socket.
+type Endpoint struct {
+	IP      string `json:"ip,omitempty"`
+	Port    int    `json:"port,omitempty"`
+	Name    string `json:"name,omitempty"` // with @ first when it is abstract
+	NameB64 string `json:"name_b64,omitempty"`
+}
+
+// ConnectionInfo says what kind of connection it is.
+type ConnectionInfo struct {
+	DirectionID   int `json:"direction_id"`
+	ProtocolNum   int `json:"protocol_num,omitempty"` // as in socket(2)
+	ProtocolVerID int `json:"protocol_ver_id"`
+}
+
 // Unmapped is what OCSF has no name for.
 type Unmapped struct {
-	Event     string   `json:"event"` // "open", "exec"
-	Access    []string `json:"access,omitempty"`
-	Verdict   string   `json:"verdict"` // "allow", "deny", "audit"
-	RuleLine  int      `json:"rule_line,omitempty"`
-	Cached    bool     `json:"cached"`
-	LatencyNS int64    `json:"latency_ns"`
-	Worker    int      `json:"worker"` // -1 when none was involved
+	Event  string   `json:"event"` // as rules name it
+	Access []string `json:"access,omitempty"`
+	// The object's path where the class has no place for it.
+	Path    string `json:"path,omitempty"`
+	PathB64 string `json:"path_b64,omitempty"`
+	// The event's second text.
+	Detail    string `json:"detail,omitempty"`
+	DetailB64 string `json:"detail_b64,omitempty"`
+	// The event's numbers by the names that rules have for them.
+	Args      map[string]uint64 `json:"args,omitempty"`
+	Verdict   string            `json:"verdict"` // "allow", "deny", "audit"
+	RuleLine  int               `json:"rule_line,omitempty"`
+	Cached    bool              `json:"cached"`
+	LatencyNS int64             `json:"latency_ns"`
+	Worker    int               `json:"worker"` // -1 when none was involved
 }
 
 // NewRecord returns the record of e. The result shares no memory with e that
 // anyone writes.
 func NewRecord(e *arbiter.Event) Record {
 	r := Record{
-		CategoryUID: CategorySystem,
-		Time:        e.Time.UnixMilli(),
-		TimeDT:      e.Time.UTC().Format(time.RFC3339Nano),
-		Message:     e.Message,
+		Time:    e.Time.UnixMilli(),
+		TimeDT:  e.Time.UTC().Format(time.RFC3339Nano),
+		Message: e.Message,
 		Metadata: Metadata{Version: SchemaVersion, Product: Product{Name: "arbiterd", VendorName: "Arbiter"},
 			Sequence: e.Seq, Profiles: []string{"datetime", "linux/linux_users", "security_control"}},
 		Policy: Policy{Name: e.Rule, UID: fmt.Sprintf("%016x", e.Fingerprint), Version: strconv.FormatUint(e.Epoch, 10)},
-		Unmapped: Unmapped{Event: e.Event.String(), Access: accessNames(e.Access), Verdict: e.Verdict,
+		Unmapped: Unmapped{Event: e.Event.String(), Access: accessNames(e.Access), Args: argsOf(e), Verdict: e.Verdict,
 			RuleLine: e.Line, Cached: e.Cached, LatencyNS: int64(e.Latency), Worker: e.Worker},
 	}
 	r.outcome(e)
@@ -162,15 +202,8 @@ func NewRecord(e *arbiter.Event) Record {
 	if e.Dev != 0 || e.Ino != 0 {
 		object.UID = strconv.FormatUint(e.Dev, 10) + ":" + strconv.FormatUint(e.Ino, 10)
 	}
-	switch e.Event {
-	case abi.EventExec:
-		r.ClassUID, r.ActivityID = ClassProcess, ActivityLaunch
-		r.Process = &Process{PID: e.TGID, UID: start, File: object}
-	default:
-		r.ClassUID, r.ActivityID = ClassFile, ActivityOpen
-		r.File = &object
-	}
-	r.TypeUID = r.ClassUID*100 + r.ActivityID
+	r.Unmapped.Detail, r.Unmapped.DetailB64 = show(e.Detail)
+	r.classify(e, object)
 	return r
 }
 

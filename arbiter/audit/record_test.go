@@ -18,6 +18,7 @@ import (
 
 	"github.com/arbiterd/arbiter/arbiter"
 	"github.com/arbiterd/arbiter/kernelbridge/abi"
+	"github.com/arbiterd/arbiter/kernelbridge/catalogue"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files")
@@ -54,7 +55,41 @@ func samples() []arbiter.Event {
 	hostile.Comm = "\xc3\x28"
 	unknown := sample()
 	unknown.Seq, unknown.Path, unknown.Exe, unknown.Comm, unknown.Reason = 48, "", "", "", abi.ReasonFactsTruncated
-	return []arbiter.Event{deny, open, audit, failed, late, hostile, unknown}
+	out := []arbiter.Event{deny, open, audit, failed, late, hostile, unknown}
+	for e := abi.EventOpen; e < abi.EventCount; e++ { // one line for each event
+		if e == abi.EventOpen || e == abi.EventExec {
+			continue
+		}
+		s := sample()
+		s.Seq, s.Event, s.Access = 100+uint64(e), e, 0
+		ev := catalogue.Of(e)
+		if ev.Object == "" {
+			s.Path, s.Dev, s.Ino = "", 0, 0
+		}
+		if ev.Detail != "" {
+			s.Detail = "/srv/app/new"
+		}
+		for i := range ev.Args {
+			s.Args[i] = uint64(i) + 2
+		}
+		out = append(out, s)
+	}
+	anonymous := sample()
+	anonymous.Seq, anonymous.Event, anonymous.Path, anonymous.Dev, anonymous.Ino = 201, abi.EventMMapExec, "", 0, 0
+	anonymous.Args = [abi.Args]uint64{5, 0x22}
+	web := sample()
+	web.Seq, web.Event, web.Path, web.Dev, web.Ino = 202, abi.EventConnect, "", 0, 0
+	web.Args = [abi.Args]uint64{2, 1, 6, 443, 0, 0xffffc0000201}
+	abstract := sample()
+	abstract.Seq, abstract.Event, abstract.Path, abstract.Dev, abstract.Ino = 203, abi.EventBind, "@\xff/bus", 0, 0
+	abstract.Args = [abi.Args]uint64{1, 1}
+	kill := sample()
+	kill.Seq, kill.Event, kill.Args = 204, abi.EventSignal, [abi.Args]uint64{9, 4711, 1<<64 - 1}
+	odd := sample()
+	odd.Seq, odd.Event, odd.Detail = 205, abi.EventSymlink, "../\xff\n"
+	newer := sample()
+	newer.Seq, newer.Event = 206, abi.EventCount
+	return append(out, anonymous, web, abstract, kill, odd, newer)
 }
 
 func TestGolden(t *testing.T) {
@@ -133,6 +168,9 @@ func TestLinesDecode(t *testing.T) {
 func TestFieldNames(t *testing.T) {
 	for _, e := range samples() {
 		e.Path, e.Exe, e.Comm = "/a", "/b", "c" // encoding/json escapes less
+		if e.Detail != "" {
+			e.Detail = "/d"
+		}
 		r := NewRecord(&e)
 		want, err := json.Marshal(r)
 		if err != nil {
@@ -146,19 +184,27 @@ func TestFieldNames(t *testing.T) {
 
 func FuzzLine(f *testing.F) {
 	for _, e := range samples() {
-		f.Add(uint32(e.Event), uint32(e.Access), e.Path, e.Exe, e.Comm, e.Message, uint8(e.Reason), e.Late)
+		f.Add(uint32(e.Event), uint32(e.Access), e.Path, e.Detail, e.Exe, e.Comm, e.Message, uint8(e.Reason), e.Late, e.Args[0], e.Args[5])
 	}
-	f.Fuzz(func(t *testing.T, event, access uint32, path, exe, comm, message string, reason uint8, late bool) {
+	f.Fuzz(func(t *testing.T, event, access uint32, path, detail, exe, comm, message string, reason uint8, late bool, arg0, arg5 uint64) {
 		e := sample()
 		e.Event, e.Access, e.Reason, e.Late = abi.Event(event), abi.Access(access), abi.Reason(reason), late
-		e.Path, e.Exe, e.Comm, e.Message = path, exe, comm, message
+		e.Path, e.Detail, e.Exe, e.Comm, e.Message = path, detail, exe, comm, message
+		e.Args[0], e.Args[5] = arg0, arg5
 		r := checkLine(t, &e)
-		object := r.File
-		if r.Process != nil {
-			object = &r.Process.File
+		if got := exact(t, r.Unmapped.Detail, r.Unmapped.DetailB64); got != detail {
+			t.Errorf("detail = %q, want %q", got, detail)
 		}
-		if got := exact(t, object.Path, object.PathB64); got != path {
-			t.Errorf("path = %q, want %q", got, path)
+		ev := catalogue.Of(e.Event)
+		if ev != nil && e.Event != abi.EventSetUID && e.Event != abi.EventSetGID { // they have no object
+			if got := objectOf(t, &r); got != path {
+				t.Errorf("path = %q, want %q", got, path)
+			}
+		}
+		for i := 0; ev != nil && i < len(ev.Args); i++ {
+			if got := r.Unmapped.Args[ev.Args[i].Name]; got != e.Args[i] {
+				t.Errorf("%s = %d, want %d", ev.Args[i].Name, got, e.Args[i])
+			}
 		}
 		p := r.Actor.Process
 		if got := exact(t, p.File.Path, p.File.PathB64); got != exe {
@@ -168,6 +214,39 @@ func FuzzLine(f *testing.F) {
 			t.Errorf("comm = %q, want %q", got, comm)
 		}
 	})
+}
+
+// objectOf returns the object's path from wherever the class has it.
+func objectOf(t *testing.T, r *Record) string {
+	t.Helper()
+	switch {
+	case r.File != nil:
+		return exact(t, r.File.Path, r.File.PathB64)
+	case r.Driver != nil:
+		return exact(t, r.Driver.File.Path, r.Driver.File.PathB64)
+	case r.Module != nil:
+		return exact(t, r.Module.File.Path, r.Module.File.PathB64)
+	case r.DstEndpoint != nil:
+		return exact(t, r.DstEndpoint.Name, r.DstEndpoint.NameB64)
+	case r.ClassUID == ClassProcess:
+		return exact(t, r.Process.File.Path, r.Process.File.PathB64)
+	}
+	return exact(t, r.Unmapped.Path, r.Unmapped.PathB64)
+}
+
+// Each event has a class and an activity, and what OCSF requires of the class.
+func TestClasses(t *testing.T) {
+	for _, e := range samples() {
+		r := NewRecord(&e)
+		if r.TypeUID != r.ClassUID*100+r.ActivityID || r.CategoryUID != r.ClassUID/1000 || (r.ActivityName != "") != (r.ActivityID == ActivityOther) {
+			t.Errorf("%s: class %d, category %d, activity %d %q, type %d", e.Event, r.ClassUID, r.CategoryUID, r.ActivityID, r.ActivityName, r.TypeUID)
+		}
+		required := map[int]bool{ClassBase: true, ClassFile: r.File != nil, ClassKernelExtension: r.Driver != nil, ClassKernel: r.Kernel != nil,
+			ClassMemory: r.Process != nil, ClassModule: r.Module != nil, ClassProcess: r.Process != nil, ClassNetwork: r.DstEndpoint != nil && r.ConnectionInfo != nil}
+		if !required[r.ClassUID] || r.ActivityID == 0 {
+			t.Errorf("%s: class %d lacks what it is about, or its activity: %+v", e.Event, r.ClassUID, r)
+		}
+	}
 }
 
 func BenchmarkAppendEvent(b *testing.B) {
