@@ -50,7 +50,7 @@ var constants = map[string]uint64{
 	"ARB_REASON_COUNT":              uint64(abi.ReasonCount),
 
 	"ARB_FREE": uint64(abi.Free), "ARB_FILLING": uint64(abi.Filling), "ARB_POSTED": uint64(abi.Posted),
-	"ARB_TAKEN": uint64(abi.Taken), "ARB_DONE": uint64(abi.Done), "ARB_ABANDONED": uint64(abi.Abandoned),
+	"ARB_TAKEN": uint64(abi.Taken), "ARB_DONE": uint64(abi.Done), "ARB_ABANDONED": uint64(abi.Abandoned), "ARB_UNWOUND": uint64(abi.Unwound),
 	"ARB_SLEEPING": uint64(abi.Sleeping),
 
 	"ARB_ACCESS_READ": uint64(abi.AccessRead), "ARB_ACCESS_WRITE": uint64(abi.AccessWrite),
@@ -107,7 +107,7 @@ func TestConstantNames(t *testing.T) {
 		}
 	}
 	f("ARB_REASON_", int(abi.ReasonCount), func(i int) string { return abi.Reason(i).String() })
-	f("ARB_", int(abi.Abandoned)+1, func(i int) string { return abi.State(i).String() })
+	f("ARB_", int(abi.Unwound)+1, func(i int) string { return abi.State(i).String() })
 }
 
 // Every struct of the header has its mirror in the layout test.

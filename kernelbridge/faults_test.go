@@ -59,7 +59,7 @@ func TestLSMSignal(t *testing.T) {
 	b := openLSM(t, LSMOptions{CPUs: []int{1}, Wait: MaxWait})
 	tree := t.TempDir()
 	mustWrite(t, tree+"/file", []byte("x"), 0o644)
-	if err := b.Configure(Scope{Trees: []string{tree}}, wantAll(), [abi.EventCount]abi.Verdict{}); err != nil {
+	if err := b.Configure(Scope{Trees: []string{tree}}, policyAll([abi.EventCount]abi.Verdict{})); err != nil {
 		t.Fatal(err)
 	}
 	b.Arm(true)

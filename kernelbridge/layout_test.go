@@ -33,7 +33,7 @@ var mirrors = map[string]reflect.Type{
 // objects are the compiled programs and the structs that each of them must show.
 func objects(t *testing.T) map[string]*ebpf.CollectionSpec {
 	t.Helper()
-	file, err := loadFileHooks()
+	file, err := loadHooks()
 	if err != nil {
 		t.Fatalf("reading the file hooks: %v", err)
 	}
@@ -41,13 +41,13 @@ func objects(t *testing.T) map[string]*ebpf.CollectionSpec {
 	if err != nil {
 		t.Fatalf("reading the native queue: %v", err)
 	}
-	return map[string]*ebpf.CollectionSpec{"file": file, "native": native}
+	return map[string]*ebpf.CollectionSpec{"hooks": file, "native": native}
 }
 
 // Every struct of the shared memory has the same members in Go and in each
 // compiled object: name, offset, size and kind, down to the last.
 func TestLayout(t *testing.T) {
-	only := map[string]string{"arb_tree": "file", "arb_native_args": "native"}
+	only := map[string]string{"arb_tree": "hooks", "arb_native_args": "native"}
 	for object, spec := range objects(t) {
 		for name, g := range mirrors {
 			if o := only[name]; o != "" && o != object {
@@ -81,7 +81,7 @@ func TestLayoutMaps(t *testing.T) {
 		"arb_header": {4, uint32(ring.HeaderBytes), 1},
 		"arb_slots":  {4, uint32(ring.SlotsBytes / abi.Slots), abi.Slots},
 		"arb_counts": {4, uint32(reflect.TypeFor[Counts]().Size()), uint32(abi.EventCount)},
-		// Of the file object alone.
+		// Of the hooks alone.
 		"arb_trees":   {uint32(reflect.TypeFor[treeKey]().Size()), 4, 2 * maxScope},
 		"arb_cgroups": {8, 4, 2 * maxScope},
 		// Of the native object alone.

@@ -40,7 +40,7 @@ func TestLSMLimits(t *testing.T) {
 		t.Fatal(err)
 	}
 	w := startWorker(t, b, map[string]unix.Errno{"open " + tree + "/sub/born": unix.EACCES})
-	if err := b.Configure(Scope{Trees: []string{tree}}, wantAll(), [abi.EventCount]abi.Verdict{}); err != nil {
+	if err := b.Configure(Scope{Trees: []string{tree}}, policyAll([abi.EventCount]abi.Verdict{})); err != nil {
 		t.Fatal(err)
 	}
 	b.Arm(true)

@@ -14,8 +14,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/link"
 	"github.com/cilium/ebpf/ringbuf"
 	"golang.org/x/sys/unix"
 
@@ -44,12 +42,11 @@ type Scope struct {
 	Cgroups []uint64 // ids of cgroups v2; their descendants are in scope too
 }
 
-// LSM is the BPF LSM backend: programs on file_open, bprm_creds_for_exec and
-// bprm_check_security that hold the calling task until a worker answers.
+// LSM is the BPF LSM backend: programs on LSM hooks that hold the calling task until a
+// worker answers.
 type LSM struct {
-	objs    fileHooksObjects
+	hooks   *hookSet
 	queue   *queue
-	links   []link.Link
 	notices *ringbuf.Reader
 	logger  *slog.Logger
 	wg      sync.WaitGroup
@@ -58,19 +55,11 @@ type LSM struct {
 	closed bool
 	keys   scopeKeys // of the scope in force
 	swept  bool      // the maps have no other entries
+	asked  uint64    // Policy.Asked in force
 }
 
 // ErrClosed is returned by a backend that has been closed.
 var ErrClosed = errors.New("the LSM backend is closed")
-
-// hooks lists the programs that are attached.
-func (b *LSM) hooks() map[string]*ebpf.Program {
-	return map[string]*ebpf.Program{
-		"file_open":           b.objs.ArbFileOpen,
-		"bprm_creds_for_exec": b.objs.ArbCredsForExec,
-		"bprm_check_security": b.objs.ArbCheckSecurity,
-	}
-}
 
 // OpenLSM loads and attaches the programs. Nothing is asked before Configure has
 // given a scope and Arm was called. The error is an UnsupportedError where the
@@ -86,15 +75,18 @@ func OpenLSM(o LSMOptions) (_ *LSM, err error) {
 	if err := errors.Join(lsmActive(), hostPIDs()); err != nil {
 		return nil, err
 	}
-	if err := loadFileHooksObjects(&b.objs, nil); err != nil {
-		return nil, loadError("LSM programs", err)
+	if b.hooks, err = loadHookSet(b.logger); err != nil {
+		return nil, err
 	}
 	defer func() {
 		if err != nil {
 			b.Close()
 		}
 	}()
-	m := &b.objs
+	for _, err := range b.hooks.unavailable(openAndExec) {
+		return nil, err
+	}
+	m := &b.hooks.maps
 	b.queue, err = openQueue(queueMaps{m.ArbHeader, m.ArbSlots, m.ArbCounts, m.ArbKick, m.ArbNotices}, o.CPUs, o.Wait)
 	if err != nil {
 		return nil, err
@@ -103,14 +95,21 @@ func OpenLSM(o LSMOptions) (_ *LSM, err error) {
 		return nil, fmt.Errorf("reading the failure notices: %w", err)
 	}
 	b.wg.Go(func() { b.readNotices(o.OnFailure) })
-	for name, prog := range b.hooks() {
-		l, err := link.AttachLSM(link.LSMOptions{Program: prog})
-		if err != nil {
-			return nil, fmt.Errorf("attaching to the LSM hook %s: %w", name, err)
-		}
-		b.links = append(b.links, l)
-	}
 	return b, nil
+}
+
+// openAndExec are the events without which there is no backend.
+const openAndExec = 1<<abi.EventOpen | 1<<abi.EventExec
+
+// Unavailable returns those of the given events (bit e for event e) that this kernel
+// cannot ask about, and why. It loads their programs if they are not yet.
+func (b *LSM) Unavailable(asked uint64) map[abi.Event]error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return nil
+	}
+	return b.hooks.unavailable(asked)
 }
 
 // Sources returns one source per worker.
@@ -128,9 +127,16 @@ func (b *LSM) Arm(on bool) {
 	}
 }
 
-// Configure puts a scope, the facts to fetch and the failure verdicts in force. On an
-// error everything is as before.
-func (b *LSM) Configure(s Scope, want [abi.EventCount]abi.Fields, onFail [abi.EventCount]abi.Verdict) error {
+// Policy is what the hooks do, beside where: see Scope.
+type Policy struct {
+	Asked  uint64                      // bit e: event e is asked about
+	Want   [abi.EventCount]abi.Fields  // facts to fetch
+	OnFail [abi.EventCount]abi.Verdict // failure verdicts
+	Sleep  time.Duration               // bound of the wait of a task that gives its CPU back
+}
+
+// Configure puts a scope and a policy in force. On an error everything is as before.
+func (b *LSM) Configure(s Scope, p Policy) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closed {
@@ -140,31 +146,37 @@ func (b *LSM) Configure(s Scope, want [abi.EventCount]abi.Fields, onFail [abi.Ev
 	if err != nil {
 		return err
 	}
+	if err := b.hooks.attach(p.Asked); err != nil {
+		return errors.Join(err, b.hooks.detachOthers(b.asked))
+	}
 	if !b.swept {
 		// What is left of an older scope has bits that would count again.
-		if err := b.keys.sweep(&b.objs); err != nil {
+		if err := b.keys.sweep(&b.hooks.maps); err != nil {
 			return fmt.Errorf("writing the scope: %w", err)
 		}
 	}
 	h := b.queue.Header()
 	word := atomic.LoadUint32(&h.Scope)
 	b.swept = false
-	if err := next.mark(&b.objs, &b.keys, word); err != nil {
+	if err := next.mark(&b.hooks.maps, &b.keys, word); err != nil {
 		return fmt.Errorf("writing the scope: %w", err)
 	}
 	// From the next load of this word on the new scope is in force. Facts are
 	// wanted from before it on: too many are no harm, too few are.
-	var both [abi.EventCount]abi.Fields
-	for e := range both {
-		both[e] = want[e] | abi.Fields(h.Want[e])
+	both := p
+	both.Asked |= b.asked
+	for e := range both.Want {
+		both.Want[e] |= abi.Fields(h.Want[e])
 	}
-	b.queue.setPolicy(both, onFail)
+	b.queue.setPolicy(both)
 	atomic.StoreUint32(&h.Scope, next.word(word))
 	b.keys = next
-	b.queue.setPolicy(want, onFail)
-	if err := next.sweep(&b.objs); err != nil {
+	b.queue.setPolicy(p)
+	b.asked = p.Asked
+	// From here on the new policy is in force: what follows is tidying up.
+	if err := errors.Join(next.sweep(&b.hooks.maps), b.hooks.detachOthers(p.Asked)); err != nil {
 		b.logger.Error("tidying the scope up, trying again at the next change", slog.Any("error", err))
-		return nil // the new scope is in force
+		return nil
 	}
 	b.swept = true
 	return nil
@@ -228,10 +240,9 @@ func (b *LSM) Close() error {
 	if b.queue != nil {
 		b.queue.arm(false)
 	}
-	for _, l := range b.links {
-		errs = append(errs, l.Close())
+	if b.hooks != nil {
+		errs = append(errs, b.hooks.detachOthers(0))
 	}
-	b.links = nil
 	if b.notices != nil {
 		errs = append(errs, b.notices.Close())
 		b.wg.Wait()
@@ -240,7 +251,9 @@ func (b *LSM) Close() error {
 	if b.queue != nil {
 		errs = append(errs, b.queue.close())
 	}
-	errs = append(errs, b.objs.Close())
+	if b.hooks != nil {
+		errs = append(errs, b.hooks.close())
+	}
 	return errors.Join(errs...)
 }
 

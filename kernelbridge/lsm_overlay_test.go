@@ -29,7 +29,7 @@ func TestLSMOverlay(t *testing.T) {
 
 	w := startWorker(t, b, map[string]unix.Errno{"open " + merged + "/file": unix.EXDEV})
 	c := startChild(t)
-	if err := b.Configure(Scope{Trees: []string{dir}}, wantAll(), [abi.EventCount]abi.Verdict{}); err != nil {
+	if err := b.Configure(Scope{Trees: []string{dir}}, policyAll([abi.EventCount]abi.Verdict{})); err != nil {
 		t.Fatal(err)
 	}
 	b.Arm(true)

@@ -49,7 +49,7 @@ func TestLSMElfInterpreter(t *testing.T) {
 	mustWrite(t, dir+"/outside", elfWithInterpreter(t, tree+"/bad"), 0o755)
 	w := startWorker(t, b, map[string]unix.Errno{"exec " + tree + "/bad": unix.EXDEV})
 	c := startChild(t)
-	if err := b.Configure(Scope{Trees: []string{tree}}, wantAll(), [abi.EventCount]abi.Verdict{}); err != nil {
+	if err := b.Configure(Scope{Trees: []string{tree}}, policyAll([abi.EventCount]abi.Verdict{})); err != nil {
 		t.Fatal(err)
 	}
 	b.Arm(true)
@@ -89,7 +89,7 @@ func TestLSMDepth(t *testing.T) {
 	defer unix.Close(fd)
 
 	w := startWorker(t, b, map[string]unix.Errno{"open ": unix.EXDEV}) // the path that is not known
-	if err := b.Configure(Scope{Trees: []string{tree}}, wantAll(), [abi.EventCount]abi.Verdict{}); err != nil {
+	if err := b.Configure(Scope{Trees: []string{tree}}, policyAll([abi.EventCount]abi.Verdict{})); err != nil {
 		t.Fatal(err)
 	}
 	b.Arm(true)
@@ -118,7 +118,7 @@ func TestLSMScopeSize(t *testing.T) {
 	w := startWorker(t, b, nil)
 	c := startChild(t)
 	configure := func(trees []string) error {
-		return b.Configure(Scope{Trees: trees}, wantAll(), [abi.EventCount]abi.Verdict{})
+		return b.Configure(Scope{Trees: trees}, policyAll([abi.EventCount]abi.Verdict{}))
 	}
 	asked := func(path string) bool {
 		t.Helper()
@@ -162,7 +162,7 @@ func TestLSMAfterClose(t *testing.T) {
 		}
 	}
 	b.Arm(true)
-	if err := b.Configure(Scope{}, wantAll(), [abi.EventCount]abi.Verdict{}); !errors.Is(err, ErrClosed) {
+	if err := b.Configure(Scope{}, policyAll([abi.EventCount]abi.Verdict{})); !errors.Is(err, ErrClosed) {
 		t.Errorf("Configure after Close: %v, want ErrClosed", err)
 	}
 }

@@ -237,6 +237,11 @@ func wantAll() (all [abi.EventCount]abi.Fields) {
 	return all
 }
 
+// policyAll asks about opens and execs, with all facts.
+func policyAll(onFail [abi.EventCount]abi.Verdict) Policy {
+	return Policy{Asked: 1<<abi.EventOpen | 1<<abi.EventExec, Want: wantAll(), OnFail: onFail, Sleep: time.Second}
+}
+
 func TestLSMDeniesAndAllows(t *testing.T) {
 	b := openLSM(t, LSMOptions{CPUs: []int{1}, Wait: MaxWait})
 	dir := t.TempDir()
@@ -274,7 +279,7 @@ func TestLSMDeniesAndAllows(t *testing.T) {
 	if got := c.do("read", tree+"/secret"); got != "ok" || len(w.take()) != 0 {
 		t.Fatalf("without a scope: outcome %s, asked %v; want ok, nothing", got, w.take())
 	}
-	if err := b.Configure(Scope{Trees: []string{tree}}, wantAll(), [abi.EventCount]abi.Verdict{}); err != nil {
+	if err := b.Configure(Scope{Trees: []string{tree}}, policyAll([abi.EventCount]abi.Verdict{})); err != nil {
 		t.Fatal(err)
 	}
 	for _, tc := range []struct {
@@ -314,7 +319,7 @@ func TestLSMDeniesAndAllows(t *testing.T) {
 	w.mu.Unlock()
 
 	// A change of scope is one store: the new one holds, the old one does not.
-	if err := b.Configure(Scope{Trees: []string{outside}}, wantAll(), [abi.EventCount]abi.Verdict{}); err != nil {
+	if err := b.Configure(Scope{Trees: []string{outside}}, policyAll([abi.EventCount]abi.Verdict{})); err != nil {
 		t.Fatal(err)
 	}
 	if got := c.do("read", tree+"/secret"); got != "ok" {
@@ -327,7 +332,7 @@ func TestLSMDeniesAndAllows(t *testing.T) {
 	}
 
 	// A scope that cannot be changes nothing.
-	if err := b.Configure(Scope{Trees: []string{tree + "/nowhere"}}, wantAll(), [abi.EventCount]abi.Verdict{}); err == nil {
+	if err := b.Configure(Scope{Trees: []string{tree + "/nowhere"}}, policyAll([abi.EventCount]abi.Verdict{})); err == nil {
 		t.Error("a scope path that does not exist was taken")
 	}
 	w.take()
@@ -373,7 +378,7 @@ func TestLSMFailureVerdicts(t *testing.T) {
 	mustWrite(t, tree+"/file", []byte("x"), 0o644)
 	c := startChild(t)
 	var onFail [abi.EventCount]abi.Verdict
-	if err := b.Configure(Scope{Trees: []string{tree}}, wantAll(), onFail); err != nil {
+	if err := b.Configure(Scope{Trees: []string{tree}}, policyAll(onFail)); err != nil {
 		t.Fatal(err)
 	}
 	b.Arm(true)
@@ -383,7 +388,7 @@ func TestLSMFailureVerdicts(t *testing.T) {
 		t.Errorf("failure verdict of an open system: %s, want ok", got)
 	}
 	onFail[abi.EventOpen].Errno = uint16(unix.EACCES)
-	if err := b.Configure(Scope{Trees: []string{tree}}, wantAll(), onFail); err != nil {
+	if err := b.Configure(Scope{Trees: []string{tree}}, policyAll(onFail)); err != nil {
 		t.Fatal(err)
 	}
 	if got := c.do("read", tree+"/file"); got != "EACCES" {
@@ -401,7 +406,7 @@ func TestLSMFailureVerdicts(t *testing.T) {
 	}
 
 	// A task that is killed while it is held ends at once, and its slot is free.
-	if err := b.Configure(Scope{Trees: []string{tree}}, wantAll(), [abi.EventCount]abi.Verdict{}); err != nil {
+	if err := b.Configure(Scope{Trees: []string{tree}}, policyAll([abi.EventCount]abi.Verdict{})); err != nil {
 		t.Fatal(err)
 	}
 	b.queue.Header().WaitNS = uint64(10 * time.Second)
@@ -439,7 +444,7 @@ func TestLSMPaths(t *testing.T) {
 	b := openLSM(t, LSMOptions{CPUs: []int{1}, Wait: MaxWait})
 	tree := t.TempDir()
 	w := startWorker(t, b, nil)
-	if err := b.Configure(Scope{Trees: []string{tree}}, wantAll(), [abi.EventCount]abi.Verdict{}); err != nil {
+	if err := b.Configure(Scope{Trees: []string{tree}}, policyAll([abi.EventCount]abi.Verdict{})); err != nil {
 		t.Fatal(err)
 	}
 	b.Arm(true)

@@ -67,7 +67,7 @@ func (n *Native) Sources() []*ring.Source { return n.queue.Sources() }
 
 // Configure says which facts are fetched and what the failure verdicts are.
 func (n *Native) Configure(want [abi.EventCount]abi.Fields, onFail [abi.EventCount]abi.Verdict) {
-	n.queue.setPolicy(want, onFail)
+	n.queue.setPolicy(Policy{Want: want, OnFail: onFail})
 }
 
 // SetQuestion says what the next Run asks about. Facts of the subject are the

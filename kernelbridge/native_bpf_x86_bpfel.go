@@ -31,7 +31,9 @@ type nativeQueueArbHeader struct {
 	WaitNs           uint64
 	HeartbeatLimitNs uint64
 	Asked            uint64
+	Epoch            uint64
 	SpinNs           uint64
+	SleepNs          uint64
 	GateStart        uint64
 	GateIno          uint64
 	GateDev          uint32
@@ -40,7 +42,7 @@ type nativeQueueArbHeader struct {
 	Scope            uint32
 	Pad32            uint32
 	FailErrno        [50]uint16
-	Pad16            [30]uint16
+	Pad16            [22]uint16
 	HeartbeatNs      uint64
 	PadHeart         [7]uint64
 	Hot              uint64
@@ -85,7 +87,7 @@ type nativeQueueArbSlot struct {
 		ExeLen        uint32
 		DetailLen     uint32
 		Comm          [16]uint8
-		Pad64         uint64
+		Epoch         uint64
 		Cgroup        [8]uint64
 		Arg           [8]uint64
 	}

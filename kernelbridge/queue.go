@@ -21,6 +21,9 @@ const (
 	// heartbeatEvery is how often the daemon says that it is alive. It costs 50
 	// short wake-ups a second, under 0.1 % of a core.
 	heartbeatEvery = 20 * time.Millisecond
+	// spin is how long a task polls that can wait without its CPU afterwards: long
+	// enough for a worker that polls, and for a cache miss.
+	spin = 20 * time.Microsecond
 	// heartbeatLimit is the age at which the kernel side stops to ask: a hung
 	// daemon is noticed within 100 ms.
 	heartbeatLimit = 100 * time.Millisecond
@@ -83,6 +86,7 @@ func openQueue(m queueMaps, cpus []int, wait time.Duration) (_ *queue, err error
 	h := q.Header()
 	h.DaemonTGID = uint32(os.Getpid())
 	h.WaitNS = uint64(wait)
+	h.SpinNS = uint64(spin)
 	h.HeartbeatLimitNS = uint64(heartbeatLimit)
 	q.stopped = make(chan struct{})
 	q.beat()
@@ -134,13 +138,17 @@ func (q *queue) arm(on bool) {
 	atomic.StoreUint64(&q.Header().Armed, v)
 }
 
-// setPolicy says which facts to fetch and what the failure verdicts are.
-func (q *queue) setPolicy(want [abi.EventCount]abi.Fields, onFail [abi.EventCount]abi.Verdict) {
+// setPolicy says what to ask about, which facts to fetch and what the failure verdicts
+// are. Verdicts that are still on their way to a system call that runs again are void.
+func (q *queue) setPolicy(p Policy) {
 	h := q.Header()
-	for e := range want {
-		atomic.StoreUint32(&h.Want[e], uint32(want[e]))
-		h.FailErrno[e] = min(onFail[e].Errno, abi.MaxErrno) // a single aligned 16-bit store
+	for e := range p.Want {
+		atomic.StoreUint32(&h.Want[e], uint32(p.Want[e]))
+		h.FailErrno[e] = min(p.OnFail[e].Errno, abi.MaxErrno) // a single aligned 16-bit store
 	}
+	atomic.StoreUint64(&h.SleepNS, uint64(p.Sleep))
+	atomic.StoreUint64(&h.Asked, p.Asked)
+	atomic.AddUint64(&h.Epoch, 1)
 }
 
 // Counts are the kernel side's counters of one event: Asked = Answered + the sum of

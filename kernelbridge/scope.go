@@ -67,7 +67,7 @@ func (k *scopeKeys) word(before uint32) uint32 {
 // mark writes the entries of the next scope beside those of the current one, each with
 // exactly the bits of the scopes that it is in: when the scope word changes, so
 // does what is in scope, in one store.
-func (k *scopeKeys) mark(o *fileHooksObjects, current *scopeKeys, now uint32) error {
+func (k *scopeKeys) mark(o *hooksMaps, current *scopeKeys, now uint32) error {
 	before, after := parityBits(now), parityBits(k.word(now))
 	if err := markAll(o.ArbTrees, k.trees, current.trees, before, after); err != nil {
 		return err
@@ -93,7 +93,7 @@ func markAll[K comparable](m *ebpf.Map, next, current []K, before, after uint32)
 
 // sweep removes all entries that are not k's. Entries of k may keep the bit of a
 // scope that is no more: the next mark writes them anew.
-func (k *scopeKeys) sweep(o *fileHooksObjects) error {
+func (k *scopeKeys) sweep(o *hooksMaps) error {
 	return errors.Join(sweepAll(o.ArbTrees, k.trees), sweepAll(o.ArbCgroups, k.cgroups))
 }
 

@@ -2,7 +2,11 @@
 
 package rules
 
-import "github.com/arbiterd/arbiter/kernelbridge/abi"
+import (
+	"time"
+
+	"github.com/arbiterd/arbiter/kernelbridge/abi"
+)
 
 // Epoch returns the number of this rule set in the order of pushes.
 func (rs *RuleSet) Epoch() uint64 { return rs.epoch }
@@ -80,6 +84,15 @@ func (rs *RuleSet) Events() []abi.Event {
 
 // Listed returns the events that the file lists for the default.
 func (rs *RuleSet) Listed() []abi.Event { return rs.file.listed.list() }
+
+// MaxDeadline returns the longest deadline of any rule and the default.
+func (rs *RuleSet) MaxDeadline() time.Duration {
+	longest := rs.fallback.Deadline
+	for i := range rs.all {
+		longest = max(longest, rs.all[i].decision.Deadline)
+	}
+	return longest
+}
 
 // Consulted returns the facts that Decide may look at in a request of this
 // event; the others need not be filled in, and two requests that agree in these

@@ -105,7 +105,7 @@ func (b *lsmBackend) configure(p policy) error {
 	if err != nil {
 		return err
 	}
-	return b.lsm.Configure(scope, p.want, p.onFail)
+	return b.lsm.Configure(scope, kernelbridge.Policy{Asked: p.asked, Want: p.want, OnFail: p.onFail, Sleep: p.sleep})
 }
 
 func (b *lsmBackend) disarm() { b.lsm.Arm(false) }
@@ -127,12 +127,17 @@ func lsmScope(s rules.Scope) (kernelbridge.Scope, error) {
 // policy is what the kernel side keeps of a rule set.
 type policy struct {
 	scope  rules.Scope
+	asked  uint64        // bit e: event e is asked about
+	sleep  time.Duration // the longest deadline of a rule
 	want   [abi.EventCount]abi.Fields
 	onFail [abi.EventCount]abi.Verdict
 }
 
 func policyOf(rs *rules.RuleSet) policy {
-	p := policy{scope: rs.Scope()}
+	p := policy{scope: rs.Scope(), sleep: rs.MaxDeadline()}
+	for _, e := range rs.Events() {
+		p.asked |= 1 << e
+	}
 	for e := abi.EventOpen; e < abi.EventCount; e++ {
 		// The record of a refusal names path and executable, consulted or not.
 		p.want[e] = rs.Consulted(e) | abi.FieldExe | abi.FieldPath
@@ -141,8 +146,10 @@ func policyOf(rs *rules.RuleSet) policy {
 	return p
 }
 
-// alsoFor returns p with the facts that q wants too.
+// alsoFor returns p with the events and facts that q wants too.
 func (p policy) alsoFor(q policy) policy {
+	p.asked |= q.asked
+	p.sleep = max(p.sleep, q.sleep)
 	for e := range p.want {
 		p.want[e] |= q.want[e]
 	}

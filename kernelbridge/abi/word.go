@@ -20,7 +20,8 @@ const Sleeping Word = 1 << 20
 type State uint8
 
 // FREE → FILLING → POSTED → TAKEN → DONE → FREE, and POSTED or TAKEN →
-// ABANDONED → FREE when the requester gives up. The requester makes every
+// ABANDONED → FREE when the requester gives up. Of a system call that was unwound
+// DONE → UNWOUND → FREE. The requester makes every
 // change but POSTED → TAKEN → DONE, which are a worker's.
 const (
 	Free State = iota
@@ -29,10 +30,11 @@ const (
 	Taken
 	Done
 	Abandoned
+	Unwound // the verdict waits for its system call to run again
 	stateCount
 )
 
-var stateNames = [stateCount]string{"free", "filling", "posted", "taken", "done", "abandoned"}
+var stateNames = [stateCount]string{"free", "filling", "posted", "taken", "done", "abandoned", "unwound"}
 
 // String returns the state's name.
 func (s State) String() string {

@@ -99,6 +99,7 @@ enum arb_state {
 	ARB_TAKEN,
 	ARB_DONE,
 	ARB_ABANDONED,
+	ARB_UNWOUND,	/* the verdict waits for its system call to run again */
 };
 
 enum arb_access {
@@ -153,7 +154,7 @@ struct arb_facts {
 	__u32 exe_len;
 	__u32 detail_len;
 	__u8 comm[16];
-	__u64 pad64;
+	__u64 epoch;		/* of the rules when it was asked */
 
 	__u64 cgroup[ARB_CGROUP_LEVELS];
 
@@ -184,8 +185,10 @@ struct arb_header {
 	__u64 wait_ns;		/* bound of the wait for a verdict */
 	__u64 heartbeat_limit_ns;
 	__u64 asked;		/* bit e: event e is asked about */
-	__u64 spin_ns;		/* how long one polls who may sleep afterwards */
-	__u64 gate_start;	/* start_boottime of the gate's helper, 0: not compared */
+	__u64 epoch;		/* of the rules; answers to an older one are not used */
+	__u64 spin_ns;		/* how long one polls who can wait otherwise afterwards */
+	__u64 sleep_ns;		/* bound of the wait of who does */
+	__u64 gate_start;	/* start of the gate's helper, as in /proc/PID/stat */
 	__u64 gate_ino;
 	__u32 gate_dev;
 	__u32 gate_pid;		/* of the gate's helper, 0: there is no gate */
@@ -193,7 +196,7 @@ struct arb_header {
 	__u32 scope;		/* arb_scope bits in force */
 	__u32 pad32;
 	__u16 fail_errno[ARB_EVENT_COUNT];	/* failure verdict, 0 allows */
-	__u16 pad16[30];
+	__u16 pad16[22];
 
 	/* Written by the daemon's heart, CLOCK_MONOTONIC. */
 	__u64 heartbeat_ns;

@@ -51,8 +51,37 @@ enum {
 #define ARB_O_TRUNC 01000u
 #define ARB_O_APPEND 02000u
 
-#define ARB_PF_KTHREAD 0x00200000u	/* include/linux/sched.h */
+/* include/linux/sched.h */
+#define ARB_PF_EXITING 0x00000004u
+#define ARB_PF_IO_WORKER 0x00000010u
+#define ARB_PF_DUMPCORE 0x00000200u
+#define ARB_PF_USER_WORKER 0x00004000u
+#define ARB_PF_KTHREAD 0x00200000u
+
+/* include/linux/errno.h: the system call is run again once its task has handled what is
+ * pending. Must not be returned when nothing is.
+ */
+#define ARB_ERESTARTNOINTR 513
+
+/* System calls (x86-64) that are told apart: arb_restarts(). */
+#define ARB_NR_MPROTECT 10
+#define ARB_NR_KILL 62
+#define ARB_NR_PTRACE 101
+#define ARB_NR_TKILL 200
+#define ARB_NR_TGKILL 234
+#define ARB_NR_PKEY_MPROTECT 329
+#define ARB_NR_PIDFD_SEND_SIGNAL 424
+#define ARB_NR_IO_URING_ENTER 426
 #define ARB_SIGKILL_BIT (1ull << (9 - 1))
+
+/* include/uapi/linux/bpf.h */
+struct bpf_task_work {
+	__u64 __opaque;
+} __attribute__((aligned(8)));
+
+struct bpf_dynptr {
+	__u64 opaque[2];
+} __attribute__((aligned(8)));
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
@@ -63,8 +92,18 @@ typedef struct {
 	__u32 val;
 } kgid_t;
 
+struct file_system_type {
+	const char *name;
+};
+
+struct mount;
+struct dentry;
+
 struct super_block {
 	__u32 s_dev;
+	struct file_system_type *s_type;
+	struct dentry *s_root;
+	struct mount *s_mounts; /* >= 6.18 */
 };
 
 struct inode {
@@ -77,20 +116,47 @@ struct inode {
 	__u32 i_generation;
 };
 
+struct qstr {
+	__u32 len;
+	const unsigned char *name;
+};
+
 struct dentry {
 	struct dentry *d_parent;
+	struct qstr d_name;
 	struct inode *d_inode;
+	struct super_block *d_sb;
 };
 
 struct vfsmount {
 	struct dentry *mnt_root;
 };
 
+struct mnt_namespace;
+
 /* fs/mount.h: the vfsmount that struct path points to is inside of it. */
 struct mount {
 	struct mount *mnt_parent;
 	struct dentry *mnt_mountpoint;
 	struct vfsmount mnt;
+	struct mnt_namespace *mnt_ns;
+	struct mount *mnt_next_for_sb; /* >= 6.18 */
+};
+
+struct list_head {
+	struct list_head *next;
+};
+
+/* The mounts of a superblock, before 6.18. */
+struct super_block___list {
+	struct list_head s_mounts;
+};
+struct mount___list {
+	struct list_head mnt_instance;
+};
+
+struct nsproxy {
+	struct mnt_namespace *mnt_ns;
 };
 
 struct path {
@@ -105,8 +171,21 @@ struct file {
 	__u32 f_flags;
 };
 
+struct fs_struct {
+	struct path root;
+};
+
 struct mm_struct {
 	struct file *exe_file;
+};
+
+struct callback_head {
+	struct callback_head *next;
+};
+
+struct pt_regs {
+	unsigned long orig_ax;
+	unsigned long di;
 };
 
 struct cred {
@@ -132,7 +211,19 @@ struct task_struct {
 	struct mm_struct *mm;
 	const struct cred *cred;
 	char comm[16];
+	struct fs_struct *fs;
+	struct nsproxy *nsproxy;
 	struct sigpending pending;
+	struct callback_head *task_works;
+};
+
+struct bpf_map {
+	__u32 id;
+	__u32 map_type;
+};
+
+struct iattr {
+	__u32 ia_valid;
 };
 
 struct linux_binprm {

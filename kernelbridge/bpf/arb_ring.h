@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * The queue, kernel side: claim a slot, post the question, wait, free the slot.
- * Every program that asks includes this file and calls arb_claim(), fills in the
- * facts, and calls arb_arbitrate(); there is no other way to a verdict.
- *
- * Worst case of arb_arbitrate(): header.wait_ns, looked at every 32 polls.
+ * The queue, kernel side: claim a slot, post the question, poll, free the slot.
+ * Every program that asks calls arb_claim(), fills in the facts, and then arb_post(), a
+ * wait and arb_settle(); there is no other way to a verdict. The waits that do not
+ * poll are in arb_wait.h.
  *
  * A BPF program runs to its end even if its task dies, so a slot that was claimed
  * is always freed.
@@ -20,9 +19,7 @@
 #define READ_ONCE(x) (*(volatile typeof(x) *)&(x))
 #define WRITE_ONCE(x, v) (*(volatile typeof(x) *)&(x) = (v))
 
-/* The wait when no verdict can come because the only worker belongs on this CPU:
- * rung "neither" of the wait ladder.
- */
+/* The wait when no verdict can come because the only worker belongs on this CPU. */
 #define ARB_FUTILE_WAIT_NS 50000
 
 struct {
@@ -163,11 +160,16 @@ static __always_inline bool arb_killed(struct task_struct *t)
 
 struct arb_wait {
 	struct arb_slot *slot;
+	__u32 index;
+	__u32 gen;
 	__u64 deadline;
 	__u64 kick_at; /* then wake parked workers if nobody has taken the question */
-	__u64 word;
+	__u64 word;    /* as last seen */
+	__u64 sleeping; /* ARB_SLEEPING once that is in the word */
+	__u32 reason;	/* why there is no answer, if there will be none */
 	__u32 killed;
-	__u32 over; /* answered, killed, or out of time */
+	__u32 over;	/* answered, killed, or out of time */
+	__u32 keep;	/* the verdict is for when the system call runs again */
 };
 
 static __always_inline void arb_kick_parked(void)
@@ -278,49 +280,72 @@ static __always_inline bool arb_alive(struct arb_header *h, __u64 now)
 
 #define ARB_SECOND_KICK_NS 50000
 
-/* Wakes workers if none of them polls on another CPU, and says in w how long to wait
- * and when to wake the others after all. False: nobody can answer while we keep this
- * CPU.
+/* Posts the question in slot s: from here on workers see it. */
+static __always_inline void arb_post(struct arb_header *h, struct arb_wait *w)
+{
+	/* The facts are in place before the word says so, and the word before the bit:
+	 * x86 keeps stores in order, and the locked or is a full barrier.
+	 */
+	WRITE_ONCE(w->slot->word, arb_word(w->gen, ARB_POSTED));
+	__sync_fetch_and_or(&h->posted[(w->index / 64) % ARB_SLOT_WORDS], 1ull << (w->index % 64));
+}
+
+/* Workers that poll on another CPU than this one: they can answer while we keep it.
  *
  * The caller has posted: a worker clears its hot bit before it looks at the bitmap for
  * the last time, and we set our bit before we look at the hot bits, so one of the two
  * sees the other. (x86: locked operations are full barriers.)
  */
-static __always_inline bool arb_wake(struct arb_header *h, struct arb_wait *w)
+static __always_inline __u64 arb_hot_elsewhere(struct arb_header *h, __u64 *here)
 {
-	__u64 posted = w->slot->facts.posted_ns;
 	__u32 cpu = bpf_get_smp_processor_id();
-	__u64 here = cpu < ARB_MAX_CPUS ? READ_ONCE(h->pinned[cpu]) : 0;
-	__u64 others = READ_ONCE(h->hot) & ~here;
 
-	w->deadline = posted + h->wait_ns;
+	*here = cpu < ARB_MAX_CPUS ? READ_ONCE(h->pinned[cpu]) : 0;
+	return READ_ONCE(h->hot) & ~*here;
+}
+
+/* Rung "hot" alone: wakes workers if none polls elsewhere, and polls for at most bound
+ * from the question on.
+ */
+static __always_inline void arb_wait_polling(struct arb_header *h, struct arb_wait *w, __u64 bound)
+{
+	__u64 here, others = arb_hot_elsewhere(h, &here);
+	__u64 posted = w->slot->facts.posted_ns;
+
 	w->kick_at = others ? posted + ARB_SECOND_KICK_NS : ~0ull;
-	if (others)
-		return true;
-	if (h->workers == 1 && here) {
-		if (h->wait_ns > ARB_FUTILE_WAIT_NS)
-			w->deadline = posted + ARB_FUTILE_WAIT_NS;
-		return false;
+	if (!others) {
+		if (h->workers == 1 && here) {
+			/* Nobody can answer while we keep this CPU. */
+			w->reason = ARB_REASON_NO_WORKER;
+			if (bound > ARB_FUTILE_WAIT_NS)
+				bound = ARB_FUTILE_WAIT_NS;
+		} else {
+			arb_kick_parked();
+		}
 	}
-	arb_kick_parked();
-	return true;
+	w->deadline = posted + bound;
+	arb_wait_hot(w);
+}
+
+/* Did the worker answer this very question? */
+static __always_inline bool arb_answered(struct arb_wait *w)
+{
+	return (__u8)w->word == ARB_DONE && (__u32)(w->word >> 32) == w->gen;
 }
 
 /*
- * arb_arbitrate() - post the question in slot s and wait for its verdict.
+ * arb_settle() - the end of a question that was posted: the verdict, or giving up.
  *
- * The slot is claimed and filled; it is free again afterwards. Returns 0 or the negative
- * errno of the verdict, within header.wait_ns. Counts exactly one of answered and
- * failed[reason].
+ * The slot is free afterwards, or kept with the verdict. Returns 0 or a negative errno. Counts
+ * exactly one of answered and failed[reason].
  */
-static __noinline int arb_arbitrate(struct arb_slot *s, __u32 index, __u32 gen)
+static __noinline int arb_settle(struct arb_wait *w)
 {
 	struct arb_header *h = arb_get_header();
+	struct arb_slot *s = w->slot;
 	struct arb_counts *counts;
-	struct arb_wait w = {};
-	__u32 event, reason;
-	bool somebody;
-	__u64 posted;
+	__u32 event;
+	__u64 word;
 	int ret;
 
 	if (!s || !h)
@@ -329,46 +354,49 @@ static __noinline int arb_arbitrate(struct arb_slot *s, __u32 index, __u32 gen)
 	counts = arb_get_counts(event);
 	if (!counts)
 		return 0;
-
-	/* The facts are in place before the word says so, and the word before the bit:
-	 * x86 keeps stores in order, and the locked or is a full barrier.
-	 */
-	posted = arb_word(gen, ARB_POSTED);
-	WRITE_ONCE(s->word, posted);
-	__sync_fetch_and_or(&h->posted[(index / 64) % ARB_SLOT_WORDS], 1ull << (index % 64));
-	w.slot = s;
-	somebody = arb_wake(h, &w);
-
-	/* Rung "hot". */
-	arb_wait_hot(&w);
-
-	if (!((__u8)w.word == ARB_DONE && (__u32)(w.word >> 32) == gen)) {
+	if (!arb_answered(w)) {
 		/* Give up, unless the answer comes at this very moment. Exactly one
 		 * of the two sides wins; the worker sees its answer refused.
 		 */
-		__u64 word = posted;
+		__u64 gone = arb_word(w->gen, ARB_ABANDONED);
 
-		w.word = __sync_val_compare_and_swap(&s->word, word, arb_word(gen, ARB_ABANDONED));
-		if (w.word == arb_word(gen, ARB_TAKEN)) {
-			word = w.word;
-			w.word = __sync_val_compare_and_swap(&s->word, word,
-							     arb_word(gen, ARB_ABANDONED));
+		word = arb_word(w->gen, ARB_POSTED) | w->sleeping;
+		w->word = __sync_val_compare_and_swap(&s->word, word, gone);
+		if (w->word == (arb_word(w->gen, ARB_TAKEN) | w->sleeping)) {
+			word = w->word;
+			w->word = __sync_val_compare_and_swap(&s->word, word, gone);
 		}
-		if (w.word == word) {
-			reason = w.killed ? ARB_REASON_INTERRUPTED :
-				 somebody ? ARB_REASON_DEADLINE : ARB_REASON_NO_WORKER;
-			if (w.killed)
+		if (w->word == word) {
+			if (w->killed) {
+				w->reason = ARB_REASON_INTERRUPTED;
 				arb_count(&counts->killed);
-			ret = arb_fail(h, s, event, reason);
-			WRITE_ONCE(s->word, arb_word(gen, ARB_FREE));
-			return ret;
+			}
+			ret = arb_fail(h, s, event, w->reason);
+			goto out;
 		}
 	}
-	WRITE_ONCE(s->word, arb_word(gen, ARB_FREE));
-	if ((__u8)w.word != ARB_DONE || (__u32)(w.word >> 32) != gen)
-		return arb_fail(h, NULL, event, ARB_REASON_WORKER_ERROR); /* a corrupted word */
+	if (!arb_answered(w)) {
+		ret = arb_fail(h, NULL, event, ARB_REASON_WORKER_ERROR); /* a corrupted word */
+		goto out;
+	}
 	arb_count(&counts->answered);
-	return -(int)((w.word >> 8) & 4095);
+	ret = -(int)((w->word >> 8) & 4095);
+out:
+	word = arb_word(w->gen, ARB_FREE);
+	if (w->keep && !w->killed)
+		word = arb_word(w->gen, ARB_UNWOUND) | (__u64)(-ret & 4095) << 8;
+	WRITE_ONCE(s->word, word);
+	return ret;
+}
+
+/* The wait for slot s that arb_claim() found. */
+static __always_inline void arb_begin_wait(struct arb_wait *w, struct arb_slot *s,
+					   struct arb_claim *c)
+{
+	w->slot = s;
+	w->index = c->index;
+	w->gen = c->gen;
+	w->reason = ARB_REASON_DEADLINE;
 }
 
 #endif

@@ -12,7 +12,7 @@
 
 #define ARB_MAX_TREES (2 * 1024)	/* of two scopes: ../scope.go */
 #define ARB_MAX_SCOPE_CGROUPS (2 * 1024)
-#define ARB_MAX_DEPTH (ARB_PATH_BYTES / 2)
+#define ARB_MAX_LEVELS (ARB_PATH_BYTES / 2)
 
 /* Roots of the scope's trees. Bit 0 of the value: in the scope of parity 0; bit 1: in
  * that of parity 1.
@@ -86,17 +86,16 @@ top:
 	return 1;
 }
 
-static __noinline bool arb_in_trees(struct file *file, __u32 member)
+static __noinline bool arb_in_trees(struct vfsmount *mnt, struct dentry *dentry, __u32 member)
 {
-	struct vfsmount *mnt = BPF_CORE_READ(file, f_path.mnt);
 	struct arb_walk w = {
 		.mnt = mnt,
 		.mnt_root = BPF_CORE_READ(mnt, mnt_root),
-		.dentry = BPF_CORE_READ(file, f_path.dentry),
+		.dentry = dentry,
 		.member = member,
 	};
 
-	bpf_loop(ARB_MAX_DEPTH, arb_walk_step, &w, 0);
+	bpf_loop(ARB_MAX_LEVELS, arb_walk_step, &w, 0);
 	/* A file deeper than that has no path name either: it is asked about, and gets
 	 * the failure verdict of a path that does not fit.
 	 */
@@ -120,19 +119,30 @@ static __always_inline bool arb_in_cgroups(__u32 member)
 	return false;
 }
 
-/* In scope is what is in every dimension that the scope names. */
-static __always_inline bool arb_in_scope(struct arb_header *h, struct file *file)
+/* In scope is what is in every dimension that the scope names. The trees are about the
+ * object; of an event that has none, about the subject's executable.
+ */
+static __always_inline bool arb_in_scope(struct arb_header *h, struct vfsmount *mnt,
+					 struct dentry *dentry)
 {
 	__u32 scope = READ_ONCE(h->scope);
 	__u32 member = scope & ARB_SCOPE_PARITY ? 2 : 1;
+	struct file *exe;
 
 	if (!(scope & (ARB_SCOPE_TREES | ARB_SCOPE_CGROUPS)))
 		return false;
 	if ((scope & ARB_SCOPE_CGROUPS) && !arb_in_cgroups(member))
 		return false;
-	if ((scope & ARB_SCOPE_TREES) && !arb_in_trees(file, member))
-		return false;
-	return true;
+	if (!(scope & ARB_SCOPE_TREES))
+		return true;
+	if (!dentry) {
+		exe = BPF_CORE_READ(bpf_get_current_task_btf(), mm, exe_file);
+		if (!exe)
+			return false;
+		mnt = BPF_CORE_READ(exe, f_path.mnt);
+		dentry = BPF_CORE_READ(exe, f_path.dentry);
+	}
+	return arb_in_trees(mnt, dentry, member);
 }
 
 #endif

@@ -48,6 +48,7 @@ static __always_inline int arb_ask_native(__u64 now)
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct arb_counts *counts;
 	struct arb_claim claim = {};
+	struct arb_wait w = {};
 	struct arb_slot *q, *s;
 	__u32 zero = 0, event, want;
 
@@ -75,7 +76,10 @@ static __always_inline int arb_ask_native(__u64 now)
 	s->facts.exe_len = 0;
 	if (want & ARB_FIELD_EXE)
 		s->facts.exe_len = arb_copy_text(s->exe, q->exe, q->facts.exe_len);
-	return arb_arbitrate(s, claim.index, claim.gen);
+	arb_begin_wait(&w, s, &claim);
+	arb_post(h, &w);
+	arb_wait_polling(h, &w, h->wait_ns);
+	return arb_settle(&w);
 }
 
 struct arb_native_args *arb_native_args_btf __attribute__((unused));

@@ -21,8 +21,10 @@ type Header struct {
 	WaitNS           uint64 // bound of the kernel's wait for a verdict
 	HeartbeatLimitNS uint64
 	Asked            uint64 // bit e: event e is asked about
-	SpinNS           uint64 // how long one polls who may sleep afterwards
-	GateStart        uint64 // start_boottime of the gate's helper, 0: not compared
+	Epoch            uint64 // of the rules; answers to an older one are not used
+	SpinNS           uint64 // how long one polls who can wait otherwise afterwards
+	SleepNS          uint64 // bound of the wait of who does
+	GateStart        uint64 // start of the gate's helper, as in /proc/PID/stat
 	GateIno          uint64
 	GateDev          uint32
 	GatePID          uint32                 // of the gate's helper, 0: there is no gate
@@ -30,7 +32,7 @@ type Header struct {
 	Scope            uint32
 	_                uint32
 	FailErrno        [abi.EventCount]uint16 // failure verdict, 0 allows
-	_                [30]uint16
+	_                [22]uint16
 
 	HeartbeatNS uint64 // CLOCK_MONOTONIC
 	_           [7]uint64
@@ -71,7 +73,7 @@ type Facts struct {
 	PathLen, ExeLen      uint32
 	DetailLen            uint32
 	Comm                 [16]byte
-	_                    uint64
+	Epoch                uint64 // of the rules when it was asked
 	Cgroup               [abi.CgroupLevels]uint64
 	Arg                  [abi.Args]uint64
 }

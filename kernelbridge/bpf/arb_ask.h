@@ -1,0 +1,262 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * What every hook does: it describes its question in a struct arb_question and returns
+ * arb_ask_free() or arb_ask_locked() of it, by its class in the catalogue.
+ */
+#ifndef ARB_ASK_H
+#define ARB_ASK_H
+
+#include "arb_scope.h"
+#include "arb_path.h"
+#include "arb_unwind.h"
+#include <bpf/bpf_tracing.h>
+
+/* A question before it has a slot. Pointers are the kernel's and only ever read with
+ * bpf_probe_read_kernel.
+ */
+struct arb_question {
+	__u32 event;
+	__u32 access;
+	/* The object, and where it was reached; mnt NULL: by its file system. */
+	struct vfsmount *mnt;
+	struct dentry *dentry;
+	/* The second text: a path, or a string. */
+	struct vfsmount *detail_mnt;
+	struct dentry *detail_dentry;
+	const char *detail;
+	/* The object's name when it is not a path: of an AF_UNIX address. */
+	const char *name;
+	__u32 name_len;
+	/* The scope asks for the subject, though there is an object: it is a process. */
+	__u32 object_is_process;
+	__u64 arg[ARB_ARGS];
+};
+
+/* What a hook may return. The verdicts are in this range already; the verifier wants to
+ * see it, and a kernel older than 6.12 does not check.
+ */
+static __always_inline int arb_return(int ret)
+{
+	barrier_var(ret);
+	if (ret < -4095 || ret > 0)
+		return -1; /* EPERM */
+	return ret;
+}
+
+/* Not for us: an earlier refusal, nobody armed, no rule about the event, our own
+ * threads, kernel threads.
+ */
+static __always_inline bool arb_exempt(struct arb_header *h, __u32 event, int ret)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+
+	return ret || !READ_ONCE(h->armed) || !(READ_ONCE(h->asked) >> event & 1) ||
+	       (__u32)task->tgid == h->daemon_tgid || (__u32)task->tgid == h->gate_pid ||
+	       (task->flags & ARB_PF_KTHREAD);
+}
+
+static __always_inline void arb_fill_object(struct arb_facts *f, struct dentry *dentry)
+{
+	struct inode *inode = BPF_CORE_READ(dentry, d_inode);
+
+	f->dev = BPF_CORE_READ(dentry, d_sb, s_dev);
+	if (!inode)
+		return; /* about to be created */
+	f->ino = BPF_CORE_READ(inode, i_ino);
+	f->size = BPF_CORE_READ(inode, i_size);
+	f->mode = BPF_CORE_READ(inode, i_mode);
+	f->owner_uid = BPF_CORE_READ(inode, i_uid.val);
+	f->owner_gid = BPF_CORE_READ(inode, i_gid.val);
+	f->generation = BPF_CORE_READ(inode, i_generation);
+}
+
+/* The length of a text that bpf_probe_read_kernel_str() has written; 0 if it has not,
+ * or if it is longer.
+ */
+static __always_inline __u32 arb_text_len(long n)
+{
+	return n > 1 && n < ARB_PATH_BYTES ? n - 1 : 0;
+}
+
+/* The path of a file, for hooks in which bpf_d_path() is to be had: it is quicker than
+ * our own walk, and takes part in the locking of renames.
+ */
+static __always_inline __u32 arb_d_path(struct file *file, __u8 *text)
+{
+	long n = bpf_d_path(&file->f_path, (char *)text, ARB_PATH_BYTES);
+
+	return n > 1 && n <= ARB_PATH_BYTES ? n - 1 : 0;
+}
+
+/* The path of the subject's executable; 0 if it has none. */
+static __always_inline __u32 arb_exe_path(struct task_struct *task, __u8 *text, bool d_path)
+{
+	struct file *exe;
+	__u32 len;
+
+	if (d_path && bpf_ksym_exists(bpf_get_task_exe_file)) { /* >= 6.12 */
+		exe = bpf_get_task_exe_file(task);
+		if (!exe)
+			return 0;
+		len = arb_d_path(exe, text);
+		bpf_put_file(exe);
+		return len;
+	}
+	exe = BPF_CORE_READ(task, mm, exe_file);
+	if (!exe)
+		return 0;
+	return arb_write_path(text, BPF_CORE_READ(exe, f_path.mnt),
+			      BPF_CORE_READ(exe, f_path.dentry));
+}
+
+/* file is the object for bpf_d_path(), or NULL. */
+static __always_inline void arb_fill_texts(struct arb_slot *s, struct arb_question *q, __u32 want,
+					   struct file *file, bool d_path)
+{
+	struct arb_facts *f = &s->facts;
+
+	if (q->dentry) {
+		f->path_len = d_path && file ? arb_d_path(file, s->path) :
+					       arb_write_path(s->path, q->mnt, q->dentry);
+		if (!f->path_len)
+			f->flags |= ARB_FLAG_PATH_TRUNCATED;
+	} else if (q->name_len) {
+		f->path_len = q->name_len & (ARB_NAME_BYTES - 1);
+		bpf_probe_read_kernel(s->path, f->path_len, q->name);
+		if (!s->path[0])
+			s->path[0] = '@'; /* an abstract name */
+	} else {
+		f->flags |= ARB_FLAG_NO_OBJECT;
+	}
+	if (q->detail_dentry) {
+		f->detail_len = arb_write_path(s->detail, q->detail_mnt, q->detail_dentry);
+		if (!f->detail_len)
+			f->flags |= ARB_FLAG_DETAIL_TRUNCATED;
+	} else if (q->detail) {
+		f->detail_len = arb_text_len(
+			bpf_probe_read_kernel_str(s->detail, ARB_PATH_BYTES, q->detail));
+		if (!f->detail_len)
+			f->flags |= ARB_FLAG_DETAIL_TRUNCATED;
+	}
+	if (want & ARB_FIELD_EXE)
+		f->exe_len = arb_exe_path(bpf_get_current_task_btf(), s->exe, d_path);
+	if (!f->exe_len)
+		f->flags |= ARB_FLAG_NO_EXE;
+}
+
+/* Claims a slot and fills it in, all but the texts. NULL: *ret is the verdict. */
+static __always_inline struct arb_slot *arb_claim_for(struct arb_header *h, struct arb_question *q,
+						      struct arb_claim *claim, int *ret)
+{
+	struct arb_counts *counts = arb_get_counts(q->event);
+	__u64 now = bpf_ktime_get_ns();
+	struct arb_slot *s;
+	int i;
+
+	*ret = 0;
+	if (!counts)
+		return NULL;
+	if (!arb_alive(h, now)) {
+		arb_count(&counts->asked);
+		*ret = arb_fail(h, NULL, q->event, ARB_REASON_NO_WORKER);
+		return NULL;
+	}
+	s = arb_claim(claim);
+	if (!s) {
+		arb_count(&counts->asked);
+		*ret = arb_fail(h, NULL, q->event, ARB_REASON_RING_FULL);
+		return NULL;
+	}
+	__builtin_memset(&s->facts, 0, sizeof(s->facts));
+	s->facts.posted_ns = now;
+	s->facts.event = q->event;
+	s->facts.access = q->access;
+	s->facts.epoch = READ_ONCE(h->epoch);
+	for (i = 0; i < ARB_ARGS; i++)
+		s->facts.arg[i] = q->arg[i];
+	arb_fill_subject(&s->facts, bpf_get_current_task_btf());
+	if (h->want[q->event & 63] & ARB_FIELD_CGROUP)
+		arb_fill_cgroup(&s->facts);
+	return s;
+}
+
+/* Asks in a sleepable program that is called without a lock; 0 or a negative errno. */
+static __always_inline int arb_ask_free(struct arb_header *h, struct arb_question *q,
+					struct file *file)
+{
+	struct arb_counts *counts = arb_get_counts(q->event);
+	struct arb_claim claim = {};
+	struct arb_wait w = {};
+	struct arb_slot *s;
+	int ret;
+
+	s = arb_claim_for(h, q, &claim, &ret);
+	if (!s)
+		return ret;
+	if (q->dentry)
+		arb_fill_object(&s->facts, q->dentry);
+	arb_fill_texts(s, q, h->want[q->event & 63], file, true);
+	if (counts)
+		arb_count(&counts->asked);
+	arb_begin_wait(&w, s, &claim);
+	arb_post(h, &w);
+	arb_wait_free(h, &w);
+	return arb_settle(&w);
+}
+
+/* Asks in any other program; 0 or a negative errno, -ERESTARTNOINTR among them. */
+static __always_inline int arb_ask_locked(struct arb_header *h, struct arb_question *q)
+{
+	struct arb_counts *counts = arb_get_counts(q->event);
+	struct arb_claim claim = {};
+	struct arb_wait w = {};
+	struct arb_slot *s;
+	int ret;
+
+	s = arb_claim_for(h, q, &claim, &ret);
+	if (!s)
+		return ret;
+	if (q->dentry)
+		arb_fill_object(&s->facts, q->dentry);
+	arb_fill_texts(s, q, h->want[q->event & 63], NULL, false);
+	ret = arb_unwound_verdict(s);
+	if (ret <= 0) {
+		WRITE_ONCE(s->word, arb_word(claim.gen, ARB_FREE));
+		return ret;
+	}
+	if (counts)
+		arb_count(&counts->asked);
+	arb_begin_wait(&w, s, &claim);
+	arb_post(h, &w);
+	if (arb_wait_locked(h, &w))
+		return -ARB_ERESTARTNOINTR;
+	return arb_settle(&w);
+}
+
+/* The whole of a hook whose question needs no more than what it is given. */
+static __noinline int arb_free_hook(struct arb_question *q, int ret)
+{
+	struct arb_header *h = arb_get_header();
+
+	if (!h || arb_exempt(h, q->event, ret))
+		return arb_return(ret);
+	if (!arb_in_scope(h, q->mnt, q->object_is_process ? NULL : q->dentry))
+		return 0;
+	return arb_return(arb_ask_free(h, q, NULL));
+}
+
+static __noinline int arb_locked_hook(struct arb_question *q, int ret)
+{
+	struct arb_header *h = arb_get_header();
+	struct dentry *dentry = q->dentry;
+
+	if (!h || arb_exempt(h, q->event, ret))
+		return arb_return(ret);
+	if (!q->mnt && dentry)
+		q->mnt = arb_mount_of(BPF_CORE_READ(dentry, d_sb));
+	if (!arb_in_scope(h, q->mnt, q->object_is_process ? NULL : q->dentry))
+		return 0;
+	return arb_return(arb_ask_locked(h, q));
+}
+
+#endif

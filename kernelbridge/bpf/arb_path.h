@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Path names, written into a slot by walking from the object up to the root of the
+ * task: for the hooks in which bpf_d_path() is not to be had. What it writes is what
+ * bpf_d_path() writes, but for the remark that a file was deleted.
+ *
+ * Everything is read with bpf_probe_read_kernel: a rename during the walk can make the
+ * name one that the file never had, which is why rules on names are about names and
+ * not about identity. It cannot fault.
+ *
+ * Worst case: one step per path component, PATH_MAX / 2 of them.
+ */
+#ifndef ARB_PATH_H
+#define ARB_PATH_H
+
+#include "arb_ring.h"
+
+#define ARB_PATH_MASK (ARB_PATH_BYTES - 1)
+#define ARB_MAX_DEPTH (ARB_PATH_BYTES / 2)
+#define ARB_MAX_MOUNTS 4096 /* of one superblock that are looked at */
+
+struct arb_name_walk {
+	struct vfsmount *mnt;
+	struct dentry *dentry;
+	struct dentry *mnt_root;
+	struct vfsmount *root_mnt; /* the task's root */
+	struct dentry *root;
+	__u8 *text;
+	__u32 begin; /* of what is written, from the end of text */
+	__u32 ended; /* the root was reached */
+};
+
+static long arb_name_step(__u32 i, struct arb_name_walk *w)
+{
+	struct dentry *dentry = w->dentry, *parent;
+	struct vfsmount *mnt = w->mnt;
+	struct mount *m, *up;
+	__u32 len, at;
+
+	if (dentry == w->root && mnt == w->root_mnt)
+		goto top;
+	if (dentry == w->mnt_root) {
+		m = (void *)mnt - bpf_core_field_offset(struct mount, mnt);
+		up = BPF_CORE_READ(m, mnt_parent);
+		if (!up || up == m)
+			goto top;
+		w->dentry = BPF_CORE_READ(m, mnt_mountpoint);
+		mnt = (void *)up + bpf_core_field_offset(struct mount, mnt);
+		w->mnt = mnt;
+		w->mnt_root = BPF_CORE_READ(mnt, mnt_root);
+		return 0;
+	}
+	parent = BPF_CORE_READ(dentry, d_parent);
+	if (parent == dentry || !parent)
+		return 1; /* not below the root of its mount */
+	len = BPF_CORE_READ(dentry, d_name.len) & (ARB_NAME_BYTES - 1);
+	if (len + 1 > w->begin)
+		return 1; /* does not fit */
+	at = (w->begin - len) & ARB_PATH_MASK;
+	bpf_probe_read_kernel(w->text + at, len, BPF_CORE_READ(dentry, d_name.name));
+	at = (at - 1) & ARB_PATH_MASK;
+	w->text[at] = '/';
+	w->begin = at;
+	w->dentry = parent;
+	return 0;
+top:
+	w->ended = 1;
+	return 1;
+}
+
+/* Writes the path of a dentry into text, one of the texts of a slot. Returns its length,
+ * 0 when it does not fit or cannot be known.
+ */
+static __noinline __u32 arb_write_path(__u8 *text, struct vfsmount *mnt, struct dentry *dentry)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct arb_name_walk w = {
+		.mnt = mnt,
+		.dentry = dentry,
+		.mnt_root = BPF_CORE_READ(mnt, mnt_root),
+		.root_mnt = BPF_CORE_READ(task, fs, root.mnt),
+		.root = BPF_CORE_READ(task, fs, root.dentry),
+		.text = text,
+		.begin = ARB_PATH_MASK,
+	};
+	__u32 len;
+
+	if (!text || !mnt || !dentry)
+		return 0;
+	bpf_loop(ARB_MAX_DEPTH, arb_name_step, &w, 0);
+	if (!w.ended)
+		return 0;
+	len = (ARB_PATH_MASK - w.begin) & ARB_PATH_MASK;
+	if (!len) { /* the root itself */
+		text[0] = '/';
+		return 1;
+	}
+	/* To the begin of the text. It overlaps, and is copied upwards. */
+	bpf_probe_read_kernel(text, len, text + (w.begin & ARB_PATH_MASK));
+	return len;
+}
+
+/* The search for a mount of a superblock in the task's mount namespace. */
+struct arb_mount_search {
+	struct mount *mount;
+	struct mnt_namespace *ns;
+	struct vfsmount *found;
+};
+
+static __always_inline struct mount *arb_next_mount(struct mount *m)
+{
+	struct mount___list *old = (void *)m;
+	struct list_head *next;
+
+	if (bpf_core_field_exists(struct mount, mnt_next_for_sb))
+		return BPF_CORE_READ(m, mnt_next_for_sb);
+	next = BPF_CORE_READ(old, mnt_instance.next);
+	return (void *)next - bpf_core_field_offset(struct mount___list, mnt_instance);
+}
+
+static long arb_mount_step(__u32 i, struct arb_mount_search *s)
+{
+	struct mount *m = s->mount;
+
+	if (!m)
+		return 1;
+	if (BPF_CORE_READ(m, mnt_ns) == s->ns) {
+		s->found = (void *)m + bpf_core_field_offset(struct mount, mnt);
+		return 1;
+	}
+	s->mount = arb_next_mount(m);
+	return 0;
+}
+
+/* A mount through which the task can see a file system: for the hooks that are given an
+ * inode and not where it was reached. NULL: there is none in its mount namespace.
+ */
+static __noinline struct vfsmount *arb_mount_of(struct super_block *sb)
+{
+	struct super_block___list *old = (void *)sb;
+	struct arb_mount_search s = {
+		.ns = BPF_CORE_READ(bpf_get_current_task_btf(), nsproxy, mnt_ns),
+	};
+	struct list_head *first;
+
+	if (bpf_core_field_exists(struct mount, mnt_next_for_sb)) {
+		s.mount = BPF_CORE_READ(sb, s_mounts);
+	} else {
+		first = BPF_CORE_READ(old, s_mounts.next);
+		s.mount = (void *)first - bpf_core_field_offset(struct mount___list, mnt_instance);
+	}
+	bpf_loop(ARB_MAX_MOUNTS, arb_mount_step, &s, 0);
+	return s.found;
+}
+
+#endif

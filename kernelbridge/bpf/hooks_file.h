@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Files that are opened, executed, mapped or handed over:
+ *
+ *   file_open            event open; event exec for what execve opens: the program, also
+ *                        for AT_EXECVE_CHECK, the interpreters of scripts and of
+ *                        binfmt_misc, the ELF interpreter
+ *   bprm_creds_for_exec  event exec: the program, if file_open did not ask about it
+ *   bprm_check_security  event exec: an interpreter, if file_open did not ask about it
+ *
+ * The two bprm hooks are the second line: a file that comes to be executed without
+ * having been opened for it is asked about all the same.
+ *
+ * These three are sleepable and called without a lock that anybody else waits for, but
+ * for the task's own cred_guard_mutex. Worst case of each: header.sleep_ns, without a
+ * gate header.wait_ns, plus the walk of arb_in_scope().
+ */
+
+/* The file that a task has last opened to execute it and was asked about. The address
+ * identifies it as long as execve has it open; it is never followed.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, __u64);
+} arb_executed SEC(".maps");
+
+/* Asks about a file; 0 or a negative errno. */
+static __noinline int arb_ask_file(struct arb_header *h, struct file *file, __u32 event,
+				   __u32 access)
+{
+	struct arb_question q = {
+		.event = event,
+		.access = access,
+		.mnt = file->f_path.mnt,
+		.dentry = file->f_path.dentry,
+	};
+	__u64 *executed;
+
+	if (!h || !arb_in_scope(h, q.mnt, q.dentry))
+		return 0;
+	if (event == ARB_EVENT_EXEC) {
+		executed = bpf_task_storage_get(&arb_executed, bpf_get_current_task_btf(), 0,
+						BPF_LOCAL_STORAGE_GET_F_CREATE);
+		if (executed) /* else a second hook asks once more */
+			*executed = (__u64)file;
+	}
+	return arb_ask_free(h, &q, file);
+}
+
+SEC("lsm.s/file_open")
+int BPF_PROG(arb_file_open, struct file *file, int ret)
+{
+	struct arb_header *h = arb_get_header();
+	__u32 mode = file->f_mode, flags = file->f_flags, access = 0;
+	__u32 event = flags & ARB_FMODE_EXEC ? ARB_EVENT_EXEC : ARB_EVENT_OPEN;
+
+	if (!h || arb_exempt(h, event, ret))
+		return arb_return(ret);
+	/* The open of the overlayfs file above was asked about. */
+	if (mode & ARB_FMODE_BELOW)
+		return 0;
+	if (event == ARB_EVENT_EXEC)
+		return arb_return(arb_ask_file(h, file, event, ARB_ACCESS_EXEC));
+	if (mode & ARB_FMODE_READ)
+		access |= ARB_ACCESS_READ;
+	if (mode & ARB_FMODE_WRITE)
+		access |= ARB_ACCESS_WRITE;
+	if (mode & ARB_FMODE_CREATED)
+		access |= ARB_ACCESS_CREATED;
+	if (flags & ARB_O_APPEND)
+		access |= ARB_ACCESS_APPEND;
+	if (flags & ARB_O_TRUNC)
+		access |= ARB_ACCESS_TRUNCATE;
+	return arb_return(arb_ask_file(h, file, event, access));
+}
+
+/* The second line, see above. */
+static __always_inline int arb_bprm(struct linux_binprm *bprm, int ret)
+{
+	struct arb_header *h = arb_get_header();
+	struct file *file = bprm->file;
+	__u64 *executed;
+
+	if (!h || arb_exempt(h, ARB_EVENT_EXEC, ret))
+		return arb_return(ret);
+	executed = bpf_task_storage_get(&arb_executed, bpf_get_current_task_btf(), 0, 0);
+	if (executed && *executed == (__u64)file)
+		return 0;
+	return arb_return(arb_ask_file(h, file, ARB_EVENT_EXEC, ARB_ACCESS_EXEC));
+}
+
+SEC("lsm.s/bprm_creds_for_exec")
+int BPF_PROG(arb_creds_for_exec, struct linux_binprm *bprm, int ret)
+{
+	return arb_bprm(bprm, ret);
+}
+
+SEC("lsm.s/bprm_check_security")
+int BPF_PROG(arb_check_security, struct linux_binprm *bprm, int ret)
+{
+	return arb_bprm(bprm, ret);
+}
