@@ -29,7 +29,7 @@ var mountHooks = []Hook{
 	{"quotactl", Atomic, nil, 0, "no event in this version: quotas; they need CAP_SYS_ADMIN, whose use is capable"},
 	{"quota_on", Atomic, nil, 0, "no event in this version: quotas; they need CAP_SYS_ADMIN, whose use is capable"},
 	{"initramfs_populated", Void, nil, 0, "once at boot, before any program can be attached"},
-	{"bdev_alloc_security", Free, nil, 0, lifetime},
+	{"bdev_alloc_security", Atomic, nil, 0, lifetime},
 	{"bdev_free_security", Void, nil, 0, lifetime},
-	{"bdev_setintegrity", Free, nil, 0, "the kernel keeps a digest that it has checked"},
+	{"bdev_setintegrity", Atomic, nil, 0, "the kernel keeps a digest that it has checked"},
 }
