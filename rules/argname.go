@@ -225,6 +225,16 @@ func ParseArg(e abi.Event, name, text string) (uint64, error) {
 	return v, nil
 }
 
+// SetArg sets an argument of r by its name. The error says which the event has.
+func SetArg(r *abi.Request, name string, value uint64) error {
+	ev := catalogue.Of(r.Event)
+	if ev == nil || ev.Arg(name) < 0 {
+		return fmt.Errorf("the event %s has no argument %s: %s", r.Event, bare(name), argsOf(setOf(r.Event)))
+	}
+	r.Arg[ev.Arg(name)] = value
+	return nil
+}
+
 // number reads a name or a number.
 func number(names numbering, s string) (uint64, string) {
 	if v, ok := names.find(s); ok {

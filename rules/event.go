@@ -70,6 +70,12 @@ func withArg(name string) eventSet {
 // NeedsObject reports whether every request of this event has an object with a path.
 func NeedsObject(e abi.Event) bool { return always.has(e) }
 
+// NamesSocket reports whether path is the name of an abstract unix socket and the event
+// one that can be about it.
+func NamesSocket(e abi.Event, path []byte) bool {
+	return sockets.has(e) && len(path) > 1 && len(path) < abi.PathBytes && path[0] == '@'
+}
+
 // names lists the names of the events, sorted.
 func (s eventSet) names() []string {
 	var out []string

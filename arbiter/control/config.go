@@ -11,6 +11,7 @@ import (
 	"github.com/arbiterd/arbiter/arbiter"
 	"github.com/arbiterd/arbiter/arbiter/cache"
 	"github.com/arbiterd/arbiter/arbiter/store"
+	"github.com/arbiterd/arbiter/kernelbridge/abi"
 	"github.com/arbiterd/arbiter/rules"
 )
 
@@ -30,6 +31,9 @@ type Applier interface {
 	// an error the rule set from before is in force. The reason labels the cache
 	// flush.
 	Apply(ctx context.Context, rs *rules.RuleSet, reason cache.Reason) (warnings []string, err error)
+	// Unavailable returns those of the events that the kernel side cannot ask about here,
+	// and for each one why. Apply puts rules about them in force all the same.
+	Unavailable(asked []abi.Event) map[abi.Event]string
 }
 
 // Info is what the daemon knows and the engine does not.

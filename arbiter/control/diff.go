@@ -13,7 +13,7 @@ import (
 // Diff says by which rules two rule sets differ, by id in the order of the file.
 type Diff struct {
 	Added, Removed, Changed []string
-	// Settings: default, deadline, on_fail or scope differ from those of a set
+	// Settings: default, deadline, on_fail, scope or events differ from those of a set
 	// that was pushed.
 	Settings bool
 }
@@ -33,7 +33,8 @@ func diffRules(before, after *rules.RuleSet) Diff {
 		return d
 	}
 	// Epoch 0 is what the daemon starts with when it has no rules: nobody set it.
-	d.Settings = before.Epoch() != 0 && (before.Default() != after.Default() || !reflect.DeepEqual(before.Scope(), after.Scope()))
+	d.Settings = before.Epoch() != 0 && (before.Default() != after.Default() || !reflect.DeepEqual(before.Scope(), after.Scope()) ||
+		!slices.Equal(before.Listed(), after.Listed()))
 	oldTexts, newTexts := ruleTexts(before), ruleTexts(after)
 	oldPlace := map[string]int{}
 	for i := range before.Len() {

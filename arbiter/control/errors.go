@@ -5,6 +5,8 @@ package control
 import (
 	"errors"
 	"fmt"
+
+	"github.com/arbiterd/arbiter/rules"
 )
 
 var (
@@ -57,3 +59,15 @@ func (e *StageError) Error() string {
 
 // Unwrap returns the cause.
 func (e *StageError) Unwrap() []error { return []error{e.Err, e.Reverted} }
+
+// UnkeptError is why a rule set is not put in force that is about events which are not
+// asked about here, unless best effort is asked for.
+type UnkeptError struct{ Problems rules.Problems }
+
+// Error says how much cannot be kept, and the first of it.
+func (e *UnkeptError) Error() string {
+	if len(e.Problems) == 1 {
+		return e.Problems[0].Error()
+	}
+	return fmt.Sprintf("%d of the events of rules cannot be asked about here; the first: %v", len(e.Problems), e.Problems[0])
+}

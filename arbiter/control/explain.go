@@ -5,6 +5,7 @@ package control
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"path"
 	"strings"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/arbiterd/arbiter/arbiter/control/controlv1"
 	"github.com/arbiterd/arbiter/kernelbridge/abi"
+	"github.com/arbiterd/arbiter/kernelbridge/catalogue"
 	"github.com/arbiterd/arbiter/rules"
 )
 
@@ -67,12 +69,16 @@ func (s *rulesService) request(req *controlv1.ExplainRequest) (*abi.Request, err
 	r := &abi.Request{UID: req.GetUid(), EUID: req.GetUid(), GID: req.GetGid(), EGID: req.GetGid()}
 	var ok bool
 	if r.Event, ok = abi.ParseEvent(req.GetEvent()); !ok {
-		add("the event %q is none: give open or exec", req.GetEvent())
+		add("the event %q is none: %s", req.GetEvent(), rules.UnknownEvent(req.GetEvent()))
 	}
-	if err := checkPath(req.GetPath()); err != nil {
-		add("the path %v", err)
+	if err := textsOf(r, req); err != nil {
+		add("%v", err)
 	}
-	r.PathLen = uint32(copy(r.PathBuf[:abi.PathBytes-1], req.GetPath()))
+	for _, a := range req.GetArgs() {
+		if err := rules.SetArg(r, a.GetName(), a.GetValue()); ok && err != nil {
+			add("%v", err)
+		}
+	}
 	if len(req.GetExe()) == 0 {
 		r.Flags |= abi.FlagNoExe
 	} else if err := checkPath(req.GetExe()); err != nil {
@@ -93,6 +99,37 @@ func (s *rulesService) request(req *controlv1.ExplainRequest) (*abi.Request, err
 	return r, nil
 }
 
+// textsOf sets the object's path and the detail, and says what is wrong with them for
+// the event.
+func textsOf(r *abi.Request, req *controlv1.ExplainRequest) error {
+	var errs []error
+	path, detail, ev := req.GetPath(), req.GetDetail(), catalogue.Of(r.Event)
+	switch {
+	case len(path) == 0 && ev != nil && !rules.NeedsObject(r.Event):
+		r.Flags |= abi.FlagNoObject
+	case ev != nil && ev.Object == "":
+		errs = append(errs, fmt.Errorf("the event %s has no object: leave the path out", r.Event))
+	case rules.NamesSocket(r.Event, path):
+	default:
+		if err := checkPath(path); err != nil {
+			errs = append(errs, fmt.Errorf("the path %w", err))
+		}
+	}
+	switch {
+	case len(detail) == 0:
+	case ev != nil && ev.Detail == "":
+		errs = append(errs, fmt.Errorf("the event %s has no detail: leave it out", r.Event))
+	case len(detail) > abi.PathBytes-1:
+		errs = append(errs, fmt.Errorf("the detail has %d bytes: the kernel presents at most %d", len(detail), abi.PathBytes-1))
+	}
+	r.PathLen = uint32(copy(r.PathBuf[:abi.PathBytes-1], path))
+	r.DetailLen = uint32(copy(r.DetailBuf[:abi.PathBytes-1], detail))
+	if len(errs) == 0 {
+		return nil
+	}
+	return errors.New(strings.ReplaceAll(errors.Join(errs...).Error(), "\n", "; "))
+}
+
 func checkPath(p []byte) error {
 	switch {
 	case len(p) == 0:
@@ -110,7 +147,9 @@ func checkPath(p []byte) error {
 // accessOf sets what the request asks for.
 func accessOf(r *abi.Request, names []string) error {
 	if r.Event != abi.EventOpen {
-		r.Access = abi.AccessExec
+		if r.Event == abi.EventExec {
+			r.Access = abi.AccessExec
+		}
 		if len(names) > 0 {
 			return fmt.Errorf("access is for the event open: leave it out")
 		}
@@ -167,9 +206,14 @@ func (s *rulesService) cgroups(r *abi.Request, p []byte) error {
 }
 
 // inScope reports whether the kernel would have asked: in every dimension that
-// the scope names. A cgroup that is not given counts as inside.
+// the scope names. A cgroup that is not given counts as inside. Where there is no object
+// with a path in the file system, the subject's executable counts.
 func inScope(scope rules.Scope, req *controlv1.ExplainRequest) bool {
-	return within(scope.Paths, string(req.GetPath())) &&
+	object := string(req.GetPath())
+	if !strings.HasPrefix(object, "/") {
+		object = string(req.GetExe())
+	}
+	return within(scope.Paths, object) &&
 		(len(req.GetCgroup()) == 0 || within(scope.Cgroups, path.Clean(string(req.GetCgroup()))))
 }
 

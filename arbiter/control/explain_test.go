@@ -172,6 +172,48 @@ func TestExplainScope(t *testing.T) {
 	}
 }
 
+// Detail and numbers decide, and without an object the executable is in the scope or not.
+func TestExplainOtherEvents(t *testing.T) {
+	f := newFixture(t, nil, nil)
+	f.push(`version: 1
+default: allow
+scope: {paths: [/t]}
+rules:
+  - {id: into-keys, events: [rename], detail: {prefix: /t/keys}, verdict: deny}
+  - {id: web, events: [connect], args: {family: inet, port: 443}, verdict: deny}
+  - {id: bus, events: [connect], object: {path: "@bus"}, verdict: deny}
+  - {id: admin, events: [capable], args: {capability: CAP_SYS_ADMIN}, verdict: deny}
+`)
+	args := func(values ...any) (out []*controlv1.Argument) {
+		for i := 0; i < len(values); i += 2 {
+			out = append(out, &controlv1.Argument{Name: values[i].(string), Value: uint64(values[i+1].(int))})
+		}
+		return out
+	}
+	for _, tt := range []struct {
+		name string
+		req  *controlv1.ExplainRequest
+		rule string
+		out  bool
+	}{
+		{"rename into", &controlv1.ExplainRequest{Event: "rename", Path: []byte("/t/a"), Detail: []byte("/t/keys/a")}, "into-keys", false},
+		{"rename elsewhere", &controlv1.ExplainRequest{Event: "rename", Path: []byte("/t/a"), Detail: []byte("/t/a2")}, "default", false},
+		{"connect", &controlv1.ExplainRequest{Event: "connect", Exe: []byte("/t/bin/x"), Args: args("family", 2, "port", 443)}, "web", false},
+		{"connect of another program", &controlv1.ExplainRequest{Event: "connect", Exe: []byte("/bin/x"), Args: args("family", 2, "port", 443)}, "web", true},
+		{"connect by an unknown program", &controlv1.ExplainRequest{Event: "connect", Args: args("family", 2, "port", 443)}, "web", true},
+		{"another port", &controlv1.ExplainRequest{Event: "connect", Exe: []byte("/t/bin/x"), Args: args("port", 80, "family", 2)}, "default", false},
+		{"abstract socket", &controlv1.ExplainRequest{Event: "connect", Path: []byte("@bus"), Exe: []byte("/t/bin/x"), Args: args("family", 1)}, "bus", false},
+		{"capability", &controlv1.ExplainRequest{Event: "capable", Exe: []byte("/t/bin/x"), Args: args("capability", 21)}, "admin", false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			got, err := f.rules.Explain(f.ctx(), tt.req)
+			if err != nil || got.GetRule() != tt.rule || got.GetOutOfScope() != tt.out {
+				t.Errorf("got rule %s, out of scope %t, error %v; want %s, %t", got.GetRule(), got.GetOutOfScope(), err, tt.rule, tt.out)
+			}
+		})
+	}
+}
+
 func TestExplainRefuses(t *testing.T) {
 	f := newFixture(t, func(_ *Config, rc *RulesConfig) { rc.CgroupID = boxIDs }, nil)
 	_, err := f.rules.Explain(f.ctx(), &controlv1.ExplainRequest{Event: "exec", Path: []byte("/t/a")})
@@ -183,14 +225,21 @@ func TestExplainRefuses(t *testing.T) {
 		req   *controlv1.ExplainRequest
 		parts []string
 	}{
-		{"nothing", &controlv1.ExplainRequest{}, []string{`the event "" is none: give open or exec`, "the path is empty"}},
-		{"everything", &controlv1.ExplainRequest{Event: "connect", Path: []byte("t"), Exe: []byte("sh\xff"), Cgroup: []byte("box")},
-			[]string{`the event "connect"`, `the path "t" is not absolute`, `the exe "sh\xff" is not absolute`, `the cgroup "box" is not absolute`}},
+		{"nothing", &controlv1.ExplainRequest{}, []string{`the event "" is none: write one of accept, `, "the path is empty"}},
+		{"everything", &controlv1.ExplainRequest{Event: "connekt", Path: []byte("t"), Exe: []byte("sh\xff"), Cgroup: []byte("box")},
+			[]string{`the event "connekt"`, `the path "t" is not absolute`, `the exe "sh\xff" is not absolute`, `the cgroup "box" is not absolute`}},
 		{"long path", &controlv1.ExplainRequest{Event: "open", Path: []byte(long)}, []string{"the kernel presents at most 4095"}},
 		{"NUL", &controlv1.ExplainRequest{Event: "open", Path: []byte("/t\x00")}, []string{`"/t\x00" holds a NUL byte`}},
 		{"unknown access", &controlv1.ExplainRequest{Event: "open", Path: []byte("/t/a"), Access: []string{"read", "exec"}},
 			[]string{`the access "exec" is none: give read, write, append, truncate or create`}},
 		{"access of an exec", &controlv1.ExplainRequest{Event: "exec", Path: []byte("/t/a"), Access: []string{"read"}}, []string{"leave it out"}},
+		{"no path", &controlv1.ExplainRequest{Event: "unlink"}, []string{"the path is empty"}},
+		{"a path of a capability", &controlv1.ExplainRequest{Event: "capable", Path: []byte("/a"), Detail: []byte("b")},
+			[]string{"the event capable has no object: leave the path out", "the event capable has no detail: leave it out"}},
+		{"a name of no socket", &controlv1.ExplainRequest{Event: "open", Path: []byte("@a")}, []string{`"@a" is not absolute`}},
+		{"unknown argument", &controlv1.ExplainRequest{Event: "connect", Args: []*controlv1.Argument{{Name: "prt", Value: 1}}},
+			[]string{"the event connect has no argument prt: connect has family, type"}},
+		{"long detail", &controlv1.ExplainRequest{Event: "rename", Path: []byte("/a"), Detail: []byte(long)}, []string{"the detail has 4097 bytes"}},
 		{"unknown cgroup", &controlv1.ExplainRequest{Event: "exec", Path: []byte("/t/a"), Cgroup: []byte("/box/out/er")},
 			[]string{`"/box/out": there is no such cgroup`}},
 	} {

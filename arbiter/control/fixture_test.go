@@ -102,6 +102,7 @@ type fakeApplier struct {
 	warnings []string              // of Check
 	during   func(*rules.RuleSet)  // called within Check
 	applying func(context.Context) // called within Apply
+	cannot   map[abi.Event]string  // of Unavailable
 	applied  []uint64              // epochs
 	reasons  []cache.Reason        // of Apply
 }
@@ -133,6 +134,18 @@ func (a *fakeApplier) Apply(ctx context.Context, rs *rules.RuleSet, reason cache
 		return nil, ierr
 	}
 	return nil, err
+}
+
+func (a *fakeApplier) Unavailable(asked []abi.Event) map[abi.Event]string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	out := map[abi.Event]string{}
+	for _, e := range asked {
+		if why, ok := a.cannot[e]; ok {
+			out[e] = why
+		}
+	}
+	return out
 }
 
 // syncBuffer is a log that may be read while it is written.

@@ -60,8 +60,11 @@ type Push struct {
 	// ExpectedEpoch, if not nil, must be in force, else the push is refused.
 	ExpectedEpoch *uint64
 	DryRun        bool
-	Reason        string // for the history
-	UID           uint32 // who pushes
+	// BestEffort puts the rules in force also where some of their events are not asked
+	// about.
+	BestEffort bool
+	Reason     string // for the history
+	UID        uint32 // who pushes
 	// Flush labels the flush of the verdict caches; the zero value means
 	// cache.RulesPushed.
 	Flush cache.Reason
@@ -131,8 +134,12 @@ func (r *Rules) push(ctx context.Context, p Push) (Pushed, error) {
 	if err != nil {
 		return Pushed{}, err
 	}
+	cannot := r.cfg.Applier.Unavailable(rs.Events())
+	if ps := rs.Unkept(cannot); len(ps) > 0 && !p.BestEffort {
+		return Pushed{}, &StageError{Stage: StageCheck, Err: &UnkeptError{ps}}
+	}
 	before := r.cfg.Engine.Rules()
-	out := Pushed{Epoch: epoch, Fingerprint: rs.Fingerprint(), Rules: rs.Len(), Diff: diffRules(before, rs)}
+	out := Pushed{Epoch: epoch, Fingerprint: rs.Fingerprint(), Rules: rs.Len(), Diff: diffRules(before, rs), Warnings: rs.UnkeptWarnings(cannot)}
 	if before != nil {
 		out.Previous = before.Epoch()
 		if bytes.Equal(before.Source(), p.Source) && !bound(rs) && r.recorded(before.Epoch()) {
@@ -144,7 +151,7 @@ func (r *Rules) push(ctx context.Context, p Push) (Pushed, error) {
 	if err != nil {
 		return Pushed{}, &StageError{Stage: StageCheck, Err: err}
 	}
-	out.Warnings = warnings
+	out.Warnings = append(out.Warnings, warnings...)
 	if p.DryRun {
 		return out, nil
 	}

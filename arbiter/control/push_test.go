@@ -20,6 +20,7 @@ import (
 
 	"github.com/arbiterd/arbiter/arbiter/cache"
 	"github.com/arbiterd/arbiter/arbiter/control/controlv1"
+	"github.com/arbiterd/arbiter/kernelbridge/abi"
 	"github.com/arbiterd/arbiter/rules"
 )
 
@@ -48,6 +49,51 @@ func detail[T proto.Message](t *testing.T, err error) T {
 		t.Fatalf("the detail is a %T", details[0])
 	}
 	return d
+}
+
+// Rules about events that are not asked about here are refused with all places, unless
+// best effort is asked for.
+func TestPushUnkept(t *testing.T) {
+	f := newFixture(t, nil, nil)
+	f.push(ruleFile("a"))
+	f.applier.cannot = map[abi.Event]string{abi.EventMount: "no hook", abi.EventSignal: "no hook", abi.EventBPF: "no hook"}
+	const source = `version: 1
+default: allow
+scope: {paths: [/t]}
+events: [signal]
+rules:
+  - {id: mounts, events: [mount, open], verdict: deny}
+  - {id: opens, events: [open], verdict: deny}
+`
+	for _, dry := range []bool{false, true} {
+		_, err := f.rules.Push(f.ctx(), &controlv1.PushRequest{Source: []byte(source), Name: "r.yaml", DryRun: dry})
+		wantStatus(t, err, codes.FailedPrecondition, "2 of the events of rules cannot be asked about here", "the rules that were in force still are")
+		ps := detail[*controlv1.RuleProblems](t, err).GetProblems()
+		if len(ps) != 2 || ps[0].GetLine() != 4 || ps[0].GetRule() != "" || ps[1].GetLine() != 6 || ps[1].GetRule() != "mounts" || ps[1].GetFile() != "r.yaml" ||
+			!strings.Contains(ps[1].GetMessage(), "no hook") {
+			t.Errorf("problems %v, want the listed event on line 4 and the rule mounts on line 6", ps)
+		}
+	}
+	if got := f.engine.Rules().Epoch(); got != 1 {
+		t.Errorf("epoch %d is in force, want 1", got)
+	}
+	want := []string{"the event mount is not asked about: no hook; rules without effect on it: mounts", "the event signal is not asked about: no hook; the default is not applied to it"}
+	for _, unchanged := range []bool{false, true} {
+		out, err := f.rules.Push(f.ctx(), &controlv1.PushRequest{Source: []byte(source), Name: "r.yaml", BestEffort: true})
+		if err != nil || out.GetUnchanged() != unchanged {
+			t.Fatalf("best effort: %v, %v, want unchanged %t", out, err, unchanged)
+		}
+		if diff := cmp.Diff(want, out.GetWarnings()); diff != "" {
+			t.Errorf("warnings (-want +got):\n%s", diff)
+		}
+	}
+	// Going back to it is a push like another.
+	f.push(ruleFile("a"))
+	_, err := f.rules.Rollback(f.ctx(), &controlv1.RollbackRequest{Epoch: 2})
+	wantStatus(t, err, codes.FailedPrecondition)
+	if out, err := f.rules.Rollback(f.ctx(), &controlv1.RollbackRequest{Epoch: 2, BestEffort: true}); err != nil || len(out.GetWarnings()) != 2 {
+		t.Errorf("rollback with best effort: %v, %v, want two warnings", out, err)
+	}
 }
 
 func TestPushGetHistoryRollback(t *testing.T) {

@@ -28,7 +28,7 @@ type rulesService struct {
 func (s *rulesService) Push(ctx context.Context, req *controlv1.PushRequest) (*controlv1.PushResponse, error) {
 	who, _ := callerOf(ctx)
 	out, err := s.rules.Push(ctx, Push{Source: req.GetSource(), Name: nameOf(req), ExpectedEpoch: req.ExpectedEpoch,
-		DryRun: req.GetDryRun(), Reason: req.GetReason(), UID: who.uid})
+		DryRun: req.GetDryRun(), BestEffort: req.GetBestEffort(), Reason: req.GetReason(), UID: who.uid})
 	if err != nil {
 		return nil, pushStatus(err)
 	}
@@ -46,7 +46,8 @@ func nameOf(req *controlv1.PushRequest) string {
 
 func (s *rulesService) Rollback(ctx context.Context, req *controlv1.RollbackRequest) (*controlv1.RollbackResponse, error) {
 	who, _ := callerOf(ctx)
-	out, err := s.rules.Rollback(ctx, req.GetEpoch(), Push{ExpectedEpoch: req.ExpectedEpoch, Reason: req.GetReason(), UID: who.uid})
+	out, err := s.rules.Rollback(ctx, req.GetEpoch(), Push{ExpectedEpoch: req.ExpectedEpoch,
+		BestEffort: req.GetBestEffort(), Reason: req.GetReason(), UID: who.uid})
 	if err != nil {
 		return nil, pushStatus(err)
 	}
@@ -105,18 +106,16 @@ func pushStatus(err error) error {
 	var problems rules.Problems
 	var stale *StaleError
 	var stage *StageError
+	var unkept *UnkeptError
 	switch {
+	case errors.As(err, &unkept):
+		return detailed(codes.FailedPrecondition, err.Error(), problemsMessage(unkept.Problems))
 	case errors.As(err, &problems):
-		detail := &controlv1.RuleProblems{}
-		for _, p := range problems {
-			detail.Problems = append(detail.Problems, &controlv1.RuleProblem{File: utf8(p.File), Line: uint32(p.Line),
-				Column: uint32(p.Column), Message: utf8(p.Message), Hint: utf8(p.Hint), Rule: utf8(p.Rule)})
-		}
 		text := fmt.Sprintf("the rules have %d problems and were not applied; the first: %v", len(problems), problems[0])
 		if len(problems) == 1 {
 			text = "the rules were not applied: " + problems[0].Error()
 		}
-		return detailed(codes.InvalidArgument, text, detail)
+		return detailed(codes.InvalidArgument, text, problemsMessage(problems))
 	case errors.As(err, &stale):
 		return detailed(codes.FailedPrecondition, err.Error(),
 			&controlv1.StaleEpoch{ExpectedEpoch: stale.Expected, CurrentEpoch: stale.Current})
@@ -139,6 +138,15 @@ func pushStatus(err error) error {
 		return status.FromContextError(err).Err()
 	}
 	return status.Error(codes.Internal, utf8(err.Error()))
+}
+
+func problemsMessage(ps rules.Problems) *controlv1.RuleProblems {
+	m := &controlv1.RuleProblems{}
+	for _, p := range ps {
+		m.Problems = append(m.Problems, &controlv1.RuleProblem{File: utf8(p.File), Line: uint32(p.Line),
+			Column: uint32(p.Column), Message: utf8(p.Message), Hint: utf8(p.Hint), Rule: utf8(p.Rule)})
+	}
+	return m
 }
 
 // detailed is a status with one detail.

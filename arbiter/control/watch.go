@@ -17,6 +17,8 @@ import (
 	"github.com/arbiterd/arbiter/arbiter"
 	"github.com/arbiterd/arbiter/arbiter/control/controlv1"
 	"github.com/arbiterd/arbiter/kernelbridge/abi"
+	"github.com/arbiterd/arbiter/kernelbridge/catalogue"
+	"github.com/arbiterd/arbiter/rules"
 )
 
 // The trailers of Watch.
@@ -78,7 +80,7 @@ func (s *eventsService) Watch(req *controlv1.WatchRequest, stream grpc.ServerStr
 func checkFilters(req *controlv1.WatchRequest) error {
 	for _, e := range req.GetEvents() {
 		if _, ok := abi.ParseEvent(e); !ok {
-			return status.Errorf(codes.InvalidArgument, "the event %q is none: give open or exec", e)
+			return status.Errorf(codes.InvalidArgument, "the event %q is none: %s", e, rules.UnknownEvent(e))
 		}
 	}
 	for _, v := range req.GetVerdicts() {
@@ -197,6 +199,12 @@ func eventMessage(e *arbiter.Event) *controlv1.Event {
 		Subject: &controlv1.Subject{Tgid: e.TGID, Tid: e.TID, Uid: e.UID, Gid: e.GID, StartBoottimeNs: e.StartBoottime,
 			Comm: []byte(e.Comm), Exe: []byte(e.Exe)},
 		Object: &controlv1.Object{Path: []byte(e.Path), Dev: e.Dev, Ino: e.Ino},
+		Detail: []byte(e.Detail),
+	}
+	if ev := catalogue.Of(e.Event); ev != nil {
+		for i, a := range ev.Args {
+			m.Args = append(m.Args, &controlv1.Argument{Name: a.Name, Value: e.Args[i]})
+		}
 	}
 	if e.Reason != abi.ReasonNone {
 		m.Reason = e.Reason.String()

@@ -359,7 +359,7 @@ func TestWatchRefusesFilters(t *testing.T) {
 		req  *controlv1.WatchRequest
 		part string
 	}{
-		{&controlv1.WatchRequest{Events: []string{"exec", "connect"}}, `the event "connect" is none: give open or exec`},
+		{&controlv1.WatchRequest{Events: []string{"exec", "connekt"}}, `the event "connekt" is none: did you mean connect?`},
 		{&controlv1.WatchRequest{Events: []string{"none"}}, `the event "none"`},
 		{&controlv1.WatchRequest{Verdicts: []string{"denied"}}, `the verdict "denied" is none: give allow, deny or audit`},
 	} {

@@ -78,9 +78,9 @@ func (a *app) run(args []string) int {
 func (a *app) root() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "arbiterctl",
-		Short: "Control arbiterd, which holds execs and opens until rules decide",
-		Long: `arbiterctl controls arbiterd, which holds execs and opens in the kernel until
-rules decide: it pushes rules, follows verdicts, explains decisions, and says
+		Short: "Control arbiterd, which holds system calls until rules decide",
+		Long: `arbiterctl controls arbiterd, which holds execs, opens and other system calls in the
+kernel until rules decide: it pushes rules, follows verdicts, explains decisions, and says
 what the running kernel can do.
 
 It talks to the daemon over a unix socket; the daemon knows the caller by its uid

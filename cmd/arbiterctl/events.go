@@ -8,14 +8,17 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"github.com/arbiterd/arbiter/arbiter"
 	"github.com/arbiterd/arbiter/arbiter/audit"
 	"github.com/arbiterd/arbiter/arbiter/control/controlv1"
 	"github.com/arbiterd/arbiter/kernelbridge/abi"
+	"github.com/arbiterd/arbiter/kernelbridge/catalogue"
 	"github.com/arbiterd/arbiter/rules"
 )
 
@@ -35,8 +38,10 @@ The daemon keeps the last 1024 events in memory. What was simply allowed is amon
 them only if it happened while somebody watched with --all.
 
 The text form has one line per event. In it every byte of a path that does not
-print is escaped, a space is \x20, and "-" stands for nothing. The last column is
+print is escaped, a space is \x20, and "-" stands for nothing. REASON/LATENCY is
 the reason of a failure verdict, else the time from the question to the answer.
+DETAIL/ARGS is what else an event is about: its numbers by the names that rules have
+for them, an address as it is usually written, and behind them its second text.
 -o json prints one JSON object per line with OCSF field names, as the daemon's
 verdict log does.
 
@@ -51,7 +56,7 @@ said on stderr.`,
 	f := cmd.Flags()
 	f.BoolVar(&request.IncludeAllowed, "all", false, "plain allowed requests too")
 	f.StringSliceVar(&request.Rules, "rule", nil, "decided by one of these rules; default for the default")
-	f.StringSliceVar(&request.Events, "event", nil, "one of these events: exec, open")
+	f.StringSliceVar(&request.Events, "event", nil, "one of these events, such as exec, open, connect; docs/policy.md lists them")
 	f.StringSliceVar(&request.Verdicts, "verdict", nil, "one of these verdicts: allow, deny, audit")
 	f.Uint32Var(&request.Recent, "recent", 0, "begin with at most this many of the events that are kept")
 	since := f.Uint64("since", 0, "begin behind this sequence number, as far as events are kept")
@@ -139,7 +144,7 @@ type eventPrinter struct {
 
 // columns are as wide as what is usual in them; what is wider pushes the rest to
 // the right on its line alone.
-const columns = "%-24s  %6s  %-5s  %-12s  %-20s  %6s  %7s  %-24s  %-40s  %s\n"
+const columns = "%-24s  %6s  %-5s  %-12s  %-20s  %6s  %7s  %-24s  %-40s  %-14s  %s\n"
 
 // message prints one message; done when enough were printed.
 func (p *eventPrinter) message(m *controlv1.WatchResponse) (done bool, err error) {
@@ -164,7 +169,7 @@ func (p *eventPrinter) header() error {
 	if p.json {
 		return nil
 	}
-	return p.app.print(fmt.Sprintf(columns, "TIME", "SEQ", "EVENT", "VERDICT", "RULE", "UID", "PID", "EXE", "PATH", "REASON/LATENCY"))
+	return p.app.print(fmt.Sprintf(columns, "TIME", "SEQ", "EVENT", "VERDICT", "RULE", "UID", "PID", "EXE", "PATH", "REASON/LATENCY", "DETAIL/ARGS"))
 }
 
 func (p *eventPrinter) event(e *controlv1.Event) error {
@@ -186,7 +191,32 @@ func eventLine(e *controlv1.Event) string {
 		last = audit.Field(e.Reason)
 	}
 	return fmt.Sprintf(columns, timeText(e.Time.AsTime()), fmt.Sprint(e.Seq), audit.Field(e.Event), verdict, audit.Field(e.Rule),
-		fmt.Sprint(e.Subject.GetUid()), fmt.Sprint(e.Subject.GetTgid()), audit.Field(e.Subject.GetExe()), audit.Field(e.Object.GetPath()), last)
+		fmt.Sprint(e.Subject.GetUid()), fmt.Sprint(e.Subject.GetTgid()), audit.Field(e.Subject.GetExe()), audit.Field(e.Object.GetPath()), last, factsText(e))
+}
+
+// factsText writes the numbers and the second text of an event in one column.
+func factsText(e *controlv1.Event) string {
+	event, _ := abi.ParseEvent(e.Event)
+	values := map[string]uint64{}
+	for _, a := range e.Args {
+		values[a.Name] = a.Value
+	}
+	var parts []string
+	for _, a := range e.Args {
+		switch {
+		case a.Name == "addr_low": // with the one before
+		case a.Name == "addr_high":
+			if f := values["family"]; f == unix.AF_INET || f == unix.AF_INET6 {
+				parts = append(parts, "addr="+audit.Address(a.Value, values["addr_low"]).String())
+			}
+		default:
+			parts = append(parts, a.Name+"="+rules.ArgText(event, a.Name, a.Value))
+		}
+	}
+	if len(e.Detail) > 0 {
+		parts = append(parts, "detail="+string(e.Detail))
+	}
+	return audit.Field(strings.Join(parts, ","))
 }
 
 // eventOf turns a message back into the engine's event. A word that a newer
@@ -198,11 +228,16 @@ func eventOf(m *controlv1.Event) *arbiter.Event {
 		Latency: m.Latency.AsDuration(), Worker: int(m.Worker),
 		TGID: m.Subject.GetTgid(), TID: m.Subject.GetTid(), UID: m.Subject.GetUid(), GID: m.Subject.GetGid(),
 		StartBoottime: m.Subject.GetStartBoottimeNs(), Comm: string(m.Subject.GetComm()), Exe: string(m.Subject.GetExe()),
-		Path: string(m.Object.GetPath()), Dev: m.Object.GetDev(), Ino: m.Object.GetIno(),
+		Path: string(m.Object.GetPath()), Dev: m.Object.GetDev(), Ino: m.Object.GetIno(), Detail: string(m.Detail),
 	}
 	var known bool
 	if e.Event, known = abi.ParseEvent(m.Event); !known {
 		e.Event = abi.EventCount
+	}
+	for _, a := range m.Args {
+		if ev := catalogue.Of(e.Event); ev != nil && ev.Arg(a.Name) >= 0 {
+			e.Args[ev.Arg(a.Name)] = a.Value
+		}
 	}
 	for _, name := range m.Access {
 		if bit, ok := rules.ParseAccess(name); ok {

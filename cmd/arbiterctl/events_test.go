@@ -102,6 +102,28 @@ type failingWriter struct{}
 
 func (failingWriter) Write([]byte) (int, error) { return 0, errors.New("disk full") }
 
+// What else an event is about is one column, whatever is in it.
+func TestFactsText(t *testing.T) {
+	arg := func(name string, v uint64) *controlv1.Argument { return &controlv1.Argument{Name: name, Value: v} }
+	for _, tc := range []struct {
+		e    *controlv1.Event
+		want string
+	}{
+		{&controlv1.Event{Event: "open"}, "-"},
+		{&controlv1.Event{Event: "rename", Detail: []byte("/a b\n\xff"), Args: []*controlv1.Argument{arg("flags", 1)}}, `flags=RENAME_NOREPLACE,detail=/a\x20b\n\xff`},
+		{&controlv1.Event{Event: "connect", Args: []*controlv1.Argument{arg("family", 2), arg("type", 1), arg("protocol", 6), arg("port", 443), arg("addr_high", 0), arg("addr_low", 0xffffc0000201)}},
+			"family=inet,type=stream,protocol=tcp,port=443,addr=192.0.2.1"},
+		{&controlv1.Event{Event: "connect", Args: []*controlv1.Argument{arg("family", 10), arg("port", 53), arg("addr_high", 0x20010db8<<32), arg("addr_low", 1)}}, "family=inet6,port=53,addr=2001:db8::1"},
+		{&controlv1.Event{Event: "bind", Args: []*controlv1.Argument{arg("family", 1), arg("addr_high", 0), arg("addr_low", 0)}}, "family=unix"},
+		{&controlv1.Event{Event: "chmod", Args: []*controlv1.Argument{arg("mode", 0o100644)}}, "mode=0o100644"},
+		{&controlv1.Event{Event: "of_tomorrow", Args: []*controlv1.Argument{arg("new thing", 5)}}, `new\x20thing=5`},
+	} {
+		if got := factsText(tc.e); got != tc.want {
+			t.Errorf("%s: got %s, want %s", tc.e.Event, got, tc.want)
+		}
+	}
+}
+
 func TestOutputErrorsAreFailures(t *testing.T) {
 	var stderr bytes.Buffer
 	if got := testApp(nil, failingWriter{}, &stderr).run([]string{"version"}); got != exitFailure {
@@ -116,15 +138,17 @@ func TestOutputErrorsAreFailures(t *testing.T) {
 // message in which every field is set.
 func TestEventOfLosesNothing(t *testing.T) {
 	at := timestamppb.New(madeUp["denied"].Time)
-	got := eventOf(&controlv1.Event{Seq: 1, Time: at, Event: "open", Access: []string{"read", "write", "exec", "append", "truncate", "create"},
+	got := eventOf(&controlv1.Event{Seq: 1, Time: at, Event: "connect", Access: []string{"read", "write", "exec", "append", "truncate", "create"},
 		Verdict: "deny", Errno: 13, Rule: "r", Line: 2, Message: "m", Epoch: 3, Fingerprint: 4, Reason: "worker_error", Cached: true, Late: true,
 		Latency: durationpb.New(5), Worker: 6,
 		Subject: &controlv1.Subject{Tgid: 7, Tid: 8, Uid: 9, Gid: 10, StartBoottimeNs: 11, Comm: []byte("c"), Exe: []byte("/e")},
-		Object:  &controlv1.Object{Path: []byte("/p"), Dev: 12, Ino: 13}})
-	want := &arbiter.Event{Seq: 1, Time: at.AsTime(), Event: abi.EventOpen,
+		Object:  &controlv1.Object{Path: []byte("/p"), Dev: 12, Ino: 13}, Detail: []byte("d"),
+		Args: []*controlv1.Argument{{Name: "port", Value: 14}, {Name: "of_tomorrow", Value: 15}}})
+	want := &arbiter.Event{Seq: 1, Time: at.AsTime(), Event: abi.EventConnect,
 		Access:  abi.AccessRead | abi.AccessWrite | abi.AccessExec | abi.AccessAppend | abi.AccessTruncate | abi.AccessCreated,
 		Verdict: "deny", Errno: 13, Rule: "r", Line: 2, Message: "m", Epoch: 3, Fingerprint: 4, Reason: abi.ReasonWorkerError, Cached: true,
-		Late: true, Latency: 5, Worker: 6, TGID: 7, TID: 8, UID: 9, GID: 10, StartBoottime: 11, Comm: "c", Exe: "/e", Path: "/p", Dev: 12, Ino: 13}
+		Late: true, Latency: 5, Worker: 6, TGID: 7, TID: 8, UID: 9, GID: 10, StartBoottime: 11, Comm: "c", Exe: "/e", Path: "/p", Dev: 12, Ino: 13,
+		Detail: "d", Args: [abi.Args]uint64{3: 14}}
 	if diff := cmp.Diff(want, got, cmpopts.IgnoreUnexported(arbiter.Event{})); diff != "" {
 		t.Errorf("eventOf differs (-want +got):\n%s", diff)
 	}

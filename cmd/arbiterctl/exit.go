@@ -97,6 +97,12 @@ func (c *client) rpcFailure(cmd *cobra.Command, doing string, err error) *failur
 	for _, d := range s.Details() {
 		switch d := d.(type) {
 		case *controlv1.RuleProblems:
+			if s.Code() == codes.FailedPrecondition {
+				f := c.app.refusedRules(problemsOf(d), "; nothing was applied",
+					"take these events out, or leave them unasked and put the rest in force: "+cmd.CommandPath()+" --best-effort")
+				f.code = exitStale
+				return f
+			}
 			return c.app.refusedRules(problemsOf(d), "; nothing was applied", "repair the file and try again; arbiterctl rules check FILE checks it without the daemon")
 		case *controlv1.StaleEpoch:
 			return fail(exitStale, fmt.Sprintf("look at what is in force: arbiterctl rules get; then try again with --expected-epoch %d", d.CurrentEpoch),

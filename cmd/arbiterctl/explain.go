@@ -17,27 +17,36 @@ import (
 	"github.com/arbiterd/arbiter/arbiter/audit"
 	"github.com/arbiterd/arbiter/arbiter/control/controlv1"
 	"github.com/arbiterd/arbiter/kernelbridge/abi"
+	"github.com/arbiterd/arbiter/kernelbridge/catalogue"
 	"github.com/arbiterd/arbiter/rules"
 )
 
 func (a *app) explainCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "explain --event EVENT --path PATH",
+		Use:   "explain --event EVENT [--path PATH] [--detail TEXT] [--arg NAME=VALUE]...",
 		Short: "Say what would be decided, and how each rule fared",
 		Long: `explain decides a request that nobody made and says how each rule fared, up to the
 one that decides. It asks the daemon about the rule set in force; with --rules FILE
 it reads a file instead and needs no daemon.
 
+Which events have an object with a path, a detail and arguments, and what they are, is
+in the tables of docs/policy.md. An argument that is not given is 0; its value is
+written as in rules, a name such as inet or KILL included.
+
 It exits with 0 whatever the verdict; with --exit-code it exits with 8 when the
 request would be refused.`,
 		Example: `  arbiterctl explain --event exec --path /srv/app/bin/sh --exe /usr/bin/python3 --uid 1000
-  arbiterctl explain --event open --access write --path /srv/app/etc/x --rules rules.yaml`,
+  arbiterctl explain --event open --access write --path /srv/app/etc/x --rules rules.yaml
+  arbiterctl explain --event connect --arg family=inet --arg port=443 --exe /srv/app/bin/tool
+  arbiterctl explain --event rename --path /srv/app/a --detail /srv/app/bin/a`,
 		Args: noArgs,
 	}
 	q := &controlv1.ExplainRequest{}
 	f := cmd.Flags()
-	f.StringVar(&q.Event, "event", "", "exec or open (required)")
-	object := f.String("path", "", "the object's path, absolute (required)")
+	f.StringVar(&q.Event, "event", "", "such as exec, open or connect (required)")
+	object := f.String("path", "", "the object's path, absolute; @NAME for an abstract socket")
+	detail := f.String("detail", "", "the event's second text, such as the new name in a rename")
+	args := f.StringArray("arg", nil, "an argument of the event, as `NAME=VALUE`; can be repeated")
 	exe := f.String("exe", "", "path of the subject's executable, absolute; empty when it is unknown")
 	f.Uint32Var(&q.Uid, "uid", uint32(os.Getuid()), "the subject's uid, by default yours")
 	f.Uint32Var(&q.Gid, "gid", uint32(os.Getgid()), "the subject's gid, by default yours")
@@ -48,8 +57,8 @@ request would be refused.`,
 	f.Lookup("uid").DefValue, f.Lookup("gid").DefValue = "0", "0" // not shown: it depends on who reads help
 	out := outputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		q.Path, q.Exe, q.Cgroup = []byte(*object), []byte(*exe), []byte(*cgroup)
-		if err := checkExplain(q); err != nil {
+		q.Path, q.Exe, q.Cgroup, q.Detail = []byte(*object), []byte(*exe), []byte(*cgroup), []byte(*detail)
+		if err := errors.Join(checkExplain(q), parseArgs(q, *args)); err != nil {
 			return usage(cmd, err)
 		}
 		var x *controlv1.ExplainResponse
@@ -82,7 +91,7 @@ func checkExplain(q *controlv1.ExplainRequest) error {
 	var errs []error
 	event, ok := abi.ParseEvent(q.Event)
 	if !ok {
-		errs = append(errs, fmt.Errorf("--event %s is none: give exec or open", quoteArg(q.Event)))
+		errs = append(errs, fmt.Errorf("--event %s is none: %s", quoteArg(q.Event), rules.UnknownEvent(q.Event)))
 	}
 	checkPath := func(flag string, p []byte) {
 		if len(p) == 0 || p[0] != '/' {
@@ -92,7 +101,20 @@ func checkExplain(q *controlv1.ExplainRequest) error {
 			errs = append(errs, fmt.Errorf("--%s has %d bytes: the kernel presents at most %d", flag, len(p), abi.PathBytes-1))
 		}
 	}
-	checkPath("path", q.Path)
+	switch ev := catalogue.Of(event); {
+	case ev == nil && len(q.Path) == 0, ev != nil && len(q.Path) == 0 && !rules.NeedsObject(event):
+	case ev != nil && ev.Object == "":
+		errs = append(errs, fmt.Errorf("--event %s has no object: leave --path out", q.Event))
+	case rules.NamesSocket(event, q.Path):
+	default:
+		checkPath("path", q.Path)
+	}
+	if len(q.Detail) >= abi.PathBytes {
+		errs = append(errs, fmt.Errorf("--detail has %d bytes: the kernel presents at most %d", len(q.Detail), abi.PathBytes-1))
+	}
+	if ev := catalogue.Of(event); ev != nil && ev.Detail == "" && len(q.Detail) > 0 {
+		errs = append(errs, fmt.Errorf("--event %s has no detail: leave --detail out", q.Event))
+	}
 	if len(q.Exe) > 0 {
 		checkPath("exe", q.Exe)
 	}
@@ -106,6 +128,29 @@ func checkExplain(q *controlv1.ExplainRequest) error {
 	}
 	if ok && event != abi.EventOpen && len(q.Access) > 0 {
 		errs = append(errs, errors.New("--access is for --event open: leave it out"))
+	}
+	return errors.Join(errs...)
+}
+
+// parseArgs reads NAME=VALUE arguments into q. Without a known event they cannot be read.
+func parseArgs(q *controlv1.ExplainRequest, args []string) error {
+	event, ok := abi.ParseEvent(q.Event)
+	if !ok {
+		return nil
+	}
+	var errs []error
+	for _, arg := range args {
+		name, text, found := strings.Cut(arg, "=")
+		if !found {
+			errs = append(errs, fmt.Errorf("--arg %s has no =: write it as NAME=VALUE", quoteArg(arg)))
+			continue
+		}
+		v, err := rules.ParseArg(event, name, text)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("--arg %s: %w", quoteArg(arg), err))
+			continue
+		}
+		q.Args = append(q.Args, &controlv1.Argument{Name: name, Value: v})
 	}
 	return errors.Join(errs...)
 }
@@ -126,14 +171,25 @@ func (a *app) explainOffline(cmd *cobra.Command, q *controlv1.ExplainRequest, fi
 		}
 		return nil, fail(exitRules, "", err)
 	}
-	r := &abi.Request{UID: q.Uid, EUID: q.Uid, GID: q.Gid, EGID: q.Gid, Access: abi.AccessExec}
+	r := &abi.Request{UID: q.Uid, EUID: q.Uid, GID: q.Gid, EGID: q.Gid}
 	r.Event, _ = abi.ParseEvent(q.Event)
 	r.PathLen, r.ExeLen = uint32(copy(r.PathBuf[:], q.Path)), uint32(copy(r.ExeBuf[:], q.Exe))
+	r.DetailLen = uint32(copy(r.DetailBuf[:], q.Detail))
+	if len(q.Path) == 0 {
+		r.Flags |= abi.FlagNoObject
+	}
+	for _, a := range q.Args {
+		if err := rules.SetArg(r, a.Name, a.Value); err != nil {
+			return nil, fmt.Errorf("explaining: %w", err)
+		}
+	}
 	if len(q.Exe) == 0 {
 		r.Flags |= abi.FlagNoExe
 	}
-	if r.Event == abi.EventOpen {
-		r.Access = 0
+	switch r.Event {
+	case abi.EventExec:
+		r.Access = abi.AccessExec
+	case abi.EventOpen:
 		for _, name := range q.Access {
 			bit, _ := rules.ParseAccess(name) // checked before
 			r.Access |= bit
@@ -168,7 +224,8 @@ func lineage(cgroup string) []string {
 }
 
 // inScope reports whether the kernel would ask about q. A cgroup that was not
-// given is taken to be in scope.
+// given is taken to be in scope. Where there is no object with a path in the file system,
+// the subject's executable counts.
 func inScope(s rules.Scope, q *controlv1.ExplainRequest) bool {
 	within := func(roots []string, p string) bool {
 		for _, root := range roots {
@@ -178,7 +235,11 @@ func inScope(s rules.Scope, q *controlv1.ExplainRequest) bool {
 		}
 		return len(roots) == 0
 	}
-	return within(s.Paths, string(q.Path)) && (len(q.Cgroup) == 0 || within(s.Cgroups, path.Clean("/"+string(q.Cgroup))))
+	object := string(q.Path)
+	if !strings.HasPrefix(object, "/") {
+		object = string(q.Exe)
+	}
+	return within(s.Paths, object) && (len(q.Cgroup) == 0 || within(s.Cgroups, path.Clean("/"+string(q.Cgroup))))
 }
 
 func explainText(x *controlv1.ExplainResponse) string {

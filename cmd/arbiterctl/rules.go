@@ -36,7 +36,11 @@ reads it from stdin. If anything is wrong with it, every problem is printed as
 file:line:column: message; hint, and what was in force still is.
 
 With --expected-epoch the push is refused when another epoch is in force, so two
-people who push at once cannot undo each other's work unseen.`,
+people who push at once cannot undo each other's work unseen.
+
+Rules about events that the daemon cannot ask about here are refused, each with its
+line and the reason; it exits with 5 then. With --best-effort they are put in force
+all the same: these events go on unasked, and a warning says which.`,
 		Example: `  arbiterctl rules push rules.yaml --reason "no shells in /srv/app"
   arbiterctl rules push - --expected-epoch 7 --dry-run < rules.yaml`,
 		Args: a.oneArg("a rule file, or - for stdin"),
@@ -45,6 +49,7 @@ people who push at once cannot undo each other's work unseen.`,
 	epoch := expectedEpochFlag(cmd)
 	cmd.Flags().BoolVar(&request.DryRun, "dry-run", false, "do everything but store and apply")
 	cmd.Flags().StringVar(&request.Reason, "reason", "", "why, for the history")
+	cmd.Flags().BoolVar(&request.BestEffort, "best-effort", false, bestEffortHelp)
 	out := outputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		source, name, err := a.readRules(cmd, args[0])
@@ -66,6 +71,8 @@ people who push at once cannot undo each other's work unseen.`,
 	return cmd
 }
 
+const bestEffortHelp = "also put rules in force that are about events which are not asked about here"
+
 func (a *app) rollbackCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "rollback EPOCH",
@@ -76,6 +83,7 @@ func (a *app) rollbackCommand() *cobra.Command {
 	request := &controlv1.RollbackRequest{}
 	expected := expectedEpochFlag(cmd)
 	cmd.Flags().StringVar(&request.Reason, "reason", "", "why, for the history")
+	cmd.Flags().BoolVar(&request.BestEffort, "best-effort", false, bestEffortHelp)
 	out := outputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		epoch, err := strconv.ParseUint(args[0], 10, 64)
@@ -138,7 +146,7 @@ func (a *app) printPushed(p pushed, dryRun bool) error {
 		}
 	}
 	if p.GetDiff().GetSettingsChanged() {
-		b.WriteString("  changed: settings outside of the rules (default, deadline, on_fail or scope)\n")
+		b.WriteString("  changed: settings outside of the rules (default, deadline, on_fail, scope or events)\n")
 	}
 	for _, w := range p.GetWarnings() {
 		fmt.Fprintln(a.stderr, "warning: "+audit.Quote(w))

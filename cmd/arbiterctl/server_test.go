@@ -94,6 +94,17 @@ func (a *applier) Apply(ctx context.Context, rs *rules.RuleSet, reason cache.Rea
 	return nil, a.engine.Install(ctx, rs, reason)
 }
 
+// Unavailable is everything but open, exec and connect.
+func (a *applier) Unavailable(asked []abi.Event) map[abi.Event]string {
+	cannot := map[abi.Event]string{}
+	for _, e := range asked {
+		if e != abi.EventOpen && e != abi.EventExec && e != abi.EventConnect {
+			cannot[e] = "this kernel has no hook for it"
+		}
+	}
+	return cannot
+}
+
 // startServer is the script command "server [MODE [TEXT]]": without a mode the
 // real control interface; with refuse one whose kernel cannot keep any rules, for
 // the reason TEXT; with deny one that lets nobody in; with hang one that takes
@@ -160,6 +171,10 @@ var madeUp = map[string]arbiter.Event{
 		Verdict: "allow", Rule: "default", Epoch: 1, Latency: 400 * time.Nanosecond, TGID: 103, UID: 1000, Exe: "/usr/bin/vi", Path: "/srv/app/notes"},
 	"failed": {Time: time.Date(2026, 11, 24, 12, 30, 18, 0, time.UTC), Event: abi.EventExec, Access: abi.AccessExec,
 		Verdict: "allow", Reason: abi.ReasonNoWorker, TGID: 104, UID: 1000, Path: "/srv/app/bin/tool"},
+	"renamed": {Time: time.Date(2026, 11, 24, 12, 30, 18, 0, time.UTC), Event: abi.EventRename, Verdict: "deny", Errno: 1, Rule: "no-names", Line: 7,
+		Latency: time.Microsecond, TGID: 106, UID: 1000, Exe: "/usr/bin/mv", Path: "/srv/app/a", Detail: "/srv/app/b c"},
+	"connected": {Time: time.Date(2026, 11, 24, 12, 30, 19, 0, time.UTC), Event: abi.EventConnect, Verdict: "audit", Rule: "web", Line: 8,
+		Latency: time.Microsecond, TGID: 107, UID: 1000, Exe: "/usr/bin/curl", Args: [abi.Args]uint64{2, 1, 6, 443, 0, 0xffffc0000201}},
 	"hostile": {Time: time.Date(2026, 11, 24, 12, 30, 19, 0, time.UTC), Event: abi.EventOpen, Access: abi.AccessWrite,
 		Verdict: "deny", Errno: 1, Rule: "no-writes", Line: 7, Epoch: 1, Latency: time.Microsecond, TGID: 105, UID: 1000,
 		Comm: "e\x1b[31mvil", Exe: "/tmp/\xff\xfe/run",

@@ -14,6 +14,7 @@ import (
 	"github.com/arbiterd/arbiter/arbiter/cache"
 	"github.com/arbiterd/arbiter/arbiter/control"
 	"github.com/arbiterd/arbiter/kernelbridge"
+	"github.com/arbiterd/arbiter/kernelbridge/abi"
 	"github.com/arbiterd/arbiter/rules"
 )
 
@@ -117,6 +118,11 @@ func (d *daemon) Check(_ context.Context, rs *rules.RuleSet) ([]string, error) {
 	return d.backend.check(rs)
 }
 
+// Unavailable implements control.Applier.
+func (d *daemon) Unavailable(asked []abi.Event) map[abi.Event]string {
+	return d.backend.Unavailable(asked)
+}
+
 // Apply implements control.Applier. The kernel side fetches the facts of both sets
 // before the workers decide by the new one, and gets the new scope afterwards: at no
 // moment does a rule lack a fact, and nothing outside both scopes is asked about.
@@ -147,7 +153,9 @@ func (d *daemon) Apply(ctx context.Context, rs *rules.RuleSet, reason cache.Reas
 		defer cancel()
 		return nil, errors.Join(err, d.engine.Install(undo, before, cache.RolledBack), d.backend.configure(was))
 	}
-	for _, w := range d.backend.warnings() {
+	// A push has asked for best effort, and a stored set is better kept in part than not
+	// at all.
+	for _, w := range append(rs.UnkeptWarnings(d.Unavailable(rs.Events())), d.backend.warnings()...) {
 		if !slices.Contains(warnings, w) {
 			warnings = append(warnings, w)
 		}

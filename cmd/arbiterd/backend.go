@@ -28,6 +28,9 @@ type backend interface {
 	// check says what stands against a rule set, and what of it will be kept
 	// otherwise than written. It changes nothing.
 	check(rs *rules.RuleSet) (warnings []string, err error)
+	// Unavailable returns those of the events that cannot be asked about, and for each
+	// one why.
+	Unavailable(asked []abi.Event) map[abi.Event]string
 	// warnings says what cannot be relied on with the scope in force.
 	warnings() []string
 	// problems says what is wrong with the kernel side now.
@@ -97,6 +100,15 @@ func (b *lsmBackend) check(rs *rules.RuleSet) ([]string, error) {
 	return failureWarnings(rs, "wait", b.bound), errors.Join(err, treesExist(rs))
 }
 
+// Unavailable implements backend. Programs that the events need are loaded for it.
+func (b *lsmBackend) Unavailable(asked []abi.Event) map[abi.Event]string {
+	cannot := map[abi.Event]string{}
+	for e, err := range b.lsm.Unavailable(bitsOf(asked)) {
+		cannot[e] = err.Error()
+	}
+	return cannot
+}
+
 func (b *lsmBackend) warnings() []string { return nil }
 func (b *lsmBackend) problems() []string { return nil }
 
@@ -134,16 +146,22 @@ type policy struct {
 }
 
 func policyOf(rs *rules.RuleSet) policy {
-	p := policy{scope: rs.Scope(), sleep: rs.MaxDeadline()}
-	for _, e := range rs.Events() {
-		p.asked |= 1 << e
-	}
+	p := policy{scope: rs.Scope(), sleep: rs.MaxDeadline(), asked: bitsOf(rs.Events())}
 	for e := abi.EventOpen; e < abi.EventCount; e++ {
-		// The record of a refusal names path and executable, consulted or not.
-		p.want[e] = rs.Consulted(e) | abi.FieldExe | abi.FieldPath
+		// The record of a refusal has path, detail, numbers and executable, consulted
+		// or not.
+		p.want[e] = rs.Consulted(e) | abi.FieldExe | abi.FieldPath | abi.FieldDetail | abi.FieldArgs
 		p.onFail[e] = abi.Verdict{Errno: rs.Default().OnFail.Errno}
 	}
 	return p
+}
+
+// bitsOf returns a set of events, a bit each.
+func bitsOf(events []abi.Event) (set uint64) {
+	for _, e := range events {
+		set |= 1 << e
+	}
+	return set
 }
 
 // alsoFor returns p with the events and facts that q wants too.
@@ -231,11 +249,19 @@ func (b *fanotifyBackend) check(rs *rules.RuleSet) ([]string, error) {
 	if len(rs.Scope().Cgroups) > 0 {
 		return nil, errors.New("scope: fanotify cannot limit the scope to cgroups: take scope.cgroups out and match by subject.cgroup instead")
 	}
-	var want abi.Fields
-	for _, e := range rs.Events() {
-		want |= rs.Consulted(e)
-	}
+	want := rs.Consulted(abi.EventOpen) | rs.Consulted(abi.EventExec)
 	return append(fanotify.Unsupported(want), failureWarnings(rs, "hold_limit", b.bound)...), b.fan.Check(rs.Scope().Paths)
+}
+
+// Unavailable implements backend: fanotify has permission events for two of them.
+func (b *fanotifyBackend) Unavailable(asked []abi.Event) map[abi.Event]string {
+	cannot := map[abi.Event]string{}
+	for _, e := range asked {
+		if e != abi.EventOpen && e != abi.EventExec {
+			cannot[e] = "fanotify tells of open and exec only; it needs a kernel with BPF LSM"
+		}
+	}
+	return cannot
 }
 
 func (b *fanotifyBackend) warnings() []string { return b.fan.Warnings() }
@@ -250,7 +276,7 @@ func (b *fanotifyBackend) problems() []string {
 func (b *fanotifyBackend) configure(p policy) error {
 	var all abi.Fields
 	onFail := map[abi.Event]abi.Verdict{}
-	for e := abi.EventOpen; e < abi.EventCount; e++ {
+	for _, e := range [...]abi.Event{abi.EventOpen, abi.EventExec} {
 		all |= p.want[e]
 		onFail[e] = p.onFail[e]
 	}

@@ -23,6 +23,7 @@ import (
 	"github.com/arbiterd/arbiter/arbiter/cache"
 	"github.com/arbiterd/arbiter/arbiter/control"
 	"github.com/arbiterd/arbiter/arbiter/store"
+	"github.com/arbiterd/arbiter/kernelbridge/abi"
 	"github.com/arbiterd/arbiter/rules"
 )
 
@@ -221,6 +222,8 @@ func (engine) Check(context.Context, *rules.RuleSet) ([]string, error) { return 
 func (engine) Apply(context.Context, *rules.RuleSet, cache.Reason) ([]string, error) {
 	return nil, nil
 }
+
+func (engine) Unavailable([]abi.Event) map[abi.Event]string { return nil }
 
 // TestMetricsDocument wants every metric of ours in docs/operations.md, and no other.
 func TestMetricsDocument(t *testing.T) {

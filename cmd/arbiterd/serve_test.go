@@ -337,6 +337,10 @@ func (fakeBackend) disarm()                                {}
 func (fakeBackend) counters() map[string]uint64            { return nil }
 func (fakeBackend) close() error                           { return nil }
 
+func (fakeBackend) Unavailable(asked []abi.Event) map[abi.Event]string {
+	return new(fanotifyBackend).Unavailable(asked) // needs nothing of it
+}
+
 // A set that waits for a stuck worker does not keep the daemon from stopping.
 func TestStopDuringStalledPush(t *testing.T) {
 	end := make(chan struct{})

@@ -32,7 +32,7 @@ type WatchRequest struct {
 	IncludeAllowed bool `protobuf:"varint,1,opt,name=include_allowed,json=includeAllowed,proto3" json:"include_allowed,omitempty"`
 	// Rule ids; "default" for the default.
 	Rules []string `protobuf:"bytes,2,rep,name=rules,proto3" json:"rules,omitempty"`
-	// "open", "exec".
+	// As rules name them, such as "open" or "connect".
 	Events []string `protobuf:"bytes,3,rep,name=events,proto3" json:"events,omitempty"`
 	// "allow", "deny", "audit".
 	Verdicts []string `protobuf:"bytes,4,rep,name=verdicts,proto3" json:"verdicts,omitempty"`
@@ -298,9 +298,9 @@ type Event struct {
 	// everybody because a worker's journal was full, see Counters.events_dropped.
 	Seq  uint64                 `protobuf:"varint,1,opt,name=seq,proto3" json:"seq,omitempty"`
 	Time *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=time,proto3" json:"time,omitempty"`
-	// "open" or "exec".
+	// As rules name it, such as "open" or "connect".
 	Event string `protobuf:"bytes,3,opt,name=event,proto3" json:"event,omitempty"`
-	// read, write, exec, append, truncate, create.
+	// Of an open or exec: read, write, exec, append, truncate, create.
 	Access []string `protobuf:"bytes,4,rep,name=access,proto3" json:"access,omitempty"`
 	// "allow", "deny" or "audit".
 	Verdict string `protobuf:"bytes,5,opt,name=verdict,proto3" json:"verdict,omitempty"`
@@ -324,9 +324,13 @@ type Event struct {
 	// From the question to the answer.
 	Latency *durationpb.Duration `protobuf:"bytes,15,opt,name=latency,proto3" json:"latency,omitempty"`
 	// Its index, -1 when no worker was involved.
-	Worker        int32    `protobuf:"zigzag32,16,opt,name=worker,proto3" json:"worker,omitempty"`
-	Subject       *Subject `protobuf:"bytes,17,opt,name=subject,proto3" json:"subject,omitempty"`
-	Object        *Object  `protobuf:"bytes,18,opt,name=object,proto3" json:"object,omitempty"`
+	Worker  int32    `protobuf:"zigzag32,16,opt,name=worker,proto3" json:"worker,omitempty"`
+	Subject *Subject `protobuf:"bytes,17,opt,name=subject,proto3" json:"subject,omitempty"`
+	Object  *Object  `protobuf:"bytes,18,opt,name=object,proto3" json:"object,omitempty"`
+	// The event's second text, such as the new name in a rename; bytes, not UTF-8.
+	Detail []byte `protobuf:"bytes,19,opt,name=detail,proto3" json:"detail,omitempty"`
+	// The event's numbers, in the order of the catalogue of events.
+	Args          []*Argument `protobuf:"bytes,20,rep,name=args,proto3" json:"args,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -487,6 +491,73 @@ func (x *Event) GetObject() *Object {
 	return nil
 }
 
+func (x *Event) GetDetail() []byte {
+	if x != nil {
+		return x.Detail
+	}
+	return nil
+}
+
+func (x *Event) GetArgs() []*Argument {
+	if x != nil {
+		return x.Args
+	}
+	return nil
+}
+
+// Argument is one number of an event, by the name that rules have for it.
+type Argument struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Value         uint64                 `protobuf:"varint,2,opt,name=value,proto3" json:"value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Argument) Reset() {
+	*x = Argument{}
+	mi := &file_arbiter_control_controlv1_events_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Argument) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Argument) ProtoMessage() {}
+
+func (x *Argument) ProtoReflect() protoreflect.Message {
+	mi := &file_arbiter_control_controlv1_events_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Argument.ProtoReflect.Descriptor instead.
+func (*Argument) Descriptor() ([]byte, []int) {
+	return file_arbiter_control_controlv1_events_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Argument) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Argument) GetValue() uint64 {
+	if x != nil {
+		return x.Value
+	}
+	return 0
+}
+
 // Subject is the task that asked.
 type Subject struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -506,7 +577,7 @@ type Subject struct {
 
 func (x *Subject) Reset() {
 	*x = Subject{}
-	mi := &file_arbiter_control_controlv1_events_proto_msgTypes[4]
+	mi := &file_arbiter_control_controlv1_events_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -518,7 +589,7 @@ func (x *Subject) String() string {
 func (*Subject) ProtoMessage() {}
 
 func (x *Subject) ProtoReflect() protoreflect.Message {
-	mi := &file_arbiter_control_controlv1_events_proto_msgTypes[4]
+	mi := &file_arbiter_control_controlv1_events_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -531,7 +602,7 @@ func (x *Subject) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Subject.ProtoReflect.Descriptor instead.
 func (*Subject) Descriptor() ([]byte, []int) {
-	return file_arbiter_control_controlv1_events_proto_rawDescGZIP(), []int{4}
+	return file_arbiter_control_controlv1_events_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Subject) GetTgid() uint32 {
@@ -583,10 +654,11 @@ func (x *Subject) GetExe() []byte {
 	return nil
 }
 
-// Object is the file that was asked for.
+// Object is what it was to be done to, mostly a file.
 type Object struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Bytes, not UTF-8.
+	// Bytes, not UTF-8; empty when there is none. The name of an abstract unix socket
+	// begins with @.
 	Path          []byte `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
 	Dev           uint64 `protobuf:"varint,2,opt,name=dev,proto3" json:"dev,omitempty"`
 	Ino           uint64 `protobuf:"varint,3,opt,name=ino,proto3" json:"ino,omitempty"`
@@ -596,7 +668,7 @@ type Object struct {
 
 func (x *Object) Reset() {
 	*x = Object{}
-	mi := &file_arbiter_control_controlv1_events_proto_msgTypes[5]
+	mi := &file_arbiter_control_controlv1_events_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -608,7 +680,7 @@ func (x *Object) String() string {
 func (*Object) ProtoMessage() {}
 
 func (x *Object) ProtoReflect() protoreflect.Message {
-	mi := &file_arbiter_control_controlv1_events_proto_msgTypes[5]
+	mi := &file_arbiter_control_controlv1_events_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -621,7 +693,7 @@ func (x *Object) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Object.ProtoReflect.Descriptor instead.
 func (*Object) Descriptor() ([]byte, []int) {
-	return file_arbiter_control_controlv1_events_proto_rawDescGZIP(), []int{5}
+	return file_arbiter_control_controlv1_events_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Object) GetPath() []byte {
@@ -668,7 +740,7 @@ const file_arbiter_control_controlv1_events_proto_rawDesc = "" +
 	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12F\n" +
 	"\x11daemon_started_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x0fdaemonStartedAt\x12\x14\n" +
 	"\x05epoch\x18\x03 \x01(\x04R\x05epoch\x12 \n" +
-	"\vfingerprint\x18\x04 \x01(\x06R\vfingerprint\"\x9d\x04\n" +
+	"\vfingerprint\x18\x04 \x01(\x06R\vfingerprint\"\xe7\x04\n" +
 	"\x05Event\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12.\n" +
 	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x14\n" +
@@ -688,7 +760,12 @@ const file_arbiter_control_controlv1_events_proto_rawDesc = "" +
 	"\alatency\x18\x0f \x01(\v2\x19.google.protobuf.DurationR\alatency\x12\x16\n" +
 	"\x06worker\x18\x10 \x01(\x11R\x06worker\x125\n" +
 	"\asubject\x18\x11 \x01(\v2\x1b.arbiter.control.v1.SubjectR\asubject\x122\n" +
-	"\x06object\x18\x12 \x01(\v2\x1a.arbiter.control.v1.ObjectR\x06object\"\xa5\x01\n" +
+	"\x06object\x18\x12 \x01(\v2\x1a.arbiter.control.v1.ObjectR\x06object\x12\x16\n" +
+	"\x06detail\x18\x13 \x01(\fR\x06detail\x120\n" +
+	"\x04args\x18\x14 \x03(\v2\x1c.arbiter.control.v1.ArgumentR\x04args\"4\n" +
+	"\bArgument\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x04R\x05value\"\xa5\x01\n" +
 	"\aSubject\x12\x12\n" +
 	"\x04tgid\x18\x01 \x01(\rR\x04tgid\x12\x10\n" +
 	"\x03tid\x18\x02 \x01(\rR\x03tid\x12\x10\n" +
@@ -716,32 +793,34 @@ func file_arbiter_control_controlv1_events_proto_rawDescGZIP() []byte {
 	return file_arbiter_control_controlv1_events_proto_rawDescData
 }
 
-var file_arbiter_control_controlv1_events_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_arbiter_control_controlv1_events_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
 var file_arbiter_control_controlv1_events_proto_goTypes = []any{
 	(*WatchRequest)(nil),          // 0: arbiter.control.v1.WatchRequest
 	(*WatchResponse)(nil),         // 1: arbiter.control.v1.WatchResponse
 	(*Hello)(nil),                 // 2: arbiter.control.v1.Hello
 	(*Event)(nil),                 // 3: arbiter.control.v1.Event
-	(*Subject)(nil),               // 4: arbiter.control.v1.Subject
-	(*Object)(nil),                // 5: arbiter.control.v1.Object
-	(*timestamppb.Timestamp)(nil), // 6: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 7: google.protobuf.Duration
+	(*Argument)(nil),              // 4: arbiter.control.v1.Argument
+	(*Subject)(nil),               // 5: arbiter.control.v1.Subject
+	(*Object)(nil),                // 6: arbiter.control.v1.Object
+	(*timestamppb.Timestamp)(nil), // 7: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 8: google.protobuf.Duration
 }
 var file_arbiter_control_controlv1_events_proto_depIdxs = []int32{
 	2, // 0: arbiter.control.v1.WatchResponse.hello:type_name -> arbiter.control.v1.Hello
 	3, // 1: arbiter.control.v1.WatchResponse.event:type_name -> arbiter.control.v1.Event
-	6, // 2: arbiter.control.v1.Hello.daemon_started_at:type_name -> google.protobuf.Timestamp
-	6, // 3: arbiter.control.v1.Event.time:type_name -> google.protobuf.Timestamp
-	7, // 4: arbiter.control.v1.Event.latency:type_name -> google.protobuf.Duration
-	4, // 5: arbiter.control.v1.Event.subject:type_name -> arbiter.control.v1.Subject
-	5, // 6: arbiter.control.v1.Event.object:type_name -> arbiter.control.v1.Object
-	0, // 7: arbiter.control.v1.EventsService.Watch:input_type -> arbiter.control.v1.WatchRequest
-	1, // 8: arbiter.control.v1.EventsService.Watch:output_type -> arbiter.control.v1.WatchResponse
-	8, // [8:9] is the sub-list for method output_type
-	7, // [7:8] is the sub-list for method input_type
-	7, // [7:7] is the sub-list for extension type_name
-	7, // [7:7] is the sub-list for extension extendee
-	0, // [0:7] is the sub-list for field type_name
+	7, // 2: arbiter.control.v1.Hello.daemon_started_at:type_name -> google.protobuf.Timestamp
+	7, // 3: arbiter.control.v1.Event.time:type_name -> google.protobuf.Timestamp
+	8, // 4: arbiter.control.v1.Event.latency:type_name -> google.protobuf.Duration
+	5, // 5: arbiter.control.v1.Event.subject:type_name -> arbiter.control.v1.Subject
+	6, // 6: arbiter.control.v1.Event.object:type_name -> arbiter.control.v1.Object
+	4, // 7: arbiter.control.v1.Event.args:type_name -> arbiter.control.v1.Argument
+	0, // 8: arbiter.control.v1.EventsService.Watch:input_type -> arbiter.control.v1.WatchRequest
+	1, // 9: arbiter.control.v1.EventsService.Watch:output_type -> arbiter.control.v1.WatchResponse
+	9, // [9:10] is the sub-list for method output_type
+	8, // [8:9] is the sub-list for method input_type
+	8, // [8:8] is the sub-list for extension type_name
+	8, // [8:8] is the sub-list for extension extendee
+	0, // [0:8] is the sub-list for field type_name
 }
 
 func init() { file_arbiter_control_controlv1_events_proto_init() }
@@ -760,7 +839,7 @@ func file_arbiter_control_controlv1_events_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_arbiter_control_controlv1_events_proto_rawDesc), len(file_arbiter_control_controlv1_events_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   6,
+			NumMessages:   7,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

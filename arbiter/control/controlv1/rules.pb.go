@@ -37,7 +37,10 @@ type PushRequest struct {
 	// Do everything but store and apply.
 	DryRun bool `protobuf:"varint,4,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
 	// Why, for the history.
-	Reason        string `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
+	Reason string `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Put the rules in force also where they are about events that are not asked about
+	// here: those go on unasked, and warnings say which.
+	BestEffort    bool `protobuf:"varint,6,opt,name=best_effort,json=bestEffort,proto3" json:"best_effort,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -105,6 +108,13 @@ func (x *PushRequest) GetReason() string {
 		return x.Reason
 	}
 	return ""
+}
+
+func (x *PushRequest) GetBestEffort() bool {
+	if x != nil {
+		return x.BestEffort
+	}
+	return false
 }
 
 type PushResponse struct {
@@ -214,7 +224,7 @@ type RuleDiff struct {
 	Removed []string               `protobuf:"bytes,2,rep,name=removed,proto3" json:"removed,omitempty"`
 	// In both, with another text or another place among the rules in both.
 	Changed []string `protobuf:"bytes,3,rep,name=changed,proto3" json:"changed,omitempty"`
-	// Something outside the rules is different: default, deadline, on_fail, scope.
+	// Something outside the rules is different: default, deadline, on_fail, scope, events.
 	// Not set by a first push, which has nothing to differ from.
 	SettingsChanged bool `protobuf:"varint,4,opt,name=settings_changed,json=settingsChanged,proto3" json:"settings_changed,omitempty"`
 	unknownFields   protoimpl.UnknownFields
@@ -280,7 +290,8 @@ func (x *RuleDiff) GetSettingsChanged() bool {
 }
 
 // RuleProblems is a status detail of INVALID_ARGUMENT: all that is wrong with a
-// rule file, in the order of the file.
+// rule file, in the order of the file. Of FAILED_PRECONDITION: all of a file that cannot
+// be kept here.
 type RuleProblems struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Problems      []*RuleProblem         `protobuf:"bytes,1,rep,name=problems,proto3" json:"problems,omitempty"`
@@ -783,6 +794,8 @@ type RollbackRequest struct {
 	// As in PushRequest.
 	ExpectedEpoch *uint64 `protobuf:"varint,2,opt,name=expected_epoch,json=expectedEpoch,proto3,oneof" json:"expected_epoch,omitempty"`
 	Reason        string  `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	// As in PushRequest.
+	BestEffort    bool `protobuf:"varint,4,opt,name=best_effort,json=bestEffort,proto3" json:"best_effort,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -836,6 +849,13 @@ func (x *RollbackRequest) GetReason() string {
 		return x.Reason
 	}
 	return ""
+}
+
+func (x *RollbackRequest) GetBestEffort() bool {
+	if x != nil {
+		return x.BestEffort
+	}
+	return false
 }
 
 type RollbackResponse struct {
@@ -934,9 +954,10 @@ func (x *RollbackResponse) GetUnchanged() bool {
 
 type ExplainRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// "open" or "exec".
+	// As rules name it, such as "open" or "connect".
 	Event string `protobuf:"bytes,1,opt,name=event,proto3" json:"event,omitempty"`
-	// Of the object, absolute; bytes, see above.
+	// Of the object, absolute, or @ and the name of an abstract unix socket; bytes, see
+	// above. Empty when there is no object, which not every event can be without.
 	Path []byte `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
 	// The subject's executable; empty when it has none or it is unknown.
 	Exe []byte `protobuf:"bytes,3,opt,name=exe,proto3" json:"exe,omitempty"`
@@ -947,7 +968,11 @@ type ExplainRequest struct {
 	// empty for other events.
 	Access []string `protobuf:"bytes,6,rep,name=access,proto3" json:"access,omitempty"`
 	// The subject's cgroup, a path below the cgroup v2 mount point; may be empty.
-	Cgroup        []byte `protobuf:"bytes,7,opt,name=cgroup,proto3" json:"cgroup,omitempty"`
+	Cgroup []byte `protobuf:"bytes,7,opt,name=cgroup,proto3" json:"cgroup,omitempty"`
+	// The event's second text; empty for events that have none.
+	Detail []byte `protobuf:"bytes,8,opt,name=detail,proto3" json:"detail,omitempty"`
+	// The event's numbers; what is left out is 0.
+	Args          []*Argument `protobuf:"bytes,9,rep,name=args,proto3" json:"args,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1031,6 +1056,20 @@ func (x *ExplainRequest) GetCgroup() []byte {
 	return nil
 }
 
+func (x *ExplainRequest) GetDetail() []byte {
+	if x != nil {
+		return x.Detail
+	}
+	return nil
+}
+
+func (x *ExplainRequest) GetArgs() []*Argument {
+	if x != nil {
+		return x.Args
+	}
+	return nil
+}
+
 type ExplainResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// "allow", "deny" or "audit".
@@ -1053,7 +1092,7 @@ type ExplainResponse struct {
 	Fingerprint uint64 `protobuf:"fixed64,9,opt,name=fingerprint,proto3" json:"fingerprint,omitempty"`
 	// The rules that were considered, in order, the deciding one last.
 	Steps []*ExplainStep `protobuf:"bytes,10,rep,name=steps,proto3" json:"steps,omitempty"`
-	// The object is in no tree of the scope: the kernel would not have asked, and
+	// The object, or for want of one the subject's executable, is in no tree of the scope: the kernel would not have asked, and
 	// the request goes on whatever the verdict above says.
 	OutOfScope bool `protobuf:"varint,11,opt,name=out_of_scope,json=outOfScope,proto3" json:"out_of_scope,omitempty"`
 	// How long the kernel side holds a request at most, whatever the rules say: wait
@@ -1267,13 +1306,15 @@ var File_arbiter_control_controlv1_rules_proto protoreflect.FileDescriptor
 
 const file_arbiter_control_controlv1_rules_proto_rawDesc = "" +
 	"\n" +
-	"%arbiter/control/controlv1/rules.proto\x12\x12arbiter.control.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa9\x01\n" +
+	"%arbiter/control/controlv1/rules.proto\x12\x12arbiter.control.v1\x1a&arbiter/control/controlv1/events.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xca\x01\n" +
 	"\vPushRequest\x12\x16\n" +
 	"\x06source\x18\x01 \x01(\fR\x06source\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12*\n" +
 	"\x0eexpected_epoch\x18\x03 \x01(\x04H\x00R\rexpectedEpoch\x88\x01\x01\x12\x17\n" +
 	"\adry_run\x18\x04 \x01(\bR\x06dryRun\x12\x16\n" +
-	"\x06reason\x18\x05 \x01(\tR\x06reasonB\x11\n" +
+	"\x06reason\x18\x05 \x01(\tR\x06reason\x12\x1f\n" +
+	"\vbest_effort\x18\x06 \x01(\bR\n" +
+	"bestEffortB\x11\n" +
 	"\x0f_expected_epoch\"\xf8\x01\n" +
 	"\fPushResponse\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12 \n" +
@@ -1326,11 +1367,13 @@ const file_arbiter_control_controlv1_rules_proto_rawDesc = "" +
 	"\x0eHistoryRequest\x12\x14\n" +
 	"\x05limit\x18\x01 \x01(\rR\x05limit\"L\n" +
 	"\x0fHistoryResponse\x129\n" +
-	"\aentries\x18\x01 \x03(\v2\x1f.arbiter.control.v1.RuleSetInfoR\aentries\"~\n" +
+	"\aentries\x18\x01 \x03(\v2\x1f.arbiter.control.v1.RuleSetInfoR\aentries\"\x9f\x01\n" +
 	"\x0fRollbackRequest\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12*\n" +
 	"\x0eexpected_epoch\x18\x02 \x01(\x04H\x00R\rexpectedEpoch\x88\x01\x01\x12\x16\n" +
-	"\x06reason\x18\x03 \x01(\tR\x06reasonB\x11\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x1f\n" +
+	"\vbest_effort\x18\x04 \x01(\bR\n" +
+	"bestEffortB\x11\n" +
 	"\x0f_expected_epoch\"\xfc\x01\n" +
 	"\x10RollbackResponse\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12 \n" +
@@ -1340,7 +1383,7 @@ const file_arbiter_control_controlv1_rules_proto_rawDesc = "" +
 	"\bwarnings\x18\x04 \x03(\tR\bwarnings\x120\n" +
 	"\x04diff\x18\x05 \x01(\v2\x1c.arbiter.control.v1.RuleDiffR\x04diff\x12%\n" +
 	"\x0eprevious_epoch\x18\x06 \x01(\x04R\rpreviousEpoch\x12\x1c\n" +
-	"\tunchanged\x18\a \x01(\bR\tunchanged\"\xa0\x01\n" +
+	"\tunchanged\x18\a \x01(\bR\tunchanged\"\xea\x01\n" +
 	"\x0eExplainRequest\x12\x14\n" +
 	"\x05event\x18\x01 \x01(\tR\x05event\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\fR\x04path\x12\x10\n" +
@@ -1348,7 +1391,9 @@ const file_arbiter_control_controlv1_rules_proto_rawDesc = "" +
 	"\x03uid\x18\x04 \x01(\rR\x03uid\x12\x10\n" +
 	"\x03gid\x18\x05 \x01(\rR\x03gid\x12\x16\n" +
 	"\x06access\x18\x06 \x03(\tR\x06access\x12\x16\n" +
-	"\x06cgroup\x18\a \x01(\fR\x06cgroup\"\x83\x04\n" +
+	"\x06cgroup\x18\a \x01(\fR\x06cgroup\x12\x16\n" +
+	"\x06detail\x18\b \x01(\fR\x06detail\x120\n" +
+	"\x04args\x18\t \x03(\v2\x1c.arbiter.control.v1.ArgumentR\x04args\"\x83\x04\n" +
 	"\x0fExplainResponse\x12\x18\n" +
 	"\averdict\x18\x01 \x01(\tR\averdict\x12\x14\n" +
 	"\x05errno\x18\x02 \x01(\rR\x05errno\x12\x12\n" +
@@ -1409,7 +1454,8 @@ var file_arbiter_control_controlv1_rules_proto_goTypes = []any{
 	(*ExplainResponse)(nil),       // 14: arbiter.control.v1.ExplainResponse
 	(*ExplainStep)(nil),           // 15: arbiter.control.v1.ExplainStep
 	(*timestamppb.Timestamp)(nil), // 16: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 17: google.protobuf.Duration
+	(*Argument)(nil),              // 17: arbiter.control.v1.Argument
+	(*durationpb.Duration)(nil),   // 18: google.protobuf.Duration
 }
 var file_arbiter_control_controlv1_rules_proto_depIdxs = []int32{
 	2,  // 0: arbiter.control.v1.PushResponse.diff:type_name -> arbiter.control.v1.RuleDiff
@@ -1418,25 +1464,26 @@ var file_arbiter_control_controlv1_rules_proto_depIdxs = []int32{
 	16, // 3: arbiter.control.v1.RuleSetInfo.pushed_at:type_name -> google.protobuf.Timestamp
 	8,  // 4: arbiter.control.v1.HistoryResponse.entries:type_name -> arbiter.control.v1.RuleSetInfo
 	2,  // 5: arbiter.control.v1.RollbackResponse.diff:type_name -> arbiter.control.v1.RuleDiff
-	17, // 6: arbiter.control.v1.ExplainResponse.deadline:type_name -> google.protobuf.Duration
-	15, // 7: arbiter.control.v1.ExplainResponse.steps:type_name -> arbiter.control.v1.ExplainStep
-	17, // 8: arbiter.control.v1.ExplainResponse.bound:type_name -> google.protobuf.Duration
-	17, // 9: arbiter.control.v1.ExplainResponse.written_deadline:type_name -> google.protobuf.Duration
-	0,  // 10: arbiter.control.v1.RulesService.Push:input_type -> arbiter.control.v1.PushRequest
-	6,  // 11: arbiter.control.v1.RulesService.Get:input_type -> arbiter.control.v1.GetRequest
-	9,  // 12: arbiter.control.v1.RulesService.History:input_type -> arbiter.control.v1.HistoryRequest
-	11, // 13: arbiter.control.v1.RulesService.Rollback:input_type -> arbiter.control.v1.RollbackRequest
-	13, // 14: arbiter.control.v1.RulesService.Explain:input_type -> arbiter.control.v1.ExplainRequest
-	1,  // 15: arbiter.control.v1.RulesService.Push:output_type -> arbiter.control.v1.PushResponse
-	7,  // 16: arbiter.control.v1.RulesService.Get:output_type -> arbiter.control.v1.GetResponse
-	10, // 17: arbiter.control.v1.RulesService.History:output_type -> arbiter.control.v1.HistoryResponse
-	12, // 18: arbiter.control.v1.RulesService.Rollback:output_type -> arbiter.control.v1.RollbackResponse
-	14, // 19: arbiter.control.v1.RulesService.Explain:output_type -> arbiter.control.v1.ExplainResponse
-	15, // [15:20] is the sub-list for method output_type
-	10, // [10:15] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	17, // 6: arbiter.control.v1.ExplainRequest.args:type_name -> arbiter.control.v1.Argument
+	18, // 7: arbiter.control.v1.ExplainResponse.deadline:type_name -> google.protobuf.Duration
+	15, // 8: arbiter.control.v1.ExplainResponse.steps:type_name -> arbiter.control.v1.ExplainStep
+	18, // 9: arbiter.control.v1.ExplainResponse.bound:type_name -> google.protobuf.Duration
+	18, // 10: arbiter.control.v1.ExplainResponse.written_deadline:type_name -> google.protobuf.Duration
+	0,  // 11: arbiter.control.v1.RulesService.Push:input_type -> arbiter.control.v1.PushRequest
+	6,  // 12: arbiter.control.v1.RulesService.Get:input_type -> arbiter.control.v1.GetRequest
+	9,  // 13: arbiter.control.v1.RulesService.History:input_type -> arbiter.control.v1.HistoryRequest
+	11, // 14: arbiter.control.v1.RulesService.Rollback:input_type -> arbiter.control.v1.RollbackRequest
+	13, // 15: arbiter.control.v1.RulesService.Explain:input_type -> arbiter.control.v1.ExplainRequest
+	1,  // 16: arbiter.control.v1.RulesService.Push:output_type -> arbiter.control.v1.PushResponse
+	7,  // 17: arbiter.control.v1.RulesService.Get:output_type -> arbiter.control.v1.GetResponse
+	10, // 18: arbiter.control.v1.RulesService.History:output_type -> arbiter.control.v1.HistoryResponse
+	12, // 19: arbiter.control.v1.RulesService.Rollback:output_type -> arbiter.control.v1.RollbackResponse
+	14, // 20: arbiter.control.v1.RulesService.Explain:output_type -> arbiter.control.v1.ExplainResponse
+	16, // [16:21] is the sub-list for method output_type
+	11, // [11:16] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_arbiter_control_controlv1_rules_proto_init() }
@@ -1444,6 +1491,7 @@ func file_arbiter_control_controlv1_rules_proto_init() {
 	if File_arbiter_control_controlv1_rules_proto != nil {
 		return
 	}
+	file_arbiter_control_controlv1_events_proto_init()
 	file_arbiter_control_controlv1_rules_proto_msgTypes[0].OneofWrappers = []any{}
 	file_arbiter_control_controlv1_rules_proto_msgTypes[6].OneofWrappers = []any{}
 	file_arbiter_control_controlv1_rules_proto_msgTypes[11].OneofWrappers = []any{}

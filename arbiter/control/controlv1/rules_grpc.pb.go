@@ -40,7 +40,8 @@ type RulesServiceClient interface {
 	//
 	// INVALID_ARGUMENT: the file is wrong; the status details hold one
 	// RuleProblems with everything that is. FAILED_PRECONDITION: expected_epoch is
-	// not the epoch in force, or the rules cannot be kept on this kernel.
+	// not the epoch in force, or the rules cannot be kept on this kernel; where they are
+	// about events that are not asked about here, one RuleProblems names them all.
 	// UNAVAILABLE or INTERNAL: could not be stored or applied. In all these cases
 	// the set that was in force still is. DATA_LOSS: going back to it did not work
 	// either.
@@ -129,7 +130,8 @@ type RulesServiceServer interface {
 	//
 	// INVALID_ARGUMENT: the file is wrong; the status details hold one
 	// RuleProblems with everything that is. FAILED_PRECONDITION: expected_epoch is
-	// not the epoch in force, or the rules cannot be kept on this kernel.
+	// not the epoch in force, or the rules cannot be kept on this kernel; where they are
+	// about events that are not asked about here, one RuleProblems names them all.
 	// UNAVAILABLE or INTERNAL: could not be stored or applied. In all these cases
 	// the set that was in force still is. DATA_LOSS: going back to it did not work
 	// either.
