@@ -273,10 +273,7 @@ func ArgText(e abi.Event, name string, value uint64) string { return namesOf(e, 
 func argsOf(s eventSet) string {
 	var parts []string
 	for _, e := range s.list() {
-		var names []string
-		for _, a := range catalogue.Of(e).Args {
-			names = append(names, a.Name)
-		}
+		names := argNames(setOf(e))
 		if len(names) == 0 {
 			parts = append(parts, e.String()+" has none")
 		} else {

@@ -3,6 +3,7 @@
 package rules
 
 import (
+	"net/netip"
 	"time"
 
 	"github.com/arbiterd/arbiter/kernelbridge/abi"
@@ -77,6 +78,7 @@ type block struct {
 	cgroup               []cgroupPath
 	path, detail, exe    []pattern
 	args                 []argTest
+	addr                 []netip.Prefix // any of, IPv4 as IPv6
 }
 
 // argTest is a condition on one number of an event: it is in one of the ranges, or,

@@ -240,7 +240,7 @@ func (p *parser) block(m map[string]*yaml.Node, about eventSet) block {
 		b.detail = p.patterns(n, detailText(about))
 	}
 	if n := m["args"]; n != nil {
-		b.args = p.args(n, about)
+		p.args(n, about, &b)
 	}
 	if n := m["subject"]; n != nil {
 		f := p.fields(n, "subject", "exe", "uid", "gid", "euid", "egid", "cgroup")

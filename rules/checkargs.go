@@ -12,16 +12,15 @@ import (
 	"github.com/arbiterd/arbiter/kernelbridge/catalogue"
 )
 
-// args reads conditions on the numbers of a rule's events.
-func (p *parser) args(n *yaml.Node, about eventSet) []argTest {
+// args reads conditions on the numbers of a rule's events into b.
+func (p *parser) args(n *yaml.Node, about eventSet, b *block) {
 	const form = "write args: {NAME: NUMBER}, such as args: {port: 443}"
 	if n.Kind != yaml.MappingNode || len(n.Content) == 0 {
 		if n.Kind != yaml.AliasNode {
 			p.add(n, form, "args must be a mapping of names to numbers, not %s", emptyOr(n))
 		}
-		return nil
+		return
 	}
-	var tests []argTest
 	first := map[string]int{}
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		k, v := n.Content[i], n.Content[i+1]
@@ -34,16 +33,21 @@ func (p *parser) args(n *yaml.Node, about eventSet) []argTest {
 			continue
 		}
 		first[name] = k.Line
+		if name == addrName {
+			if _, ok := p.argName(k, name, about); ok {
+				b.addr = p.addrs(v)
+			}
+			continue
+		}
 		if names, ok := p.argName(k, name, about); ok {
 			if t := p.argTest(v, "args."+name, names); t.ranges != nil || t.all|t.any != 0 {
 				t.name = name
-				tests = append(tests, t)
+				b.args = append(b.args, t)
 			}
 		}
 	}
 	// By name, so that the order of writing does not matter.
-	slices.SortFunc(tests, func(a, b argTest) int { return strings.Compare(a.name, b.name) })
-	return tests
+	slices.SortFunc(b.args, func(a, b argTest) int { return strings.Compare(a.name, b.name) })
 }
 
 func emptyOr(n *yaml.Node) string {
@@ -96,6 +100,9 @@ func argNames(s eventSet) []string {
 			if !slices.Contains(out, a.Name) {
 				out = append(out, a.Name)
 			}
+		}
+		if withArg(addrName).has(e) && !slices.Contains(out, addrName) {
+			out = append(out, addrName)
 		}
 	}
 	return out

@@ -118,6 +118,10 @@ func (c *compiler) conditions(r *rule, b *block) conditions {
 		out.has |= abi.FieldArgs
 		out.args = c.args(b.args)
 	}
+	if len(b.addr) > 0 {
+		out.has |= abi.FieldArgs
+		out.addr = c.addrs(b.addr)
+	}
 	if len(b.exe) > 0 {
 		out.has |= abi.FieldExe
 		out.exe = compilePaths(b.exe)
@@ -142,14 +146,19 @@ func (c *compiler) conditions(r *rule, b *block) conditions {
 func (c *compiler) args(tests []argTest) []argMatch {
 	var out []argMatch
 	for _, t := range tests {
-		at := c.indexes[t.name]
-		if at == nil {
-			at = argIndex(t.name)
-			c.indexes[t.name] = at
-		}
-		out = append(out, argMatch{at: at, ranges: mergeNumbers(t.ranges), all: t.all, any: t.any})
+		out = append(out, argMatch{at: c.index(t.name), ranges: mergeNumbers(t.ranges), all: t.all, any: t.any})
 	}
 	return out
+}
+
+// index returns where each event has the argument of that name.
+func (c *compiler) index(name string) *[abi.EventCount]uint8 {
+	at := c.indexes[name]
+	if at == nil {
+		at = argIndex(name)
+		c.indexes[name] = at
+	}
+	return at
 }
 
 func (c *compiler) cgroupIDs(r *rule, paths []cgroupPath) []uint64 {

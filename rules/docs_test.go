@@ -146,6 +146,9 @@ func TestPolicyDocument(t *testing.T) {
 		{"backup by a user", 1, request(abi.EventOpen, "/srv/data/a", "/usr/sbin/backup", asUser), "data-is-private"},
 		{"an outgoing connection", 2, request(abi.EventConnect, "", "/bin/x", func(r *abi.Request) { r.Arg, r.Flags = [8]uint64{10, 1, 6, 443}, abi.FlagNoObject }), "no-web"},
 		{"one that may", 2, request(abi.EventConnect, "", "/srv/app/bin/fetch", func(r *abi.Request) { r.Arg, r.Flags = [8]uint64{10, 1, 6, 443}, abi.FlagNoObject }), "default"},
+		{"an address inside", 2, request(abi.EventConnect, "", "/bin/x", func(r *abi.Request) {
+			r.Arg, r.Flags = [8]uint64{2, 1, 6, 22, 0, 0xffffc0a80001}, abi.FlagNoObject
+		}), "not-the-inside"},
 		{"a setuid program", 2, request(abi.EventChmod, "/srv/app/a", "", func(r *abi.Request) { r.Arg[0] = 0o104755 }), "no-setuid-programs"},
 		{"a new name", 2, request(abi.EventRename, "/srv/app/a", "", func(r *abi.Request) { r.DetailLen = uint32(copy(r.DetailBuf[:], "/srv/app/bin/a")) }), "nothing-into-bin"},
 		{"a label", 2, request(abi.EventSetXattr, "/srv/app/a", "", func(r *abi.Request) { r.DetailLen = uint32(copy(r.DetailBuf[:], "security.capability")) }), "no-labels"},

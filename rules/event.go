@@ -62,8 +62,11 @@ var (
 		abi.EventReadFile, abi.EventSignal, abi.EventPtrace)
 )
 
-// withArg returns the events that have an argument of that name.
+// withArg returns the events that have an argument of that name, or an address.
 func withArg(name string) eventSet {
+	if name == addrName {
+		name = "addr_high"
+	}
 	return having(func(e *catalogue.Event) bool { return e.Arg(name) >= 0 })
 }
 

@@ -29,6 +29,7 @@ func (b *block) why(c condition, r *abi.Request) string {
 				return doesNot(subject, wanted)
 			}
 		}
+		return doesNot(b.addrWords(r))
 	case condExe:
 		if r.Flags&abi.FlagNoExe != 0 {
 			return "subject.exe is not known"
@@ -51,6 +52,10 @@ func (b *block) held(r *abi.Request) string {
 		if c == condArgs {
 			for _, a := range b.args {
 				subject, wanted, _ := a.words(r)
+				parts = append(parts, subject+" matches "+shorten(wanted))
+			}
+			if len(b.addr) > 0 {
+				subject, wanted := b.addrWords(r)
 				parts = append(parts, subject+" matches "+shorten(wanted))
 			}
 			continue
@@ -134,6 +139,23 @@ func (a *argTest) words(r *abi.Request) (subject string, wanted []string, ok boo
 		wanted = []string{strings.Join(bits, " and ")}
 	}
 	return "args." + a.name + " " + text(r.Arg[m.at[r.Event]%abi.Args]), wanted, m.holds(r)
+}
+
+// addrWords returns the address, and the networks that are wanted.
+func (b *block) addrWords(r *abi.Request) (subject string, wanted []string) {
+	for _, n := range b.addr {
+		wanted = append(wanted, netText(n))
+	}
+	number := func(name string) uint64 {
+		if i := argIndex(name)[r.Event]; i < abi.Args {
+			return r.Arg[i]
+		}
+		return 0
+	}
+	if f := number("family"); f != familyInet && f != familyInet6 {
+		return "args." + addrName + " of the family " + ArgText(r.Event, "family", f), wanted
+	}
+	return "args." + addrName + " " + addrOf(number("addr_high"), number("addr_low")).Unmap().String(), wanted
 }
 
 // shorten joins the first few of a list.

@@ -100,4 +100,8 @@ func (e *encoder) block(b *block) {
 			e.number(r.hi)
 		}
 	}
+	e.number(uint64(len(b.addr)))
+	for _, n := range b.addr {
+		e.text(n.String())
+	}
 }

@@ -24,6 +24,7 @@ type conditions struct {
 	detail *paths
 	exe    *paths
 	args   []argMatch
+	addr   *addrMatch
 	ids    *subjectIDs
 }
 
@@ -147,6 +148,9 @@ func (c *conditions) fails(r *abi.Request) condition {
 			return condArgs
 		}
 	}
+	if c.addr != nil && !c.addr.holds(r) {
+		return condArgs
+	}
 	if c.path != nil && (r.Flags&(abi.FlagPathTruncated|abi.FlagNoObject) != 0 || !c.path.match(r.PathBuf[:min(r.PathLen, abi.PathBytes)])) {
 		return condPath
 	}
@@ -167,6 +171,9 @@ func (m *matcher) args(e abi.Event) (bits uint8) {
 		}
 		for _, a := range c.args {
 			bits |= 1 << a.at[e] // abi.Args shifts out
+		}
+		if a := c.addr; a != nil {
+			bits |= 1<<a.family[e] | 1<<a.high[e] | 1<<a.low[e]
 		}
 	}
 	return bits

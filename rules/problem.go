@@ -118,7 +118,7 @@ var synonyms = map[string]string{
 	"arguments": "args", "arg": "args", "new_path": "detail", "xattr": "detail", "fstype": "detail",
 	"kill": "signal", "execve": "exec", "openat": "open", "delete": "unlink", "remove": "unlink", "mmap": "mmap_exec", "mprotect": "mprotect_exec",
 	"unmount": "umount", "unshare": "userns_create", "insmod": "module_load", "init_module": "module_load", "sendto": "sendmsg", "send": "sendmsg",
-	"dport": "port", "sport": "port", "address_family": "family", "protocol_family": "family", "proto": "protocol", "sig": "signal", "pid": "target_pid",
+	"dport": "port", "sport": "port", "address_family": "family", "protocol_family": "family", "proto": "protocol", "address": "addr", "ip": "addr", "cidr": "addr", "network": "addr", "sig": "signal", "pid": "target_pid",
 	"cap": "capability", "option": "options", "options": "option",
 }
 

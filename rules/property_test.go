@@ -56,7 +56,7 @@ var genEvents = []struct {
 	{"rename", true, true, false, []string{"flags"}},
 	{"link, rename", true, true, false, nil},
 	{"symlink, setxattr, open", true, false, false, nil},
-	{"connect, bind", true, false, false, []string{"family", "port"}},
+	{"connect, bind", true, false, false, []string{"family", "port", "addr"}},
 	{"listen, setuid", false, false, false, nil},
 	{"setuid, chown", false, false, false, []string{"uid"}},
 	{"chmod, create", true, false, false, []string{"mode"}},
@@ -65,6 +65,8 @@ var genEvents = []struct {
 }
 
 var genNumbers = rapid.SampledFrom([]string{"1", "0", "[0, 2]", "1-2", "[3, 0-1, 2]", "0x3", "{any: 3}", "{all: [1, 2]}", "{all: 1, any: 0o6}", "18446744073709551615"})
+
+var genAddrs = rapid.SampledFrom([]string{"0.0.0.1", "\"::/0\"", "0.0.0.0/0", "[0.0.0.2/31, \"::1\"]", "0.0.0.0/30", "\"::/126\"", "\"8000::/1\"", "\"0:0:0:1::/64\""})
 
 func genBlock(t *rapid.T, object, detail, access bool, args []string) string {
 	var parts, subject []string
@@ -81,7 +83,11 @@ func genBlock(t *rapid.T, object, detail, access bool, args []string) string {
 	var numbers []string
 	for _, a := range args {
 		if rapid.Bool().Draw(t, a+" given") {
-			numbers = append(numbers, a+": "+genNumbers.Draw(t, a))
+			gen := genNumbers
+			if a == addrName {
+				gen = genAddrs
+			}
+			numbers = append(numbers, a+": "+gen.Draw(t, a))
 		}
 	}
 	if len(numbers) > 0 {
@@ -143,8 +149,13 @@ func genRequest(t *rapid.T) *abi.Request {
 			r.Cgroup[i] = rapid.Uint64Range(1, 8).Draw(t, "cgroup")
 		}
 		r.DetailLen = uint32(copy(r.DetailBuf[:], genPath.Draw(t, "detail")))
+		mappedBits := rapid.SampledFrom([]uint64{0, 0xffff << 32}).Draw(t, "ipv4")
 		for i := range r.Arg {
 			r.Arg[i] = rapid.SampledFrom([]uint64{0, 1, 2, 3, 4, 6, 7, 1 << 63, 1<<64 - 1}).Draw(t, "arg")
+		}
+		if rapid.Bool().Draw(t, "address") {
+			r.Arg[0], r.Arg[4] = rapid.SampledFrom([]uint64{1, 2, 10}).Draw(t, "family"), rapid.SampledFrom([]uint64{0, 1, 1 << 63}).Draw(t, "high")
+			r.Arg[5] = mappedBits | rapid.Uint64Range(0, 4).Draw(t, "low")
 		}
 		r.Access = abi.Access(rapid.Uint32Range(0, 63).Draw(t, "access"))
 		if rapid.IntRange(0, 4).Draw(t, "flagged") == 0 {
@@ -299,7 +310,7 @@ func TestDecideDoesNotAllocate(t *testing.T) {
   - id: numbers
     events: [connect]
     args: {family: [inet, inet6], port: [80, 443, 8000-8999], type: {all: 1}}
-    not: {args: {addr_high: 0}, subject: {uid: 0}}
+    not: {args: {addr_high: 0, addr: [10.0.0.0/8, "2001:db8::/32"]}, subject: {uid: 0}}
     verdict: deny
   - id: names
     events: [rename]

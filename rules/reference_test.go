@@ -3,6 +3,7 @@
 package rules
 
 import (
+	"net/netip"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -52,6 +53,7 @@ func refBlock(b *block, r *abi.Request) bool {
 	path, detail, exe := string(r.Path()), string(r.Detail()), string(r.Exe())
 	return (b.access == 0 || r.Access&b.access != 0) &&
 		in(b.uid, r.UID) && in(b.gid, r.GID) && in(b.euid, r.EUID) && in(b.egid, r.EGID) && inGroup &&
+		(len(b.addr) == 0 || refAddr(b.addr, r)) &&
 		!slices.ContainsFunc(b.args, func(a argTest) bool { return !refArg(a, r) }) &&
 		(len(b.path) == 0 || r.Flags&abi.FlagPathTruncated == 0 && r.Flags&abi.FlagNoObject == 0 && refPatterns(b.path, path)) &&
 		(len(b.detail) == 0 || r.Flags&abi.FlagDetailTruncated == 0 && refPatterns(b.detail, detail)) &&
@@ -75,6 +77,28 @@ func refArg(a argTest, r *abi.Request) bool {
 		return a.any == 0 || a.any&v != 0
 	}
 	return false
+}
+
+// refAddr looks at the address bit by bit.
+func refAddr(nets []netip.Prefix, r *abi.Request) bool {
+	ev := catalogue.Of(r.Event)
+	if f := r.Arg[ev.Arg("family")]; f != 2 && f != 10 {
+		return false
+	}
+	high, low := r.Arg[ev.Arg("addr_high")], r.Arg[ev.Arg("addr_low")]
+	return slices.ContainsFunc(nets, func(n netip.Prefix) bool {
+		want := n.Addr().As16()
+		for i := range n.Bits() {
+			half := high
+			if i >= 64 {
+				half = low
+			}
+			if byte(half>>(63-i%64)&1) != want[i/8]>>(7-i%8)&1 {
+				return false
+			}
+		}
+		return true
+	})
 }
 
 func refPatterns(ps []pattern, s string) bool {

@@ -37,7 +37,7 @@ rules:
     verdict: audit
   - id: web
     events: [connect]
-    args: {port: [443, 0x1f90], family: inet}
+    args: {port: [443, 0x1f90], family: inet, addr: [192.0.2.0/24, "2001:db8::1"]}
     verdict: deny
   - id: labels
     events: [setxattr]

@@ -31,7 +31,7 @@ it reads a file instead and needs no daemon.
 
 Which events have an object with a path, a detail and arguments, and what they are, is
 in the tables of docs/policy.md. An argument that is not given is 0; its value is
-written as in rules, a name such as inet or KILL included.
+written as in rules, a name such as inet or KILL included, and addr an address.
 
 It exits with 0 whatever the verdict; with --exit-code it exits with 8 when the
 request would be refused.`,
@@ -143,6 +143,15 @@ func parseArgs(q *controlv1.ExplainRequest, args []string) error {
 		name, text, found := strings.Cut(arg, "=")
 		if !found {
 			errs = append(errs, fmt.Errorf("--arg %s has no =: write it as NAME=VALUE", quoteArg(arg)))
+			continue
+		}
+		if ev := catalogue.Of(event); name == "addr" && ev.Arg("addr_high") >= 0 { // as rules can write both
+			high, low, err := rules.ParseAddr(text)
+			if err != nil {
+				errs = append(errs, fmt.Errorf("--arg %s: write an address such as 192.0.2.1", quoteArg(arg)))
+				continue
+			}
+			q.Args = append(q.Args, &controlv1.Argument{Name: "addr_high", Value: high}, &controlv1.Argument{Name: "addr_low", Value: low})
 			continue
 		}
 		v, err := rules.ParseArg(event, name, text)

@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rules
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/arbiterd/arbiter/kernelbridge/abi"
+)
+
+// addrName is the one name in args that is no argument of the catalogue: it stands for
+// addr_high and addr_low together, and is written as addresses are.
+const addrName = "addr"
+
+// Families that have addresses.
+const (
+	familyInet  = 2  // AF_INET
+	familyInet6 = 10 // AF_INET6
+)
+
+// addrs reads an address, a network, or a list of them.
+func (p *parser) addrs(n *yaml.Node) []netip.Prefix {
+	const hint = "write an address such as 192.0.2.1 or 2001:db8::1, or a network such as 10.0.0.0/8"
+	var out []netip.Prefix
+	for _, e := range p.list(n, "args."+addrName) {
+		s, ok := p.text(e, "args."+addrName, hint)
+		if !ok {
+			continue
+		}
+		net, err := netip.ParsePrefix(s)
+		if !strings.Contains(s, "/") {
+			var a netip.Addr
+			if a, err = netip.ParseAddr(s); err == nil && a.Zone() == "" {
+				net = netip.PrefixFrom(a, a.BitLen())
+			}
+		}
+		switch {
+		case err != nil || !net.IsValid():
+			p.add(e, hint, "args.%s %s is no address or network", addrName, quote(s))
+		case net != net.Masked():
+			p.add(e, "write "+net.Masked().String()+" for the network, or "+net.Addr().String()+" for the address", "args.%s %s has bits behind its prefix", addrName, quote(s))
+		default:
+			out = append(out, mapped(net))
+		}
+	}
+	return out
+}
+
+// mapped returns an IPv4 network as the IPv6 network that the kernel side has for it.
+func mapped(n netip.Prefix) netip.Prefix {
+	bits := n.Bits()
+	if n.Addr().Is4() {
+		bits += 96
+	}
+	return netip.PrefixFrom(netip.AddrFrom16(n.Addr().As16()), bits)
+}
+
+// halves returns an address as addr_high and addr_low.
+func halves(a netip.Addr) (high, low uint64) {
+	b := a.As16()
+	return binary.BigEndian.Uint64(b[:8]), binary.BigEndian.Uint64(b[8:])
+}
+
+// addrOf returns the address in addr_high and addr_low.
+func addrOf(high, low uint64) netip.Addr {
+	var b [16]byte
+	binary.BigEndian.PutUint64(b[:8], high)
+	binary.BigEndian.PutUint64(b[8:], low)
+	return netip.AddrFrom16(b)
+}
+
+// ParseAddr returns the values of addr_high and addr_low for an address.
+func ParseAddr(text string) (high, low uint64, err error) {
+	a, err := netip.ParseAddr(text)
+	if err != nil {
+		return 0, 0, err
+	}
+	high, low = halves(a)
+	return high, low, nil
+}
+
+// addrMatch is a compiled list of networks.
+type addrMatch struct {
+	family, high, low *[abi.EventCount]uint8 // as argMatch.at
+	nets              []netMatch
+}
+
+type netMatch struct{ high, low, highMask, lowMask uint64 }
+
+func (c *compiler) addrs(nets []netip.Prefix) *addrMatch {
+	m := &addrMatch{family: c.index("family"), high: c.index("addr_high"), low: c.index("addr_low")}
+	for _, n := range nets {
+		var b [16]byte
+		for i := range n.Bits() {
+			b[i/8] |= 0x80 >> (i % 8)
+		}
+		high, low := halves(n.Addr())
+		highMask, lowMask := halves(netip.AddrFrom16(b))
+		m.nets = append(m.nets, netMatch{high, low, highMask, lowMask})
+	}
+	return m
+}
+
+// holds reports whether the address is in one of the networks. Without a family that
+// has addresses it is in none.
+func (m *addrMatch) holds(r *abi.Request) bool {
+	at := [...]uint8{m.family[r.Event], m.high[r.Event], m.low[r.Event]}
+	if max(at[0], at[1], at[2]) >= abi.Args {
+		return false
+	}
+	if f := r.Arg[at[0]]; f != familyInet && f != familyInet6 {
+		return false
+	}
+	high, low := r.Arg[at[1]], r.Arg[at[2]]
+	for _, n := range m.nets {
+		if high&n.highMask == n.high && low&n.lowMask == n.low {
+			return true
+		}
+	}
+	return false
+}
+
+// netText writes a network as rules do.
+func netText(n netip.Prefix) string {
+	a := n.Addr().Unmap()
+	bits := n.Bits()
+	if a.Is4() {
+		if bits -= 96; bits < 0 { // an IPv6 network around all of IPv4
+			return n.String()
+		}
+	}
+	if bits == a.BitLen() {
+		return a.String()
+	}
+	return netip.PrefixFrom(a, bits).String()
+}
