@@ -14,36 +14,8 @@ import (
 	"github.com/cilium/ebpf/link"
 
 	"github.com/arbiterd/arbiter/kernelbridge/abi"
+	"github.com/arbiterd/arbiter/kernelbridge/catalogue"
 )
-
-// hookEvents says which events the program on a hook asks about.
-var hookEvents = map[string][]abi.Event{
-	"file_open":           {abi.EventOpen, abi.EventExec},
-	"bprm_creds_for_exec": {abi.EventExec},
-	"bprm_check_security": {abi.EventExec},
-
-	"path_mknod":        {abi.EventCreate, abi.EventMknod},
-	"path_mkdir":        {abi.EventMkdir},
-	"path_symlink":      {abi.EventSymlink},
-	"path_link":         {abi.EventLink},
-	"path_unlink":       {abi.EventUnlink},
-	"path_rmdir":        {abi.EventRmdir},
-	"path_rename":       {abi.EventRename},
-	"path_chmod":        {abi.EventChmod},
-	"path_chown":        {abi.EventChown},
-	"path_truncate":     {abi.EventTruncate},
-	"file_truncate":     {abi.EventTruncate},
-	"inode_setattr":     {abi.EventSetAttr},
-	"inode_setxattr":    {abi.EventSetXattr},
-	"inode_removexattr": {abi.EventRemoveXattr},
-
-	"sb_mount":     {abi.EventMount},
-	"sb_umount":    {abi.EventUmount},
-	"sb_remount":   {abi.EventRemount},
-	"move_mount":   {abi.EventMoveMount},
-	"sb_pivotroot": {abi.EventPivotRoot},
-	"path_chroot":  {abi.EventChroot},
-}
 
 // optional are hooks that a kernel may lack without a gap, and why.
 var optional = map[string]string{
@@ -98,7 +70,8 @@ func loadHookSet(log *slog.Logger) (_ *hookSet, err error) {
 		on := s.programs[name].AttachTo
 		h := byName[on]
 		if h == nil {
-			h = &hook{name: on, events: hookEvents[on]}
+			known, _ := catalogue.HookOf(on)
+			h = &hook{name: on, events: known.Events}
 			byName[on] = h
 			s.hooks = append(s.hooks, h)
 		}

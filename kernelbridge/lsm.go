@@ -47,6 +47,8 @@ type Scope struct {
 type LSM struct {
 	hooks   *hookSet
 	queue   *queue
+	gates   *gates // nil: tasks poll
+	noGate  error  // why
 	notices *ringbuf.Reader
 	logger  *slog.Logger
 	wg      sync.WaitGroup
@@ -91,6 +93,13 @@ func OpenLSM(o LSMOptions) (_ *LSM, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if b.noGate = canSleep(); b.noGate == nil {
+		b.gates, b.noGate = newGates(b.queue, b.logger)
+	}
+	if b.gates != nil {
+		tick := b.gates.tick
+		b.queue.tick.Store(&tick)
+	}
 	if b.notices, err = ringbuf.NewReader(m.ArbNotices); err != nil {
 		return nil, fmt.Errorf("reading the failure notices: %w", err)
 	}
@@ -110,6 +119,26 @@ func (b *LSM) Unavailable(asked uint64) map[abi.Event]error {
 		return nil
 	}
 	return b.hooks.unavailable(asked)
+}
+
+// NoGate says why a task that waits keeps its CPU; nil when it does not.
+func (b *LSM) NoGate() error {
+	if b.gates != nil && b.gates.gone.Load() {
+		return errors.New("the gate has gone and none stays; restart the daemon")
+	}
+	return b.noGate
+}
+
+// canSleep reports whether LSM programs can sleep at a gate here.
+func canSleep() error {
+	spec, err := LoadBTF("")
+	if err != nil {
+		return err
+	}
+	if missing := capabilities(spec).sleep; missing != "" {
+		return &UnsupportedError{"sleeping in LSM programs", "boot a kernel of 6.12 or later", errors.New(missing)}
+	}
+	return nil
 }
 
 // Sources returns one source per worker.
@@ -243,6 +272,9 @@ func (b *LSM) Close() error {
 	if b.hooks != nil {
 		errs = append(errs, b.hooks.detachOthers(0))
 	}
+	if b.gates != nil {
+		b.gates.abort()
+	}
 	if b.notices != nil {
 		errs = append(errs, b.notices.Close())
 		b.wg.Wait()
@@ -250,6 +282,9 @@ func (b *LSM) Close() error {
 	}
 	if b.queue != nil {
 		errs = append(errs, b.queue.close())
+	}
+	if b.gates != nil {
+		errs = append(errs, b.gates.close())
 	}
 	if b.hooks != nil {
 		errs = append(errs, b.hooks.close())

@@ -69,9 +69,25 @@ func subject(args []string) {
 			err = openClose(path, unix.O_PATH)
 		case "create":
 			err = openClose(path, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL)
+		case "chroot":
+			err = unix.Chroot(path)
+		case "mkdir":
+			err = unix.Mkdir(path, 0o755)
+		case "rmdir":
+			err = unix.Rmdir(path)
+		case "unlink":
+			err = unix.Unlink(path)
+		case "cpu": // how much CPU time this process has used, microseconds
+			var u unix.Rusage
+			err = unix.Getrusage(unix.RUSAGE_SELF, &u)
+			fmt.Println((u.Utime.Nano() + u.Stime.Nano()) / 1000)
+			continue
 		case "exec":
 			// The child inherits our CPU and our environment.
-			err = exec.Command(path).Run()
+			cmd := exec.Command(path)
+			// Pipes: there is no /dev/null behind chroot.
+			cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(""), new(bytes.Buffer), new(bytes.Buffer)
+			err = cmd.Run()
 		}
 		fmt.Println(outcome(err))
 	}
@@ -179,6 +195,7 @@ func openLSM(t *testing.T, o LSMOptions) *LSM {
 type worker struct {
 	mu    sync.Mutex
 	deny  map[string]unix.Errno // "event path"
+	slow  map[string]time.Duration
 	asked []string
 	comms map[string]bool
 }
@@ -211,8 +228,9 @@ func startWorker(t *testing.T, b *LSM, deny map[string]unix.Errno) *worker {
 			w.mu.Lock()
 			w.asked = append(w.asked, fmt.Sprintf("%s access=%d exe=%s", key, q.Access, q.Exe()))
 			w.comms[unix.ByteSliceToString(q.Comm[:])] = true
-			errno := w.deny[key]
+			errno, slow := w.deny[key], w.slow[key]
 			w.mu.Unlock()
+			time.Sleep(slow)
 			src.Reply(&q, abi.Verdict{Errno: uint16(errno)})
 		}
 	}()

@@ -24,6 +24,9 @@ const (
 	// spin is how long a task polls that can wait without its CPU afterwards: long
 	// enough for a worker that polls, and for a cache miss.
 	spin = 20 * time.Microsecond
+	// sweepEvery is how many beats pass between two looks for verdicts that nobody
+	// takes: 2 s.
+	sweepEvery = 100
 	// heartbeatLimit is the age at which the kernel side stops to ask: a hung
 	// daemon is noticed within 100 ms.
 	heartbeatLimit = 100 * time.Millisecond
@@ -45,6 +48,7 @@ type queue struct {
 	stop    atomic.Bool
 	stopped chan struct{} // the heart is
 	closed  bool
+	tick    atomic.Pointer[func()] // called by the heart with every beat
 }
 
 // openQueue maps the maps, initialises the ring for one worker per entry of
@@ -123,8 +127,14 @@ func (q *queue) heart() {
 		_ = unix.SchedSetaffinity(0, &q.cpus) // else it beats wherever it may
 	}
 	every := unix.NsecToTimespec(int64(heartbeatEvery))
-	for !q.stop.Load() {
+	for beats := 1; !q.stop.Load(); beats++ {
 		q.beat()
+		if tick := q.tick.Load(); tick != nil {
+			(*tick)()
+		}
+		if beats%sweepEvery == 0 {
+			q.SweepUnwound()
+		}
 		_ = unix.ClockNanosleep(unix.CLOCK_MONOTONIC, 0, &every, nil) // EINTR: it beats early
 	}
 }

@@ -43,6 +43,19 @@ static __always_inline int arb_return(int ret)
 	return ret;
 }
 
+/* The daemon, the gate's helper, and a child of the daemon's that has not executed its own
+ * program yet: it has the daemon's descriptors, and the daemon waits for it.
+ */
+static __always_inline bool arb_ours(struct arb_header *h, struct task_struct *task)
+{
+	__u32 tgid = task->tgid;
+
+	if (tgid == h->daemon_tgid || tgid == h->gate_pid)
+		return true;
+	return (task->flags & ARB_PF_FORKNOEXEC) &&
+	       (__u32)BPF_CORE_READ(task, real_parent, tgid) == h->daemon_tgid;
+}
+
 /* Not for us: an earlier refusal, nobody armed, no rule about the event, our own
  * threads, kernel threads.
  */
@@ -51,8 +64,7 @@ static __always_inline bool arb_exempt(struct arb_header *h, __u32 event, int re
 	struct task_struct *task = bpf_get_current_task_btf();
 
 	return ret || !READ_ONCE(h->armed) || !(READ_ONCE(h->asked) >> event & 1) ||
-	       (__u32)task->tgid == h->daemon_tgid || (__u32)task->tgid == h->gate_pid ||
-	       (task->flags & ARB_PF_KTHREAD);
+	       (task->flags & ARB_PF_KTHREAD) || arb_ours(h, task);
 }
 
 static __always_inline void arb_fill_object(struct arb_facts *f, struct dentry *dentry)

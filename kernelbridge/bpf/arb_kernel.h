@@ -53,6 +53,7 @@ enum {
 
 /* include/linux/sched.h */
 #define ARB_PF_EXITING 0x00000004u
+#define ARB_PF_FORKNOEXEC 0x00000040u
 #define ARB_PF_IO_WORKER 0x00000010u
 #define ARB_PF_DUMPCORE 0x00000200u
 #define ARB_PF_USER_WORKER 0x00004000u
@@ -208,6 +209,7 @@ struct task_struct {
 	__s32 pid;
 	__s32 tgid;
 	__u64 start_boottime;
+	struct task_struct *real_parent;
 	struct mm_struct *mm;
 	const struct cred *cred;
 	char comm[16];

@@ -22,6 +22,8 @@ type Ring struct {
 	header  *Header
 	slots   *[abi.Slots]Slot
 	sources []*Source
+	gate    atomic.Pointer[Gate] // nil: nobody sleeps
+	swept   [abi.Slots]uint64    // UNWOUND words at the last sweep
 }
 
 // Parker is what a worker blocks on.
@@ -30,6 +32,22 @@ type Parker interface {
 	Wait(d time.Duration)
 	// Wake ends the current Wait, or the next.
 	Wake()
+}
+
+// Gate wakes the requesters that sleep because no answer came while they polled.
+type Gate interface {
+	// Release wakes the requester that sleeps on a slot, if there is one. It is
+	// called right after the slot's word became DONE.
+	Release(slot int)
+	// Served is Header.Sleeps when nobody is on the way to sleep.
+	Served() uint64
+}
+
+// GateParker is a Parker that a requester who goes to sleep wakes as well.
+type GateParker interface {
+	Parker
+	// Serve sees to the requesters that are on their way, without blocking.
+	Serve()
 }
 
 // New returns the queue in the given memory, with one source per parker. The two
@@ -53,9 +71,21 @@ func New(header, slots []byte, parkers []Parker, cpus []int) (*Ring, error) {
 		if c := cpus[i]; c >= 0 && c < len(h.Pinned) {
 			h.Pinned[c] |= 1 << i
 		}
-		r.sources = append(r.sources, &Source{ring: r, index: i, parker: p, next: i * 64 % abi.Slots})
+		s := &Source{ring: r, index: i, next: i * 64 % abi.Slots}
+		s.parker.Store(&p)
+		r.sources = append(r.sources, s)
 	}
 	return r, nil
+}
+
+// SetGate puts a gate in force, with one parker per worker. It may be called while the
+// workers run; those before must go on to work until the ring is not used any more.
+func (r *Ring) SetGate(g Gate, parkers []GateParker) {
+	r.gate.Store(&g)
+	for i, s := range r.sources {
+		p := Parker(parkers[i])
+		(*s.parker.Swap(&p)).Wake()
+	}
 }
 
 // Header returns the shared header.
@@ -71,7 +101,7 @@ func (r *Ring) Sources() []*Source { return r.sources }
 type Source struct {
 	ring   *Ring
 	index  int
-	parker Parker
+	parker atomic.Pointer[Parker]
 	hot    bool // our bit in header.Hot is set
 	next   int  // slot to look at first: the one after the last that was taken
 }
@@ -87,6 +117,9 @@ func (s *Source) Next(q *abi.Request) bool {
 	}
 	posted := &s.ring.header.Posted
 	if !anyPosted(posted) {
+		if g := s.ring.gate.Load(); g != nil {
+			s.serve(*g)
+		}
 		return false
 	}
 	// Once around, from the slot after the last one: requesters that ask again at
@@ -193,8 +226,60 @@ func (s *Source) Reply(q *abi.Request, v abi.Verdict) bool {
 	if q.Ticket >= abi.Slots {
 		return false
 	}
-	_, ok := exchange(&s.ring.slots[q.Ticket], q.Word, q.Word.Answered(v))
+	word, ok := exchange(&s.ring.slots[q.Ticket], q.Word, q.Word.Answered(v))
+	if ok && word&abi.Sleeping != 0 {
+		if g := s.ring.gate.Load(); g != nil {
+			(*g).Release(int(q.Ticket))
+			s.serve(*g) // it may be on its way still
+		}
+	}
 	return ok
+}
+
+// serve sees to requesters that are on their way to sleep.
+func (s *Source) serve(g Gate) {
+	if atomic.LoadUint64(&s.ring.header.Sleeps) == g.Served() {
+		return
+	}
+	if p, ok := (*s.parker.Load()).(GateParker); ok {
+		p.Serve()
+	}
+}
+
+// Asleep reports what becomes of a thread that says that it sleeps on a slot: whether
+// it waits there for an answer, and whether there is one.
+func (r *Ring) Asleep(slot int, tid uint32) (waiting, answered bool) {
+	s := &r.slots[slot]
+	word := abi.Word(atomic.LoadUint64(&s.Word))
+	if word&abi.Sleeping == 0 || atomic.LoadUint32(&s.Facts.TID) != tid {
+		return false, false
+	}
+	switch word.State() {
+	case abi.Posted, abi.Taken:
+		return true, false
+	case abi.Done:
+		return false, true
+	}
+	return false, false
+}
+
+// SweepUnwound frees the verdicts whose system call has not come back between two
+// calls: their tasks are gone, or were stopped on the way and will ask again. One
+// caller at a time, seldom.
+func (r *Ring) SweepUnwound() (freed int) {
+	for i := range r.slots {
+		at := &r.slots[i].Word
+		word := atomic.LoadUint64(at)
+		if abi.Word(word).State() != abi.Unwound {
+			r.swept[i] = 0
+			continue
+		}
+		if r.swept[i] == word && atomic.CompareAndSwapUint64(at, word, uint64(abi.MakeWord(abi.Word(word).Gen(), abi.Free, 0))) {
+			freed++
+		}
+		r.swept[i] = word
+	}
+	return freed
 }
 
 // exchange moves a slot from one word to the next, and returns the next as it is now:
@@ -220,11 +305,11 @@ func (s *Source) Park(d time.Duration) {
 	if anyPosted(&s.ring.header.Posted) {
 		return
 	}
-	s.parker.Wait(d)
+	(*s.parker.Load()).Wait(d)
 }
 
 // Wake ends the current or the next Park. See arbiter.Source.
-func (s *Source) Wake() { s.parker.Wake() }
+func (s *Source) Wake() { (*s.parker.Load()).Wake() }
 
 func (s *Source) setHot() {
 	atomic.OrUint64(&s.ring.header.Hot, 1<<s.index)
