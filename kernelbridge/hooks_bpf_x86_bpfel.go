@@ -152,43 +152,73 @@ type hooksArbWork struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	hooksMapArbCgroups           = "arb_cgroups"
-	hooksMapArbCounts            = "arb_counts"
-	hooksMapArbExecuted          = "arb_executed"
-	hooksMapArbGateValue         = "arb_gate_value"
-	hooksMapArbHeader            = "arb_header"
-	hooksMapArbKick              = "arb_kick"
-	hooksMapArbNotices           = "arb_notices"
-	hooksMapArbSlots             = "arb_slots"
-	hooksMapArbTrees             = "arb_trees"
-	hooksMapArbUnwindings        = "arb_unwindings"
-	hooksMapArbWorks             = "arb_works"
-	hooksProgArbCheckSecurity    = "arb_check_security"
-	hooksProgArbCredsForExec     = "arb_creds_for_exec"
-	hooksProgArbFileOpen         = "arb_file_open"
-	hooksProgArbFileTruncate     = "arb_file_truncate"
-	hooksProgArbInodeRemovexattr = "arb_inode_removexattr"
-	hooksProgArbInodeSetattr     = "arb_inode_setattr"
-	hooksProgArbInodeSetattrOld  = "arb_inode_setattr_old"
-	hooksProgArbInodeSetxattr    = "arb_inode_setxattr"
-	hooksProgArbMoveMount        = "arb_move_mount"
-	hooksProgArbPathChmod        = "arb_path_chmod"
-	hooksProgArbPathChown        = "arb_path_chown"
-	hooksProgArbPathChroot       = "arb_path_chroot"
-	hooksProgArbPathLink         = "arb_path_link"
-	hooksProgArbPathMkdir        = "arb_path_mkdir"
-	hooksProgArbPathMknod        = "arb_path_mknod"
-	hooksProgArbPathRename       = "arb_path_rename"
-	hooksProgArbPathRmdir        = "arb_path_rmdir"
-	hooksProgArbPathSymlink      = "arb_path_symlink"
-	hooksProgArbPathTruncate     = "arb_path_truncate"
-	hooksProgArbPathUnlink       = "arb_path_unlink"
-	hooksProgArbSbMount          = "arb_sb_mount"
-	hooksProgArbSbPivotroot      = "arb_sb_pivotroot"
-	hooksProgArbSbRemount        = "arb_sb_remount"
-	hooksProgArbSbUmount         = "arb_sb_umount"
-	hooksVarArbGateName          = "arb_gate_name"
-	hooksVarArbNoticeBtf         = "arb_notice_btf"
+	hooksMapArbCgroups             = "arb_cgroups"
+	hooksMapArbCounts              = "arb_counts"
+	hooksMapArbExecuted            = "arb_executed"
+	hooksMapArbGateValue           = "arb_gate_value"
+	hooksMapArbHeader              = "arb_header"
+	hooksMapArbKick                = "arb_kick"
+	hooksMapArbNotices             = "arb_notices"
+	hooksMapArbSlots               = "arb_slots"
+	hooksMapArbTrees               = "arb_trees"
+	hooksMapArbUnwindings          = "arb_unwindings"
+	hooksMapArbWorks               = "arb_works"
+	hooksProgArbBpf                = "arb_bpf"
+	hooksProgArbBpfKernel          = "arb_bpf_kernel"
+	hooksProgArbBpfMap             = "arb_bpf_map"
+	hooksProgArbBpfProg            = "arb_bpf_prog"
+	hooksProgArbCapable            = "arb_capable"
+	hooksProgArbCheckSecurity      = "arb_check_security"
+	hooksProgArbCredsForExec       = "arb_creds_for_exec"
+	hooksProgArbFileMprotect       = "arb_file_mprotect"
+	hooksProgArbFileOpen           = "arb_file_open"
+	hooksProgArbFileReceive        = "arb_file_receive"
+	hooksProgArbFileTruncate       = "arb_file_truncate"
+	hooksProgArbInodeRemovexattr   = "arb_inode_removexattr"
+	hooksProgArbInodeSetattr       = "arb_inode_setattr"
+	hooksProgArbInodeSetattrOld    = "arb_inode_setattr_old"
+	hooksProgArbInodeSetxattr      = "arb_inode_setxattr"
+	hooksProgArbKernelLoadData     = "arb_kernel_load_data"
+	hooksProgArbKernelReadFile     = "arb_kernel_read_file"
+	hooksProgArbMmapFile           = "arb_mmap_file"
+	hooksProgArbMoveMount          = "arb_move_mount"
+	hooksProgArbPathChmod          = "arb_path_chmod"
+	hooksProgArbPathChown          = "arb_path_chown"
+	hooksProgArbPathChroot         = "arb_path_chroot"
+	hooksProgArbPathLink           = "arb_path_link"
+	hooksProgArbPathMkdir          = "arb_path_mkdir"
+	hooksProgArbPathMknod          = "arb_path_mknod"
+	hooksProgArbPathRename         = "arb_path_rename"
+	hooksProgArbPathRmdir          = "arb_path_rmdir"
+	hooksProgArbPathSymlink        = "arb_path_symlink"
+	hooksProgArbPathTruncate       = "arb_path_truncate"
+	hooksProgArbPathUnlink         = "arb_path_unlink"
+	hooksProgArbPtraceAccessCheck  = "arb_ptrace_access_check"
+	hooksProgArbPtraceTraceme      = "arb_ptrace_traceme"
+	hooksProgArbSbMount            = "arb_sb_mount"
+	hooksProgArbSbPivotroot        = "arb_sb_pivotroot"
+	hooksProgArbSbRemount          = "arb_sb_remount"
+	hooksProgArbSbUmount           = "arb_sb_umount"
+	hooksProgArbSettime            = "arb_settime"
+	hooksProgArbSocketAccept       = "arb_socket_accept"
+	hooksProgArbSocketBind         = "arb_socket_bind"
+	hooksProgArbSocketConnect      = "arb_socket_connect"
+	hooksProgArbSocketCreate       = "arb_socket_create"
+	hooksProgArbSocketListen       = "arb_socket_listen"
+	hooksProgArbSocketSendmsg      = "arb_socket_sendmsg"
+	hooksProgArbTaskFixSetgid      = "arb_task_fix_setgid"
+	hooksProgArbTaskFixSetuid      = "arb_task_fix_setuid"
+	hooksProgArbTaskKill           = "arb_task_kill"
+	hooksProgArbTaskPrctl          = "arb_task_prctl"
+	hooksProgArbUnixMaySend        = "arb_unix_may_send"
+	hooksProgArbUnixStreamConnect  = "arb_unix_stream_connect"
+	hooksProgArbUringAllowed       = "arb_uring_allowed"
+	hooksProgArbUringCmd           = "arb_uring_cmd"
+	hooksProgArbUringOverrideCreds = "arb_uring_override_creds"
+	hooksProgArbUringSqpoll        = "arb_uring_sqpoll"
+	hooksProgArbUsernsCreate       = "arb_userns_create"
+	hooksVarArbGateName            = "arb_gate_name"
+	hooksVarArbNoticeBtf           = "arb_notice_btf"
 )
 
 // loadHooks returns the embedded CollectionSpec for hooks.
@@ -233,30 +263,60 @@ type hooksSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type hooksProgramSpecs struct {
-	ArbCheckSecurity    *ebpf.ProgramSpec `ebpf:"arb_check_security"`
-	ArbCredsForExec     *ebpf.ProgramSpec `ebpf:"arb_creds_for_exec"`
-	ArbFileOpen         *ebpf.ProgramSpec `ebpf:"arb_file_open"`
-	ArbFileTruncate     *ebpf.ProgramSpec `ebpf:"arb_file_truncate"`
-	ArbInodeRemovexattr *ebpf.ProgramSpec `ebpf:"arb_inode_removexattr"`
-	ArbInodeSetattr     *ebpf.ProgramSpec `ebpf:"arb_inode_setattr"`
-	ArbInodeSetattrOld  *ebpf.ProgramSpec `ebpf:"arb_inode_setattr_old"`
-	ArbInodeSetxattr    *ebpf.ProgramSpec `ebpf:"arb_inode_setxattr"`
-	ArbMoveMount        *ebpf.ProgramSpec `ebpf:"arb_move_mount"`
-	ArbPathChmod        *ebpf.ProgramSpec `ebpf:"arb_path_chmod"`
-	ArbPathChown        *ebpf.ProgramSpec `ebpf:"arb_path_chown"`
-	ArbPathChroot       *ebpf.ProgramSpec `ebpf:"arb_path_chroot"`
-	ArbPathLink         *ebpf.ProgramSpec `ebpf:"arb_path_link"`
-	ArbPathMkdir        *ebpf.ProgramSpec `ebpf:"arb_path_mkdir"`
-	ArbPathMknod        *ebpf.ProgramSpec `ebpf:"arb_path_mknod"`
-	ArbPathRename       *ebpf.ProgramSpec `ebpf:"arb_path_rename"`
-	ArbPathRmdir        *ebpf.ProgramSpec `ebpf:"arb_path_rmdir"`
-	ArbPathSymlink      *ebpf.ProgramSpec `ebpf:"arb_path_symlink"`
-	ArbPathTruncate     *ebpf.ProgramSpec `ebpf:"arb_path_truncate"`
-	ArbPathUnlink       *ebpf.ProgramSpec `ebpf:"arb_path_unlink"`
-	ArbSbMount          *ebpf.ProgramSpec `ebpf:"arb_sb_mount"`
-	ArbSbPivotroot      *ebpf.ProgramSpec `ebpf:"arb_sb_pivotroot"`
-	ArbSbRemount        *ebpf.ProgramSpec `ebpf:"arb_sb_remount"`
-	ArbSbUmount         *ebpf.ProgramSpec `ebpf:"arb_sb_umount"`
+	ArbBpf                *ebpf.ProgramSpec `ebpf:"arb_bpf"`
+	ArbBpfKernel          *ebpf.ProgramSpec `ebpf:"arb_bpf_kernel"`
+	ArbBpfMap             *ebpf.ProgramSpec `ebpf:"arb_bpf_map"`
+	ArbBpfProg            *ebpf.ProgramSpec `ebpf:"arb_bpf_prog"`
+	ArbCapable            *ebpf.ProgramSpec `ebpf:"arb_capable"`
+	ArbCheckSecurity      *ebpf.ProgramSpec `ebpf:"arb_check_security"`
+	ArbCredsForExec       *ebpf.ProgramSpec `ebpf:"arb_creds_for_exec"`
+	ArbFileMprotect       *ebpf.ProgramSpec `ebpf:"arb_file_mprotect"`
+	ArbFileOpen           *ebpf.ProgramSpec `ebpf:"arb_file_open"`
+	ArbFileReceive        *ebpf.ProgramSpec `ebpf:"arb_file_receive"`
+	ArbFileTruncate       *ebpf.ProgramSpec `ebpf:"arb_file_truncate"`
+	ArbInodeRemovexattr   *ebpf.ProgramSpec `ebpf:"arb_inode_removexattr"`
+	ArbInodeSetattr       *ebpf.ProgramSpec `ebpf:"arb_inode_setattr"`
+	ArbInodeSetattrOld    *ebpf.ProgramSpec `ebpf:"arb_inode_setattr_old"`
+	ArbInodeSetxattr      *ebpf.ProgramSpec `ebpf:"arb_inode_setxattr"`
+	ArbKernelLoadData     *ebpf.ProgramSpec `ebpf:"arb_kernel_load_data"`
+	ArbKernelReadFile     *ebpf.ProgramSpec `ebpf:"arb_kernel_read_file"`
+	ArbMmapFile           *ebpf.ProgramSpec `ebpf:"arb_mmap_file"`
+	ArbMoveMount          *ebpf.ProgramSpec `ebpf:"arb_move_mount"`
+	ArbPathChmod          *ebpf.ProgramSpec `ebpf:"arb_path_chmod"`
+	ArbPathChown          *ebpf.ProgramSpec `ebpf:"arb_path_chown"`
+	ArbPathChroot         *ebpf.ProgramSpec `ebpf:"arb_path_chroot"`
+	ArbPathLink           *ebpf.ProgramSpec `ebpf:"arb_path_link"`
+	ArbPathMkdir          *ebpf.ProgramSpec `ebpf:"arb_path_mkdir"`
+	ArbPathMknod          *ebpf.ProgramSpec `ebpf:"arb_path_mknod"`
+	ArbPathRename         *ebpf.ProgramSpec `ebpf:"arb_path_rename"`
+	ArbPathRmdir          *ebpf.ProgramSpec `ebpf:"arb_path_rmdir"`
+	ArbPathSymlink        *ebpf.ProgramSpec `ebpf:"arb_path_symlink"`
+	ArbPathTruncate       *ebpf.ProgramSpec `ebpf:"arb_path_truncate"`
+	ArbPathUnlink         *ebpf.ProgramSpec `ebpf:"arb_path_unlink"`
+	ArbPtraceAccessCheck  *ebpf.ProgramSpec `ebpf:"arb_ptrace_access_check"`
+	ArbPtraceTraceme      *ebpf.ProgramSpec `ebpf:"arb_ptrace_traceme"`
+	ArbSbMount            *ebpf.ProgramSpec `ebpf:"arb_sb_mount"`
+	ArbSbPivotroot        *ebpf.ProgramSpec `ebpf:"arb_sb_pivotroot"`
+	ArbSbRemount          *ebpf.ProgramSpec `ebpf:"arb_sb_remount"`
+	ArbSbUmount           *ebpf.ProgramSpec `ebpf:"arb_sb_umount"`
+	ArbSettime            *ebpf.ProgramSpec `ebpf:"arb_settime"`
+	ArbSocketAccept       *ebpf.ProgramSpec `ebpf:"arb_socket_accept"`
+	ArbSocketBind         *ebpf.ProgramSpec `ebpf:"arb_socket_bind"`
+	ArbSocketConnect      *ebpf.ProgramSpec `ebpf:"arb_socket_connect"`
+	ArbSocketCreate       *ebpf.ProgramSpec `ebpf:"arb_socket_create"`
+	ArbSocketListen       *ebpf.ProgramSpec `ebpf:"arb_socket_listen"`
+	ArbSocketSendmsg      *ebpf.ProgramSpec `ebpf:"arb_socket_sendmsg"`
+	ArbTaskFixSetgid      *ebpf.ProgramSpec `ebpf:"arb_task_fix_setgid"`
+	ArbTaskFixSetuid      *ebpf.ProgramSpec `ebpf:"arb_task_fix_setuid"`
+	ArbTaskKill           *ebpf.ProgramSpec `ebpf:"arb_task_kill"`
+	ArbTaskPrctl          *ebpf.ProgramSpec `ebpf:"arb_task_prctl"`
+	ArbUnixMaySend        *ebpf.ProgramSpec `ebpf:"arb_unix_may_send"`
+	ArbUnixStreamConnect  *ebpf.ProgramSpec `ebpf:"arb_unix_stream_connect"`
+	ArbUringAllowed       *ebpf.ProgramSpec `ebpf:"arb_uring_allowed"`
+	ArbUringCmd           *ebpf.ProgramSpec `ebpf:"arb_uring_cmd"`
+	ArbUringOverrideCreds *ebpf.ProgramSpec `ebpf:"arb_uring_override_creds"`
+	ArbUringSqpoll        *ebpf.ProgramSpec `ebpf:"arb_uring_sqpoll"`
+	ArbUsernsCreate       *ebpf.ProgramSpec `ebpf:"arb_userns_create"`
 }
 
 // hooksMapSpecs contains maps before they are loaded into the kernel.
@@ -345,42 +405,82 @@ type hooksVariables struct {
 //
 // It can be passed to loadHooksObjects or ebpf.CollectionSpec.LoadAndAssign.
 type hooksPrograms struct {
-	ArbCheckSecurity    *ebpf.Program `ebpf:"arb_check_security"`
-	ArbCredsForExec     *ebpf.Program `ebpf:"arb_creds_for_exec"`
-	ArbFileOpen         *ebpf.Program `ebpf:"arb_file_open"`
-	ArbFileTruncate     *ebpf.Program `ebpf:"arb_file_truncate"`
-	ArbInodeRemovexattr *ebpf.Program `ebpf:"arb_inode_removexattr"`
-	ArbInodeSetattr     *ebpf.Program `ebpf:"arb_inode_setattr"`
-	ArbInodeSetattrOld  *ebpf.Program `ebpf:"arb_inode_setattr_old"`
-	ArbInodeSetxattr    *ebpf.Program `ebpf:"arb_inode_setxattr"`
-	ArbMoveMount        *ebpf.Program `ebpf:"arb_move_mount"`
-	ArbPathChmod        *ebpf.Program `ebpf:"arb_path_chmod"`
-	ArbPathChown        *ebpf.Program `ebpf:"arb_path_chown"`
-	ArbPathChroot       *ebpf.Program `ebpf:"arb_path_chroot"`
-	ArbPathLink         *ebpf.Program `ebpf:"arb_path_link"`
-	ArbPathMkdir        *ebpf.Program `ebpf:"arb_path_mkdir"`
-	ArbPathMknod        *ebpf.Program `ebpf:"arb_path_mknod"`
-	ArbPathRename       *ebpf.Program `ebpf:"arb_path_rename"`
-	ArbPathRmdir        *ebpf.Program `ebpf:"arb_path_rmdir"`
-	ArbPathSymlink      *ebpf.Program `ebpf:"arb_path_symlink"`
-	ArbPathTruncate     *ebpf.Program `ebpf:"arb_path_truncate"`
-	ArbPathUnlink       *ebpf.Program `ebpf:"arb_path_unlink"`
-	ArbSbMount          *ebpf.Program `ebpf:"arb_sb_mount"`
-	ArbSbPivotroot      *ebpf.Program `ebpf:"arb_sb_pivotroot"`
-	ArbSbRemount        *ebpf.Program `ebpf:"arb_sb_remount"`
-	ArbSbUmount         *ebpf.Program `ebpf:"arb_sb_umount"`
+	ArbBpf                *ebpf.Program `ebpf:"arb_bpf"`
+	ArbBpfKernel          *ebpf.Program `ebpf:"arb_bpf_kernel"`
+	ArbBpfMap             *ebpf.Program `ebpf:"arb_bpf_map"`
+	ArbBpfProg            *ebpf.Program `ebpf:"arb_bpf_prog"`
+	ArbCapable            *ebpf.Program `ebpf:"arb_capable"`
+	ArbCheckSecurity      *ebpf.Program `ebpf:"arb_check_security"`
+	ArbCredsForExec       *ebpf.Program `ebpf:"arb_creds_for_exec"`
+	ArbFileMprotect       *ebpf.Program `ebpf:"arb_file_mprotect"`
+	ArbFileOpen           *ebpf.Program `ebpf:"arb_file_open"`
+	ArbFileReceive        *ebpf.Program `ebpf:"arb_file_receive"`
+	ArbFileTruncate       *ebpf.Program `ebpf:"arb_file_truncate"`
+	ArbInodeRemovexattr   *ebpf.Program `ebpf:"arb_inode_removexattr"`
+	ArbInodeSetattr       *ebpf.Program `ebpf:"arb_inode_setattr"`
+	ArbInodeSetattrOld    *ebpf.Program `ebpf:"arb_inode_setattr_old"`
+	ArbInodeSetxattr      *ebpf.Program `ebpf:"arb_inode_setxattr"`
+	ArbKernelLoadData     *ebpf.Program `ebpf:"arb_kernel_load_data"`
+	ArbKernelReadFile     *ebpf.Program `ebpf:"arb_kernel_read_file"`
+	ArbMmapFile           *ebpf.Program `ebpf:"arb_mmap_file"`
+	ArbMoveMount          *ebpf.Program `ebpf:"arb_move_mount"`
+	ArbPathChmod          *ebpf.Program `ebpf:"arb_path_chmod"`
+	ArbPathChown          *ebpf.Program `ebpf:"arb_path_chown"`
+	ArbPathChroot         *ebpf.Program `ebpf:"arb_path_chroot"`
+	ArbPathLink           *ebpf.Program `ebpf:"arb_path_link"`
+	ArbPathMkdir          *ebpf.Program `ebpf:"arb_path_mkdir"`
+	ArbPathMknod          *ebpf.Program `ebpf:"arb_path_mknod"`
+	ArbPathRename         *ebpf.Program `ebpf:"arb_path_rename"`
+	ArbPathRmdir          *ebpf.Program `ebpf:"arb_path_rmdir"`
+	ArbPathSymlink        *ebpf.Program `ebpf:"arb_path_symlink"`
+	ArbPathTruncate       *ebpf.Program `ebpf:"arb_path_truncate"`
+	ArbPathUnlink         *ebpf.Program `ebpf:"arb_path_unlink"`
+	ArbPtraceAccessCheck  *ebpf.Program `ebpf:"arb_ptrace_access_check"`
+	ArbPtraceTraceme      *ebpf.Program `ebpf:"arb_ptrace_traceme"`
+	ArbSbMount            *ebpf.Program `ebpf:"arb_sb_mount"`
+	ArbSbPivotroot        *ebpf.Program `ebpf:"arb_sb_pivotroot"`
+	ArbSbRemount          *ebpf.Program `ebpf:"arb_sb_remount"`
+	ArbSbUmount           *ebpf.Program `ebpf:"arb_sb_umount"`
+	ArbSettime            *ebpf.Program `ebpf:"arb_settime"`
+	ArbSocketAccept       *ebpf.Program `ebpf:"arb_socket_accept"`
+	ArbSocketBind         *ebpf.Program `ebpf:"arb_socket_bind"`
+	ArbSocketConnect      *ebpf.Program `ebpf:"arb_socket_connect"`
+	ArbSocketCreate       *ebpf.Program `ebpf:"arb_socket_create"`
+	ArbSocketListen       *ebpf.Program `ebpf:"arb_socket_listen"`
+	ArbSocketSendmsg      *ebpf.Program `ebpf:"arb_socket_sendmsg"`
+	ArbTaskFixSetgid      *ebpf.Program `ebpf:"arb_task_fix_setgid"`
+	ArbTaskFixSetuid      *ebpf.Program `ebpf:"arb_task_fix_setuid"`
+	ArbTaskKill           *ebpf.Program `ebpf:"arb_task_kill"`
+	ArbTaskPrctl          *ebpf.Program `ebpf:"arb_task_prctl"`
+	ArbUnixMaySend        *ebpf.Program `ebpf:"arb_unix_may_send"`
+	ArbUnixStreamConnect  *ebpf.Program `ebpf:"arb_unix_stream_connect"`
+	ArbUringAllowed       *ebpf.Program `ebpf:"arb_uring_allowed"`
+	ArbUringCmd           *ebpf.Program `ebpf:"arb_uring_cmd"`
+	ArbUringOverrideCreds *ebpf.Program `ebpf:"arb_uring_override_creds"`
+	ArbUringSqpoll        *ebpf.Program `ebpf:"arb_uring_sqpoll"`
+	ArbUsernsCreate       *ebpf.Program `ebpf:"arb_userns_create"`
 }
 
 func (p *hooksPrograms) Close() error {
 	return _HooksClose(
+		p.ArbBpf,
+		p.ArbBpfKernel,
+		p.ArbBpfMap,
+		p.ArbBpfProg,
+		p.ArbCapable,
 		p.ArbCheckSecurity,
 		p.ArbCredsForExec,
+		p.ArbFileMprotect,
 		p.ArbFileOpen,
+		p.ArbFileReceive,
 		p.ArbFileTruncate,
 		p.ArbInodeRemovexattr,
 		p.ArbInodeSetattr,
 		p.ArbInodeSetattrOld,
 		p.ArbInodeSetxattr,
+		p.ArbKernelLoadData,
+		p.ArbKernelReadFile,
+		p.ArbMmapFile,
 		p.ArbMoveMount,
 		p.ArbPathChmod,
 		p.ArbPathChown,
@@ -393,10 +493,30 @@ func (p *hooksPrograms) Close() error {
 		p.ArbPathSymlink,
 		p.ArbPathTruncate,
 		p.ArbPathUnlink,
+		p.ArbPtraceAccessCheck,
+		p.ArbPtraceTraceme,
 		p.ArbSbMount,
 		p.ArbSbPivotroot,
 		p.ArbSbRemount,
 		p.ArbSbUmount,
+		p.ArbSettime,
+		p.ArbSocketAccept,
+		p.ArbSocketBind,
+		p.ArbSocketConnect,
+		p.ArbSocketCreate,
+		p.ArbSocketListen,
+		p.ArbSocketSendmsg,
+		p.ArbTaskFixSetgid,
+		p.ArbTaskFixSetuid,
+		p.ArbTaskKill,
+		p.ArbTaskPrctl,
+		p.ArbUnixMaySend,
+		p.ArbUnixStreamConnect,
+		p.ArbUringAllowed,
+		p.ArbUringCmd,
+		p.ArbUringOverrideCreds,
+		p.ArbUringSqpoll,
+		p.ArbUsernsCreate,
 	)
 }
 

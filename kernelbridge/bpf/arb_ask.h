@@ -9,6 +9,7 @@
 #include "arb_scope.h"
 #include "arb_path.h"
 #include "arb_unwind.h"
+#include <bpf/bpf_endian.h>
 #include <bpf/bpf_tracing.h>
 
 /* A question before it has a slot. Pointers are the kernel's and only ever read with

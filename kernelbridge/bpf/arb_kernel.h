@@ -26,7 +26,7 @@ typedef _Bool bool;
 #define true 1
 #define false 0
 
-enum {
+enum bpf_map_type {
 	BPF_MAP_TYPE_HASH = 1,
 	BPF_MAP_TYPE_ARRAY = 2,
 	BPF_MAP_TYPE_PERCPU_ARRAY = 6,
@@ -62,6 +62,7 @@ enum {
 /* include/linux/errno.h: the system call is run again once its task has handled what is
  * pending. Must not be returned when nothing is.
  */
+#define ARB_ENOSYS 38
 #define ARB_ERESTARTNOINTR 513
 
 /* System calls (x86-64) that are told apart: arb_restarts(). */
@@ -192,8 +193,83 @@ struct pt_regs {
 struct cred {
 	kuid_t uid;
 	kgid_t gid;
+	kuid_t suid;
+	kgid_t sgid;
 	kuid_t euid;
 	kgid_t egid;
+};
+
+struct timespec64 {
+	__s64 tv_sec;
+};
+
+enum bpf_prog_type {
+	BPF_PROG_TYPE_UNSPEC,
+};
+
+struct bpf_prog_aux {
+	__u32 id;
+};
+
+struct bpf_prog {
+	enum bpf_prog_type type;
+	struct bpf_prog_aux *aux;
+};
+
+struct vm_area_struct {
+	struct file *vm_file;
+};
+
+struct io_uring_cmd {
+	struct file *file;
+	__u32 cmd_op;
+};
+
+/* include/linux/kernel_read_file.h; kernel_load_data_id has the same numbers. */
+enum kernel_read_file_id {
+	READING_MODULE = 2,
+	READING_MODULE_COMPRESSED = 7, /* >= 6.19 */
+};
+
+struct in6_addr {
+	__u8 bytes[16];
+};
+
+struct sock_common {
+	__u16 skc_family;
+	__u16 skc_num; /* host byte order */
+	__be32 skc_rcv_saddr;
+	struct in6_addr skc_v6_rcv_saddr;
+};
+
+struct sock {
+	struct sock_common __sk_common;
+	__u8 sk_kern_sock : 1;
+	__u16 sk_type;
+	__u16 sk_protocol;
+};
+
+struct socket {
+	struct sock *sk;
+};
+
+struct sockaddr_un {
+	__u16 sun_family;
+};
+
+struct unix_address {
+	int len;
+	struct sockaddr_un name[];
+};
+
+struct unix_sock {
+	struct unix_address *addr;
+	struct path path;
+};
+
+struct msghdr {
+	void *msg_name;
+	int msg_namelen;
 };
 
 typedef struct {
@@ -211,6 +287,7 @@ struct task_struct {
 	__u64 start_boottime;
 	struct task_struct *real_parent;
 	struct mm_struct *mm;
+	const struct cred *real_cred;
 	const struct cred *cred;
 	char comm[16];
 	struct fs_struct *fs;
@@ -221,7 +298,7 @@ struct task_struct {
 
 struct bpf_map {
 	__u32 id;
-	__u32 map_type;
+	enum bpf_map_type map_type;
 };
 
 struct iattr {

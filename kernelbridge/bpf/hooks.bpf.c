@@ -11,3 +11,6 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 #include "hooks_file.h"
 #include "hooks_name.h"
 #include "hooks_mount.h"
+#include "hooks_socket.h"
+#include "hooks_task.h"
+#include "hooks_kernel.h"
