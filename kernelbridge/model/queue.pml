@@ -7,7 +7,7 @@
  *
  * Every step between two semicolons is one access to shared memory, one system call, or
  * what the kernel does under one lock. Names in the comments are those of the code:
- * arb_* in kernelbridge/bpf/arb_ring.h, the rest in kernelbridge/ring and
+ * arb_* in kernelbridge/bpf/arb_ring.h and arb_wait.h, the rest in kernelbridge/ring and
  * kernelbridge/gate.
  *
  * Time is a choice: a deadline may pass at any step, and a budget may end at any step.
@@ -27,6 +27,9 @@
  *	                                   ends a sleep of 1 s
  *	DEATH                              the daemon may die at any moment
  *	FOREIGN                            a task may call the gate by itself, with its last slot
+ *	TELL_AT_ONCE, TID_FIRST            ways that the code does not go, but may: a reader
+ *	                                   replies to an interrupted request at once, and looks
+ *	                                   at the facts before the word
  *	MUT_*                              a mistake, which spin has to find
  */
 
@@ -80,7 +83,7 @@
 
 #define NONE 15 /* no question */
 
-/* Shared memory: struct arb_header and struct arb_slot. */
+/* Shared memory: the header and the slots. */
 short word[SLOTS];
 byte facts[SLOTS];  /* the question, which tells the tid too */
 byte posted;        /* bit per slot */
@@ -89,7 +92,8 @@ byte sleeps;        /* header.sleeps less those that were served */
 
 /* The daemon's own: the unique of the FUSE request to reply to, 0 for none. */
 byte sleeper[SLOTS];
-byte held[WORKERS + 1]; /* by a reader of the gate, in a variable of its own; the last is the heart */
+byte held[WORKERS + 2];     /* by a reader of the gate, in a variable of its own; then Heart, Tick */
+byte interrupted[REQUESTERS]; /* by caller: a request that a signal has interrupted, 0 for none */
 
 /*
  * The kernel's. A unique is 1 + requester + REQUESTERS * number; the number is the least that
@@ -134,7 +138,8 @@ inline cas(at, from, to, got)
 }
 
 #define KNOWN(u) (sleeper[0] == u || sleeper[SLOTS - 1] == u || \
-	held[0] == u || held[WORKERS - 1] == u || held[WORKERS] == u)
+	held[0] == u || held[WORKERS - 1] == u || held[WORKERS] == u || held[WORKERS + 1] == u || \
+	interrupted[CALLER(u)] == u)
 
 /* bpf_get_file_xattr, or getxattr(2): fuse_getxattr queues a request, and blocks. */
 inline enter_gate()
@@ -246,7 +251,7 @@ try:
 		mine = WORD(GEN(mine), POSTED);
 		w = 0
 	};
-	/* arb_arbitrate */
+	/* arb_post */
 #ifdef MUT_BIT_BEFORE_WORD
 	posted = posted | (1 << slot);
 	word[slot] = mine;
@@ -257,13 +262,13 @@ try:
 #ifdef MUT_POST_BEFORE_FACTS
 	facts[slot] = question;
 #endif
-	/* arb_wake: who polls? */
+	/* arb_wait_free, arb_wait_polling: arb_hot_elsewhere says who polls */
 	if
 	:: hot != 0 -> goto poll_hot
 	:: else -> goto cold
 	fi;
 
-poll_hot: /* rung "hot", arb_poll */
+poll_hot: /* rung "hot", arb_wait_hot and arb_poll */
 #ifdef HOT_ONLY
 	if
 	:: true -> goto poll
@@ -320,7 +325,7 @@ give_up_soon: /* the deadline passes, at whatever moment */
 #endif
 
 #ifdef GATE
-sleep: /* rung "sleep", arb_sleep */
+sleep: /* rung "sleep", arb_wait_asleep; first arb_mark_sleeping */
 #ifdef MUT_SLEEP_STORE
 	atomic { mine = mine | SLEEPING; word[slot] = mine };
 #else
@@ -348,7 +353,7 @@ asleep:
 #else
 asleep:
 #endif
-again:
+again: /* arb_sleep */
 #ifdef NEVER_PARK
 	sleeps++;
 #endif
@@ -362,6 +367,7 @@ again:
 	:: d_step { dead -> leave_gate(me) } /* fuse_abort_conn */
 #endif
 	fi;
+	/* arb_sleep_step */
 	atomic {
 		w = word[slot];
 		if
@@ -386,7 +392,7 @@ again:
 	fi;
 #endif
 
-give_up:
+give_up: /* arb_settle */
 #ifdef MUT_ABANDON_STORE
 	w = word[slot];
 	if
@@ -485,10 +491,28 @@ inline swap_out()
 	sleeper[slot] = 0
 }
 
-/*
- * What a reader of the gate does with one message: Gate.read. Whoever reads a
- * FUSE_INTERRUPT replies to its request, whatever its slot says.
- */
+inline look_at_word()
+{
+	atomic {
+		w = word[slot];
+		if
+		:: STATE(w) != POSTED && STATE(w) != TAKEN && STATE(w) != DONE -> goto reply_and_go
+		:: else
+		fi
+	}
+}
+
+inline look_at_tid()
+{
+	atomic {
+		if
+		:: TID(facts[slot]) != tid -> goto reply_and_go
+		:: else
+		fi
+	}
+}
+
+/* What a reader of the gate does with one message: device.handle, Gate.sleep. */
 inline serve_gate()
 {
 	atomic {
@@ -501,32 +525,37 @@ inline serve_gate()
 		:: else -> goto served /* EAGAIN */
 		fi;
 		if
-		:: tid == NONE -> goto reply_and_go /* "not yet" */
-		:: else
-		fi
-	};
-	atomic {
-		if
-		:: TID(facts[slot]) != tid -> goto reply_and_go /* foreign: ENODATA */
-		:: else
-		fi
-	};
-	atomic {
-		w = word[slot];
-		if
-		:: STATE(w) != POSTED && STATE(w) != TAKEN && STATE(w) != DONE -> goto reply_and_go /* foreign, too */
-		:: else
-		fi;
-#ifdef NEVER_PARK
-		sleeps--
+#ifdef TELL_AT_ONCE
+		:: tid == NONE -> goto reply_and_go
+#else
+		:: tid == NONE -> /* sleepers.interrupt: Tick is to end it */
+			interrupted[CALLER(held[me])] = held[me];
+			held[me] = 0;
+			goto served
 #endif
+		:: else
+		fi
 	};
-	/* Write, then look. Whoever was there before is not forgotten. */
+	/* Slots.State: the word, then the facts. What is foreign has its ENODATA at once. */
+#ifdef TID_FIRST
+	look_at_tid();
+	look_at_word();
+#else
+	look_at_word();
+	look_at_tid();
+#endif
+#ifdef NEVER_PARK
+	sleeps--; /* Gate.Served */
+#endif
+	/* sleepers.note. Write, then look; and whoever was there is not forgotten. */
 	atomic {
 #ifdef MUT_SLEEPER_STORE
 		other = 0;
 #else
 		other = sleeper[slot];
+#if !defined(TELL_AT_ONCE) && !defined(TID_FIRST)
+		assert(other == 0); /* there is never a second one: the reply needs its channel */
+#endif
 #endif
 		sleeper[slot] = held[me];
 		held[me] = other;
@@ -643,7 +672,7 @@ end_hot:
 		cas(slot, w, (w & ~7) | TAKEN, seen);
 		if
 		:: seen == w -> goto taken
-		/* Once more if it is the same question, whose task has gone to sleep. */
+		/* exchange: once more if it is the same question, whose task goes to sleep. */
 #ifdef MUT_TAKE_ANY_GENERATION
 		:: seen != w && STATE(seen) == POSTED -> w = seen
 #elif !defined(MUT_TAKE_NO_RETRY)
@@ -660,7 +689,7 @@ end_hot:
 		fi
 	};
 taken:
-	/* Source.Reply, then the worker's accounting */
+	/* Source.Reply, exchange again; then the worker's accounting */
 	atomic {
 		w = (w & ~7) | TAKEN;
 		answer();
@@ -710,7 +739,7 @@ park: /* Source.Park */
 	:: else
 	fi;
 #endif
-end_parked: /* Parker.Wait */
+end_parked: /* Parker.Wait; an event is for all who wait, which is more than epoll promises */
 	if
 #ifdef GATE
 	:: GATE_MESSAGE
@@ -752,13 +781,50 @@ end_heart:
 gate:
 	times++;
 	serve_gate();
-	/* The message would have woken a worker: Parker.Wake. */
+	/* The message would have woken a worker: Gate.wakeParkers. */
 #ifndef MUT_HEART_WAKES_NOBODY
 	kick = 1;
 #endif
 	goto end_heart
 } UNLESS_DEAD
 }
+#endif
+
+#if defined(GATE) && !defined(TELL_AT_ONCE) && (KILLS > 0 || SIGNALS > 0)
+#define NOTED(r) (interrupted[r] != 0 && (interrupted[r] == sleeper[0] || interrupted[r] == sleeper[SLOTS - 1]))
+#define GONE(r)  (interrupted[r] != 0 && !(call[r] == READ && UNIQUE(r) == interrupted[r]))
+
+/* Gate.notYet: whoever swaps the request out replies to it. One not noted yet is kept. */
+inline end_sleep(r)
+{
+	held[me] = interrupted[r];
+	interrupted[r] = 0;
+	if
+	:: held[me] == sleeper[0] -> sleeper[0] = 0
+	:: held[me] != sleeper[0] && held[me] == sleeper[SLOTS - 1] -> sleeper[SLOTS - 1] = 0
+	:: else -> held[me] = 0
+	fi
+}
+
+/* Gate.Tick and endOrphans: what an interrupt does comes to pass within 20 ms. */
+proctype Tick()
+{
+	byte me = WORKERS + 1;
+{
+	skip;
+end_tick:
+	if
+	:: atomic { NOTED(0) -> end_sleep(0) }
+	:: d_step { GONE(0) -> interrupted[0] = 0 } /* kept for 1 s */
+#if REQUESTERS > 1
+	:: atomic { NOTED(1) -> end_sleep(1) }
+	:: d_step { GONE(1) -> interrupted[1] = 0 }
+#endif
+	fi;
+	atomic { reply(held[me]); goto end_tick }
+} UNLESS_DEAD
+}
+#define TICK
 #endif
 
 #if KILLS > 0 || SIGNALS > 0
@@ -810,6 +876,9 @@ init {
 #endif
 #if KILLS > 0 || SIGNALS > 0
 		run Signals();
+#endif
+#ifdef TICK
+		run Tick();
 #endif
 		i = 0
 	};
