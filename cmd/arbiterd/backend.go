@@ -14,7 +14,7 @@ import (
 	"github.com/arbiterd/arbiter/kernelbridge"
 	"github.com/arbiterd/arbiter/kernelbridge/abi"
 	"github.com/arbiterd/arbiter/kernelbridge/fanotify"
-	"github.com/arbiterd/arbiter/kernelbridge/fanotify/guard"
+	"github.com/arbiterd/arbiter/kernelbridge/guard"
 	"github.com/arbiterd/arbiter/rules"
 )
 

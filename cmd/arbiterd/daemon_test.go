@@ -22,7 +22,7 @@ import (
 
 	pb "github.com/arbiterd/arbiter/arbiter/control/controlv1"
 	"github.com/arbiterd/arbiter/kernelbridge"
-	"github.com/arbiterd/arbiter/kernelbridge/fanotify/guard"
+	"github.com/arbiterd/arbiter/kernelbridge/guard"
 )
 
 // roleEnv makes the test binary the daemon, or a program that the daemon rules over.

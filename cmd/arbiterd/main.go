@@ -19,7 +19,7 @@ import (
 
 	sd "github.com/coreos/go-systemd/v22/daemon"
 
-	"github.com/arbiterd/arbiter/kernelbridge/fanotify/guard"
+	"github.com/arbiterd/arbiter/kernelbridge/guard"
 )
 
 var logLevels = map[string]slog.Level{"debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError}

@@ -23,7 +23,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/arbiterd/arbiter/kernelbridge/abi"
-	"github.com/arbiterd/arbiter/kernelbridge/fanotify/guard"
+	"github.com/arbiterd/arbiter/kernelbridge/guard"
 )
 
 const (

@@ -17,7 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/arbiterd/arbiter/kernelbridge/abi"
-	"github.com/arbiterd/arbiter/kernelbridge/fanotify/guard"
+	"github.com/arbiterd/arbiter/kernelbridge/guard"
 )
 
 // selfMain is a daemon whose own file is in its tree. It starts a guard while its only

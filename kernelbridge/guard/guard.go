@@ -10,6 +10,9 @@
 // longer than the limit the guard sends SIGKILL. The kernel then closes the fanotify
 // group and allows whatever was held.
 //
+// A task that sleeps at the gate of the BPF LSM backend is in the same place: it goes on
+// by its failure verdict when the kernel aborts the FUSE connection of the dead daemon.
+//
 // The guard is the daemon's own executable, started again: Main, called first
 // thing in main, takes over in that process. It holds no descriptor of the daemon
 // but a pidfd and the memory, opens nothing after its start, keeps its memory
