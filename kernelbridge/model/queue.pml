@@ -113,6 +113,7 @@ byte interrupt[REQUESTERS]; /* FUSE_INTERRUPT: the unique it is about, 0 for non
 bit told[REQUESTERS];      /* the request at hand has had its only FUSE_INTERRUPT */
 bit killed[REQUESTERS];    /* SIGKILL is pending */
 bit kick;                  /* the kick buffer is readable */
+byte waiting;              /* bit per worker that is in epoll_wait and has not been woken */
 bit dead;                  /* the daemon */
 
 /* What is proved: no code has these. */
@@ -141,6 +142,16 @@ inline cas(at, from, to, got)
 	held[0] == u || held[WORKERS - 1] == u || held[WORKERS] == u || held[WORKERS + 1] == u || \
 	interrupted[CALLER(u)] == u)
 
+/* EPOLLEXCLUSIVE: one of those who wait, whichever, and not one more. */
+inline wake_one()
+{
+	if
+	:: waiting & 1 -> waiting = waiting & ~1
+	:: waiting & 2 -> waiting = waiting & ~2
+	:: waiting == 0
+	fi
+}
+
 /* bpf_get_file_xattr, or getxattr(2): fuse_getxattr queues a request, and blocks. */
 inline enter_gate()
 {
@@ -150,7 +161,8 @@ inline enter_gate()
 	:: else -> break
 	od;
 	call_slot[me] = slot;
-	call[me] = PENDING
+	call[me] = PENDING;
+	wake_one()
 }
 
 /* The call is over. */
@@ -296,7 +308,7 @@ cold:
 
 #ifdef KICK
 wake: /* arb_kick_parked */
-	kick = 1;
+	atomic { kick = 1; wake_one() };
 	if
 	:: true -> goto poll
 	:: true -> goto give_up_soon
@@ -477,7 +489,7 @@ inline read_gate(r)
 		slot = call_slot[r];
 		tid = r;
 		if
-		:: killed[r] -> interrupt[r] = held[me]; told[r] = 1
+		:: killed[r] -> interrupt[r] = held[me]; told[r] = 1; wake_one()
 		:: else
 		fi
 	:: else
@@ -739,20 +751,30 @@ park: /* Source.Park */
 	:: else
 	fi;
 #endif
-end_parked: /* Parker.Wait; an event is for all who wait, which is more than epoll promises */
-	if
+wait: /* Parker.Wait: what is there already needs no wake-up, */
+	atomic {
+		if
+		:: !(GATE_MESSAGE || kick) -> waiting = waiting | (1 << me)
+		:: else
+		fi
+	};
+end_parked: /* and who is woken looks whether it still is */
+	atomic {
+		!(waiting & (1 << me)) ->
+		if
 #ifdef GATE
-	:: GATE_MESSAGE
+		:: GATE_MESSAGE -> goto gate
 #endif
-	:: kick ->
-		atomic { kick = 0; goto next }
-	fi;
+		:: kick -> kick = 0; goto next
+		:: !(GATE_MESSAGE || kick) -> goto wait
+		fi
+	};
 #endif
 #ifdef GATE
 gate:
 	serve_gate();
 #ifdef MUT_WAKE_WITHOUT_SCAN
-	goto end_parked;
+	goto wait;
 #else
 	goto next;
 #endif
@@ -783,7 +805,7 @@ gate:
 	serve_gate();
 	/* The message would have woken a worker: Gate.wakeParkers. */
 #ifndef MUT_HEART_WAKES_NOBODY
-	kick = 1;
+	atomic { kick = 1; wake_one() };
 #endif
 	goto end_heart
 } UNLESS_DEAD
@@ -833,7 +855,7 @@ end_tick:
 inline signal(r)
 {
 	if
-	:: IN_GATE(r) -> interrupt[r] = UNIQUE(r); told[r] = 1
+	:: IN_GATE(r) -> interrupt[r] = UNIQUE(r); told[r] = 1; wake_one()
 	:: else
 	fi
 }
@@ -845,15 +867,15 @@ proctype Signals()
 end_signals:
 	do
 #if KILLS > 0
-	:: d_step { kills < KILLS && running[0] && !killed[0] -> kills++; killed[0] = 1; signal(0) }
+	:: atomic { kills < KILLS && running[0] && !killed[0] -> kills++; killed[0] = 1; signal(0) }
 #if REQUESTERS > 1
-	:: d_step { kills < KILLS && running[1] && !killed[1] -> kills++; killed[1] = 1; signal(1) }
+	:: atomic { kills < KILLS && running[1] && !killed[1] -> kills++; killed[1] = 1; signal(1) }
 #endif
 #endif
 #if SIGNALS > 0
-	:: d_step { others < SIGNALS && IN_GATE(0) -> others++; signal(0) }
+	:: atomic { others < SIGNALS && IN_GATE(0) -> others++; signal(0) }
 #if REQUESTERS > 1
-	:: d_step { others < SIGNALS && IN_GATE(1) -> others++; signal(1) }
+	:: atomic { others < SIGNALS && IN_GATE(1) -> others++; signal(1) }
 #endif
 #endif
 	:: break
