@@ -28,7 +28,10 @@ type LSMOptions struct {
 	// OnFailure is told of every failure verdict that the kernel side gave by
 	// itself, from one goroutine. Nil: nobody is. The failure is the callee's.
 	OnFailure func(*abi.Failure)
-	Logger    *slog.Logger // nil discards
+	// Beat is called with every beat of the heart, 50 times a second, for package
+	// guard. It must not block. Nil: nothing.
+	Beat   func()
+	Logger *slog.Logger // nil discards
 }
 
 // MaxWait bounds LSMOptions.Wait. The hot rung holds a CPU while it waits, and on
@@ -96,10 +99,15 @@ func OpenLSM(o LSMOptions) (_ *LSM, err error) {
 	if b.noGate = canSleep(); b.noGate == nil {
 		b.gates, b.noGate = newGates(b.queue, b.logger)
 	}
-	if b.gates != nil {
-		tick := b.gates.tick
-		b.queue.tick.Store(&tick)
+	tick := func() {
+		if b.gates != nil {
+			b.gates.tick()
+		}
+		if o.Beat != nil {
+			o.Beat()
+		}
 	}
+	b.queue.tick.Store(&tick)
 	if b.notices, err = ringbuf.NewReader(m.ArbNotices); err != nil {
 		return nil, fmt.Errorf("reading the failure notices: %w", err)
 	}
@@ -121,13 +129,23 @@ func (b *LSM) Unavailable(asked uint64) map[abi.Event]error {
 	return b.hooks.unavailable(asked)
 }
 
-// NoGate says why a task that waits keeps its CPU; nil when it does not.
-func (b *LSM) NoGate() error {
-	if b.gates != nil && b.gates.gone.Load() {
-		return errors.New("the gate has gone and none stays; restart the daemon")
+// ExemptGuard lets the guard of the daemon go unasked: one process, by its id.
+func (b *LSM) ExemptGuard(pid int) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return ErrClosed
 	}
-	return b.noGate
+	atomic.StoreUint32(&b.queue.Header().GuardTGID, uint32(pid))
+	return nil
 }
+
+// NoGate says why there has never been a gate here, so that a task that waits keeps its
+// CPU; nil when there is one.
+func (b *LSM) NoGate() error { return b.noGate }
+
+// GateLost reports whether there was a gate, and none stays: tasks poll from then on.
+func (b *LSM) GateLost() bool { return b.gates != nil && b.gates.gone.Load() }
 
 // canSleep reports whether LSM programs can sleep at a gate here.
 func canSleep() error {

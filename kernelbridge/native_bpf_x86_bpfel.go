@@ -40,7 +40,7 @@ type nativeQueueArbHeader struct {
 	GatePid          uint32
 	Want             [50]uint32
 	Scope            uint32
-	Pad32            uint32
+	GuardTgid        uint32
 	FailErrno        [50]uint16
 	Pad16            [22]uint16
 	HeartbeatNs      uint64

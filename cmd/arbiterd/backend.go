@@ -61,17 +61,52 @@ func openBackend(name string, cfg *config, cpus []int, onFailure func(arbiter.Ev
 // lsmBackend is BPF LSM.
 type lsmBackend struct {
 	lsm   *kernelbridge.LSM
-	bound time.Duration
+	guard *keeper       // nil when switched off, and where nobody sleeps
+	poll  time.Duration // bound of the wait of a task that keeps its CPU
 }
 
 func openLSM(cfg *config, cpus []int, onFailure func(arbiter.Event), log *slog.Logger) (backend, error) {
-	lsm, err := kernelbridge.OpenLSM(kernelbridge.LSMOptions{CPUs: cpus, Wait: time.Duration(cfg.Wait), Logger: log,
-		OnFailure: func(f *abi.Failure) { onFailure(failureEvent(f)) }})
-	if err != nil {
-		return nil, err
+	b := &lsmBackend{poll: time.Duration(cfg.Wait)}
+	o := kernelbridge.LSMOptions{CPUs: cpus, Wait: b.poll, Logger: log,
+		OnFailure: func(f *abi.Failure) { onFailure(failureEvent(f)) }}
+	if cfg.Guard {
+		k, err := startGuard(log)
+		if err != nil {
+			return nil, err
+		}
+		b.guard, o.Beat = k, k.beat
 	}
-	lsm.Arm(true) // without a scope the hooks ask nothing yet
-	return &lsmBackend{lsm, time.Duration(cfg.Wait)}, nil
+	var err error
+	if b.lsm, err = kernelbridge.OpenLSM(o); err != nil {
+		return nil, errors.Join(err, b.close())
+	}
+	if why := b.lsm.NoGate(); why != nil {
+		// A task that polls has its bound in the kernel: nobody has to be killed for it.
+		log.Info("tasks that wait keep their CPU", slog.Any("why", why))
+		if b.guard != nil {
+			if err := b.guard.close(); err != nil {
+				return nil, errors.Join(err, b.close())
+			}
+			b.guard = nil
+		}
+	}
+	if b.guard != nil {
+		if err := b.lsm.ExemptGuard(b.guard.pid()); err != nil {
+			return nil, errors.Join(err, b.close())
+		}
+		// Its exec is not asked about: it is a child of the daemon's.
+		b.guard.run(func(start func() error) error { return start() }, b.lsm.ExemptGuard)
+	}
+	b.lsm.Arm(true) // without a scope the hooks ask nothing yet
+	return b, nil
+}
+
+func startGuard(log *slog.Logger) (*keeper, error) {
+	k, err := newKeeper(func() (pulse, error) { return guard.Start(guard.Options{}) }, log)
+	if err != nil {
+		return nil, fmt.Errorf("starting the guard: %w; set guard: false to do without", err)
+	}
+	return k, nil
 }
 
 // failureEvent turns a failure verdict of the kernel side into a record.
@@ -93,11 +128,17 @@ func (b *lsmBackend) sources() (s []arbiter.Source) {
 	return s
 }
 
-func (b *lsmBackend) wait() time.Duration { return b.bound }
+// wait implements backend. A task that sleeps waits for as long as its rule says.
+func (b *lsmBackend) wait() time.Duration {
+	if b.lsm.NoGate() == nil {
+		return rules.MaxDeadline
+	}
+	return b.poll
+}
 
 func (b *lsmBackend) check(rs *rules.RuleSet) ([]string, error) {
 	_, err := lsmScope(rs.Scope())
-	return failureWarnings(rs, "wait", b.bound), errors.Join(err, treesExist(rs))
+	return failureWarnings(rs, "wait", b.wait()), errors.Join(err, treesExist(rs))
 }
 
 // Unavailable implements backend. Programs that the events need are loaded for it.
@@ -110,7 +151,17 @@ func (b *lsmBackend) Unavailable(asked []abi.Event) map[abi.Event]string {
 }
 
 func (b *lsmBackend) warnings() []string { return nil }
-func (b *lsmBackend) problems() []string { return nil }
+
+func (b *lsmBackend) problems() []string {
+	var out []string
+	if b.lsm.GateLost() {
+		out = append(out, "the gate has gone and none stays: tasks that wait keep their CPU; restart the daemon")
+	}
+	if b.guard != nil {
+		out = append(out, b.guard.problems()...)
+	}
+	return out
+}
 
 func (b *lsmBackend) configure(p policy) error {
 	scope, err := lsmScope(p.scope)
@@ -192,6 +243,9 @@ func (b *lsmBackend) counters() map[string]uint64 {
 		if err != nil {
 			continue // the map is ours; an error means that it is closed
 		}
+		if c.Asked == 0 && e > abi.EventExec {
+			continue // most events are never asked about
+		}
 		m[e.String()+".asked"] = c.Asked
 		m[e.String()+".answered"] = c.Answered
 		for r := abi.ReasonNoWorker; r < abi.ReasonCount; r++ {
@@ -203,7 +257,16 @@ func (b *lsmBackend) counters() map[string]uint64 {
 	return m
 }
 
-func (b *lsmBackend) close() error { return b.lsm.Close() }
+func (b *lsmBackend) close() error {
+	var errs []error
+	if b.lsm != nil {
+		errs = append(errs, b.lsm.Close())
+	}
+	if b.guard != nil {
+		errs = append(errs, b.guard.close())
+	}
+	return errors.Join(errs...)
+}
 
 // fanotifyBackend is fanotify with its guard.
 type fanotifyBackend struct {
@@ -217,9 +280,9 @@ func openFanotify(cfg *config, onFailure func(arbiter.Event), log *slog.Logger) 
 	o := fanotify.Options{Workers: cfg.Workers, HoldLimit: time.Duration(cfg.HoldLimit), AskRemote: cfg.AskRemote, Logger: log,
 		OnFailure: func(f *abi.Failure) { onFailure(failureEvent(f)) }}
 	if cfg.Guard {
-		k, err := newKeeper(func() (pulse, error) { return guard.Start(guard.Options{}) }, log)
+		k, err := startGuard(log)
 		if err != nil {
-			return nil, fmt.Errorf("starting the guard: %w; set guard: false to do without", err)
+			return nil, err
 		}
 		b.guard, o.Beat, o.Exempt = k, k.beat, []int{k.pid()}
 	}

@@ -51,7 +51,7 @@ type config struct {
 	CPUs         []int    `yaml:"cpus"`
 	Wait         duration `yaml:"wait"`       // bpf-lsm: bound of one wait in the kernel
 	HoldLimit    duration `yaml:"hold_limit"` // fanotify: bound of one hold
-	Guard        bool     `yaml:"guard"`      // fanotify: a process that ends a daemon that hangs
+	Guard        bool     `yaml:"guard"`      // a process that ends a daemon that hangs
 	AskRemote    bool     `yaml:"ask_remote"` // fanotify: FUSE and network file systems, too
 	SpinFor      duration `yaml:"spin_for"`
 	CacheEntries int      `yaml:"cache_entries"`

@@ -194,7 +194,7 @@ struct arb_header {
 	__u32 gate_pid;		/* of the gate's helper, 0: there is no gate */
 	__u32 want[ARB_EVENT_COUNT];	/* arb_field bits to fetch */
 	__u32 scope;		/* arb_scope bits in force */
-	__u32 pad32;
+	__u32 guard_tgid;	/* of the daemon's guard, 0: there is none; never asked about */
 	__u16 fail_errno[ARB_EVENT_COUNT];	/* failure verdict, 0 allows */
 	__u16 pad16[22];
 

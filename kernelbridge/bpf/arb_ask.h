@@ -44,14 +44,14 @@ static __always_inline int arb_return(int ret)
 	return ret;
 }
 
-/* The daemon, the gate's helper, and a child of the daemon's that has not executed its own
- * program yet: it has the daemon's descriptors, and the daemon waits for it.
+/* The daemon, its guard, the gate's helper, and a child of the daemon's that has not executed
+ * its own program yet: it has the daemon's descriptors, and the daemon waits for it.
  */
 static __always_inline bool arb_ours(struct arb_header *h, struct task_struct *task)
 {
 	__u32 tgid = task->tgid;
 
-	if (tgid == h->daemon_tgid || tgid == h->gate_pid)
+	if (tgid == h->daemon_tgid || tgid == h->gate_pid || tgid == h->guard_tgid)
 		return true;
 	return (task->flags & ARB_PF_FORKNOEXEC) &&
 	       (__u32)BPF_CORE_READ(task, real_parent, tgid) == h->daemon_tgid;

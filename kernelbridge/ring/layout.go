@@ -30,7 +30,7 @@ type Header struct {
 	GatePID          uint32                 // of the gate's helper, 0: there is no gate
 	Want             [abi.EventCount]uint32 // abi.Fields to fetch
 	Scope            uint32
-	_                uint32
+	GuardTGID        uint32                 // of the daemon's guard, 0: there is none; never asked about
 	FailErrno        [abi.EventCount]uint16 // failure verdict, 0 allows
 	_                [22]uint16
 
