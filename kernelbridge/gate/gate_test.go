@@ -5,52 +5,48 @@ package gate
 import (
 	"errors"
 	"os"
-	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/arbiterd/arbiter/kernelbridge/abi"
 )
 
-// TestSleep is the life of a sleep: a task sleeps, a parked worker wakes up and
+// TestSleep is the life of a sleep, many times: a task sleeps, a worker wakes up and
 // answers, the task wakes up.
 func TestSleep(t *testing.T) {
-	g, q := open(t, 1)
-	beat(t, g)
-	p, err := g.Parker(0, -1, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	fd := file(t, g.Identity().PID)
-	const slot, rounds = 7, 100
-	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread()
-		for range rounds {
-			if _, err := q.ask(fd, slot); err != nil {
-				done <- err
-				return
+	for _, tc := range []struct {
+		name          string
+		polling       bool
+		threads, each int
+	}{
+		{"parked, one at a time", false, 1, 500},
+		{"parked, 8 at once", false, 8, 1250},
+		{"polling", true, 4, 500},
+		{"all slots at once", false, abi.Slots, 1},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			q, f := newQueue(t)
+			g := openFor(t, Options{Workers: 2, Slots: q})
+			beat(t, g)
+			work(t, g, q, tc.polling, -1, -1)
+			s := newSleeper(t, g.Identity().PID, f)
+			s.start(order{Count: tc.threads, Rounds: tc.each})
+			o := s.wait()
+			t.Logf("%d sleeps in %v, of one p50 %v, p99 %v", o.Sleeps, o.Took, o.P50, o.P99)
+			if o.Errno != 0 || o.Sleeps < tc.threads*tc.each {
+				t.Errorf("%d sleeps, %v, want %d or more and no error", o.Sleeps, o.Errno, tc.threads*tc.each)
 			}
-		}
-		done <- nil
-	}()
-	for n := 0; n < rounds; {
-		p.Wait(patience / 4)
-		if q.answer(slot) {
-			n++
-			g.Release(slot)
-		}
-	}
-	within(t, "the sleeper", func() {
-		if err := <-done; err != nil {
-			t.Errorf("sleeping: %v", err)
-		}
-	})
-	if got := g.Served(); got < rounds {
-		t.Errorf("served %d, want %d or more", got, rounds)
-	}
-	if s := g.Stats(); s != (Stats{Interrupted: s.Interrupted}) {
-		t.Errorf("counters %+v, want none but of the runtime's signals", s)
+			if got, want := g.Served(), uint64(o.Sleeps); got != want {
+				t.Errorf("served %d, want %d", got, want)
+			}
+			// A sleep that runs into MaxSleep is a lost wake-up.
+			if s := g.Stats(); s != (Stats{}) {
+				t.Errorf("counters %+v, want none", s)
+			}
+		})
 	}
 }
 
@@ -71,14 +67,14 @@ func TestIdentity(t *testing.T) {
 	if st.Mode != rootMode {
 		t.Errorf("mode %o, want %o", st.Mode, rootMode)
 	}
-	comm, err := os.ReadFile("/proc/" + itoa(id.PID) + "/comm")
+	comm, err := os.ReadFile("/proc/" + strconv.Itoa(id.PID) + "/comm")
 	if got := strings.TrimSpace(string(comm)); err != nil || got != helperName {
 		t.Errorf("the helper is called %q, want %q; %v", got, helperName, err)
 	}
 }
 
 func TestOptions(t *testing.T) {
-	for _, o := range []Options{{}, {Workers: 65, Slots: new(queue)}, {Workers: 1}} {
+	for _, o := range []Options{{}, {Workers: abi.MaxWorkers + 1, Slots: anyone{}}, {Workers: 1}} {
 		if g, err := Open(o); err == nil {
 			g.Close()
 			t.Errorf("opened with %+v, want an error", o)

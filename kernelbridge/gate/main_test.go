@@ -6,14 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
-
-	"github.com/arbiterd/arbiter/kernelbridge/abi"
 )
 
 const (
@@ -35,51 +32,10 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// queue is a queue of tids and answers, as the kernel side and the ring have it.
-type queue struct {
-	sleeps atomic.Uint64
-	posted atomic.Uint64 // bit s%64: look at the slots of that residue
-	slots  [abi.Slots]struct {
-		tid  atomic.Uint32
-		done atomic.Bool
-	}
-}
-
-func (q *queue) Sleeps() uint64 { return q.sleeps.Load() }
-
-func (q *queue) State(slot int, tid uint32) State {
-	s := &q.slots[slot]
-	done := s.done.Load()
-	switch {
-	case tid == 0 || s.tid.Load() != tid:
-		return Foreign
-	case done:
-		return Answered
-	}
-	return Waiting
-}
-
-// post makes slot the question of task tid.
-func (q *queue) post(slot int, tid int) {
-	s := &q.slots[slot]
-	s.done.Store(false)
-	s.tid.Store(uint32(tid))
-	q.posted.Or(1 << (slot % 64))
-}
-
-// answer makes the slot's word DONE and says whether it was not yet.
-func (q *queue) answer(slot int) bool {
-	s := &q.slots[slot]
-	return s.tid.Load() != 0 && s.done.CompareAndSwap(false, true)
-}
-
-// free ends the question, as its requester does.
-func (q *queue) free(slot int) { q.slots[slot].tid.Store(0) }
-
 // open opens a gate for a test, which skips where there can be none.
 func open(t testing.TB, workers int) (*Gate, *queue) {
 	t.Helper()
-	q := new(queue)
+	q, _ := newQueue(t)
 	return openFor(t, Options{Workers: workers, Slots: q}), q
 }
 
@@ -118,30 +74,6 @@ func openFile(pid int) (int, error) {
 		return -1, fmt.Errorf("opening the helper's executable: %w", err)
 	}
 	return fd, nil
-}
-
-// sleepOn asks for slot's answer as a BPF program would.
-func sleepOn(fd, slot int) (int, error) {
-	return unix.Fgetxattr(fd, Attribute, make([]byte, slot+1))
-}
-
-// ask posts slot as the question of the calling thread, sleeps until it is answered,
-// and frees the slot. It returns how often it slept. "Not yet" is the answer when the
-// runtime sends its signals, too.
-func (q *queue) ask(fd, slot int) (sleeps int, err error) {
-	q.post(slot, unix.Gettid())
-	defer q.free(slot)
-	for {
-		sleeps++
-		q.sleeps.Add(1)
-		_, err := sleepOn(fd, slot)
-		if q.slots[slot].done.Load() {
-			return sleeps, nil
-		}
-		if !errors.Is(err, unix.ENODATA) && !errors.Is(err, unix.EINTR) {
-			return sleeps, fmt.Errorf("sleeping on slot %d without an answer: %w", slot, err)
-		}
-	}
 }
 
 // within requires that f returns in time.
