@@ -16,32 +16,41 @@ const devicePath = "/dev/fuse"
 // openDevice opens a channel to FUSE.
 func openDevice(path string) (int, error) {
 	fd, err := unix.Open(path, unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return -1, deviceError(path, err)
+	}
+	return fd, nil
+}
+
+func deviceError(path string, err error) error {
 	switch {
-	case err == nil:
-		return fd, nil
 	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENXIO), errors.Is(err, unix.ENODEV):
-		return -1, &UnsupportedError{"there is no " + path, "modprobe fuse, or give the container the device", err}
+		return &UnsupportedError{"there is no " + path, "modprobe fuse, or give the container the device", err}
 	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
-		return -1, &UnsupportedError{path + " must not be opened",
+		return &UnsupportedError{path + " must not be opened",
 			"run as root, and allow the device (systemd: DeviceAllow=" + path + " rw, containers: --device " + path + ")", err}
 	}
-	return -1, fmt.Errorf("opening %s: %w", path, err)
+	return fmt.Errorf("opening %s: %w", path, err)
+}
+
+func mountError(err error) error {
+	switch {
+	case errors.Is(err, unix.ENODEV):
+		return &UnsupportedError{"the kernel has no FUSE", "modprobe fuse", err}
+	case errors.Is(err, unix.ENOSYS):
+		return &UnsupportedError{"the kernel has no fsopen", "use Linux 6.12 or later", err}
+	case errors.Is(err, unix.EPERM):
+		return &UnsupportedError{"this process must not mount", "run as root (CAP_SYS_ADMIN) in the host's user namespace", err}
+	}
+	return fmt.Errorf("opening a FUSE file system: %w", err)
 }
 
 // openMount makes the FUSE mount that device serves and returns a descriptor of its
 // root. The mount is attached nowhere: it is gone when nothing of it is in use.
 func openMount(device int) (int, error) {
 	fs, err := unix.Fsopen("fuse", unix.FSOPEN_CLOEXEC)
-	switch {
-	case err == nil:
-	case errors.Is(err, unix.ENODEV):
-		return -1, &UnsupportedError{"the kernel has no FUSE", "modprobe fuse", err}
-	case errors.Is(err, unix.ENOSYS):
-		return -1, &UnsupportedError{"the kernel has no fsopen", "use Linux 6.12 or later", err}
-	case errors.Is(err, unix.EPERM):
-		return -1, &UnsupportedError{"this process must not mount", "run as root (CAP_SYS_ADMIN) in the host's user namespace", err}
-	default:
-		return -1, fmt.Errorf("opening a FUSE file system: %w", err)
+	if err != nil {
+		return -1, mountError(err)
 	}
 	defer unix.Close(fs)
 	for _, o := range [][2]string{
