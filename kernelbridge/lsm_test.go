@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -77,6 +78,9 @@ func subject(args []string) {
 			err = unix.Rmdir(path)
 		case "unlink":
 			err = unix.Unlink(path)
+		case "flood": // N:PATH, N opens at once
+			fmt.Println(flood(path))
+			continue
 		case "cpu": // how much CPU time this process has used, microseconds
 			var u unix.Rusage
 			err = unix.Getrusage(unix.RUSAGE_SELF, &u)
@@ -91,6 +95,31 @@ func subject(args []string) {
 		}
 		fmt.Println(outcome(err))
 	}
+}
+
+// flood opens a file from many threads at once and says how that ended.
+func flood(arg string) string {
+	count, path, _ := strings.Cut(arg, ":")
+	n, err := strconv.Atoi(count)
+	if err != nil {
+		return err.Error()
+	}
+	var wg sync.WaitGroup
+	outcomes := make(chan string, n)
+	for range n {
+		wg.Go(func() { outcomes <- outcome(openClose(path, unix.O_RDONLY)) })
+	}
+	wg.Wait()
+	close(outcomes)
+	seen := map[string]int{}
+	for o := range outcomes {
+		seen[o]++
+	}
+	var out []string
+	for _, o := range slices.Backward(slices.Sorted(maps.Keys(seen))) {
+		out = append(out, fmt.Sprintf("%s=%d", o, seen[o]))
+	}
+	return strings.Join(out, ",")
 }
 
 func openClose(path string, flags int) error {

@@ -53,7 +53,8 @@ static __always_inline bool arb_ours(struct arb_header *h, struct task_struct *t
 
 	if (tgid == h->daemon_tgid || tgid == h->gate_pid || tgid == h->guard_tgid)
 		return true;
-	return (task->flags & ARB_PF_FORKNOEXEC) &&
+	/* A thread has the flag, too. */
+	return (task->flags & ARB_PF_FORKNOEXEC) && task->pid == task->tgid &&
 	       (__u32)BPF_CORE_READ(task, real_parent, tgid) == h->daemon_tgid;
 }
 
