@@ -27,6 +27,8 @@ var (
 	errMalformed = errors.New("a FUSE request of the wrong shape")
 	// errGone says that the connection has ended.
 	errGone = errors.New("the FUSE connection has ended")
+	// errNotReady is a helper that did not come up.
+	errNotReady = errors.New("the helper did not get ready")
 	// errStartTimeout ends an Open that makes no progress.
 	errStartTimeout = errors.New("the kernel or the helper did not answer in time")
 )

@@ -158,11 +158,13 @@ func TestKilledAfterRead(t *testing.T) {
 			s.ended()
 			d := time.Since(start)
 			t.Logf("ended %v after SIGKILL", d)
-			if d > MaxSleep/2 {
-				t.Errorf("ended %v after SIGKILL, want 100 ms or less", d)
+			// 100 ms where the machine is not busy with something else.
+			if d > MaxSleep {
+				t.Errorf("ended %v after SIGKILL, want it long before a sleep ends by itself", d)
 			}
-			if st := g.Stats(); st.Interrupted == 0 || st.Expired != 0 {
-				t.Errorf("counters %+v, want an interrupted sleep and none expired", st)
+			eventually(t, "an interrupted sleep in the counters", func() bool { return g.Stats().Interrupted > 0 })
+			if st := g.Stats(); st.Expired != 0 {
+				t.Errorf("counters %+v, want none expired", st)
 			}
 		})
 	}

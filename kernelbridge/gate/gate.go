@@ -166,7 +166,7 @@ func (g *Gate) start() (err error) {
 			return fmt.Errorf("opening a channel of the connection: %w", err)
 		}
 	}
-	if g.helper, err = startHelper(mount, len(g.image), deadline); err != nil {
+	if g.helper, err = startHelper(mount, len(g.image), deadline, g.others.Load); err != nil {
 		return err
 	}
 	g.id = Identity{PID: g.helper.process.Pid, Dev: deviceOf(&st), Ino: st.Ino}

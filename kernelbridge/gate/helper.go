@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strconv"
 	"strings"
@@ -20,6 +21,7 @@ type helper struct {
 	process *os.Process
 	life    *os.File // the writing end of the pipe that it reads from
 	ended   chan struct{}
+	asked   uint64 // requests that the exec made; a test wants none
 }
 
 // startHelper executes the gate's file, open as fd, and returns when the process
@@ -28,19 +30,20 @@ type helper struct {
 // While a Go program forks, the thread that does it keeps its processor until the
 // child has executed, and a garbage collection that begins in between stops all
 // others: nobody would serve. So the exec must not need a server. The kernel has
-// been told that there is no OPEN and that attributes last for ever, the mount does
-// not ask for capabilities (nosuid), and the file's one page is locked into memory
-// here. Also the fork gets along with one processor. For the same reason the file is
-// opened without os.Open, which asks the kernel for events of it (a FUSE POLL) in a
-// system call that keeps the processor too.
-func startHelper(fd int, size int, deadline time.Time) (_ *helper, err error) {
+// been told that there is no OPEN and no FLUSH and that attributes last for ever, the
+// mount does not ask for capabilities (nosuid), and the file's one page is locked
+// into memory here. For the same reason the file is opened without os.Open, which
+// asks the kernel for events of it (a FUSE POLL) in a system call that keeps the
+// processor too. requests counts what the server has been asked.
+func startHelper(fd int, size int, deadline time.Time, requests func() uint64) (_ *helper, err error) {
 	path := "/proc/self/fd/" + strconv.Itoa(fd)
 	file, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("opening the helper's file: %w", err)
 	}
-	defer unix.Close(file)
 	page, err := unix.Mmap(file, 0, size, unix.PROT_READ, unix.MAP_SHARED|unix.MAP_POPULATE)
+	// Now, not later: the child would close its copy in the exec, with a FLUSH.
+	unix.Close(file)
 	if err != nil {
 		return nil, fmt.Errorf("mapping the helper's file: %w", err)
 	}
@@ -58,6 +61,7 @@ func startHelper(fd int, size int, deadline time.Time) (_ *helper, err error) {
 		return nil, fmt.Errorf("making the helper's pipe: %w", err)
 	}
 	defer ready.Close()
+	before := requests()
 	process, err := os.StartProcess(path, []string{helperName}, &os.ProcAttr{
 		Dir: "/", Env: []string{}, Files: []*os.File{lifeEnd, readyEnd},
 		// A session of its own: no terminal's signals.
@@ -68,15 +72,16 @@ func startHelper(fd int, size int, deadline time.Time) (_ *helper, err error) {
 		life.Close()
 		return nil, fmt.Errorf("executing the helper: %w", err)
 	}
-	h := &helper{process: process, life: life, ended: make(chan struct{})}
+	h := &helper{process: process, life: life, ended: make(chan struct{}), asked: requests() - before}
 	go func() {
 		defer close(h.ended)
 		process.Wait()
 	}()
 	ready.SetReadDeadline(deadline)
-	if _, err := ready.Read(make([]byte, 1)); err != nil {
+	// It writes a byte and closes its end, or dies and writes nothing.
+	if b, err := io.ReadAll(io.LimitReader(ready, 2)); err != nil || len(b) != 1 {
 		h.stop()
-		return nil, fmt.Errorf("waiting for the helper: %w", err)
+		return nil, fmt.Errorf("waiting for the helper, which said %q: %w", b, errors.Join(err, errNotReady))
 	}
 	// Without it no task can be held. It is not worth an error: the daemon sees
 	// the helper end, and opens another gate.

@@ -152,6 +152,9 @@ func TestHelper(t *testing.T) {
 // program must not wait for its other threads.
 func TestExecNeedsNoServer(t *testing.T) {
 	g, _ := open(t, 1) // nobody serves it
+	if n := g.helper.asked; n != 0 {
+		t.Errorf("the helper's exec made %d requests, want none", n)
+	}
 	cmd := exec.Command("/proc/" + strconv.Itoa(g.Identity().PID) + "/exe")
 	within(t, "executing the helper once more", func() {
 		if err := cmd.Run(); err != nil { // its standard input is at its end
@@ -168,6 +171,7 @@ func TestOpenDuringCollections(t *testing.T) {
 		func() {
 			defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(procs))
 			var stop atomic.Bool
+			defer stop.Store(true)
 			done := make(chan struct{})
 			go func() {
 				defer close(done)
