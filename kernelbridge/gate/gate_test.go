@@ -39,9 +39,8 @@ func TestSleep(t *testing.T) {
 			if o.Errno != 0 || o.Sleeps < tc.threads*tc.each {
 				t.Errorf("%d sleeps, %v, want %d or more and no error", o.Sleeps, o.Errno, tc.threads*tc.each)
 			}
-			if got, want := g.Served(), uint64(o.Sleeps); got != want {
-				t.Errorf("served %d, want %d", got, want)
-			}
+			// On a very slow machine a tick may have made up for one that came after all.
+			eventually(t, "as many served as there were sleeps", func() bool { return g.Served() == uint64(o.Sleeps) })
 			// A sleep that runs into MaxSleep is a lost wake-up.
 			if s := g.Stats(); s != (Stats{}) {
 				t.Errorf("counters %+v, want none", s)
