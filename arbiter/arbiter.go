@@ -49,6 +49,10 @@ type Config struct {
 	SpinFor      time.Duration // below 0: park at once
 	Recent       int           // events kept for new subscribers
 	Logger       *slog.Logger  // for faults, never for verdicts; nil discards
+	// Forget is called when somebody begins to watch plain allowed requests: sources
+	// that keep allows (abi.Verdict.Keep) forget them, so that each is asked about
+	// again. Nil: there are none. It must not block.
+	Forget func()
 }
 
 // check returns all that is wrong with c, and fills the defaults in.

@@ -249,6 +249,9 @@ func (a *Arbiter) Subscribe(buffer int, o SubscribeOptions) *Subscription {
 	s.subs[sub] = struct{}{}
 	if sub.allowed {
 		s.allowed.Add(1)
+		if a.cfg.Forget != nil {
+			a.cfg.Forget() // after the count: nothing is kept from here on
+		}
 	}
 	return sub
 }

@@ -208,7 +208,9 @@ func (w *worker) answer() {
 	if d.Deadline < w.wait && w.waited() > int64(d.Deadline) {
 		verdict, reason = d.OnFail, abi.ReasonDeadline
 	}
-	inTime := w.source.Reply(r, abi.Verdict{Errno: verdict.Errno})
+	// What nobody is told of, the kernel side may decide by itself the next time.
+	keep := reason == abi.ReasonNone && verdict.Action == rules.Allow && !w.arbiter.stream.wantsAllowed()
+	inTime := w.source.Reply(r, abi.Verdict{Errno: verdict.Errno, Keep: keep})
 
 	// Answered once and counted once: nothing in between can panic.
 	w.taken = false

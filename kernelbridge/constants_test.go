@@ -51,7 +51,7 @@ var constants = map[string]uint64{
 
 	"ARB_FREE": uint64(abi.Free), "ARB_FILLING": uint64(abi.Filling), "ARB_POSTED": uint64(abi.Posted),
 	"ARB_TAKEN": uint64(abi.Taken), "ARB_DONE": uint64(abi.Done), "ARB_ABANDONED": uint64(abi.Abandoned), "ARB_UNWOUND": uint64(abi.Unwound),
-	"ARB_SLEEPING": uint64(abi.Sleeping),
+	"ARB_SLEEPING": uint64(abi.Sleeping), "ARB_KEEP": uint64(abi.Keep),
 
 	"ARB_ACCESS_READ": uint64(abi.AccessRead), "ARB_ACCESS_WRITE": uint64(abi.AccessWrite),
 	"ARB_ACCESS_EXEC": uint64(abi.AccessExec), "ARB_ACCESS_APPEND": uint64(abi.AccessAppend),
@@ -60,7 +60,7 @@ var constants = map[string]uint64{
 	"ARB_FIELD_PATH": uint64(abi.FieldPath), "ARB_FIELD_EXE": uint64(abi.FieldExe),
 	"ARB_FIELD_UID": uint64(abi.FieldUID), "ARB_FIELD_GID": uint64(abi.FieldGID),
 	"ARB_FIELD_CGROUP": uint64(abi.FieldCgroup), "ARB_FIELD_ACCESS": uint64(abi.FieldAccess),
-	"ARB_FIELD_DETAIL": uint64(abi.FieldDetail), "ARB_FIELD_ARGS": uint64(abi.FieldArgs),
+	"ARB_FIELD_DETAIL": uint64(abi.FieldDetail), "ARB_FIELD_ARGS": uint64(abi.FieldArgs), "ARB_FIELD_KEEP": uint64(abi.FieldKeep),
 
 	"ARB_FLAG_PATH_TRUNCATED": uint64(abi.FlagPathTruncated), "ARB_FLAG_NO_EXE": uint64(abi.FlagNoExe),
 	"ARB_FLAG_NO_OBJECT": uint64(abi.FlagNoObject), "ARB_FLAG_DETAIL_TRUNCATED": uint64(abi.FlagDetailTruncated),

@@ -13,9 +13,49 @@ import (
 	"github.com/cilium/ebpf"
 )
 
+type hooksArbCacheKey struct {
+	_       structs.HostLayout
+	Epoch   uint64
+	Minute  uint64
+	Cgroup  uint64
+	RootIno uint64
+	RootMnt uint64
+	Object  struct {
+		_          structs.HostLayout
+		Ino        uint64
+		CtimeSec   int64
+		Mnt        uint64
+		CtimeNsec  uint32
+		Generation uint32
+		Dev        uint32
+		Pad        uint32
+	}
+	Exe struct {
+		_          structs.HostLayout
+		Ino        uint64
+		CtimeSec   int64
+		Mnt        uint64
+		CtimeNsec  uint32
+		Generation uint32
+		Dev        uint32
+		Pad        uint32
+	}
+	Event   uint32
+	Access  uint32
+	Renames uint32
+	Mounts  uint32
+	RootDev uint32
+	Uid     uint32
+	Euid    uint32
+	Gid     uint32
+	Egid    uint32
+	Pad     uint32
+}
+
 type hooksArbCounts struct {
 	_        structs.HostLayout
 	Asked    uint64
+	Cached   uint64
 	Answered uint64
 	Failed   [9]uint64
 	Killed   uint64
@@ -31,6 +71,7 @@ type hooksArbHeader struct {
 	WaitNs           uint64
 	HeartbeatLimitNs uint64
 	Asked            uint64
+	RealtimeOffset   int64
 	Epoch            uint64
 	SpinNs           uint64
 	SleepNs          uint64
@@ -39,10 +80,11 @@ type hooksArbHeader struct {
 	GateDev          uint32
 	GatePid          uint32
 	Want             [50]uint32
+	Keep             [50]uint32
 	Scope            uint32
 	GuardTgid        uint32
 	FailErrno        [50]uint16
-	Pad16            [22]uint16
+	Pad16            [14]uint16
 	HeartbeatNs      uint64
 	PadHeart         [7]uint64
 	Hot              uint64
@@ -152,6 +194,7 @@ type hooksArbWork struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	hooksMapArbCache               = "arb_cache"
 	hooksMapArbCgroups             = "arb_cgroups"
 	hooksMapArbCounts              = "arb_counts"
 	hooksMapArbExecuted            = "arb_executed"
@@ -323,6 +366,7 @@ type hooksProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type hooksMapSpecs struct {
+	ArbCache      *ebpf.MapSpec `ebpf:"arb_cache"`
 	ArbCgroups    *ebpf.MapSpec `ebpf:"arb_cgroups"`
 	ArbCounts     *ebpf.MapSpec `ebpf:"arb_counts"`
 	ArbExecuted   *ebpf.MapSpec `ebpf:"arb_executed"`
@@ -364,6 +408,7 @@ func (o *hooksObjects) Close() error {
 //
 // It can be passed to loadHooksObjects or ebpf.CollectionSpec.LoadAndAssign.
 type hooksMaps struct {
+	ArbCache      *ebpf.Map `ebpf:"arb_cache"`
 	ArbCgroups    *ebpf.Map `ebpf:"arb_cgroups"`
 	ArbCounts     *ebpf.Map `ebpf:"arb_counts"`
 	ArbExecuted   *ebpf.Map `ebpf:"arb_executed"`
@@ -379,6 +424,7 @@ type hooksMaps struct {
 
 func (m *hooksMaps) Close() error {
 	return _HooksClose(
+		m.ArbCache,
 		m.ArbCgroups,
 		m.ArbCounts,
 		m.ArbExecuted,

@@ -176,8 +176,11 @@ func (b *LSM) Arm(on bool) {
 
 // Policy is what the hooks do, beside where: see Scope.
 type Policy struct {
-	Asked  uint64                      // bit e: event e is asked about
-	Want   [abi.EventCount]abi.Fields  // facts to fetch
+	Asked uint64                     // bit e: event e is asked about
+	Want  [abi.EventCount]abi.Fields // facts to fetch
+	// Keep is, for each event, what an allow that a worker lets the kernel keep depends
+	// on, with abi.FieldKeep; without that nothing is kept.
+	Keep   [abi.EventCount]abi.Fields
 	OnFail [abi.EventCount]abi.Verdict // failure verdicts
 	Sleep  time.Duration               // bound of the wait of a task that gives its CPU back
 }
@@ -227,6 +230,15 @@ func (b *LSM) Configure(s Scope, p Policy) error {
 	}
 	b.swept = true
 	return nil
+}
+
+// Forget makes the kernel side forget all allows that it has kept.
+func (b *LSM) Forget() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.closed {
+		atomic.AddUint64(&b.queue.Header().Epoch, 1)
+	}
 }
 
 // lsmActive reports whether "bpf" is among the active LSMs.

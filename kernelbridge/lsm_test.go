@@ -72,6 +72,11 @@ func subject(args []string) {
 			err = openClose(path, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL)
 		case "chroot":
 			err = unix.Chroot(path)
+		case "setuid":
+			var uid int
+			if uid, err = strconv.Atoi(path); err == nil {
+				err = unix.Setresuid(uid, uid, 0)
+			}
 		case "mkdir":
 			err = unix.Mkdir(path, 0o755)
 		case "rmdir":
@@ -225,6 +230,7 @@ type worker struct {
 	mu    sync.Mutex
 	deny  map[string]unix.Errno // "event path"
 	slow  map[string]time.Duration
+	keep  bool // allows may be kept by the kernel
 	asked []string
 	comms map[string]bool
 }
@@ -260,7 +266,7 @@ func startWorker(t *testing.T, b *LSM, deny map[string]unix.Errno) *worker {
 			errno, slow := w.deny[key], w.slow[key]
 			w.mu.Unlock()
 			time.Sleep(slow)
-			src.Reply(&q, abi.Verdict{Errno: uint16(errno)})
+			src.Reply(&q, abi.Verdict{Errno: uint16(errno), Keep: w.keep})
 		}
 	}()
 	t.Cleanup(func() { stop.Store(true); src.Wake(); <-done })

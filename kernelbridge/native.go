@@ -65,6 +65,11 @@ func OpenNative(o NativeOptions) (_ *Native, err error) {
 // Sources returns one source per worker.
 func (n *Native) Sources() []*ring.Source { return n.queue.Sources() }
 
+// Keep says what an exec that is kept depends on.
+func (n *Native) Keep(f abi.Fields) {
+	n.queue.setPolicy(Policy{Keep: [abi.EventCount]abi.Fields{abi.EventExec: f | abi.FieldKeep}})
+}
+
 // Configure says which facts are fetched and what the failure verdicts are.
 func (n *Native) Configure(want [abi.EventCount]abi.Fields, onFail [abi.EventCount]abi.Verdict) {
 	n.queue.setPolicy(Policy{Want: want, OnFail: onFail})
@@ -92,28 +97,41 @@ const runChunk = 1000
 // around all of it. It returns the last verdict. The calling goroutine is locked to
 // its thread meanwhile. One Run at a time.
 func (n *Native) Run(cpu int, took []uint64) (abi.Verdict, error) {
+	last, err := n.run(n.objs.ArbNative, cpu, took)
+	return abi.Verdict{Errno: uint16(-last)}, err
+}
+
+// RunCached is Run for the verdict cache: it looks for an exec of the caller's own
+// executable, which it keeps when it is not there. It reports whether the last look was
+// a hit. What Configure lets be kept matters, the workers do not.
+func (n *Native) RunCached(cpu int, took []uint64) (hit bool, err error) {
+	last, err := n.run(n.objs.ArbNativeCached, cpu, took)
+	return last == 1, err
+}
+
+func (n *Native) run(prog *ebpf.Program, cpu int, took []uint64) (last int32, err error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	if cpu >= 0 {
 		var before, set unix.CPUSet
 		if err := unix.SchedGetaffinity(0, &before); err != nil {
-			return abi.Verdict{}, fmt.Errorf("reading the thread's affinity: %w", err)
+			return 0, fmt.Errorf("reading the thread's affinity: %w", err)
 		}
 		set.Set(cpu)
 		if err := unix.SchedSetaffinity(0, &set); err != nil {
-			return abi.Verdict{}, fmt.Errorf("pinning to CPU %d: %w", cpu, err)
+			return 0, fmt.Errorf("pinning to CPU %d: %w", cpu, err)
 		}
 		defer unix.SchedSetaffinity(0, &before)
 	}
 	var args nativeQueueArbNativeArgs
 	for len(took) > 0 {
 		args.Count = uint32(min(len(took), runChunk))
-		if _, err := n.objs.ArbNative.Run(&ebpf.RunOptions{Context: &args, ContextOut: &args}); err != nil {
-			return abi.Verdict{}, fmt.Errorf("running the queue: %w", err)
+		if _, err := prog.Run(&ebpf.RunOptions{Context: &args, ContextOut: &args}); err != nil {
+			return 0, fmt.Errorf("running the queue: %w", err)
 		}
 		took = took[copy(took, n.samples[:args.Count]):]
 	}
-	return abi.Verdict{Errno: uint16(-args.LastVerdict)}, nil
+	return args.LastVerdict, nil
 }
 
 // Close unmaps and unloads everything. The workers must be stopped.

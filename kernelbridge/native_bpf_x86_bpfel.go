@@ -13,9 +13,49 @@ import (
 	"github.com/cilium/ebpf"
 )
 
+type nativeQueueArbCacheKey struct {
+	_       structs.HostLayout
+	Epoch   uint64
+	Minute  uint64
+	Cgroup  uint64
+	RootIno uint64
+	RootMnt uint64
+	Object  struct {
+		_          structs.HostLayout
+		Ino        uint64
+		CtimeSec   int64
+		Mnt        uint64
+		CtimeNsec  uint32
+		Generation uint32
+		Dev        uint32
+		Pad        uint32
+	}
+	Exe struct {
+		_          structs.HostLayout
+		Ino        uint64
+		CtimeSec   int64
+		Mnt        uint64
+		CtimeNsec  uint32
+		Generation uint32
+		Dev        uint32
+		Pad        uint32
+	}
+	Event   uint32
+	Access  uint32
+	Renames uint32
+	Mounts  uint32
+	RootDev uint32
+	Uid     uint32
+	Euid    uint32
+	Gid     uint32
+	Egid    uint32
+	Pad     uint32
+}
+
 type nativeQueueArbCounts struct {
 	_        structs.HostLayout
 	Asked    uint64
+	Cached   uint64
 	Answered uint64
 	Failed   [9]uint64
 	Killed   uint64
@@ -31,6 +71,7 @@ type nativeQueueArbHeader struct {
 	WaitNs           uint64
 	HeartbeatLimitNs uint64
 	Asked            uint64
+	RealtimeOffset   int64
 	Epoch            uint64
 	SpinNs           uint64
 	SleepNs          uint64
@@ -39,10 +80,11 @@ type nativeQueueArbHeader struct {
 	GateDev          uint32
 	GatePid          uint32
 	Want             [50]uint32
+	Keep             [50]uint32
 	Scope            uint32
 	GuardTgid        uint32
 	FailErrno        [50]uint16
-	Pad16            [22]uint16
+	Pad16            [14]uint16
 	HeartbeatNs      uint64
 	PadHeart         [7]uint64
 	Hot              uint64
@@ -101,6 +143,7 @@ type nativeQueueArbSlot struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	nativeQueueMapArbCache         = "arb_cache"
 	nativeQueueMapArbCounts        = "arb_counts"
 	nativeQueueMapArbHeader        = "arb_header"
 	nativeQueueMapArbKick          = "arb_kick"
@@ -109,6 +152,7 @@ const (
 	nativeQueueMapArbSamples       = "arb_samples"
 	nativeQueueMapArbSlots         = "arb_slots"
 	nativeQueueProgArbNative       = "arb_native"
+	nativeQueueProgArbNativeCached = "arb_native_cached"
 	nativeQueueVarArbNativeArgsBtf = "arb_native_args_btf"
 	nativeQueueVarArbNoticeBtf     = "arb_notice_btf"
 )
@@ -155,13 +199,15 @@ type nativeQueueSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type nativeQueueProgramSpecs struct {
-	ArbNative *ebpf.ProgramSpec `ebpf:"arb_native"`
+	ArbNative       *ebpf.ProgramSpec `ebpf:"arb_native"`
+	ArbNativeCached *ebpf.ProgramSpec `ebpf:"arb_native_cached"`
 }
 
 // nativeQueueMapSpecs contains maps before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type nativeQueueMapSpecs struct {
+	ArbCache    *ebpf.MapSpec `ebpf:"arb_cache"`
 	ArbCounts   *ebpf.MapSpec `ebpf:"arb_counts"`
 	ArbHeader   *ebpf.MapSpec `ebpf:"arb_header"`
 	ArbKick     *ebpf.MapSpec `ebpf:"arb_kick"`
@@ -199,6 +245,7 @@ func (o *nativeQueueObjects) Close() error {
 //
 // It can be passed to loadNativeQueueObjects or ebpf.CollectionSpec.LoadAndAssign.
 type nativeQueueMaps struct {
+	ArbCache    *ebpf.Map `ebpf:"arb_cache"`
 	ArbCounts   *ebpf.Map `ebpf:"arb_counts"`
 	ArbHeader   *ebpf.Map `ebpf:"arb_header"`
 	ArbKick     *ebpf.Map `ebpf:"arb_kick"`
@@ -210,6 +257,7 @@ type nativeQueueMaps struct {
 
 func (m *nativeQueueMaps) Close() error {
 	return _NativeQueueClose(
+		m.ArbCache,
 		m.ArbCounts,
 		m.ArbHeader,
 		m.ArbKick,
@@ -232,12 +280,14 @@ type nativeQueueVariables struct {
 //
 // It can be passed to loadNativeQueueObjects or ebpf.CollectionSpec.LoadAndAssign.
 type nativeQueuePrograms struct {
-	ArbNative *ebpf.Program `ebpf:"arb_native"`
+	ArbNative       *ebpf.Program `ebpf:"arb_native"`
+	ArbNativeCached *ebpf.Program `ebpf:"arb_native_cached"`
 }
 
 func (p *nativeQueuePrograms) Close() error {
 	return _NativeQueueClose(
 		p.ArbNative,
+		p.ArbNativeCached,
 	)
 }
 

@@ -109,7 +109,11 @@ func (q *queue) mmap(m *ebpf.Map, offset int64, n, prot int) ([]byte, error) {
 	return b, nil
 }
 
-func (q *queue) beat() { atomic.StoreUint64(&q.Header().HeartbeatNS, uint64(monotonic())) }
+func (q *queue) beat() {
+	now := monotonic()
+	atomic.StoreInt64(&q.Header().RealtimeOffset, time.Now().UnixNano()-now)
+	atomic.StoreUint64(&q.Header().HeartbeatNS, uint64(now))
+}
 
 // heart beats on a thread of its own, above all ordinary ones: it runs for a few
 // microseconds at a time, and on a machine full of work it would be late otherwise
@@ -154,6 +158,7 @@ func (q *queue) setPolicy(p Policy) {
 	h := q.Header()
 	for e := range p.Want {
 		atomic.StoreUint32(&h.Want[e], uint32(p.Want[e]))
+		atomic.StoreUint32(&h.Keep[e], uint32(p.Keep[e]))
 		h.FailErrno[e] = min(p.OnFail[e].Errno, abi.MaxErrno) // a single aligned 16-bit store
 	}
 	atomic.StoreUint64(&h.SleepNS, uint64(p.Sleep))
@@ -161,12 +166,14 @@ func (q *queue) setPolicy(p Policy) {
 	atomic.AddUint64(&h.Epoch, 1)
 }
 
-// Counts are the kernel side's counters of one event: Asked = Answered + the sum of
-// Failed, but for requests that are open at the moment of the read.
+// Counts are the kernel side's counters of one event: Asked = Cached + Answered + the sum
+// of Failed, but for requests that are open at the moment of the read.
 type Counts struct {
-	Asked, Answered uint64
-	Failed          [abi.ReasonCount]uint64
-	Killed          uint64 // tasks killed while they waited; among Failed too
+	Asked    uint64
+	Cached   uint64 // allowed by the cache in the kernel
+	Answered uint64
+	Failed   [abi.ReasonCount]uint64
+	Killed   uint64 // tasks killed while they waited; among Failed too
 }
 
 // Counts returns the counters of an event since the queue was opened.
@@ -178,6 +185,7 @@ func (q *queue) Counts(e abi.Event) (Counts, error) {
 	var sum Counts
 	for _, c := range perCPU {
 		sum.Asked += c.Asked
+		sum.Cached += c.Cached
 		sum.Answered += c.Answered
 		sum.Killed += c.Killed
 		for r, n := range c.Failed {

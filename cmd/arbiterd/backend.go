@@ -38,6 +38,8 @@ type backend interface {
 	// configure puts a scope, facts to fetch and failure verdicts in force; on an
 	// error everything is as before.
 	configure(p policy) error
+	// forget makes the kernel side forget the allows that it gives by itself.
+	forget()
 	// disarm stops asking, before the workers stop.
 	disarm()
 	// counters returns the kernel side's counters by name.
@@ -168,8 +170,10 @@ func (b *lsmBackend) configure(p policy) error {
 	if err != nil {
 		return err
 	}
-	return b.lsm.Configure(scope, kernelbridge.Policy{Asked: p.asked, Want: p.want, OnFail: p.onFail, Sleep: p.sleep})
+	return b.lsm.Configure(scope, kernelbridge.Policy{Asked: p.asked, Want: p.want, Keep: p.keep, OnFail: p.onFail, Sleep: p.sleep})
 }
+
+func (b *lsmBackend) forget() { b.lsm.Forget() }
 
 func (b *lsmBackend) disarm() { b.lsm.Arm(false) }
 
@@ -193,8 +197,12 @@ type policy struct {
 	asked  uint64        // bit e: event e is asked about
 	sleep  time.Duration // the longest deadline of a rule
 	want   [abi.EventCount]abi.Fields
+	keep   [abi.EventCount]abi.Fields // what a kept allow depends on
 	onFail [abi.EventCount]abi.Verdict
 }
+
+// keepable are the facts that the kernel side can tell from each other by itself.
+const keepable = abi.FieldPath | abi.FieldExe | abi.FieldUID | abi.FieldGID | abi.FieldCgroup | abi.FieldAccess
 
 func policyOf(rs *rules.RuleSet) policy {
 	p := policy{scope: rs.Scope(), sleep: rs.MaxDeadline(), asked: bitsOf(rs.Events())}
@@ -203,6 +211,9 @@ func policyOf(rs *rules.RuleSet) policy {
 		// or not.
 		p.want[e] = rs.Consulted(e) | abi.FieldExe | abi.FieldPath | abi.FieldDetail | abi.FieldArgs
 		p.onFail[e] = abi.Verdict{Errno: rs.Default().OnFail.Errno}
+		if consulted := rs.Consulted(e); consulted&^keepable == 0 {
+			p.keep[e] = consulted | abi.FieldKeep
+		}
 	}
 	return p
 }
@@ -215,8 +226,9 @@ func bitsOf(events []abi.Event) (set uint64) {
 	return set
 }
 
-// alsoFor returns p with the events and facts that q wants too.
+// alsoFor returns p with the events and facts that q wants too, and nothing kept.
 func (p policy) alsoFor(q policy) policy {
+	p.keep = [abi.EventCount]abi.Fields{}
 	p.asked |= q.asked
 	p.sleep = max(p.sleep, q.sleep)
 	for e := range p.want {
@@ -247,6 +259,7 @@ func (b *lsmBackend) counters() map[string]uint64 {
 			continue // most events are never asked about
 		}
 		m[e.String()+".asked"] = c.Asked
+		m[e.String()+".cached"] = c.Cached
 		m[e.String()+".answered"] = c.Answered
 		for r := abi.ReasonNoWorker; r < abi.ReasonCount; r++ {
 			if n := c.Failed[r]; n > 0 {
@@ -345,6 +358,9 @@ func (b *fanotifyBackend) configure(p policy) error {
 	}
 	return b.fan.Configure(p.scope.Paths, all, onFail)
 }
+
+// forget does nothing: nothing is kept.
+func (b *fanotifyBackend) forget() {}
 
 // disarm does nothing: what is asked from now on is answered when the group closes.
 func (b *fanotifyBackend) disarm() {}

@@ -119,7 +119,8 @@ func (d *daemon) startEngine(context.Context) (err error) {
 	if d.backend, err = openBackend(d.chosen, &d.cfg, cpus, record, d.log); err != nil {
 		return err
 	}
-	c := arbiter.Config{Rules: rules.Nothing(), SpinFor: time.Duration(d.cfg.SpinFor), CacheEntries: d.cfg.CacheEntries, Logger: d.log}
+	c := arbiter.Config{Rules: rules.Nothing(), SpinFor: time.Duration(d.cfg.SpinFor), CacheEntries: d.cfg.CacheEntries, Logger: d.log,
+		Forget: d.backend.forget}
 	for i, s := range d.backend.sources() {
 		c.Workers = append(c.Workers, arbiter.Worker{Source: s, CPU: cpus[i], Wait: d.backend.wait()})
 	}

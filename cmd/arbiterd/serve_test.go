@@ -334,6 +334,7 @@ func (b fakeBackend) warnings() []string                   { return b.warns }
 func (fakeBackend) problems() []string                     { return nil }
 func (fakeBackend) configure(policy) error                 { return nil }
 func (fakeBackend) disarm()                                {}
+func (fakeBackend) forget()                                {}
 func (fakeBackend) counters() map[string]uint64            { return nil }
 func (fakeBackend) close() error                           { return nil }
 

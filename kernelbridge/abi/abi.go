@@ -89,6 +89,8 @@ const (
 	FieldAccess
 	FieldDetail
 	FieldArgs
+	// FieldKeep says that the kernel side may keep allows of the event.
+	FieldKeep Fields = 1 << 31
 )
 
 // Flags of a Request.
@@ -109,6 +111,9 @@ const (
 type Verdict struct {
 	// Errno is what the system call returns when it is refused, 0 to allow.
 	Errno uint16
+	// Keep lets the kernel side give this allow again by itself, as long as the rules
+	// and all facts that they consult are the same.
+	Keep bool
 }
 
 // Allowed reports whether the request goes on.

@@ -8,13 +8,17 @@ package abi
 //	bits  0..7   state
 //	bits  8..19  errno of the verdict (0 allows)
 //	bit  20      Sleeping
-//	bits 21..31  zero
+//	bit  21      Keep, in Done only
+//	bits 22..31  zero
 //	bits 32..63  generation, one more at every claim
 type Word uint64
 
 // Sleeping is the flag of a POSTED, TAKEN or DONE word whose requester sleeps at the
 // gate or is about to: whoever answers it also has to wake it.
 const Sleeping Word = 1 << 20
+
+// Keep is the flag of a DONE word that allows: see Verdict.Keep.
+const Keep Word = 1 << 21
 
 // State is where a slot is in its life.
 type State uint8
@@ -68,4 +72,10 @@ func (w Word) Errno() uint16 { return uint16(w>>8) & MaxErrno }
 func (w Word) With(s State) Word { return w&^0xffffffff | w&Sleeping | Word(s) }
 
 // Answered returns the word in state Done with verdict v, same generation and flag.
-func (w Word) Answered(v Verdict) Word { return MakeWord(w.Gen(), Done, v.Errno) | w&Sleeping }
+func (w Word) Answered(v Verdict) Word {
+	done := MakeWord(w.Gen(), Done, v.Errno) | w&Sleeping
+	if v.Keep && v.Allowed() {
+		done |= Keep
+	}
+	return done
+}

@@ -87,9 +87,10 @@ enum arb_reason {
 	ARB_REASON_COUNT,
 };
 
-/* Slot word: bits 0..7 state, 8..19 errno, 20 ARB_SLEEPING, 21..31 zero, 32..63
- * generation.
+/* Slot word: bits 0..7 state, 8..19 errno, 20 ARB_SLEEPING, 21 ARB_KEEP in DONE,
+ * 22..31 zero, 32..63 generation.
  */
+#define ARB_KEEP 0x200000u /* the kernel may give this allow again by itself */
 #define ARB_SLEEPING 0x100000u /* the requester sleeps at the gate, or is about to */
 
 enum arb_state {
@@ -120,6 +121,7 @@ enum arb_field {
 	ARB_FIELD_ACCESS = 1 << 5,
 	ARB_FIELD_DETAIL = 1 << 6,
 	ARB_FIELD_ARGS = 1 << 7,
+	ARB_FIELD_KEEP = 1 << 31,
 };
 
 enum arb_flag {
@@ -185,6 +187,7 @@ struct arb_header {
 	__u64 wait_ns;		/* bound of the wait for a verdict */
 	__u64 heartbeat_limit_ns;
 	__u64 asked;		/* bit e: event e is asked about */
+	__s64 realtime_offset;	/* CLOCK_REALTIME - CLOCK_MONOTONIC, ns; heart */
 	__u64 epoch;		/* of the rules; answers to an older one are not used */
 	__u64 spin_ns;		/* how long one polls who can wait otherwise afterwards */
 	__u64 sleep_ns;		/* bound of the wait of who does */
@@ -193,10 +196,11 @@ struct arb_header {
 	__u32 gate_dev;
 	__u32 gate_pid;		/* of the gate's helper, 0: there is no gate */
 	__u32 want[ARB_EVENT_COUNT];	/* arb_field bits to fetch */
+	__u32 keep[ARB_EVENT_COUNT];	/* those that an allow which is kept depends on */
 	__u32 scope;		/* arb_scope bits in force */
 	__u32 guard_tgid;	/* of the daemon's guard, 0: there is none; never asked about */
 	__u16 fail_errno[ARB_EVENT_COUNT];	/* failure verdict, 0 allows */
-	__u16 pad16[22];
+	__u16 pad16[14];
 
 	/* Written by the daemon's heart, CLOCK_MONOTONIC. */
 	__u64 heartbeat_ns;
@@ -236,9 +240,10 @@ struct arb_tree {
 	__u64 ino;
 };
 
-/* Per event, one per CPU; asked = answered + the sum of failed. */
+/* Per event, one per CPU; asked = cached + answered + the sum of failed. */
 struct arb_counts {
 	__u64 asked;
+	__u64 cached; /* allowed from arb_cache */
 	__u64 answered;
 	__u64 failed[ARB_REASON_COUNT];
 	__u64 killed;		/* tasks that were killed while they waited */

@@ -6,32 +6,12 @@
 #ifndef ARB_ASK_H
 #define ARB_ASK_H
 
+#include "arb_cache.h"
 #include "arb_scope.h"
 #include "arb_path.h"
 #include "arb_unwind.h"
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_tracing.h>
-
-/* A question before it has a slot. Pointers are the kernel's and only ever read with
- * bpf_probe_read_kernel.
- */
-struct arb_question {
-	__u32 event;
-	__u32 access;
-	/* The object, and where it was reached; mnt NULL: by its file system. */
-	struct vfsmount *mnt;
-	struct dentry *dentry;
-	/* The second text: a path, or a string. */
-	struct vfsmount *detail_mnt;
-	struct dentry *detail_dentry;
-	const char *detail;
-	/* The object's name when it is not a path: of an AF_UNIX address. */
-	const char *name;
-	__u32 name_len;
-	/* The scope asks for the subject, though there is an object: it is a process. */
-	__u32 object_is_process;
-	__u64 arg[ARB_ARGS];
-};
 
 /* What a hook may return. The verdicts are in this range already; the verifier wants to
  * see it, and a kernel older than 6.12 does not check.
@@ -194,9 +174,11 @@ static __always_inline struct arb_slot *arb_claim_for(struct arb_header *h, stru
 	return s;
 }
 
-/* Asks in a sleepable program that is called without a lock; 0 or a negative errno. */
-static __always_inline int arb_ask_free(struct arb_header *h, struct arb_question *q,
-					struct file *file)
+/* Asks in a sleepable program that is called without a lock; 0 or a negative errno. keep is
+ * set when the answer may be given again; it may be NULL.
+ */
+static __noinline int arb_ask_free(struct arb_header *h, struct arb_question *q,
+					struct file *file, bool *keep)
 {
 	struct arb_counts *counts = arb_get_counts(q->event);
 	struct arb_claim claim = {};
@@ -204,6 +186,8 @@ static __always_inline int arb_ask_free(struct arb_header *h, struct arb_questio
 	struct arb_slot *s;
 	int ret;
 
+	if (!h || !q)
+		return 0;
 	s = arb_claim_for(h, q, &claim, &ret);
 	if (!s)
 		return ret;
@@ -215,7 +199,10 @@ static __always_inline int arb_ask_free(struct arb_header *h, struct arb_questio
 	arb_begin_wait(&w, s, &claim);
 	arb_post(h, &w);
 	arb_wait_free(h, &w);
-	return arb_settle(&w);
+	ret = arb_settle(&w);
+	if (keep)
+		*keep = arb_answered(&w) && (w.word & ARB_KEEP);
+	return ret;
 }
 
 /* Asks in any other program; 0 or a negative errno, -ERESTARTNOINTR among them. */
@@ -256,7 +243,7 @@ static __noinline int arb_free_hook(struct arb_question *q, int ret)
 		return arb_return(ret);
 	if (!arb_in_scope(h, q->mnt, q->object_is_process ? NULL : q->dentry))
 		return 0;
-	return arb_return(arb_ask_free(h, q, NULL));
+	return arb_return(arb_ask_free(h, q, NULL, NULL));
 }
 
 static __noinline int arb_locked_hook(struct arb_question *q, int ret)

@@ -30,6 +30,7 @@ enum bpf_map_type {
 	BPF_MAP_TYPE_HASH = 1,
 	BPF_MAP_TYPE_ARRAY = 2,
 	BPF_MAP_TYPE_PERCPU_ARRAY = 6,
+	BPF_MAP_TYPE_LRU_HASH = 9,
 	BPF_MAP_TYPE_RINGBUF = 27,
 	BPF_MAP_TYPE_TASK_STORAGE = 29,
 };
@@ -108,6 +109,10 @@ struct super_block {
 	struct mount *s_mounts; /* >= 6.18 */
 };
 
+typedef struct {
+	int counter;
+} atomic_t;
+
 struct inode {
 	__u16 i_mode;
 	kuid_t i_uid;
@@ -116,6 +121,10 @@ struct inode {
 	unsigned long i_ino;
 	__s64 i_size;
 	__u32 i_generation;
+	__u32 i_nlink;
+	atomic_t i_writecount;
+	__s64 i_ctime_sec; /* >= 6.11 */
+	__u32 i_ctime_nsec;
 };
 
 struct qstr {
@@ -124,6 +133,7 @@ struct qstr {
 };
 
 struct dentry {
+	__u32 d_flags;
 	struct dentry *d_parent;
 	struct qstr d_name;
 	struct inode *d_inode;
@@ -142,6 +152,7 @@ struct mount {
 	struct dentry *mnt_mountpoint;
 	struct vfsmount mnt;
 	struct mnt_namespace *mnt_ns;
+	__u64 mnt_id_unique; /* >= 6.8 */
 	struct mount *mnt_next_for_sb; /* >= 6.18 */
 };
 
@@ -171,6 +182,10 @@ struct file {
 	struct inode *f_inode;
 	__u32 f_mode;
 	__u32 f_flags;
+};
+
+struct seqcount {
+	__u32 sequence;
 };
 
 struct fs_struct {

@@ -19,6 +19,10 @@
 #define READ_ONCE(x) (*(volatile typeof(x) *)&(x))
 #define WRITE_ONCE(x, v) (*(volatile typeof(x) *)&(x) = (v))
 
+#ifndef bpf_ksym_exists
+#define bpf_ksym_exists(sym) (!!(sym))
+#endif
+
 /* The wait when no verdict can come because the only worker belongs on this CPU. */
 #define ARB_FUTILE_WAIT_NS 50000
 

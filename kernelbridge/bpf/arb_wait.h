@@ -17,10 +17,6 @@
 
 #include "arb_ring.h"
 
-#ifndef bpf_ksym_exists
-#define bpf_ksym_exists(sym) (!!(sym))
-#endif
-
 #define ARB_MAX_SLEEPS 1024 /* the daemon ends each after a second at most */
 #define ARB_ENODATA 61
 #define ARB_TICK_NS 10000000 /* of /proc/PID/stat */

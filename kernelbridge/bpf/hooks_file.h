@@ -36,7 +36,11 @@ static __noinline int arb_ask_file(struct arb_header *h, struct file *file, __u3
 		.mnt = file->f_path.mnt,
 		.dentry = file->f_path.dentry,
 	};
+	struct arb_cache_stamp stamp = {};
+	struct arb_counts *counts;
 	__u64 *executed;
+	bool keep = false;
+	int ret;
 
 	if (!h || !arb_in_scope(h, q.mnt, q.dentry))
 		return 0;
@@ -46,7 +50,18 @@ static __noinline int arb_ask_file(struct arb_header *h, struct file *file, __u3
 		if (executed) /* else a second hook asks once more */
 			*executed = (__u64)file;
 	}
-	return arb_ask_free(h, &q, file);
+	if (arb_cached(h, &q, &stamp)) {
+		counts = arb_get_counts(event);
+		if (counts) {
+			arb_count(&counts->asked);
+			arb_count(&counts->cached);
+		}
+		return 0;
+	}
+	ret = arb_ask_free(h, &q, file, &keep);
+	if (!ret && keep)
+		arb_keep(h, &q, &stamp);
+	return ret;
 }
 
 SEC("lsm.s/file_open")

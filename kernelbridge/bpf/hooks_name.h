@@ -7,8 +7,6 @@
  * is, and only system calls reach them.
  */
 
-#define ARB_S_IFMT 0170000
-#define ARB_S_IFREG 0100000
 /* Of struct iattr: times that are set, as opposed to those that follow from a write. */
 #define ARB_ATTR_ATIME_SET (1 << 7)
 #define ARB_ATTR_MTIME_SET (1 << 8)

@@ -21,6 +21,7 @@ type Header struct {
 	WaitNS           uint64 // bound of the kernel's wait for a verdict
 	HeartbeatLimitNS uint64
 	Asked            uint64 // bit e: event e is asked about
+	RealtimeOffset   int64  // CLOCK_REALTIME - CLOCK_MONOTONIC, ns
 	Epoch            uint64 // of the rules; answers to an older one are not used
 	SpinNS           uint64 // how long one polls who can wait otherwise afterwards
 	SleepNS          uint64 // bound of the wait of who does
@@ -29,10 +30,11 @@ type Header struct {
 	GateDev          uint32
 	GatePID          uint32                 // of the gate's helper, 0: there is no gate
 	Want             [abi.EventCount]uint32 // abi.Fields to fetch
+	Keep             [abi.EventCount]uint32 // those that a kept allow depends on; abi.FieldKeep: may be kept
 	Scope            uint32
 	GuardTGID        uint32                 // of the daemon's guard, 0: there is none; never asked about
 	FailErrno        [abi.EventCount]uint16 // failure verdict, 0 allows
-	_                [22]uint16
+	_                [14]uint16
 
 	HeartbeatNS uint64 // CLOCK_MONOTONIC
 	_           [7]uint64
