@@ -34,6 +34,12 @@ func childMain(args []string) int {
 		signal.Notify(term, syscall.SIGTERM)
 		<-term
 		return 0
+	case SleeperWord:
+		if err := Sleeper(args[1:], os.Stdin, os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		return 0
 	case "fails":
 		fmt.Fprintln(os.Stderr, "the daemon's last words")
 		return 7

@@ -28,6 +28,20 @@ func openatCall(dirfd int, path string) (call, error) {
 	}, nil
 }
 
+// fgetxattrCall returns the call fgetxattr(fd, name, buffer, size).
+func fgetxattrCall(fd int, name string, size int) (call, error) {
+	b, err := unix.BytePtrFromString(name)
+	if err != nil {
+		return call{}, fmt.Errorf("asking for the attribute %q: %w", name, err)
+	}
+	buf := make([]byte, size)
+	return call{
+		name: "fgetxattr", trap: unix.SYS_FGETXATTR,
+		a1: uintptr(fd), a2: uintptr(unsafe.Pointer(b)), a3: uintptr(unsafe.Pointer(unsafe.SliceData(buf))), a4: uintptr(size),
+		again: unix.ENODATA, path: b, buf: buf,
+	}, nil
+}
+
 func rawRead(fd int, b []byte) (int, unix.Errno) {
 	n, _, errno := unix.RawSyscall(unix.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
 	return int(n), errno

@@ -16,8 +16,10 @@ type call struct {
 	name           string
 	trap           uintptr
 	a1, a2, a3, a4 uintptr
-	returnsFD      bool  // close it, outside the timed part
-	path           *byte // keeps the memory behind a pointer argument alive
+	again          unix.Errno // means "not yet, ask again"
+	returnsFD      bool       // close it, outside the timed part
+	path           *byte      // keeps the memory behind a pointer argument alive
+	buf            []byte     // the same
 }
 
 // requester asks from one pinned thread; only the goroutine that runs on that
@@ -36,6 +38,9 @@ func (q *requester) once() (time.Duration, error) {
 	q.asks++
 	start := time.Since(q.base)
 	r, _, errno := unix.RawSyscall6(c.trap, c.a1, c.a2, c.a3, c.a4, 0, 0)
+	for errno != 0 && errno == c.again {
+		r, _, errno = unix.RawSyscall6(c.trap, c.a1, c.a2, c.a3, c.a4, 0, 0)
+	}
 	took := time.Since(q.base) - start
 	if errno != 0 {
 		return 0, fmt.Errorf("timing %s: %w", c.name, errno)

@@ -31,6 +31,8 @@ type Mechanism string
 // The mechanisms of the bridge comparison.
 const (
 	NativeQueue Mechanism = "native queue"
+	KernelCache Mechanism = "kernel cache"
+	Gate        Mechanism = "gate (sleep)"
 	Fanotify    Mechanism = "fanotify permission"
 	Seccomp     Mechanism = "seccomp notify"
 	Baseline    Mechanism = "baseline"
@@ -76,6 +78,9 @@ func Bridge() []Scenario {
 		nativeScenario{},
 		nativeScenario{noCache: true},
 		nativeScenario{sameCPU: true},
+		cacheScenario{},
+		gateScenario{sameCPU: true},
+		gateScenario{},
 		openBaseline{},
 		getppidBaseline{},
 	}

@@ -75,6 +75,8 @@ func dispatch(ctx context.Context, args []string, in io.Reader, out, errw io.Wri
 		return bridge(ctx, args[1:], out, errw)
 	case "daemon":
 		return daemon(ctx, args[1:], out, errw)
+	case bench.SleeperWord:
+		return bench.Sleeper(args[1:], in, out)
 	case scenarioWord:
 		return scenario(args[1:], in, out)
 	case "-h", "--help", "help":
