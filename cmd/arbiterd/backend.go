@@ -65,6 +65,7 @@ type lsmBackend struct {
 	lsm   *kernelbridge.LSM
 	guard *keeper       // nil when switched off, and where nobody sleeps
 	poll  time.Duration // bound of the wait of a task that keeps its CPU
+	rungs rungs
 }
 
 func openLSM(cfg *config, cpus []int, onFailure func(arbiter.Event), log *slog.Logger) (backend, error) {
@@ -78,7 +79,11 @@ func openLSM(cfg *config, cpus []int, onFailure func(arbiter.Event), log *slog.L
 		}
 		b.guard, o.Beat = k, k.beat
 	}
-	var err error
+	hooks, err := kernelbridge.RunningHooks()
+	if err != nil {
+		return nil, errors.Join(err, b.close())
+	}
+	b.rungs = newRungs(hooks)
 	if b.lsm, err = kernelbridge.OpenLSM(o); err != nil {
 		return nil, errors.Join(err, b.close())
 	}
@@ -140,7 +145,7 @@ func (b *lsmBackend) wait() time.Duration {
 
 func (b *lsmBackend) check(rs *rules.RuleSet) ([]string, error) {
 	_, err := lsmScope(rs.Scope())
-	return failureWarnings(rs, "wait", b.wait()), errors.Join(err, treesExist(rs))
+	return append(failureWarnings(rs, "wait", b.wait()), b.rungs.warnings(rs.Events())...), errors.Join(err, treesExist(rs))
 }
 
 // Unavailable implements backend. Programs that the events need are loaded for it.
