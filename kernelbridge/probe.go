@@ -39,9 +39,9 @@ type Feature struct {
 	Outcome Outcome
 	Detail  string // what was found
 	Hint    string // the step that would change a No or CannotTell; may be empty
-	// Later marks what only a later rung of the wait ladder uses: its absence
-	// costs nothing today.
-	Later bool
+	// Optional marks what makes a backend better: without it everything is asked about
+	// all the same.
+	Optional bool
 }
 
 // Names of the features that Choose looks at.
@@ -67,9 +67,9 @@ func Probe() []Feature {
 		probeQueue(),
 		probeFanotify(),
 		probeCgroup(),
-		probeFile("sleeping wait, FUSE device", "/dev/fuse", "load the module: modprobe fuse"),
-		probeKfunc("sleeping wait, kfunc", "bpf_get_file_xattr", "boot a kernel of 6.12 or later"),
-		probeKfunc("wait of hooks that hold locks, kfunc", "bpf_task_work_schedule_signal_impl", "boot a kernel of 6.18 or later"),
+		probeRung("a task that waits sleeps", "it polls, for a few milliseconds", "boot a kernel of 6.12 or later", func(l ladder) string { return l.sleep }),
+		probeFile("FUSE device, for the gate where it sleeps", fuseDevice, "load the module: modprobe fuse"),
+		probeRung("a task that holds locks waits without them", "it waits 10 ms at most", "boot a kernel of 6.18 or later", func(l ladder) string { return l.unwind }),
 	}
 }
 
@@ -240,29 +240,26 @@ func probeCgroup() Feature {
 }
 
 func probeFile(name, path, hint string) Feature {
-	f := Feature{Name: name, Outcome: Yes, Detail: path, Later: true}
+	f := Feature{Name: name, Outcome: Yes, Detail: path, Optional: true}
 	if _, err := os.Stat(path); err != nil {
 		f.Outcome, f.Detail, f.Hint = No, err.Error(), hint
 	}
 	return f
 }
 
-func probeKfunc(name, kfunc, hint string) Feature {
-	f := Feature{Name: name, Detail: kfunc, Hint: hint, Later: true}
-	spec, err := btf.LoadKernelSpec()
+// probeRung looks for what a rung of the wait ladder needs of the kernel.
+func probeRung(name, without, hint string, missing func(ladder) string) Feature {
+	f := Feature{Name: name, Hint: hint, Optional: true}
+	spec, err := LoadBTF("")
 	if err != nil {
 		f.Detail = err.Error()
 		return f
 	}
-	var fn *btf.Func
-	switch err := spec.TypeByName(kfunc, &fn); {
-	case err == nil:
-		f.Outcome, f.Hint = Yes, ""
-	case errors.Is(err, btf.ErrNotFound):
-		f.Outcome, f.Detail = No, kfunc+" is not in this kernel"
-	default:
-		f.Detail = err.Error()
+	if what := missing(capabilities(spec)); what != "" {
+		f.Outcome, f.Detail = No, what+": "+without
+		return f
 	}
+	f.Outcome, f.Hint = Yes, ""
 	return f
 }
 

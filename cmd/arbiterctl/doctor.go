@@ -22,11 +22,11 @@ type diagnosis struct {
 
 // finding is one feature of the kernel.
 type finding struct {
-	Name    string `json:"name"`
-	Outcome string `json:"outcome"` // "yes", "no", "cannot tell"
-	Detail  string `json:"detail"`
-	Hint    string `json:"hint,omitempty"`
-	Later   bool   `json:"later,omitempty"` // its absence costs nothing today
+	Name     string `json:"name"`
+	Outcome  string `json:"outcome"` // "yes", "no", "cannot tell"
+	Detail   string `json:"detail"`
+	Hint     string `json:"hint,omitempty"`
+	Optional bool   `json:"optional,omitempty"` // its absence makes waits shorter, no more
 }
 
 func (a *app) doctorCommand() *cobra.Command {
@@ -46,7 +46,7 @@ It exits with 7 when no backend works for the user who runs it.`,
 		found := a.probe()
 		d := diagnosis{}
 		for _, f := range found {
-			d.Features = append(d.Features, finding{f.Name, f.Outcome.String(), f.Detail, f.Hint, f.Later})
+			d.Features = append(d.Features, finding{f.Name, f.Outcome.String(), f.Detail, f.Hint, f.Optional})
 		}
 		backend, why, err := kernelbridge.Choose(kernelbridge.BackendAuto, found)
 		d.Backend, d.Why = backend, why
@@ -74,8 +74,8 @@ It exits with 7 when no backend works for the user who runs it.`,
 
 func (d *diagnosis) text() string {
 	text := d.section(false)
-	if later := d.section(true); later != "" {
-		text += "\nNot used by this version:\n" + later
+	if better := d.section(true); better != "" {
+		text += "\nMakes the BPF LSM backend better:\n" + better
 	}
 	if d.Backend != "" {
 		text += "\nbackend: " + audit.Quote(d.Backend) + ": " + audit.Quote(d.Why) + "\n"
@@ -85,12 +85,12 @@ func (d *diagnosis) text() string {
 	return text
 }
 
-// section lists the features that are used today, or those that are not yet.
-func (d *diagnosis) section(later bool) string {
+// section lists the features that a backend needs, or those that make it better.
+func (d *diagnosis) section(optional bool) string {
 	t := newTable()
 	rows := 0
 	for _, f := range d.Features {
-		if f.Later == later {
+		if f.Optional == optional {
 			t.row("  "+audit.Quote(f.Name), f.Outcome, audit.Quote(f.Detail))
 			rows++
 		}
@@ -102,7 +102,7 @@ func (d *diagnosis) section(later bool) string {
 	var b strings.Builder
 	lines := strings.SplitAfter(t.text(), "\n")
 	for _, f := range d.Features {
-		if f.Later != later {
+		if f.Optional != optional {
 			continue
 		}
 		b.WriteString(lines[0])

@@ -52,7 +52,7 @@ var kernels = map[string][]kernelbridge.Feature{
 		{Name: "kernel", Outcome: kernelbridge.Yes, Detail: "Linux 6.12.0, amd64, 2 CPUs"},
 		{Name: kernelbridge.FeatureLSM, Outcome: kernelbridge.Yes, Detail: "a sleepable program for file_open loads"},
 		{Name: kernelbridge.FeatureFanotify, Outcome: kernelbridge.Yes, Detail: "fanotify_init works"},
-		{Name: "sleeping wait, kfunc", Outcome: kernelbridge.No, Detail: "not in this kernel", Hint: "boot a kernel of 6.12 or later", Later: true},
+		{Name: "sleeping wait, kfunc", Outcome: kernelbridge.No, Detail: "not in this kernel", Hint: "boot a kernel of 6.12 or later", Optional: true},
 	},
 	"fanotify": {
 		{Name: kernelbridge.FeatureLSM, Outcome: kernelbridge.No, Detail: "not supported\x1b[2J", Hint: "boot a kernel with CONFIG_BPF_LSM=y"},
