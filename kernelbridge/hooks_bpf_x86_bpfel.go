@@ -175,10 +175,22 @@ type hooksArbTree struct {
 }
 
 type hooksArbUnwinding struct {
-	_     structs.HostLayout
-	Open  uint32
-	Index uint32
-	Gen   uint32
+	_    structs.HostLayout
+	Open [4]struct {
+		_     structs.HostLayout
+		Used  uint32
+		Index uint32
+		Gen   uint32
+	}
+	Call struct {
+		_    structs.HostLayout
+		Nr   uint64
+		Ip   uint64
+		Sp   uint64
+		Arg0 uint64
+		Arg1 uint64
+	}
+	Lost  uint32
 	Again uint32
 }
 

@@ -51,6 +51,10 @@ func subject(args []string) {
 		fmt.Println("pinning:", err)
 		os.Exit(1)
 	}
+	if len(args) > 0 && args[0] == "verbs" {
+		serveVerbs()
+		return
+	}
 	if len(args) == 0 || args[0] != "serve" {
 		fmt.Println("ran")
 		return

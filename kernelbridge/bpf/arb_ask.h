@@ -64,14 +64,6 @@ static __always_inline void arb_fill_object(struct arb_facts *f, struct dentry *
 	f->generation = BPF_CORE_READ(inode, i_generation);
 }
 
-/* The length of a text that bpf_probe_read_kernel_str() has written; 0 if it has not,
- * or if it is longer.
- */
-static __always_inline __u32 arb_text_len(long n)
-{
-	return n > 1 && n < ARB_PATH_BYTES ? n - 1 : 0;
-}
-
 /* The path of a file, for hooks in which bpf_d_path() is to be had: it is quicker than
  * our own walk, and takes part in the locking of renames.
  */
@@ -103,11 +95,30 @@ static __always_inline __u32 arb_exe_path(struct task_struct *task, __u8 *text, 
 			      BPF_CORE_READ(exe, f_path.dentry));
 }
 
+/* The name of a unix socket. One in the file system ends with a NUL, if there is one;
+ * one that begins with a NUL is abstract, and all of its bytes count.
+ */
+static __always_inline __u32 arb_write_name(__u8 *text, const char *name, __u32 len)
+{
+	long n;
+
+	len &= ARB_NAME_BYTES - 1;
+	text[0] = 0;
+	bpf_probe_read_kernel(text, len, name);
+	if (!text[0]) {
+		text[0] = '@';
+		return len;
+	}
+	n = bpf_probe_read_kernel_str(text, len + 1, name);
+	return n > 0 ? n - 1 : 0;
+}
+
 /* file is the object for bpf_d_path(), or NULL. */
 static __always_inline void arb_fill_texts(struct arb_slot *s, struct arb_question *q, __u32 want,
 					   struct file *file, bool d_path)
 {
 	struct arb_facts *f = &s->facts;
+	long n;
 
 	if (q->dentry) {
 		f->path_len = d_path && file ? arb_d_path(file, s->path) :
@@ -115,10 +126,7 @@ static __always_inline void arb_fill_texts(struct arb_slot *s, struct arb_questi
 		if (!f->path_len)
 			f->flags |= ARB_FLAG_PATH_TRUNCATED;
 	} else if (q->name_len) {
-		f->path_len = q->name_len & (ARB_NAME_BYTES - 1);
-		bpf_probe_read_kernel(s->path, f->path_len, q->name);
-		if (!s->path[0])
-			s->path[0] = '@'; /* an abstract name */
+		f->path_len = arb_write_name(s->path, q->name, q->name_len);
 	} else {
 		f->flags |= ARB_FLAG_NO_OBJECT;
 	}
@@ -127,9 +135,10 @@ static __always_inline void arb_fill_texts(struct arb_slot *s, struct arb_questi
 		if (!f->detail_len)
 			f->flags |= ARB_FLAG_DETAIL_TRUNCATED;
 	} else if (q->detail) {
-		f->detail_len = arb_text_len(
-			bpf_probe_read_kernel_str(s->detail, ARB_PATH_BYTES, q->detail));
-		if (!f->detail_len)
+		n = bpf_probe_read_kernel_str(s->detail, ARB_PATH_BYTES, q->detail);
+		if (n > 0 && n < ARB_PATH_BYTES)
+			f->detail_len = n - 1;
+		else
 			f->flags |= ARB_FLAG_DETAIL_TRUNCATED;
 	}
 	if (want & ARB_FIELD_EXE)
@@ -254,7 +263,7 @@ static __noinline int arb_locked_hook(struct arb_question *q, int ret)
 	if (!h || arb_exempt(h, q->event, ret))
 		return arb_return(ret);
 	if (!q->mnt && dentry)
-		q->mnt = arb_mount_of(BPF_CORE_READ(dentry, d_sb));
+		q->mnt = arb_mount_of(BPF_CORE_READ(dentry, d_sb), dentry);
 	if (!arb_in_scope(h, q->mnt, q->object_is_process ? NULL : q->dentry))
 		return 0;
 	return arb_return(arb_ask_locked(h, q));

@@ -63,18 +63,10 @@ enum {
 /* include/linux/errno.h: the system call is run again once its task has handled what is
  * pending. Must not be returned when nothing is.
  */
+#define ARB_EPERM 1
 #define ARB_ENOSYS 38
 #define ARB_ERESTARTNOINTR 513
 
-/* System calls (x86-64) that are told apart: arb_restarts(). */
-#define ARB_NR_MPROTECT 10
-#define ARB_NR_KILL 62
-#define ARB_NR_PTRACE 101
-#define ARB_NR_TKILL 200
-#define ARB_NR_TGKILL 234
-#define ARB_NR_PKEY_MPROTECT 329
-#define ARB_NR_PIDFD_SEND_SIGNAL 424
-#define ARB_NR_IO_URING_ENTER 426
 #define ARB_SIGKILL_BIT (1ull << (9 - 1))
 
 /* include/uapi/linux/bpf.h */
@@ -203,6 +195,9 @@ struct callback_head {
 struct pt_regs {
 	unsigned long orig_ax;
 	unsigned long di;
+	unsigned long si;
+	unsigned long ip;
+	unsigned long sp;
 };
 
 struct cred {
@@ -232,6 +227,7 @@ struct bpf_prog {
 };
 
 struct vm_area_struct {
+	unsigned long vm_start;
 	struct file *vm_file;
 };
 

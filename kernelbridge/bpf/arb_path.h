@@ -100,46 +100,84 @@ static __noinline __u32 arb_write_path(__u8 *text, struct vfsmount *mnt, struct 
 	return len;
 }
 
-/* The search for a mount of a superblock in the task's mount namespace. */
+/* The search for a mount of a superblock in the task's mount namespace through which a
+ * dentry can be seen.
+ */
 struct arb_mount_search {
 	struct mount *mount;
+	struct list_head *head; /* where the list ends, before 6.18 */
 	struct mnt_namespace *ns;
+	struct dentry *dentry;
+	struct dentry *sb_root;
 	struct vfsmount *found;
 };
 
-static __always_inline struct mount *arb_next_mount(struct mount *m)
+struct arb_below {
+	struct dentry *dentry, *root;
+	__u32 found;
+	__u32 pad;
+};
+
+static long arb_below_step(__u32 i, struct arb_below *b)
 {
+	struct dentry *dentry = b->dentry;
+
+	if (dentry == b->root) {
+		b->found = 1;
+		return 1;
+	}
+	b->dentry = BPF_CORE_READ(dentry, d_parent);
+	return !b->dentry || b->dentry == dentry;
+}
+
+static __always_inline struct mount *arb_next_mount(struct arb_mount_search *s)
+{
+	struct mount *m = s->mount;
 	struct mount___list *old = (void *)m;
 	struct list_head *next;
 
 	if (bpf_core_field_exists(struct mount, mnt_next_for_sb))
 		return BPF_CORE_READ(m, mnt_next_for_sb);
 	next = BPF_CORE_READ(old, mnt_instance.next);
+	if (next == s->head)
+		return NULL;
 	return (void *)next - bpf_core_field_offset(struct mount___list, mnt_instance);
 }
 
 static long arb_mount_step(__u32 i, struct arb_mount_search *s)
 {
 	struct mount *m = s->mount;
+	struct arb_below b = {};
 
 	if (!m)
 		return 1;
-	if (BPF_CORE_READ(m, mnt_ns) == s->ns) {
-		s->found = (void *)m + bpf_core_field_offset(struct mount, mnt);
-		return 1;
+	s->mount = arb_next_mount(s);
+	if (BPF_CORE_READ(m, mnt_ns) != s->ns)
+		return 0;
+	b.dentry = s->dentry;
+	b.root = BPF_CORE_READ(m, mnt.mnt_root);
+	if (b.root != s->sb_root) { /* a part of the file system */
+		if (s->found)
+			return 0;
+		bpf_loop(ARB_MAX_DEPTH, arb_below_step, &b, 0);
+		if (!b.found)
+			return 0;
 	}
-	s->mount = arb_next_mount(m);
-	return 0;
+	s->found = (void *)m + bpf_core_field_offset(struct mount, mnt);
+	return b.root == s->sb_root;
 }
 
-/* A mount through which the task can see a file system: for the hooks that are given an
- * inode and not where it was reached. NULL: there is none in its mount namespace.
+/* A mount through which the task can see a file: for the hooks that are given an inode
+ * and not where it was reached. One of the whole file system, if there is one; which of
+ * several cannot be known. NULL: there is none in its mount namespace.
  */
-static __noinline struct vfsmount *arb_mount_of(struct super_block *sb)
+static __noinline struct vfsmount *arb_mount_of(struct super_block *sb, struct dentry *dentry)
 {
 	struct super_block___list *old = (void *)sb;
 	struct arb_mount_search s = {
 		.ns = BPF_CORE_READ(bpf_get_current_task_btf(), nsproxy, mnt_ns),
+		.dentry = dentry,
+		.sb_root = BPF_CORE_READ(sb, s_root),
 	};
 	struct list_head *first;
 
@@ -147,6 +185,9 @@ static __noinline struct vfsmount *arb_mount_of(struct super_block *sb)
 		s.mount = BPF_CORE_READ(sb, s_mounts);
 	} else {
 		first = BPF_CORE_READ(old, s_mounts.next);
+		s.head = (void *)old + bpf_core_field_offset(struct super_block___list, s_mounts);
+		if (first == s.head)
+			return NULL;
 		s.mount = (void *)first - bpf_core_field_offset(struct mount___list, mnt_instance);
 	}
 	bpf_loop(ARB_MAX_MOUNTS, arb_mount_step, &s, 0);

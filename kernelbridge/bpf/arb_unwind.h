@@ -8,8 +8,8 @@
  *   2. On its way out of the kernel the task runs the work: it sleeps at the gate. The
  *      slot is then UNWOUND, with the verdict.
  *   3. The kernel runs the system call again. Its hook asks the same question, finds the
- *      verdict under the task, and uses it once, if it is the same question under the
- *      same rules. If not, it asks anew, a few times at most.
+ *      verdict under the task, and uses it, if it is the same question in the same
+ *      call under the same rules. If not, it asks anew, a few times at most.
  *
  * A task that dies in between leaves its slot UNWOUND: the daemon frees those.
  */
@@ -38,12 +38,32 @@ struct {
 	__type(value, struct arb_work);
 } arb_works SEC(".maps");
 
-/* What a task has unwound for. */
-struct arb_unwinding {
-	__u32 open;	/* there is a question, or its verdict */
-	__u32 index;	/* its slot */
+/* A slot that a task has unwound for. */
+struct arb_open {
+	__u32 used;
+	__u32 index;
 	__u32 gen;
-	__u32 again;	/* questions in a row whose verdicts were of no use */
+};
+
+/* The system call that a task is in, as far as user space says it: the same when the
+ * kernel runs it again.
+ */
+struct arb_call {
+	__u64 nr, ip, sp, arg0, arg1;
+};
+
+/* What a task has unwound for. Nearly always that is one question. A call that asks more
+ * of them under locks, as mprotect(2) of several mappings does, asks the first again
+ * while the verdict of the second is there. From then on it is "lost": what it was
+ * allowed is kept until the call has all of it, or the daemon frees it (seconds), for
+ * otherwise it would never get to its end.
+ */
+#define ARB_MAX_OPEN 4
+struct arb_unwinding {
+	struct arb_open open[ARB_MAX_OPEN];
+	struct arb_call call;
+	__u32 lost;
+	__u32 again;	/* questions in a row without progress */
 };
 
 struct {
@@ -70,17 +90,24 @@ static int arb_work(struct bpf_map *map, void *key, void *value)
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct arb_unwinding *u = bpf_task_storage_get(&arb_unwindings, task, 0, 0);
 	struct arb_header *h = arb_get_header();
-	__u32 index = *(__u32 *)key;
+	__u32 index = *(__u32 *)key, gen;
 	struct arb_wait w = {};
 	struct arb_slot *s;
+	bool mine = false;
+	int i;
 
 	s = bpf_map_lookup_elem(&arb_slots, &index);
-	if (!u || !h || !s || !u->open || u->index != index ||
-	    (__u32)(READ_ONCE(s->word) >> 32) != u->gen)
+	if (!u || !h || !s)
+		return 0;
+	gen = READ_ONCE(s->word) >> 32;
+	for (i = 0; i < ARB_MAX_OPEN; i++)
+		if (u->open[i].used && u->open[i].index == index && u->open[i].gen == gen)
+			mine = true;
+	if (!mine)
 		return 0; /* the hook has given up */
 	w.slot = s;
 	w.index = index;
-	w.gen = u->gen;
+	w.gen = gen;
 	w.reason = ARB_REASON_DEADLINE;
 	w.keep = 1;
 	if (arb_can_sleep(h))
@@ -91,8 +118,28 @@ static int arb_work(struct bpf_map *map, void *key, void *value)
 	return 0;
 }
 
-/* Will the system call that the task is in run again if it returns -ERESTARTNOINTR?
- * Some callers of hooks turn the errno into another one.
+static __always_inline void arb_get_call(struct task_struct *task, struct arb_call *call)
+{
+	struct pt_regs *regs = (void *)bpf_task_pt_regs(task);
+
+	call->nr = BPF_CORE_READ(regs, orig_ax);
+	call->ip = BPF_CORE_READ(regs, ip);
+	call->sp = BPF_CORE_READ(regs, sp);
+	call->arg0 = BPF_CORE_READ(regs, di);
+	call->arg1 = BPF_CORE_READ(regs, si);
+}
+
+static __always_inline bool arb_same_call(struct arb_call *a, struct arb_call *b)
+{
+	return a->nr == b->nr && a->ip == b->ip && a->sp == b->sp && a->arg0 == b->arg0 &&
+	       a->arg1 == b->arg1;
+}
+
+/* Will the system call that the task is in run again if it returns -ERESTARTNOINTR? Only
+ * those are named of which that is known: other callers of hooks turn the errno into
+ * another one, io_uring puts it into a completion, and work that io_uring has
+ * left to a task runs in whatever call that task makes next. Numbers of x86-64; a call
+ * of the 32-bit ABI is not told apart, and none of its numbers leads here.
  */
 static __always_inline bool arb_restarts(struct task_struct *task, __u32 event)
 {
@@ -102,23 +149,68 @@ static __always_inline bool arb_restarts(struct task_struct *task, __u32 event)
 	if (task->flags & (ARB_PF_KTHREAD | ARB_PF_IO_WORKER | ARB_PF_EXITING | ARB_PF_DUMPCORE |
 			   ARB_PF_USER_WORKER))
 		return false;
-	if (event == ARB_EVENT_CAPABLE || event == ARB_EVENT_URING_OVERRIDE_CREDS)
-		return false;
 	regs = (void *)bpf_task_pt_regs(task);
 	nr = BPF_CORE_READ(regs, orig_ax);
 	arg = BPF_CORE_READ(regs, di);
-	if (nr < 0 || nr == ARB_NR_IO_URING_ENTER)
-		return false;
 	switch (event) {
-	case ARB_EVENT_PTRACE: /* others ask whether they may, and do without */
-		return nr == ARB_NR_PTRACE;
-	case ARB_EVENT_SIGNAL: /* one to many has partial results */
-		return (nr == ARB_NR_KILL && (int)arg > 0) || nr == ARB_NR_TKILL ||
-		       nr == ARB_NR_TGKILL || nr == ARB_NR_PIDFD_SEND_SIGNAL;
-	case ARB_EVENT_MPROTECT_EXEC:
-		return nr == ARB_NR_MPROTECT || nr == ARB_NR_PKEY_MPROTECT;
+	case ARB_EVENT_CREATE: /* open, creat, mknod, openat, mknodat, openat2 */
+		return nr == 2 || nr == 85 || nr == 133 || nr == 257 || nr == 259 || nr == 437;
+	case ARB_EVENT_MKDIR: /* mkdir, mkdirat */
+		return nr == 83 || nr == 258;
+	case ARB_EVENT_MKNOD: /* bind, mknod, mknodat */
+		return nr == 49 || nr == 133 || nr == 259;
+	case ARB_EVENT_SYMLINK: /* symlink, symlinkat */
+		return nr == 88 || nr == 266;
+	case ARB_EVENT_LINK: /* link, linkat */
+		return nr == 86 || nr == 265;
+	case ARB_EVENT_UNLINK: /* unlink, unlinkat */
+		return nr == 87 || nr == 263;
+	case ARB_EVENT_RMDIR: /* rmdir, unlinkat */
+		return nr == 84 || nr == 263;
+	case ARB_EVENT_RENAME: /* rename, renameat, renameat2 */
+		return nr == 82 || nr == 264 || nr == 316;
+	case ARB_EVENT_CHMOD: /* chmod, fchmod, fchmodat, fchmodat2 */
+		return nr == 90 || nr == 91 || nr == 268 || nr == 452;
+	case ARB_EVENT_CHOWN: /* chown, fchown, lchown, fchownat */
+		return (nr >= 92 && nr <= 94) || nr == 260;
+	case ARB_EVENT_TRUNCATE: /* truncate, ftruncate; O_TRUNC of the open calls */
+		return nr == 76 || nr == 77 || nr == 2 || nr == 85 || nr == 257 || nr == 304 ||
+		       nr == 437;
+	case ARB_EVENT_SETATTR: /* utime, utimes, futimesat, utimensat */
+		return nr == 132 || nr == 235 || nr == 261 || nr == 280;
+	case ARB_EVENT_SETXATTR: /* setxattr, lsetxattr, fsetxattr, setxattrat */
+		return (nr >= 188 && nr <= 190) || nr == 463;
+	case ARB_EVENT_REMOVEXATTR: /* removexattr, lremovexattr, fremovexattr, removexattrat */
+		return (nr >= 197 && nr <= 199) || nr == 466;
+	case ARB_EVENT_MPROTECT_EXEC: /* mprotect, pkey_mprotect */
+		return nr == 10 || nr == 329;
+	case ARB_EVENT_REMOUNT: /* mount, umount2 of the root; fsconfig cannot come again */
+		return nr == 165 || nr == 166;
+	case ARB_EVENT_MOVE_MOUNT: /* move_mount */
+		return nr == 429;
+	case ARB_EVENT_PIVOT_ROOT: /* pivot_root */
+		return nr == 155;
+	case ARB_EVENT_CHROOT: /* chroot */
+		return nr == 161;
+	case ARB_EVENT_UNIX_CONNECT: /* write, writev, connect, sendto, sendmsg; not sendmmsg */
+		return nr == 1 || nr == 20 || nr == 42 || nr == 44 || nr == 46;
+	case ARB_EVENT_SIGNAL: /* kill of one, tkill, tgkill, pidfd_send_signal */
+		return (nr == 62 && (int)arg > 0) || nr == 200 || nr == 234 || nr == 424;
+	case ARB_EVENT_PTRACE: /* ptrace, but PTRACE_TRACEME, whose caller has interrupts off */
+		return nr == 101 && arg != 0;
+	case ARB_EVENT_SETUID: /* setuid, setreuid, setresuid; setfsuid tells no errors */
+		return nr == 105 || nr == 113 || nr == 117;
+	case ARB_EVENT_SETGID: /* setgid, setregid, setresgid */
+		return nr == 106 || nr == 114 || nr == 119;
+	case ARB_EVENT_MODULE_LOAD: /* init_module */
+		return nr == 175;
+	case ARB_EVENT_READ_FILE: /* kexec_load */
+		return nr == 246;
+	case ARB_EVENT_URING_SQPOLL: /* io_uring_setup */
+	case ARB_EVENT_URING_ALLOWED:
+		return nr == 425;
 	}
-	return true;
+	return false;
 }
 
 struct arb_queued {
@@ -141,10 +233,12 @@ static __noinline int arb_unwind(struct arb_wait *w)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct arb_unwinding *u;
+	struct arb_open *o = NULL;
 	struct arb_queued q = {};
 	struct arb_work *work;
 	__u32 index = w->index;
-	int err = -1;
+	bool others = false;
+	int err = -1, i;
 
 	if (!arb_can_unwind() || !arb_restarts(task, w->slot->facts.event))
 		return -1;
@@ -152,10 +246,20 @@ static __noinline int arb_unwind(struct arb_wait *w)
 	work = bpf_map_lookup_elem(&arb_works, &index);
 	if (!u || !work || u->again >= ARB_MAX_AGAIN)
 		return -1;
-	u->index = index;
-	u->gen = w->gen;
+	for (i = 0; i < ARB_MAX_OPEN; i++) {
+		if (u->open[i].used)
+			others = true;
+		else
+			o = &u->open[i];
+	}
+	if (!o)
+		return -1;
+	u->lost = others;
 	u->again++;
-	u->open = 1;
+	arb_get_call(task, &u->call);
+	o->index = index;
+	o->gen = w->gen;
+	o->used = 1;
 	q.before = task->task_works;
 	q.deadline = bpf_ktime_get_ns() + ARB_QUEUED_NS;
 	if (bpf_ksym_exists(bpf_task_work_schedule_signal))
@@ -167,7 +271,7 @@ static __noinline int arb_unwind(struct arb_wait *w)
 		bpf_loop(1 << 20, arb_queued_step, &q, 0);
 	if (q.queued)
 		return 0;
-	u->open = 0; /* should the work still come, it does nothing */
+	o->used = 0; /* should the work still come, it does nothing */
 	return -1;
 }
 
@@ -181,8 +285,13 @@ static __always_inline bool arb_wait_locked(struct arb_header *h, struct arb_wai
 	if (bound > ARB_LOCKED_NS)
 		bound = ARB_LOCKED_NS;
 	arb_wait_polling(h, w, unwinds ? h->spin_ns : bound);
-	if (!unwinds || arb_answered(w) || w->killed)
+	if (arb_answered(w) || w->killed)
 		return false;
+	if (!unwinds) {
+		if (arb_can_unwind() && w->reason == ARB_REASON_DEADLINE)
+			w->reason = ARB_REASON_UNSUPPORTED_CALLER;
+		return false;
+	}
 	if (!arb_unwind(w))
 		return true;
 	w->reason = ARB_REASON_UNSUPPORTED_CALLER;
@@ -246,37 +355,89 @@ static __noinline bool arb_same_question(struct arb_slot *a, struct arb_slot *b)
 	return !c.differs;
 }
 
+/* Frees a slot whose verdict was not used. */
+static __always_inline void arb_close(struct arb_open *o)
+{
+	struct arb_slot *s;
+	__u32 index = o->index;
+	__u64 word;
+
+	o->used = 0;
+	s = bpf_map_lookup_elem(&arb_slots, &index);
+	if (!s)
+		return;
+	word = READ_ONCE(s->word);
+	if ((__u32)(word >> 32) == o->gen && (__u8)word == ARB_UNWOUND)
+		__sync_val_compare_and_swap(&s->word, word, arb_word(o->gen, ARB_FREE));
+}
+
+/* The verdict in o if it is that of the question in slot s: 0 or a negative errno. 1: it is
+ * not.
+ */
+static __always_inline int arb_verdict_of(struct arb_unwinding *u, struct arb_open *o,
+					  struct arb_slot *s)
+{
+	struct arb_slot *before;
+	__u32 index = o->index;
+	__u64 word, free = arb_word(o->gen, ARB_FREE);
+	int err;
+
+	before = bpf_map_lookup_elem(&arb_slots, &index);
+	if (!before)
+		return 1;
+	word = READ_ONCE(before->word);
+	if ((__u32)(word >> 32) != o->gen || (__u8)word != ARB_UNWOUND) {
+		o->used = 0; /* the daemon has freed it */
+		return 1;
+	}
+	if (!arb_same_question(before, s))
+		return 1;
+	err = (word >> 8) & 4095;
+	if (err || !u->lost) {
+		o->used = 0;
+		if (__sync_val_compare_and_swap(&before->word, word, free) != word)
+			return 1;
+	}
+	if (!u->lost)
+		u->again = 0;
+	return -err;
+}
+
 /* The verdict of the question in slot s, if the task has unwound for it: 0 or a negative
- * errno. 1: there is none. Either way the task has no open question afterwards.
+ * errno. 1: there is none. A verdict for another system call is given up.
  */
 static __noinline int arb_unwound_verdict(struct arb_slot *s)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct arb_unwinding *u;
-	struct arb_slot *before;
-	__u64 word;
-	__u32 index;
-	bool same;
+	struct arb_call call;
+	int i, ret;
 
-	if (!arb_can_unwind())
+	if (!arb_can_unwind() || !s)
 		return 1;
 	u = bpf_task_storage_get(&arb_unwindings, task, 0, 0);
-	if (!u || !u->open)
+	if (!u)
 		return 1;
-	u->open = 0;
-	index = u->index;
-	before = bpf_map_lookup_elem(&arb_slots, &index);
-	if (!before || !s)
+	for (i = 0; i < ARB_MAX_OPEN; i++)
+		if (u->open[i].used)
+			break;
+	if (i == ARB_MAX_OPEN)
 		return 1;
-	word = READ_ONCE(before->word);
-	if ((__u32)(word >> 32) != u->gen || (__u8)word != ARB_UNWOUND)
+	arb_get_call(task, &call);
+	if (!arb_same_call(&u->call, &call)) {
+		for (i = 0; i < ARB_MAX_OPEN; i++)
+			if (u->open[i].used)
+				arb_close(&u->open[i]);
 		return 1;
-	same = arb_same_question(before, s);
-	if (__sync_val_compare_and_swap(&before->word, word, arb_word(u->gen, ARB_FREE)) != word ||
-	    !same)
-		return 1;
-	u->again = 0;
-	return -(int)((word >> 8) & 4095);
+	}
+	for (i = 0; i < ARB_MAX_OPEN; i++) {
+		if (!u->open[i].used)
+			continue;
+		ret = arb_verdict_of(u, &u->open[i], s);
+		if (ret <= 0)
+			return ret;
+	}
+	return 1;
 }
 
 #endif

@@ -9,26 +9,30 @@
 /* A file that may be missing. */
 static __always_inline void arb_file_object(struct arb_question *q, struct file *file)
 {
+	if (!file)
+		return;
 	q->mnt = BPF_CORE_READ(file, f_path.mnt);
 	q->dentry = BPF_CORE_READ(file, f_path.dentry);
 }
 
-static __always_inline __u32 arb_read_event(__u32 id)
+/* What is read, as the catalogue numbers it. */
+static __always_inline void arb_read(struct arb_question *q, __u32 id)
 {
-	bool module = id == bpf_core_enum_value(enum kernel_read_file_id, READING_MODULE) ||
-		      (bpf_core_enum_value_exists(enum kernel_read_file_id,
-						  READING_MODULE_COMPRESSED) &&
-		       id == bpf_core_enum_value(enum kernel_read_file_id,
-						 READING_MODULE_COMPRESSED));
+	__u32 module = bpf_core_enum_value(enum kernel_read_file_id, READING_MODULE);
 
-	return module ? ARB_EVENT_MODULE_LOAD : ARB_EVENT_READ_FILE;
+	if (bpf_core_enum_value_exists(enum kernel_read_file_id, READING_MODULE_COMPRESSED) &&
+	    id == bpf_core_enum_value(enum kernel_read_file_id, READING_MODULE_COMPRESSED))
+		id = module;
+	q->event = id == module ? ARB_EVENT_MODULE_LOAD : ARB_EVENT_READ_FILE;
+	q->arg[0] = id;
 }
 
 SEC("lsm.s/kernel_read_file")
 int BPF_PROG(arb_kernel_read_file, struct file *file, int id, int contents, int ret)
 {
-	struct arb_question q = { .event = arb_read_event(id), .arg = { (__u32)id } };
+	struct arb_question q = {};
 
+	arb_read(&q, id);
 	arb_file_object(&q, file);
 	return arb_free_hook(&q, ret);
 }
@@ -37,8 +41,9 @@ int BPF_PROG(arb_kernel_read_file, struct file *file, int id, int contents, int 
 SEC("lsm/kernel_load_data")
 int BPF_PROG(arb_kernel_load_data, int id, int contents, int ret)
 {
-	struct arb_question q = { .event = arb_read_event(id), .arg = { (__u32)id } };
+	struct arb_question q = {};
 
+	arb_read(&q, id);
 	return arb_locked_hook(&q, ret);
 }
 
@@ -58,7 +63,10 @@ SEC("lsm/file_mprotect")
 int BPF_PROG(arb_file_mprotect, struct vm_area_struct *vma, unsigned long reqprot,
 	     unsigned long prot, int ret)
 {
-	struct arb_question q = { .event = ARB_EVENT_MPROTECT_EXEC, .arg = { prot } };
+	/* One question for each mapping: the address tells them apart. */
+	struct arb_question q = {
+		.event = ARB_EVENT_MPROTECT_EXEC, .arg = { prot, BPF_CORE_READ(vma, vm_start) },
+	};
 
 	if (!(prot & ARB_PROT_EXEC))
 		return arb_return(ret);

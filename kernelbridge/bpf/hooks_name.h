@@ -12,6 +12,12 @@
 #define ARB_ATTR_MTIME_SET (1 << 8)
 #define ARB_ATTR_TOUCH (1 << 17)
 
+/* The hook has the number as user space gave it: new_decode_dev(). */
+static __always_inline __u64 arb_device(__u32 dev)
+{
+	return (__u64)(dev >> 8 & 0xfff) << 20 | (dev & 0xff) | (dev >> 12 & 0xfff00);
+}
+
 SEC("lsm/path_mknod")
 int BPF_PROG(arb_path_mknod, const struct path *dir, struct dentry *dentry, __u16 mode, __u32 dev,
 	     int ret)
@@ -21,7 +27,7 @@ int BPF_PROG(arb_path_mknod, const struct path *dir, struct dentry *dentry, __u1
 		.event = !kind || kind == ARB_S_IFREG ? ARB_EVENT_CREATE : ARB_EVENT_MKNOD,
 		.mnt = dir->mnt,
 		.dentry = dentry,
-		.arg = { mode, dev },
+		.arg = { mode, arb_device(dev) },
 	};
 
 	return arb_locked_hook(&q, ret);

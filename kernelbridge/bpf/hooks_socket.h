@@ -6,6 +6,7 @@
  * Sockets that the kernel makes for itself are not asked about.
  */
 
+#define ARB_AF_UNSPEC 0
 #define ARB_AF_UNIX 1
 #define ARB_AF_INET 2
 #define ARB_AF_INET6 10
@@ -46,6 +47,12 @@ static __always_inline void arb_address(struct arb_question *q, const void *addr
 	if (len < sizeof(family))
 		return;
 	bpf_probe_read_kernel(&family, sizeof(family), address);
+	/* bind(2) and sendto(2) of an IPv4 socket take an address without a family for one
+	 * of theirs; connect(2) dissolves the connection.
+	 */
+	if (family == ARB_AF_UNSPEC && q->event != ARB_EVENT_CONNECT &&
+	    q->arg[ARB_SOCKET_FAMILY] == ARB_AF_INET)
+		family = ARB_AF_INET;
 	q->arg[ARB_SOCKET_FAMILY] = family;
 	if (family == ARB_AF_UNIX) {
 		len -= ARB_UNIX_PATH_OFFSET;
@@ -75,17 +82,17 @@ static __always_inline void arb_local_address(struct arb_question *q, struct soc
 	struct unix_address *addr;
 	__u64 in6[2] = {};
 
-	q->arg[ARB_SOCKET_PORT] = BPF_CORE_READ(sk, __sk_common.skc_num);
 	switch (q->arg[ARB_SOCKET_FAMILY]) {
 	case ARB_AF_INET:
+		q->arg[ARB_SOCKET_PORT] = BPF_CORE_READ(sk, __sk_common.skc_num);
 		arb_mapped_ipv4(q, BPF_CORE_READ(sk, __sk_common.skc_rcv_saddr));
 		break;
 	case ARB_AF_INET6:
+		q->arg[ARB_SOCKET_PORT] = BPF_CORE_READ(sk, __sk_common.skc_num);
 		BPF_CORE_READ_INTO(&in6, sk, __sk_common.skc_v6_rcv_saddr);
 		arb_ipv6(q, in6);
 		break;
 	case ARB_AF_UNIX:
-		q->arg[ARB_SOCKET_PORT] = 0;
 		addr = BPF_CORE_READ(unix_sk, addr);
 		if (!addr)
 			break;

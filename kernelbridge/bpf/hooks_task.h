@@ -100,6 +100,9 @@ int BPF_PROG(arb_task_prctl, int option, unsigned long arg2, unsigned long arg3,
 		.event = ARB_EVENT_PRCTL, .arg = { (__u32)option, arg2, arg3, arg4, arg5 },
 	};
 
-	/* -ENOSYS is the hook's way to say that it has no opinion. */
-	return arb_free_hook(&q, ret == -ARB_ENOSYS ? 0 : ret);
+	/* -ENOSYS is the hook's way to say that it has no opinion: what the kernel returns
+	 * here by itself, and what would make an allowed call of a refusal.
+	 */
+	ret = arb_free_hook(&q, ret == -ARB_ENOSYS ? 0 : ret);
+	return ret == -ARB_ENOSYS ? -ARB_EPERM : ret;
 }
