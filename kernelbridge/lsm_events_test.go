@@ -92,8 +92,7 @@ func startAnswerer(t *testing.T, b *LSM) *answerer {
 			w.mu.Lock()
 			w.got = append(w.got, asked{q, string(q.Path()), string(q.Detail()), string(q.Exe())})
 			w.mu.Unlock()
-			if d := w.delay.Load(); d != 0 {
-				time.Sleep(time.Duration(d))
+			for end := time.Now().Add(time.Duration(w.delay.Load())); time.Now().Before(end); {
 			}
 			src.Reply(&q, abi.Verdict{Errno: uint16(w.errno.Load())})
 		}
