@@ -53,7 +53,7 @@ func (c *child) begin(verb, path string) chan string {
 			result <- err.Error()
 			return
 		}
-		var line [64]byte
+		var line [1024]byte
 		n, err := c.out.Read(line[:])
 		if err != nil {
 			result <- err.Error()

@@ -87,6 +87,12 @@ func subject(args []string) {
 			err = unix.Rmdir(path)
 		case "unlink":
 			err = unix.Unlink(path)
+		case "load":
+			fmt.Println(underLoad(path))
+			continue
+		case "canary":
+			fmt.Println(canary(path))
+			continue
 		case "flood": // N:PATH, N opens at once
 			fmt.Println(flood(path))
 			continue
@@ -235,6 +241,7 @@ type worker struct {
 	deny  map[string]unix.Errno // "event path"
 	slow  map[string]time.Duration
 	keep  bool // allows may be kept by the kernel
+	quiet bool // remember nothing
 	asked []string
 	comms map[string]bool
 }
@@ -265,7 +272,9 @@ func startWorker(t *testing.T, b *LSM, deny map[string]unix.Errno) *worker {
 			}
 			key := fmt.Sprintf("%s %s", q.Event, q.Path())
 			w.mu.Lock()
-			w.asked = append(w.asked, fmt.Sprintf("%s access=%d exe=%s", key, q.Access, q.Exe()))
+			if !w.quiet {
+				w.asked = append(w.asked, fmt.Sprintf("%s access=%d exe=%s", key, q.Access, q.Exe()))
+			}
 			w.comms[unix.ByteSliceToString(q.Comm[:])] = true
 			errno, slow := w.deny[key], w.slow[key]
 			w.mu.Unlock()

@@ -167,13 +167,13 @@ struct arb_wait {
 	__u32 index;
 	__u32 gen;
 	__u64 deadline;
-	__u64 kick_at; /* then wake parked workers if nobody has taken the question */
-	__u64 word;    /* as last seen */
-	__u64 sleeping; /* ARB_SLEEPING once that is in the word */
-	__u32 reason;	/* why there is no answer, if there will be none */
-	__u32 killed;
-	__u32 over;	/* answered, killed, or out of time */
-	__u32 keep;	/* the verdict is for when the system call runs again */
+	__u64 kick_at;	/* then wake parked workers if nobody has taken the question */
+	__u64 word;	/* as last seen */
+	__u32 sleeping; /* ARB_SLEEPING once that is in the word */
+	__u8 reason;	/* why there is no answer, if there will be none */
+	__u8 killed;
+	__u8 over; /* answered, killed, or out of time */
+	__u8 keep; /* the verdict is for when the system call runs again */
 };
 
 static __always_inline void arb_kick_parked(void)
