@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -23,6 +24,7 @@ var kernelVerbs = map[string]verb{
 	"mmap-anonymous": func(a []string) error {
 		return mapped(-1, unix.PROT_READ|unix.PROT_EXEC, unix.MAP_PRIVATE|unix.MAP_ANON, nil)
 	},
+	"spawn": func(a []string) error { return exec.Command(a[0]).Run() },
 	"mprotect": func(a []string) error {
 		return withFile(a[0], unix.O_RDONLY, func(fd int) error {
 			return mapped(fd, unix.PROT_READ, unix.MAP_PRIVATE, func(b []byte) error { return unix.Mprotect(b, unix.PROT_READ|unix.PROT_EXEC) })
@@ -142,6 +144,7 @@ func TestLSMEventsKernel(t *testing.T) {
 	s.run(t, []eventCase{
 		{event: abi.EventMMapExec, do: "mmap $D/file", before: file, after: noFile, path: "$D/file", args: map[string]uint64{"prot": readExec, "flags": unix.MAP_PRIVATE}},
 		{name: "anonymous", event: abi.EventMMapExec, do: "mmap-anonymous", args: map[string]uint64{"prot": readExec, "flags": unix.MAP_PRIVATE | unix.MAP_ANON}, bySubject: true},
+		{name: "of a program", event: abi.EventMMapExec, do: "spawn $D/subject", path: "$D/subject", args: map[string]uint64{"prot": readExec, "flags": anyNumber}, refused: "signal: segmentation fault"},
 		{event: abi.EventMProtectExec, do: "mprotect $D/file", before: file, after: noFile, path: "$D/file", args: map[string]uint64{"prot": readExec, "address": anyNumber}, restarts: true},
 		{name: "anonymous", event: abi.EventMProtectExec, do: "mprotect-anonymous", args: map[string]uint64{"prot": readExec, "address": anyNumber}, bySubject: true, restarts: true},
 		{event: abi.EventModuleLoad, do: "finit_module $D/file", before: file, after: noFile, path: "$D/file", args: kind(2), allowed: "ENOEXEC"},

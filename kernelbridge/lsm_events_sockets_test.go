@@ -124,6 +124,7 @@ func TestLSMEventsSockets(t *testing.T) {
 		{name: "IPv6", event: abi.EventConnect, do: "connect stream [2001:db8:1:2:3:4:5:6]:443", args: inet(10, 1, tcp, 443, 0x20010db800010002, 0x0003000400050006), bySubject: true, allowed: "ENETUNREACH"},
 		{name: "IPv4 on IPv6", event: abi.EventConnect, do: "connect dgram [::ffff:127.0.0.1]:7004", args: inet(10, 2, udp, 7004, 0, loop), bySubject: true},
 		{name: "unix", event: abi.EventConnect, do: "connect stream $D/sock", path: "$D/sock", args: unixArgs(1), bySubject: true, allowed: "ENOENT"},
+		{name: "relative", event: abi.EventConnect, do: "connect dgram no/where", path: "no/where", args: unixArgs(2), bySubject: true, allowed: "ENOENT"},
 		{name: "abstract", event: abi.EventConnect, do: "connect dgram @nobody", path: "@nobody", args: unixArgs(2), bySubject: true, allowed: "ECONNREFUSED"},
 
 		{event: abi.EventListen, do: "listen stream 127.0.0.1:7005", args: inet(2, 1, tcp, 7005, 0, loop, "backlog", 5), bySubject: true},

@@ -23,7 +23,7 @@ type verb func(args []string) error
 // verbs are all of them; each room of the kernel has its own.
 func verbs() map[string]verb {
 	all := map[string]verb{}
-	for _, room := range []map[string]verb{nameVerbs, mountVerbs, socketVerbs, taskVerbs, kernelVerbs, ringVerbs} {
+	for _, room := range []map[string]verb{nameVerbs, mountVerbs, socketVerbs, taskVerbs, kernelVerbs, ringVerbs, unseenVerbs} {
 		for name, v := range room {
 			all[name] = v
 		}
