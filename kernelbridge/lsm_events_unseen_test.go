@@ -87,13 +87,17 @@ func TestLSMEventsOverlay(t *testing.T) {
 		t.Fatalf("mounting an overlayfs (vmrun -module overlay): %v", err)
 	}
 	t.Cleanup(func() { unix.Unmount(merged, unix.MNT_DETACH) })
+	most := 2
+	if s.unwinds {
+		most = 3 // the first one again, while there is the verdict of the second
+	}
 	for event, do := range map[abi.Event]string{abi.EventSetXattr: "setxattr", abi.EventSetAttr: "utimes"} {
 		s.about(t, event)
 		s.w.errno.Store(0)
 		tc := eventCase{event: event, do: do + " $D/file"}
 		got, asked := s.prompt(t, &tc, s.inside, merged)
-		if got != "ok" || len(asked) != 2 || asked[0].path != merged+"/file" || asked[1].path != upper+"/file" {
-			t.Errorf("%s: %s, asked %s; want ok, once about each of the files", do, got, describe(asked))
+		if got != "ok" || len(asked) < 2 || len(asked) > most || asked[0].path != merged+"/file" || asked[1].path != upper+"/file" {
+			t.Errorf("%s: %s, asked %s; want ok, about each of the files, %d times at most", do, got, describe(asked), most)
 		}
 		if !s.unwinds {
 			continue
@@ -101,8 +105,8 @@ func TestLSMEventsOverlay(t *testing.T) {
 		s.w.delay.Store(int64(held))
 		got, asked, reasons := s.once(t, &tc, s.inside, merged)
 		s.w.delay.Store(0)
-		if got != "ok" || len(reasons) != 0 || len(asked) > 3 {
-			t.Errorf("%s, held: %s, failure verdicts %v, asked %s; want ok, none, three times at most", do, got, reasons, describe(asked))
+		if got != "ok" || len(reasons) != 0 || len(asked) > most {
+			t.Errorf("%s, held: %s, failure verdicts %v, asked %s; want ok, none, %d times at most", do, got, reasons, describe(asked), most)
 		}
 	}
 }
