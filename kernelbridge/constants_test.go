@@ -65,6 +65,9 @@ var constants = map[string]uint64{
 	"ARB_FLAG_PATH_TRUNCATED": uint64(abi.FlagPathTruncated), "ARB_FLAG_NO_EXE": uint64(abi.FlagNoExe),
 	"ARB_FLAG_NO_OBJECT": uint64(abi.FlagNoObject), "ARB_FLAG_DETAIL_TRUNCATED": uint64(abi.FlagDetailTruncated),
 
+	"ARB_PLACE_KEPT": placeKept, "ARB_PLACE_TREE": placeTree, "ARB_PLACE_WAY": placeWay,
+	"ARB_LEAF_BYTES": leafBytes, "ARB_HOOK_COUNT": uint64(len(guardHooks)),
+
 	"ARB_SCOPE_TREES": ring.ScopeTrees, "ARB_SCOPE_CGROUPS": ring.ScopeCgroups, "ARB_SCOPE_PARITY": ring.ScopeParity,
 }
 
@@ -76,6 +79,13 @@ func TestConstants(t *testing.T) {
 			var of abi.Event
 			of, ok = abi.ParseEvent(strings.ToLower(e))
 			got = uint64(of)
+		}
+		if h, hook := strings.CutPrefix(name, "ARB_HOOK_"); hook && !ok {
+			for i := range guardHooks {
+				if guardHooks[i].name == strings.ToLower(h) {
+					got, ok = uint64(i), true
+				}
+			}
 		}
 		if !ok {
 			t.Errorf("%s is %d in the header and not compared with Go", name, header[name])

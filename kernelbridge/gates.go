@@ -27,6 +27,7 @@ type gates struct {
 
 	mu     sync.Mutex // serialises open and close
 	all    []*gate.Gate
+	helper func(pid int) // is told of each helper; may be nil
 	closed bool
 	watch  sync.WaitGroup
 }
@@ -54,6 +55,9 @@ func (g *gates) open() error {
 	if err != nil {
 		return err
 	}
+	if g.helper != nil {
+		g.helper(next.Identity().PID)
+	}
 	parkers := make([]ring.GateParker, workers)
 	for i := range parkers {
 		p, err := next.Parker(i, g.queue.maps.kick.FD(), g.queue.kick.drain)
@@ -72,6 +76,16 @@ func (g *gates) open() error {
 	atomic.StoreUint32(&h.GatePID, uint32(id.PID)) // from here on tasks sleep
 	g.watch.Go(func() { g.await(next) })
 	return nil
+}
+
+// onHelper has tell told of the helper, and of those in its place from now on.
+func (g *gates) onHelper(tell func(pid int)) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.helper = tell
+	if now := g.now.Load(); now != nil {
+		tell(now.Identity().PID)
+	}
 }
 
 // await opens another gate when this one has gone.

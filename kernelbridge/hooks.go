@@ -42,7 +42,8 @@ type hookSet struct {
 	base     *ebpf.Collection     // holds the latter
 	spec     *ebpf.CollectionSpec // of the maps alone
 	programs map[string]*ebpf.ProgramSpec
-	hooks    []*hook // by name
+	hooks    []*hook     // by name
+	loaded   func(*hook) // is told of each program from now on; may be nil
 	log      *slog.Logger
 }
 
@@ -116,6 +117,9 @@ func (s *hookSet) load(asked uint64) {
 			if h.prog, h.err = s.loadProgram(name); h.err == nil {
 				break
 			}
+		}
+		if h.err == nil && s.loaded != nil {
+			s.loaded(h)
 		}
 		if h.err != nil {
 			h.err = hookError(h.name, h.err)

@@ -28,6 +28,12 @@ var mirrors = map[string]reflect.Type{
 	"arb_notice":      reflect.TypeFor[notice](),
 	"arb_tree":        reflect.TypeFor[treeKey](),
 	"arb_native_args": reflect.TypeFor[nativeQueueArbNativeArgs](),
+	"arb_protection":  reflect.TypeFor[protectArbProtection](),
+	"arb_guarded":     reflect.TypeFor[protectArbGuarded](),
+	"arb_token":       reflect.TypeFor[protectArbToken](),
+	"arb_place":       reflect.TypeFor[protectArbPlace](),
+	"arb_refusals":    reflect.TypeFor[protectArbRefusals](),
+	"arb_refusal":     reflect.TypeFor[protectArbRefusal](),
 }
 
 // objects are the compiled programs and the structs that each of them must show.
@@ -41,16 +47,21 @@ func objects(t *testing.T) map[string]*ebpf.CollectionSpec {
 	if err != nil {
 		t.Fatalf("reading the native queue: %v", err)
 	}
-	return map[string]*ebpf.CollectionSpec{"hooks": file, "native": native}
+	protect, err := loadProtect()
+	if err != nil {
+		t.Fatalf("reading the self-protection: %v", err)
+	}
+	return map[string]*ebpf.CollectionSpec{"hooks": file, "native": native, "protect": protect}
 }
 
 // Every struct of the shared memory has the same members in Go and in each
 // compiled object: name, offset, size and kind, down to the last.
 func TestLayout(t *testing.T) {
-	only := map[string]string{"arb_tree": "hooks", "arb_native_args": "native"}
+	only := map[string]string{"arb_tree": "hooks", "arb_native_args": "native", "arb_protection": "protect", "arb_guarded": "protect",
+		"arb_token": "protect", "arb_place": "protect", "arb_refusals": "protect", "arb_refusal": "protect"}
 	for object, spec := range objects(t) {
 		for name, g := range mirrors {
-			if o := only[name]; o != "" && o != object {
+			if o := only[name]; o != object && (o != "" || object == "protect") {
 				continue
 			}
 			t.Run(object+"/"+name, func(t *testing.T) {
@@ -68,7 +79,7 @@ func TestLayout(t *testing.T) {
 
 // What is decoded from bytes instead of mapped must have no hidden padding.
 func TestLayoutDecoded(t *testing.T) {
-	for _, v := range []any{notice{}, Counts{}, treeKey{}} {
+	for _, v := range []any{notice{}, Counts{}, treeKey{}, protectArbRefusal{}} {
 		if got, want := binary.Size(v), int(reflect.TypeOf(v).Size()); got != want {
 			t.Errorf("%T is %d bytes when decoded, want %d", v, got, want)
 		}
@@ -87,6 +98,10 @@ func TestLayoutMaps(t *testing.T) {
 		// Of the native object alone.
 		"arb_question": {4, uint32(ring.SlotsBytes / abi.Slots), 1},
 		"arb_samples":  {4, 8, 1024},
+		// Of the self-protection alone.
+		"arb_protection": {4, 8, 1},
+		"arb_refusals":   {4, uint32(reflect.TypeFor[protectArbRefusals]().Size()), uint32(len(guardHooks))},
+		"arb_guarded":    {4, uint32(reflect.TypeFor[protectArbGuarded]().Size()), 64},
 	}
 	seen := map[string]bool{}
 	for object, spec := range objects(t) {

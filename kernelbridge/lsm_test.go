@@ -34,6 +34,10 @@ func TestMain(m *testing.M) {
 	if os.Getenv(burnEnv) != "" {
 		burn()
 	}
+	if role := os.Getenv(roleEnv); role != "" {
+		act(role)
+		return
+	}
 	if os.Getenv(subjectEnv) != "" {
 		subject(os.Args[1:])
 		return

@@ -234,7 +234,7 @@ enum arb_scope {
 	ARB_SCOPE_PARITY = 1 << 2,
 };
 
-/* Key of the scope's trees: the root directory of each. */
+/* Key of the scope's trees and of protected ones: the root directory of each. */
 struct arb_tree {
 	__u64 dev;
 	__u64 ino;
@@ -265,6 +265,98 @@ struct arb_native_args {
 };
 
 #define ARB_SAMPLES 1024	/* durations kept by one native run */
+
+/* Where the daemon protects itself: the LSM hook that refused, see protect.bpf.c. */
+enum arb_hook {
+	ARB_HOOK_TASK_KILL,
+	ARB_HOOK_FILE_SEND_SIGIOTASK,
+	ARB_HOOK_PTRACE_ACCESS_CHECK,
+	ARB_HOOK_TASK_SETSCHEDULER,
+	ARB_HOOK_TASK_SETNICE,
+	ARB_HOOK_TASK_SETIOPRIO,
+	ARB_HOOK_TASK_SETRLIMIT,
+	ARB_HOOK_BPF_MAP,
+	ARB_HOOK_BPF_PROG,
+	ARB_HOOK_FILE_OPEN,
+	ARB_HOOK_FILE_IOCTL,
+	ARB_HOOK_INODE_SETATTR,
+	ARB_HOOK_INODE_SETXATTR,
+	ARB_HOOK_INODE_REMOVEXATTR,
+	ARB_HOOK_INODE_SET_ACL,
+	ARB_HOOK_INODE_REMOVE_ACL,
+	ARB_HOOK_INODE_CREATE,
+	ARB_HOOK_INODE_MKDIR,
+	ARB_HOOK_INODE_MKNOD,
+	ARB_HOOK_INODE_SYMLINK,
+	ARB_HOOK_INODE_LINK,
+	ARB_HOOK_INODE_UNLINK,
+	ARB_HOOK_INODE_RMDIR,
+	ARB_HOOK_INODE_RENAME,
+	ARB_HOOK_SB_MOUNT,
+	ARB_HOOK_SB_UMOUNT,
+	ARB_HOOK_MOVE_MOUNT,
+	ARB_HOOK_COUNT,
+};
+
+/* What the protection knows of the daemon. */
+struct arb_protection {
+	__u32 armed;		/* 0: protect nothing. Cleared by the end of the daemon */
+	__u32 mount_ns;		/* inode number of its mount namespace */
+};
+
+/* A process that is protected, by its tgid. */
+struct arb_guarded {
+	__u64 start_ticks;	/* as /proc/PID/stat has it: tells it from a later one */
+	__u64 signals;		/* bit s-1: anybody may send signal s who else may */
+	__u32 is_daemon;	/* the protection ends with it */
+	__u32 pad;
+};
+
+/* A process that may do maintenance, with its descendants, by its tgid. */
+struct arb_token {
+	__u64 start_ticks;
+	__u64 until_ns;		/* CLOCK_MONOTONIC */
+};
+
+/* Bits of arb_place.flags. */
+enum arb_place_flag {
+	ARB_PLACE_KEPT = 1 << 0,	/* not to be changed, replaced, removed or mounted over */
+	ARB_PLACE_TREE = 1 << 1,	/* nor what is in it: in arb_kept_trees, too */
+	ARB_PLACE_WAY = 1 << 2,		/* a directory on the way there: not to be moved */
+};
+
+/* A file or directory that is protected (inode storage). */
+struct arb_place {
+	__u32 flags;
+	__u32 index;		/* of the path, for the notice */
+};
+
+/* Per hook, one per CPU. */
+struct arb_refusals {
+	__u64 refused;
+	__u64 maintained;	/* let through for a token */
+	__u64 by_manager;	/* signals of process 1 or the parent, let through */
+	__u64 unnoticed;	/* refused, and no room for the notice */
+};
+
+/* What the daemon is told of a refusal (ring buffer). */
+#define ARB_LEAF_BYTES 64
+struct arb_refusal {
+	__u64 start_boottime;
+	__u64 dev;
+	__u64 ino;
+	__u64 arg[3];
+	__u32 hook;
+	__u32 tgid;
+	__u32 tid;
+	__u32 uid;
+	__u32 gid;
+	__u32 index;		/* of the place */
+	__u32 depth;		/* how far below it */
+	__u32 pad;
+	__u8 comm[16];
+	__u8 leaf[ARB_LEAF_BYTES];	/* last component of the path */
+};
 
 _Static_assert(sizeof(struct arb_facts) == 256, "four cache lines");
 _Static_assert(ARB_EVENT_COUNT <= 64, "one bit of header.asked each");

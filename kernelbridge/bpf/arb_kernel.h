@@ -322,6 +322,25 @@ struct linux_binprm {
 	const char *interp;
 };
 
+/* What the self-protection reads besides. */
+struct task_struct___leader {
+	struct task_struct *group_leader;
+};
+
+struct ns_common {
+	unsigned int inum;
+};
+
+struct mnt_namespace___inum {
+	struct ns_common ns;
+};
+
+struct mount___shared {
+	struct mount___shared *mnt_parent;
+	int mnt_id;
+	int mnt_group_id; /* 0: not shared */
+};
+
 #pragma clang attribute pop
 
 #endif

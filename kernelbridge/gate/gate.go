@@ -170,7 +170,7 @@ func (g *Gate) start() (err error) {
 		return err
 	}
 	g.id = Identity{PID: g.helper.process.Pid, Dev: deviceOf(&st), Ino: st.Ino}
-	if g.id.StartTicks, err = startTicks(g.id.PID); err != nil {
+	if g.id.StartTicks, err = StartTicks(g.id.PID); err != nil {
 		return fmt.Errorf("identifying the helper: %w", err)
 	}
 	return nil

@@ -60,7 +60,7 @@ func TestIdentity(t *testing.T) {
 	if id.Dev != deviceOf(&st) || id.Ino != st.Ino || id.Ino != 1 || id.Dev == 0 {
 		t.Errorf("identity %+v, the file is on %d as %d", id, deviceOf(&st), st.Ino)
 	}
-	if got, err := startTicks(id.PID); err != nil || got != id.StartTicks || got == 0 {
+	if got, err := StartTicks(id.PID); err != nil || got != id.StartTicks || got == 0 {
 		t.Errorf("started at %d, want %d; %v", id.StartTicks, got, err)
 	}
 	if st.Mode != rootMode {

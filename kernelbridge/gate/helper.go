@@ -100,8 +100,8 @@ func (h *helper) stop() error {
 	return nil
 }
 
-// startTicks returns the start time of a process as proc(5) has it.
-func startTicks(pid int) (uint64, error) {
+// StartTicks returns the start time of a process as proc(5) has it, in units of 10 ms.
+func StartTicks(pid int) (uint64, error) {
 	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
 	if err != nil {
 		return 0, err
