@@ -87,6 +87,7 @@ func TestLSMEventsNames(t *testing.T) {
 			args: map[string]uint64{"mode": unix.S_IFIFO | 0o600, "device": 0}, restarts: true},
 		{name: "device", event: abi.EventMknod, do: fmt.Sprintf("mknod $D/new %d %d", unix.S_IFCHR|0o600, unix.Mkdev(1, 3)), after: gone("new"), path: "$D/new",
 			args: map[string]uint64{"mode": unix.S_IFCHR | 0o600, "device": 1<<20 | 3}, restarts: true},
+		{name: "socket", event: abi.EventMknod, do: "bind stream $D/new", after: gone("new"), path: "$D/new", args: map[string]uint64{"mode": anyNumber, "device": 0}, restarts: true},
 		{event: abi.EventSymlink, do: "symlink ../what/it/says $D/new", after: gone("new"), path: "$D/new", detail: "../what/it/says", restarts: true},
 		{event: abi.EventLink, do: "link $D/file $D/new", before: file, after: gone("file", "new"), path: "$D/file", detail: "$D/new", restarts: true},
 		{event: abi.EventUnlink, do: "unlink $D/file", before: file, after: noFile, path: "$D/file", restarts: true, check: exists("file", false)},

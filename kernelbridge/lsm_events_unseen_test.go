@@ -22,6 +22,7 @@ var unseenVerbs = map[string]verb{
 		return errors.Join(unix.Ftruncate(fd, page), mapped(fd, unix.PROT_READ|unix.PROT_EXEC, unix.MAP_PRIVATE, nil), unix.Close(fd))
 	},
 	"tmpfile": func(a []string) error { return openClose(a[0], unix.O_WRONLY|unix.O_TMPFILE) },
+	"o_creat": func(a []string) error { return openClose(a[0], unix.O_WRONLY|unix.O_CREAT) },
 	"environ": func(a []string) error {
 		_, err := os.ReadFile("/proc/" + a[0] + "/environ")
 		return err
@@ -107,6 +108,32 @@ func TestLSMEventsOverlay(t *testing.T) {
 		s.w.delay.Store(0)
 		if got != "ok" || len(reasons) != 0 || len(asked) > most {
 			t.Errorf("%s, held: %s, failure verdicts %v, asked %s; want ok, none, %d times at most", do, got, reasons, describe(asked), most)
+		}
+	}
+}
+
+// An existing file that the kernel has not looked up yet is asked about as one to be
+// created, for it does not know better. A refusal changes nothing then.
+func TestLSMEventsCreateExisting(t *testing.T) {
+	s := newStage(t)
+	below, merged := s.away+"/below", s.tree+"/merged"
+	mustMkdir(t, below, merged)
+	if err := unix.Mount("none", below, "tmpfs", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Unmount(below, unix.MNT_DETACH) })
+	mustMkdir(t, below+"/lower", below+"/upper", below+"/work")
+	mustWrite(t, below+"/upper/file", []byte("x"), 0o644)
+	if err := unix.Mount("overlay", merged, "overlay", 0, "lowerdir="+below+"/lower,upperdir="+below+"/upper,workdir="+below+"/work"); err != nil {
+		t.Fatalf("mounting an overlayfs (vmrun -module overlay): %v", err)
+	}
+	t.Cleanup(func() { unix.Unmount(merged, unix.MNT_DETACH) })
+	s.about(t, abi.EventCreate)
+	s.w.errno.Store(uint32(answer))
+	for _, times := range []int{1, 0} { // the second time it is known
+		got, asked, _ := s.once(t, &eventCase{event: abi.EventCreate, do: "o_creat $D/file"}, s.inside, merged)
+		if got != "ok" || len(asked) != times {
+			t.Errorf("opening a file that exists with O_CREAT: %s, asked %s; want ok, %d times", got, describe(asked), times)
 		}
 	}
 }

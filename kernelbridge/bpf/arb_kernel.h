@@ -196,6 +196,7 @@ struct pt_regs {
 	unsigned long orig_ax;
 	unsigned long di;
 	unsigned long si;
+	unsigned long r10;
 	unsigned long ip;
 	unsigned long sp;
 };

@@ -73,6 +73,7 @@ struct {
 	__type(value, struct arb_unwinding);
 } arb_unwindings SEC(".maps");
 
+#define ARB_PIDFD_SIGNAL_PROCESS_GROUP 4
 #define ARB_MAX_AGAIN 8
 /* The work is queued by an interrupt that the scheduling raises: usually at once. */
 #define ARB_QUEUED_NS 200000
@@ -194,8 +195,11 @@ static __always_inline bool arb_restarts(struct task_struct *task, __u32 event)
 		return nr == 161;
 	case ARB_EVENT_UNIX_CONNECT: /* write, writev, connect, sendto, sendmsg; not sendmmsg */
 		return nr == 1 || nr == 20 || nr == 42 || nr == 44 || nr == 46;
-	case ARB_EVENT_SIGNAL: /* kill of one, tkill, tgkill, pidfd_send_signal */
-		return (nr == 62 && (int)arg > 0) || nr == 200 || nr == 234 || nr == 424;
+	case ARB_EVENT_SIGNAL: /* kill, tkill, tgkill, rt_sigqueueinfo, rt_tgsigqueueinfo */
+		return (nr == 62 && (int)arg > 0) || nr == 200 || nr == 234 || nr == 129 ||
+		       nr == 297 ||
+		       /* pidfd_send_signal; all of these to one and not to a group */
+		       (nr == 424 && !(BPF_CORE_READ(regs, r10) & ARB_PIDFD_SIGNAL_PROCESS_GROUP));
 	case ARB_EVENT_PTRACE: /* ptrace, but PTRACE_TRACEME, whose caller has interrupts off */
 		return nr == 101 && arg != 0;
 	case ARB_EVENT_SETUID: /* setuid, setreuid, setresuid; setfsuid tells no errors */
