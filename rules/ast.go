@@ -40,6 +40,7 @@ type File struct {
 	deadlineWritten bool
 	onFail          Verdict
 	scope           Scope
+	mute            Mute
 	listed          eventSet // that the default is applied to, rules or not
 	listedAt        pos      // of the key events
 	rules           []rule

@@ -14,7 +14,7 @@ import (
 
 // readFile fills f from the root of the document.
 func (p *parser) readFile(root *yaml.Node, f *File) {
-	m := p.mapping(root, "the file", "version", "default", "deadline", "on_fail", "scope", "events", "rules")
+	m := p.mapping(root, "the file", "version", "default", "deadline", "on_fail", "scope", "mute", "events", "rules")
 	if m == nil {
 		return
 	}
@@ -35,6 +35,9 @@ func (p *parser) readFile(root *yaml.Node, f *File) {
 		f.onFail = p.verdict(n, "on_fail", false)
 	}
 	p.scope(root, m["scope"], f)
+	if n := m["mute"]; n != nil {
+		p.mute(n, f)
+	}
 	if n := m["events"]; n != nil {
 		f.listedAt = pos{n.Line, n.Column}
 		f.listed = p.eventList(n, "name at least one event that the default is for, or leave events out")
@@ -56,35 +59,6 @@ func (p *parser) readVersion(root, n *yaml.Node) bool {
 		return false
 	}
 	return true
-}
-
-func (p *parser) scope(root, n *yaml.Node, f *File) {
-	const hint = "write scope: {paths: [/srv/app]} or scope: {cgroups: [/system.slice/app.service]}"
-	if n == nil {
-		p.add(root, hint, "the field scope is missing: it would arbitrate the whole machine")
-		return
-	}
-	m := p.mapping(n, "scope", "paths", "cgroups")
-	if m == nil {
-		return
-	}
-	if len(n.Content) == 0 {
-		p.add(n, hint, "the scope is empty: it would arbitrate the whole machine")
-	}
-	if n := m["paths"]; n != nil {
-		for _, e := range p.list(n, "scope.paths") {
-			pt, ok := p.pattern(e, pathText("scope.paths"))
-			if ok && pt.kind != literal {
-				p.add(e, `name the directory; write {literal: "..."} if it is really called so`, "scope.paths has %v: a scope names trees, without wildcards", pt)
-			}
-			f.scope.Paths = append(f.scope.Paths, pt.text)
-		}
-	}
-	if n := m["cgroups"]; n != nil {
-		for _, c := range p.cgroups(n, "scope.cgroups") {
-			f.scope.Cgroups = append(f.scope.Cgroups, c.path)
-		}
-	}
 }
 
 func (p *parser) rules(n *yaml.Node, f *File) {

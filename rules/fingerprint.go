@@ -40,6 +40,15 @@ func fingerprint(f *File) uint64 {
 		e.number(uint64(r.deadline))
 		e.verdict(r.onFail)
 	}
+	// What came later stands behind, and only where there is some: a file without it
+	// keeps its fingerprint.
+	s, m := &f.scope, &f.mute
+	if len(s.UIDs)+len(s.Exes)+len(s.Mounts)+len(s.ProcessTrees)+len(m.Named())+len(m.Unmute) > 0 {
+		e.dimensions(s)
+		e.dimensions(&m.Scope)
+		e.list(m.Invert)
+		e.list(m.Unmute)
+	}
 	return e.d.Sum64()
 }
 
@@ -65,6 +74,16 @@ func (e *encoder) list(ss []string) {
 	e.number(uint64(len(ss)))
 	for _, s := range ss {
 		e.text(s)
+	}
+}
+
+func (e *encoder) dimensions(s *Scope) {
+	for _, ss := range [...][]string{s.Paths, s.Cgroups, s.Exes, s.Mounts, s.ProcessTrees} {
+		e.list(ss)
+	}
+	e.number(uint64(len(s.UIDs)))
+	for _, r := range s.UIDs {
+		e.number(uint64(r.First)<<32 | uint64(r.Last))
 	}
 }
 

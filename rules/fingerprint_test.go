@@ -118,3 +118,41 @@ func TestFingerprintSeesEveryField(t *testing.T) {
 		seen[got] = name
 	}
 }
+
+// TestFingerprintOfScopes: every key of scope and mute counts, and where it stands.
+func TestFingerprintOfScopes(t *testing.T) {
+	seen := map[uint64]string{}
+	for _, text := range []string{
+		"scope: {paths: [/a]}",
+		"scope: {uids: [1]}",
+		"scope: {uids: [1-2]}",
+		"scope: {uids: [1, 2]}",
+		"scope: {exes: [/a]}",
+		"scope: {mounts: [/a]}",
+		"scope: {process_trees: [/a]}",
+		"scope: {paths: [/a], uids: [1]}",
+		"scope: {paths: [/a], exes: [/a]}",
+		"scope: {paths: [/a]}\nmute: {paths: [/a]}",
+		"scope: {paths: [/a]}\nmute: {cgroups: [/a]}",
+		"scope: {paths: [/a]}\nmute: {uids: [1]}",
+		"scope: {paths: [/a]}\nmute: {exes: [/a]}",
+		"scope: {paths: [/a]}\nmute: {mounts: [/a]}",
+		"scope: {paths: [/a]}\nmute: {process_trees: [/a]}",
+		"scope: {paths: [/a]}\nmute: {exes: [/a], invert: [exes]}",
+		"scope: {paths: [/a]}\nmute: {exes: [/a], paths: [/b], invert: [exes]}",
+		"scope: {paths: [/a]}\nmute: {exes: [/a], paths: [/b], invert: [paths]}",
+		"scope: {paths: [/a]}\nmute: {exes: [/a], paths: [/b], invert: [exes, paths]}",
+		"scope: {paths: [/a]}\nmute: {unmute: [dbus]}",
+		"scope: {paths: [/a]}\nmute: {unmute: [dbus, init]}",
+	} {
+		got := printOf(t, "version: 1\ndefault: allow\n"+text+"\n")
+		if before, ok := seen[got]; ok {
+			t.Errorf("the same fingerprint of\n%s\nand\n%s", before, text)
+		}
+		seen[got] = text
+	}
+	const set = "version: 1\ndefault: allow\nscope: {paths: [/a]}\nmute: {exes: [/a], paths: [/b], invert: "
+	if a, b := printOf(t, set+"[exes, paths], unmute: [dbus, init]}\n"), printOf(t, set+"[paths, exes], unmute: [init, dbus]}\n"); a != b {
+		t.Errorf("the order of words counts: %#x, %#x", a, b)
+	}
+}

@@ -294,7 +294,7 @@ func TestRuleSet(t *testing.T) {
 	next := rs.WithEpoch(8)
 	got := fmt.Sprintln(rs.Epoch(), next.Epoch(), next.Fingerprint() == rs.Fingerprint(), rs.Len(), rs.RuleID(0), rs.RuleID(-1), rs.RuleID(99),
 		rs.Line(0), rs.Line(-1), rs.Message(0), rs.Message(-1), rs.Scope(), rs.Default().Rule, string(rs.Source()) == contractFile)
-	want := "7 8 true 5 no-shells default default 8 0 shells are not run here; ask ops  {[/srv/app] [/system.slice/app.service]} -1 true\n"
+	want := "7 8 true 5 no-shells default default 8 0 shells are not run here; ask ops  {[/srv/app] [/system.slice/app.service] [] [] [] []} -1 true\n"
 	if got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}

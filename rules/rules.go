@@ -31,14 +31,3 @@ type Decision struct {
 	Deadline time.Duration
 	OnFail   Verdict
 }
-
-// Scope says what the rule set is about. A request is arbitrated when it is in
-// every dimension that the scope names; a scope that names none is an error.
-type Scope struct {
-	// Paths are the roots of directory trees, absolute and clean: the object
-	// must be in one of them.
-	Paths []string
-	// Cgroups are cgroup v2 paths below the mount point: the subject must be in
-	// one of them or below.
-	Cgroups []string
-}

@@ -34,6 +34,7 @@ func diffRules(before, after *rules.RuleSet) Diff {
 	}
 	// Epoch 0 is what the daemon starts with when it has no rules: nobody set it.
 	d.Settings = before.Epoch() != 0 && (before.Default() != after.Default() || !reflect.DeepEqual(before.Scope(), after.Scope()) ||
+		!reflect.DeepEqual(before.Mute(), after.Mute()) ||
 		!slices.Equal(before.Listed(), after.Listed()))
 	oldTexts, newTexts := ruleTexts(before), ruleTexts(after)
 	oldPlace := map[string]int{}

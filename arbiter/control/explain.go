@@ -46,7 +46,8 @@ func (s *rulesService) Explain(_ context.Context, req *controlv1.ExplainRequest)
 		Deadline: durationpb.New(x.Decision.Deadline), OnFail: x.Decision.OnFail.String(),
 		WrittenDeadline: durationpb.New(x.Decision.Deadline), WrittenOnFail: x.Decision.OnFail.String(),
 		Epoch: rs.Epoch(), Fingerprint: rs.Fingerprint(),
-		OutOfScope: !inScope(rs.Scope(), req),
+		OutOfScope: !rs.Asks(&rules.Access{Event: r.Event, Object: string(req.GetPath()), Detail: string(req.GetDetail()),
+			Exe: string(req.GetExe()), Cgroup: string(req.GetCgroup()), UID: req.GetUid()}),
 	}
 	if bound := s.info().Bound; bound > 0 {
 		out.Bound = durationpb.New(bound)
@@ -203,25 +204,4 @@ func (s *rulesService) cgroups(r *abi.Request, p []byte) error {
 		level++
 	}
 	return nil
-}
-
-// inScope reports whether the kernel would have asked: in every dimension that
-// the scope names. A cgroup that is not given counts as inside. Where there is no object
-// with a path in the file system, the subject's executable counts.
-func inScope(scope rules.Scope, req *controlv1.ExplainRequest) bool {
-	object := string(req.GetPath())
-	if !strings.HasPrefix(object, "/") {
-		object = string(req.GetExe())
-	}
-	return within(scope.Paths, object) &&
-		(len(req.GetCgroup()) == 0 || within(scope.Cgroups, path.Clean(string(req.GetCgroup()))))
-}
-
-func within(roots []string, p string) bool {
-	for _, root := range roots {
-		if p == root || root == "/" || strings.HasPrefix(p, root+"/") {
-			return true
-		}
-	}
-	return len(roots) == 0
 }

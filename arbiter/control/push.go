@@ -214,10 +214,13 @@ func (r *Rules) recorded(epoch uint64) bool {
 }
 
 // bound reports whether the compiled rules depend on the machine's state, so
-// that the same text can mean something else now: cgroup ids are looked up once.
+// that the same text can mean something else now: cgroups, programs and mounts are looked
+// up once.
 func bound(rs *rules.RuleSet) bool {
-	if len(rs.Scope().Cgroups) > 0 {
-		return true
+	for _, s := range [...]rules.Scope{rs.Scope(), rs.Mute().Scope} {
+		if len(s.Cgroups)+len(s.Exes)+len(s.Mounts)+len(s.ProcessTrees) > 0 {
+			return true
+		}
 	}
 	return slices.ContainsFunc(rs.Events(), func(e abi.Event) bool { return rs.Consulted(e)&abi.FieldCgroup != 0 })
 }

@@ -215,7 +215,8 @@ func (a *app) explainOffline(cmd *cobra.Command, q *controlv1.ExplainRequest, fi
 	x := rs.Explain(r)
 	answer := &controlv1.ExplainResponse{Verdict: x.Decision.Verdict.Action.String(), Errno: uint32(x.Decision.Verdict.Errno),
 		Rule: x.Rule, Line: uint32(x.Line), Message: x.Message, Deadline: durationpb.New(x.Decision.Deadline),
-		OnFail: x.Decision.OnFail.String(), Fingerprint: rs.Fingerprint(), OutOfScope: !inScope(rs.Scope(), q)}
+		OnFail: x.Decision.OnFail.String(), Fingerprint: rs.Fingerprint(), OutOfScope: !rs.Asks(&rules.Access{
+			Event: r.Event, Object: string(q.Path), Detail: string(q.Detail), Exe: string(q.Exe), Cgroup: string(q.Cgroup), UID: q.Uid})}
 	for _, s := range x.Steps {
 		answer.Steps = append(answer.Steps, &controlv1.ExplainStep{Rule: s.Rule, Line: uint32(s.Line), Matched: s.Matched,
 			Why: strings.ToValidUTF8(s.Reason, "\ufffd")})
@@ -230,25 +231,6 @@ func lineage(cgroup string) []string {
 		out = append([]string{p}, out...)
 	}
 	return out
-}
-
-// inScope reports whether the kernel would ask about q. A cgroup that was not
-// given is taken to be in scope. Where there is no object with a path in the file system,
-// the subject's executable counts.
-func inScope(s rules.Scope, q *controlv1.ExplainRequest) bool {
-	within := func(roots []string, p string) bool {
-		for _, root := range roots {
-			if p == root || strings.HasPrefix(p, strings.TrimSuffix(root, "/")+"/") {
-				return true
-			}
-		}
-		return len(roots) == 0
-	}
-	object := string(q.Path)
-	if !strings.HasPrefix(object, "/") {
-		object = string(q.Exe)
-	}
-	return within(s.Paths, object) && (len(q.Cgroup) == 0 || within(s.Cgroups, path.Clean("/"+string(q.Cgroup))))
 }
 
 func explainText(x *controlv1.ExplainResponse) string {
