@@ -69,6 +69,8 @@ var constants = map[string]uint64{
 	"ARB_LEAF_BYTES": leafBytes, "ARB_HOOK_COUNT": uint64(len(guardHooks)),
 
 	"ARB_SCOPE_TREES": ring.ScopeTrees, "ARB_SCOPE_CGROUPS": ring.ScopeCgroups, "ARB_SCOPE_PARITY": ring.ScopeParity,
+	"ARB_SCOPE_UIDS": ring.ScopeUIDs, "ARB_SCOPE_MOUNTED": ring.ScopeMounted, "ARB_SCOPE_EXES": ring.ScopeExes, "ARB_SCOPE_LINEAGE": ring.ScopeLineage,
+	"ARB_SCOPE_DIMS": uint64(dimensions), "ARB_SCOPE_INIT": ring.ScopeInit, "ARB_SCOPE_SERVICES": ring.ScopeServices, "ARB_SCOPE_CGROUP1": ring.ScopeCgroup1, "ARB_SCOPE_COUNT": ring.ScopeCount,
 }
 
 func TestConstants(t *testing.T) {

@@ -52,6 +52,12 @@ type hooksArbCacheKey struct {
 	Pad     uint32
 }
 
+type hooksArbCgroupKey struct {
+	_         structs.HostLayout
+	Id        uint64
+	Hierarchy uint64
+}
+
 type hooksArbCounts struct {
 	_        structs.HostLayout
 	Asked    uint64
@@ -130,6 +136,12 @@ type hooksArbNotice struct {
 	Path      [256]uint8
 }
 
+type hooksArbScopeConfig struct {
+	_       structs.HostLayout
+	Lineage [2]uint64
+	Uids    [2]uint32
+}
+
 type hooksArbSlot struct {
 	_     structs.HostLayout
 	Word  uint64
@@ -174,6 +186,12 @@ type hooksArbTree struct {
 	Ino uint64
 }
 
+type hooksArbUidRange struct {
+	_  structs.HostLayout
+	Lo uint32
+	Hi uint32
+}
+
 type hooksArbUnwinding struct {
 	_    structs.HostLayout
 	Open [4]struct {
@@ -213,9 +231,14 @@ const (
 	hooksMapArbGateValue           = "arb_gate_value"
 	hooksMapArbHeader              = "arb_header"
 	hooksMapArbKick                = "arb_kick"
+	hooksMapArbLineage             = "arb_lineage"
+	hooksMapArbMounted             = "arb_mounted"
 	hooksMapArbNotices             = "arb_notices"
+	hooksMapArbRoots               = "arb_roots"
+	hooksMapArbScopeConfigs        = "arb_scope_configs"
 	hooksMapArbSlots               = "arb_slots"
 	hooksMapArbTrees               = "arb_trees"
+	hooksMapArbUids                = "arb_uids"
 	hooksMapArbUnwindings          = "arb_unwindings"
 	hooksMapArbWorks               = "arb_works"
 	hooksProgArbBpf                = "arb_bpf"
@@ -378,18 +401,23 @@ type hooksProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type hooksMapSpecs struct {
-	ArbCache      *ebpf.MapSpec `ebpf:"arb_cache"`
-	ArbCgroups    *ebpf.MapSpec `ebpf:"arb_cgroups"`
-	ArbCounts     *ebpf.MapSpec `ebpf:"arb_counts"`
-	ArbExecuted   *ebpf.MapSpec `ebpf:"arb_executed"`
-	ArbGateValue  *ebpf.MapSpec `ebpf:"arb_gate_value"`
-	ArbHeader     *ebpf.MapSpec `ebpf:"arb_header"`
-	ArbKick       *ebpf.MapSpec `ebpf:"arb_kick"`
-	ArbNotices    *ebpf.MapSpec `ebpf:"arb_notices"`
-	ArbSlots      *ebpf.MapSpec `ebpf:"arb_slots"`
-	ArbTrees      *ebpf.MapSpec `ebpf:"arb_trees"`
-	ArbUnwindings *ebpf.MapSpec `ebpf:"arb_unwindings"`
-	ArbWorks      *ebpf.MapSpec `ebpf:"arb_works"`
+	ArbCache        *ebpf.MapSpec `ebpf:"arb_cache"`
+	ArbCgroups      *ebpf.MapSpec `ebpf:"arb_cgroups"`
+	ArbCounts       *ebpf.MapSpec `ebpf:"arb_counts"`
+	ArbExecuted     *ebpf.MapSpec `ebpf:"arb_executed"`
+	ArbGateValue    *ebpf.MapSpec `ebpf:"arb_gate_value"`
+	ArbHeader       *ebpf.MapSpec `ebpf:"arb_header"`
+	ArbKick         *ebpf.MapSpec `ebpf:"arb_kick"`
+	ArbLineage      *ebpf.MapSpec `ebpf:"arb_lineage"`
+	ArbMounted      *ebpf.MapSpec `ebpf:"arb_mounted"`
+	ArbNotices      *ebpf.MapSpec `ebpf:"arb_notices"`
+	ArbRoots        *ebpf.MapSpec `ebpf:"arb_roots"`
+	ArbScopeConfigs *ebpf.MapSpec `ebpf:"arb_scope_configs"`
+	ArbSlots        *ebpf.MapSpec `ebpf:"arb_slots"`
+	ArbTrees        *ebpf.MapSpec `ebpf:"arb_trees"`
+	ArbUids         *ebpf.MapSpec `ebpf:"arb_uids"`
+	ArbUnwindings   *ebpf.MapSpec `ebpf:"arb_unwindings"`
+	ArbWorks        *ebpf.MapSpec `ebpf:"arb_works"`
 }
 
 // hooksVariableSpecs contains global variables before they are loaded into the kernel.
@@ -420,18 +448,23 @@ func (o *hooksObjects) Close() error {
 //
 // It can be passed to loadHooksObjects or ebpf.CollectionSpec.LoadAndAssign.
 type hooksMaps struct {
-	ArbCache      *ebpf.Map `ebpf:"arb_cache"`
-	ArbCgroups    *ebpf.Map `ebpf:"arb_cgroups"`
-	ArbCounts     *ebpf.Map `ebpf:"arb_counts"`
-	ArbExecuted   *ebpf.Map `ebpf:"arb_executed"`
-	ArbGateValue  *ebpf.Map `ebpf:"arb_gate_value"`
-	ArbHeader     *ebpf.Map `ebpf:"arb_header"`
-	ArbKick       *ebpf.Map `ebpf:"arb_kick"`
-	ArbNotices    *ebpf.Map `ebpf:"arb_notices"`
-	ArbSlots      *ebpf.Map `ebpf:"arb_slots"`
-	ArbTrees      *ebpf.Map `ebpf:"arb_trees"`
-	ArbUnwindings *ebpf.Map `ebpf:"arb_unwindings"`
-	ArbWorks      *ebpf.Map `ebpf:"arb_works"`
+	ArbCache        *ebpf.Map `ebpf:"arb_cache"`
+	ArbCgroups      *ebpf.Map `ebpf:"arb_cgroups"`
+	ArbCounts       *ebpf.Map `ebpf:"arb_counts"`
+	ArbExecuted     *ebpf.Map `ebpf:"arb_executed"`
+	ArbGateValue    *ebpf.Map `ebpf:"arb_gate_value"`
+	ArbHeader       *ebpf.Map `ebpf:"arb_header"`
+	ArbKick         *ebpf.Map `ebpf:"arb_kick"`
+	ArbLineage      *ebpf.Map `ebpf:"arb_lineage"`
+	ArbMounted      *ebpf.Map `ebpf:"arb_mounted"`
+	ArbNotices      *ebpf.Map `ebpf:"arb_notices"`
+	ArbRoots        *ebpf.Map `ebpf:"arb_roots"`
+	ArbScopeConfigs *ebpf.Map `ebpf:"arb_scope_configs"`
+	ArbSlots        *ebpf.Map `ebpf:"arb_slots"`
+	ArbTrees        *ebpf.Map `ebpf:"arb_trees"`
+	ArbUids         *ebpf.Map `ebpf:"arb_uids"`
+	ArbUnwindings   *ebpf.Map `ebpf:"arb_unwindings"`
+	ArbWorks        *ebpf.Map `ebpf:"arb_works"`
 }
 
 func (m *hooksMaps) Close() error {
@@ -443,9 +476,14 @@ func (m *hooksMaps) Close() error {
 		m.ArbGateValue,
 		m.ArbHeader,
 		m.ArbKick,
+		m.ArbLineage,
+		m.ArbMounted,
 		m.ArbNotices,
+		m.ArbRoots,
+		m.ArbScopeConfigs,
 		m.ArbSlots,
 		m.ArbTrees,
+		m.ArbUids,
 		m.ArbUnwindings,
 		m.ArbWorks,
 	)

@@ -21,19 +21,23 @@ import (
 // mirrors are the C structs of bpf/arb_abi.h and what the Go side has for them. What
 // stands only inside of another one is compared with that.
 var mirrors = map[string]reflect.Type{
-	"arb_header":      reflect.TypeFor[ring.Header](),
-	"arb_slot":        reflect.TypeFor[ring.Slot](),
-	"arb_facts":       reflect.TypeFor[ring.Facts](),
-	"arb_counts":      reflect.TypeFor[Counts](),
-	"arb_notice":      reflect.TypeFor[notice](),
-	"arb_tree":        reflect.TypeFor[treeKey](),
-	"arb_native_args": reflect.TypeFor[nativeQueueArbNativeArgs](),
-	"arb_protection":  reflect.TypeFor[protectArbProtection](),
-	"arb_guarded":     reflect.TypeFor[protectArbGuarded](),
-	"arb_token":       reflect.TypeFor[protectArbToken](),
-	"arb_place":       reflect.TypeFor[protectArbPlace](),
-	"arb_refusals":    reflect.TypeFor[protectArbRefusals](),
-	"arb_refusal":     reflect.TypeFor[protectArbRefusal](),
+	"arb_header":       reflect.TypeFor[ring.Header](),
+	"arb_slot":         reflect.TypeFor[ring.Slot](),
+	"arb_facts":        reflect.TypeFor[ring.Facts](),
+	"arb_counts":       reflect.TypeFor[Counts](),
+	"arb_notice":       reflect.TypeFor[notice](),
+	"arb_tree":         reflect.TypeFor[treeKey](),
+	"arb_cgroup_key":   reflect.TypeFor[cgroupKey](),
+	"arb_uid_range":    reflect.TypeFor[uidRange](),
+	"arb_scope_config": reflect.TypeFor[scopeConfig](),
+	"arb_marking":      reflect.TypeFor[marking](),
+	"arb_native_args":  reflect.TypeFor[nativeQueueArbNativeArgs](),
+	"arb_protection":   reflect.TypeFor[protectArbProtection](),
+	"arb_guarded":      reflect.TypeFor[protectArbGuarded](),
+	"arb_token":        reflect.TypeFor[protectArbToken](),
+	"arb_place":        reflect.TypeFor[protectArbPlace](),
+	"arb_refusals":     reflect.TypeFor[protectArbRefusals](),
+	"arb_refusal":      reflect.TypeFor[protectArbRefusal](),
 }
 
 // objects are the compiled programs and the structs that each of them must show.
@@ -51,17 +55,22 @@ func objects(t *testing.T) map[string]*ebpf.CollectionSpec {
 	if err != nil {
 		t.Fatalf("reading the self-protection: %v", err)
 	}
-	return map[string]*ebpf.CollectionSpec{"hooks": file, "native": native, "protect": protect}
+	lineage, err := loadLineage()
+	if err != nil {
+		t.Fatalf("reading the programs on process trees: %v", err)
+	}
+	return map[string]*ebpf.CollectionSpec{"hooks": file, "native": native, "protect": protect, "lineage": lineage}
 }
 
 // Every struct of the shared memory has the same members in Go and in each
 // compiled object: name, offset, size and kind, down to the last.
 func TestLayout(t *testing.T) {
 	only := map[string]string{"arb_tree": "hooks", "arb_native_args": "native", "arb_protection": "protect", "arb_guarded": "protect",
-		"arb_token": "protect", "arb_place": "protect", "arb_refusals": "protect", "arb_refusal": "protect"}
+		"arb_token": "protect", "arb_place": "protect", "arb_refusals": "protect", "arb_refusal": "protect",
+		"arb_cgroup_key": "hooks", "arb_uid_range": "hooks", "arb_scope_config": "hooks", "arb_marking": "lineage"}
 	for object, spec := range objects(t) {
 		for name, g := range mirrors {
-			if o := only[name]; o != object && (o != "" || object == "protect") {
+			if o := only[name]; o != object && (o != "" || object == "protect" || object == "lineage") {
 				continue
 			}
 			t.Run(object+"/"+name, func(t *testing.T) {
@@ -79,7 +88,7 @@ func TestLayout(t *testing.T) {
 
 // What is decoded from bytes instead of mapped must have no hidden padding.
 func TestLayoutDecoded(t *testing.T) {
-	for _, v := range []any{notice{}, Counts{}, treeKey{}, protectArbRefusal{}} {
+	for _, v := range []any{notice{}, Counts{}, treeKey{}, protectArbRefusal{}, cgroupKey{}, uidRange{}, scopeConfig{}, marking{}} {
 		if got, want := binary.Size(v), int(reflect.TypeOf(v).Size()); got != want {
 			t.Errorf("%T is %d bytes when decoded, want %d", v, got, want)
 		}
@@ -93,8 +102,14 @@ func TestLayoutMaps(t *testing.T) {
 		"arb_slots":  {4, uint32(ring.SlotsBytes / abi.Slots), abi.Slots},
 		"arb_counts": {4, uint32(reflect.TypeFor[Counts]().Size()), uint32(abi.EventCount)},
 		// Of the hooks alone.
-		"arb_trees":   {uint32(reflect.TypeFor[treeKey]().Size()), 4, 2 * maxScope},
-		"arb_cgroups": {8, 4, 2 * maxScope},
+		"arb_trees":         {uint32(reflect.TypeFor[treeKey]().Size()), 4, 8 * maxScope},
+		"arb_cgroups":       {uint32(reflect.TypeFor[cgroupKey]().Size()), 4, 4*maxScope + 2*maxServices},
+		"arb_mounted":       {8, 4, 4 * maxScope},
+		"arb_uids":          {4, 8, 4 * maxUIDs},
+		"arb_scope_configs": {4, uint32(reflect.TypeFor[scopeConfig]().Size()), 2},
+		"arb_roots":         {uint32(reflect.TypeFor[treeKey]().Size()), 8, 2 * maxRoots},
+		// Of the programs on process trees alone.
+		"arb_markings": {4, uint32(reflect.TypeFor[marking]().Size()), 1},
 		// Of the native object alone.
 		"arb_question": {4, uint32(ring.SlotsBytes / abi.Slots), 1},
 		"arb_samples":  {4, 8, 1024},

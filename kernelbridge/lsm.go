@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf/ringbuf"
-	"golang.org/x/sys/unix"
 
 	"github.com/arbiterd/arbiter/kernelbridge/abi"
 	"github.com/arbiterd/arbiter/kernelbridge/ring"
@@ -38,13 +37,6 @@ type LSMOptions struct {
 // a kernel without preemption nothing else runs there.
 const MaxWait = 100 * time.Millisecond
 
-// Scope is what the hooks ask about: an access must be in every dimension that is
-// named. An empty scope asks about nothing.
-type Scope struct {
-	Trees   []string // roots of directory trees, absolute
-	Cgroups []uint64 // ids of cgroups v2; their descendants are in scope too
-}
-
 // LSM is the BPF LSM backend: programs on LSM hooks that hold the calling task until a
 // worker answers.
 type LSM struct {
@@ -55,12 +47,16 @@ type LSM struct {
 	notices *ringbuf.Reader
 	logger  *slog.Logger
 	wg      sync.WaitGroup
+	tending sync.WaitGroup
 
 	mu     sync.Mutex // serialises Configure, Arm and Close
 	closed bool
-	keys   scopeKeys // of the scope in force
+	keys   scopeKeys // of the scope and the mute in force
 	swept  bool      // the maps have no other entries
 	asked  uint64    // Policy.Asked in force
+
+	lineage lineage
+	stop    chan struct{} // closed by Close
 }
 
 // ErrClosed is returned by a backend that has been closed.
@@ -73,7 +69,7 @@ func OpenLSM(o LSMOptions) (_ *LSM, err error) {
 	if o.Wait <= 0 || o.Wait > MaxWait {
 		return nil, fmt.Errorf("opening the LSM backend: a wait of %v; give more than 0 and at most %v", o.Wait, MaxWait)
 	}
-	b := &LSM{logger: o.Logger, swept: true}
+	b := &LSM{logger: o.Logger, swept: true, stop: make(chan struct{})}
 	if b.logger == nil {
 		b.logger = slog.New(slog.DiscardHandler)
 	}
@@ -92,6 +88,7 @@ func OpenLSM(o LSMOptions) (_ *LSM, err error) {
 		return nil, err
 	}
 	m := &b.hooks.maps
+	b.lineage.maps = m
 	b.queue, err = openQueue(queueMaps{m.ArbHeader, m.ArbSlots, m.ArbCounts, m.ArbKick, m.ArbNotices}, o.CPUs, o.Wait)
 	if err != nil {
 		return nil, err
@@ -112,6 +109,7 @@ func OpenLSM(o LSMOptions) (_ *LSM, err error) {
 		return nil, fmt.Errorf("reading the failure notices: %w", err)
 	}
 	b.wg.Go(func() { b.readNotices(o.OnFailure) })
+	b.tending.Go(b.tend)
 	return b, nil
 }
 
@@ -174,64 +172,6 @@ func (b *LSM) Arm(on bool) {
 	}
 }
 
-// Policy is what the hooks do, beside where: see Scope.
-type Policy struct {
-	Asked uint64                     // bit e: event e is asked about
-	Want  [abi.EventCount]abi.Fields // facts to fetch
-	// Keep is, for each event, what an allow that a worker lets the kernel keep depends
-	// on, with abi.FieldKeep; without that nothing is kept.
-	Keep   [abi.EventCount]abi.Fields
-	OnFail [abi.EventCount]abi.Verdict // failure verdicts
-	Sleep  time.Duration               // bound of the wait of a task that gives its CPU back
-}
-
-// Configure puts a scope and a policy in force. On an error everything is as before.
-func (b *LSM) Configure(s Scope, p Policy) error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.closed {
-		return ErrClosed
-	}
-	next, err := resolve(s)
-	if err != nil {
-		return err
-	}
-	if err := b.hooks.attach(p.Asked); err != nil {
-		return errors.Join(err, b.hooks.detachOthers(b.asked))
-	}
-	if !b.swept {
-		// What is left of an older scope has bits that would count again.
-		if err := b.keys.sweep(&b.hooks.maps); err != nil {
-			return fmt.Errorf("writing the scope: %w", err)
-		}
-	}
-	h := b.queue.Header()
-	word := atomic.LoadUint32(&h.Scope)
-	b.swept = false
-	if err := next.mark(&b.hooks.maps, &b.keys, word); err != nil {
-		return fmt.Errorf("writing the scope: %w", err)
-	}
-	// From the next load of this word on the new scope is in force. Facts are
-	// wanted from before it on: too many are no harm, too few are.
-	both := p
-	both.Asked |= b.asked
-	for e := range both.Want {
-		both.Want[e] |= abi.Fields(h.Want[e])
-	}
-	b.queue.setPolicy(both)
-	atomic.StoreUint32(&h.Scope, next.word(word))
-	b.keys = next
-	b.queue.setPolicy(p)
-	b.asked = p.Asked
-	// From here on the new policy is in force: what follows is tidying up.
-	if err := errors.Join(next.sweep(&b.hooks.maps), b.hooks.detachOthers(p.Asked)); err != nil {
-		b.logger.Error("tidying the scope up, trying again at the next change", slog.Any("error", err))
-		return nil
-	}
-	b.swept = true
-	return nil
-}
-
 // Forget makes the kernel side forget all allows that it has kept.
 func (b *LSM) Forget() {
 	b.mu.Lock()
@@ -289,12 +229,19 @@ func (b *LSM) readNotices(f func(*abi.Failure)) {
 // that moment go on within the wait bound. The workers must be stopped first. It
 // may be called more than once.
 func (b *LSM) Close() error {
+	err := b.close()
+	b.tending.Wait()
+	return err
+}
+
+func (b *LSM) close() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closed {
 		return nil
 	}
 	b.closed = true
+	close(b.stop)
 	var errs []error
 	if b.queue != nil {
 		b.queue.arm(false)
@@ -316,15 +263,11 @@ func (b *LSM) Close() error {
 	if b.gates != nil {
 		errs = append(errs, b.gates.close())
 	}
+	errs = append(errs, b.lineage.close())
 	if b.hooks != nil {
 		errs = append(errs, b.hooks.close())
 	}
 	return errors.Join(errs...)
-}
-
-// deviceOf turns the device number that stat(2) reports into the kernel's own.
-func deviceOf(st *unix.Stat_t) uint64 {
-	return uint64(unix.Major(st.Dev))<<20 | uint64(unix.Minor(st.Dev))
 }
 
 // containsWord reports whether a comma-separated list has the word.

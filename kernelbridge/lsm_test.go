@@ -100,6 +100,17 @@ func subject(args []string) {
 		case "flood": // N:PATH, N opens at once
 			fmt.Println(flood(path))
 			continue
+		case "rename": // from:to
+			from, to, _ := strings.Cut(path, ":")
+			err = unix.Rename(from, to)
+		case "spawn": // program:directory, a child that reads and writes fifos there
+			program, dir, _ := strings.Cut(path, ":")
+			fmt.Println(spawn(program, dir))
+			continue
+		case "die":
+			os.Exit(0)
+		case "signal": // none, to itself
+			err = unix.Kill(unix.Getpid(), 0)
 		case "cpu": // how much CPU time this process has used, microseconds
 			var u unix.Rusage
 			err = unix.Getrusage(unix.RUSAGE_SELF, &u)
@@ -174,7 +185,13 @@ func startChild(t *testing.T) *child {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(self, "serve")
+	return startChildOf(t, self)
+}
+
+// startChildOf starts a subject from a copy of the test binary.
+func startChildOf(t *testing.T, program string) *child {
+	t.Helper()
+	cmd := exec.Command(program, "serve")
 	cmd.Env = append(os.Environ(), subjectEnv+"=1")
 	in, err := cmd.StdinPipe()
 	if err != nil {

@@ -2,122 +2,79 @@
 
 package kernelbridge
 
-import (
-	"errors"
-	"fmt"
+import "github.com/arbiterd/arbiter/kernelbridge/ring"
 
-	"github.com/cilium/ebpf"
-	"golang.org/x/sys/unix"
+// Scope is a set of accesses, by dimension. As the scope of a policy it is what the hooks
+// ask about: an access must be in every dimension that is named, so an empty scope asks
+// about nothing. Paths are absolute, and looked up once, when the scope is put in force.
+type Scope struct {
+	// Trees are directories, whose whole trees are meant, and single files: a target of
+	// the access must be in one of them. Where there is no target in the file system, and
+	// where it is a process, the subject's executable counts.
+	Trees []string
+	// Cgroups are the subject's; their descendants count too.
+	Cgroups []Cgroup
+	// UIDs are the subject's real user id.
+	UIDs []IDRange
+	// Mounts are mount points: a target must be on one of the file systems that are
+	// mounted there, wherever else it is mounted too.
+	Mounts []string
+	// Exes are the subject's executable: files, and directories that it lies below.
+	Exes []string
+	// ProcessTrees are programs: the subject must have executed one of them, or descend
+	// from who did.
+	ProcessTrees []string
+}
 
-	"github.com/arbiterd/arbiter/kernelbridge/ring"
+// Mute is what the hooks leave alone inside of the scope: an access that is in any
+// dimension that is named.
+type Mute struct {
+	Scope
+	// Invert are the dimensions in which it is the other way round: only what is named
+	// there is asked about. Those that the mute does not name are ignored.
+	Invert Dimension
+	// Unmute are the names of the default mutes that do not hold.
+	Unmute []string
+}
+
+// Dimension is a set of dimensions.
+type Dimension uint32
+
+// The dimensions.
+const (
+	DimTrees        Dimension = ring.ScopeTrees
+	DimCgroups      Dimension = ring.ScopeCgroups
+	DimUIDs         Dimension = ring.ScopeUIDs
+	DimMounts       Dimension = ring.ScopeMounted
+	DimExes         Dimension = ring.ScopeExes
+	DimProcessTrees Dimension = ring.ScopeLineage
+
+	dimensions = DimTrees | DimCgroups | DimUIDs | DimMounts | DimExes | DimProcessTrees
 )
 
-// scopeKeys is a scope as the hooks' maps have it.
-type scopeKeys struct {
-	trees   []treeKey
-	cgroups []uint64
+// Cgroup is a cgroup as the kernel knows it.
+type Cgroup struct {
+	ID        uint64 // inode number of its directory
+	Hierarchy uint64 // first field of /proc/PID/cgroup, 0 for v2
 }
 
-// treeKey mirrors struct arb_tree.
-type treeKey struct{ Dev, Ino uint64 }
+// IDRange is First..Last, both included.
+type IDRange struct{ First, Last uint32 }
 
-// maxScope is how many trees, and how many cgroups, one scope may name. The maps
-// hold two scopes, for a moment.
-const maxScope = 1024
+// Limits of one scope or mute. The maps hold two of each, for a moment.
+const (
+	// maxScope is how many trees, programs, cgroups and mounts there may be, of each.
+	maxScope = 1024
+	// maxUIDs is how many ranges of user ids.
+	maxUIDs = 64
+	// maxRoots is how many process trees a scope and its mute may name together.
+	maxRoots = 32
+	// maxServices is how many cgroups the default mutes may have.
+	maxServices = 1024
+)
 
-// resolve looks the scope's trees up. All that is wrong is named at once.
-func resolve(s Scope) (scopeKeys, error) {
-	keys := scopeKeys{cgroups: s.Cgroups}
-	var errs []error
-	if len(s.Trees) > maxScope || len(s.Cgroups) > maxScope {
-		errs = append(errs, fmt.Errorf("a scope of %d paths and %d cgroups: name at most %d of each; a directory stands for all below it",
-			len(s.Trees), len(s.Cgroups), maxScope))
-	}
-	for _, path := range s.Trees {
-		var st unix.Stat_t
-		if err := unix.Stat(path, &st); err != nil {
-			errs = append(errs, fmt.Errorf("scope path %q: %w; create the directory or take it out of the scope", path, err))
-			continue
-		}
-		keys.trees = append(keys.trees, treeKey{deviceOf(&st), st.Ino})
-	}
-	return keys, errors.Join(errs...)
-}
-
-// parityBits returns the bits of a map value that count under the scope word.
-func parityBits(word uint32) uint32 {
-	if word&ring.ScopeParity != 0 {
-		return 2
-	}
-	return 1
-}
-
-// word returns the scope word that puts k in force after the given one.
-func (k *scopeKeys) word(before uint32) uint32 {
-	word := ^before & ring.ScopeParity
-	if len(k.trees) > 0 {
-		word |= ring.ScopeTrees
-	}
-	if len(k.cgroups) > 0 {
-		word |= ring.ScopeCgroups
-	}
-	return word
-}
-
-// mark writes the entries of the next scope beside those of the current one, each with
-// exactly the bits of the scopes that it is in: when the scope word changes, so
-// does what is in scope, in one store.
-func (k *scopeKeys) mark(o *hooksMaps, current *scopeKeys, now uint32) error {
-	before, after := parityBits(now), parityBits(k.word(now))
-	if err := markAll(o.ArbTrees, k.trees, current.trees, before, after); err != nil {
-		return err
-	}
-	return markAll(o.ArbCgroups, k.cgroups, current.cgroups, before, after)
-}
-
-func markAll[K comparable](m *ebpf.Map, next, current []K, before, after uint32) error {
-	values := map[K]uint32{}
-	for _, key := range current {
-		values[key] = before
-	}
-	for _, key := range next {
-		values[key] |= after
-	}
-	for key, value := range values {
-		if err := m.Put(key, value); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// sweep removes all entries that are not k's. Entries of k may keep the bit of a
-// scope that is no more: the next mark writes them anew.
-func (k *scopeKeys) sweep(o *hooksMaps) error {
-	return errors.Join(sweepAll(o.ArbTrees, k.trees), sweepAll(o.ArbCgroups, k.cgroups))
-}
-
-func sweepAll[K comparable](m *ebpf.Map, keep []K) error {
-	kept := map[K]bool{}
-	for _, key := range keep {
-		kept[key] = true
-	}
-	var key K
-	var value uint32
-	var gone []K
-	it := m.Iterate()
-	for it.Next(&key, &value) {
-		if !kept[key] {
-			gone = append(gone, key)
-		}
-	}
-	if err := it.Err(); err != nil {
-		return fmt.Errorf("reading the scope: %w", err)
-	}
-	for _, key := range gone {
-		if err := m.Delete(key); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
-			return fmt.Errorf("removing an entry of the old scope: %w", err)
-		}
-	}
-	return nil
+// CheckScope says what stands against a scope and a mute here. It changes nothing.
+func CheckScope(s Scope, m Mute) error {
+	_, err := resolve(s, m)
+	return err
 }

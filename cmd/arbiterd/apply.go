@@ -151,7 +151,7 @@ func (d *daemon) Apply(ctx context.Context, rs *rules.RuleSet, reason cache.Reas
 	if err != nil {
 		undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 		defer cancel()
-		return nil, errors.Join(err, d.engine.Install(undo, before, cache.RolledBack), d.backend.configure(was))
+		return nil, errors.Join(err, d.engine.Install(undo, before, cache.RolledBack), d.backend.configure(was.again()))
 	}
 	// A push has asked for best effort, and a stored set is better kept in part than not
 	// at all.

@@ -144,8 +144,7 @@ func (b *lsmBackend) wait() time.Duration {
 }
 
 func (b *lsmBackend) check(rs *rules.RuleSet) ([]string, error) {
-	_, err := lsmScope(rs.Scope())
-	return append(failureWarnings(rs, "wait", b.wait()), b.rungs.warnings(rs.Events())...), errors.Join(err, treesExist(rs))
+	return append(failureWarnings(rs, "wait", b.wait()), b.rungs.warnings(rs.Events())...), checkLSMScope(rs)
 }
 
 // Unavailable implements backend. Programs that the events need are loaded for it.
@@ -171,46 +170,41 @@ func (b *lsmBackend) problems() []string {
 }
 
 func (b *lsmBackend) configure(p policy) error {
-	scope, err := lsmScope(p.scope)
-	if err != nil {
-		return err
+	next := kernelbridge.Policy{Asked: p.asked, Want: p.want, Keep: p.keep, OnFail: p.onFail, Sleep: p.sleep}
+	if p.scopeStays {
+		return b.lsm.SetPolicy(next)
 	}
-	return b.lsm.Configure(scope, kernelbridge.Policy{Asked: p.asked, Want: p.want, Keep: p.keep, OnFail: p.onFail, Sleep: p.sleep})
+	scope, err := lsmScope("scope", p.scope)
+	var noMute error
+	if next.Mute, noMute = lsmMute(p.mute); err != nil || noMute != nil {
+		return errors.Join(err, noMute)
+	}
+	return b.lsm.Configure(scope, next)
 }
 
 func (b *lsmBackend) forget() { b.lsm.Forget() }
 
 func (b *lsmBackend) disarm() { b.lsm.Arm(false) }
 
-func lsmScope(s rules.Scope) (kernelbridge.Scope, error) {
-	scope := kernelbridge.Scope{Trees: s.Paths}
-	var errs []error
-	for _, path := range s.Cgroups {
-		id, err := kernelbridge.CgroupID(path)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("scope: %w", err))
-			continue
-		}
-		scope.Cgroups = append(scope.Cgroups, id)
-	}
-	return scope, errors.Join(errs...)
-}
-
 // policy is what the kernel side keeps of a rule set.
 type policy struct {
 	scope  rules.Scope
+	mute   rules.Mute
 	asked  uint64        // bit e: event e is asked about
 	sleep  time.Duration // the longest deadline of a rule
 	want   [abi.EventCount]abi.Fields
 	keep   [abi.EventCount]abi.Fields // what a kept allow depends on
 	onFail [abi.EventCount]abi.Verdict
+	// The scope is the one in force and need not be looked up again: what has become of
+	// it since keeps no other one out.
+	scopeStays bool
 }
 
 // keepable are the facts that the kernel side can tell from each other by itself.
 const keepable = abi.FieldPath | abi.FieldExe | abi.FieldUID | abi.FieldGID | abi.FieldCgroup | abi.FieldAccess
 
 func policyOf(rs *rules.RuleSet) policy {
-	p := policy{scope: rs.Scope(), sleep: rs.MaxDeadline(), asked: bitsOf(rs.Events())}
+	p := policy{scope: rs.Scope(), mute: rs.Mute(), sleep: rs.MaxDeadline(), asked: bitsOf(rs.Events())}
 	for e := abi.EventOpen; e < abi.EventCount; e++ {
 		// The record of a refusal has path, detail, numbers and executable, consulted
 		// or not.
@@ -231,26 +225,23 @@ func bitsOf(events []abi.Event) (set uint64) {
 	return set
 }
 
-// alsoFor returns p with the events and facts that q wants too, and nothing kept.
+// again returns p, which is in force or was right now, with the scope that is.
+func (p policy) again() policy {
+	p.scopeStays = true
+	return p
+}
+
+// alsoFor returns p, which is in force, with the events and facts that q wants too, and
+// nothing kept.
 func (p policy) alsoFor(q policy) policy {
 	p.keep = [abi.EventCount]abi.Fields{}
+	p.scopeStays = true
 	p.asked |= q.asked
 	p.sleep = max(p.sleep, q.sleep)
 	for e := range p.want {
 		p.want[e] |= q.want[e]
 	}
 	return p
-}
-
-func treesExist(rs *rules.RuleSet) error {
-	var errs []error
-	for _, path := range rs.Scope().Paths {
-		var st unix.Stat_t
-		if err := unix.Stat(path, &st); err != nil {
-			errs = append(errs, fmt.Errorf("scope path %q: %w; create it or take it out of the scope", path, err))
-		}
-	}
-	return errors.Join(errs...)
 }
 
 func (b *lsmBackend) counters() map[string]uint64 {
@@ -324,11 +315,8 @@ func (b *fanotifyBackend) sources() (s []arbiter.Source) {
 func (b *fanotifyBackend) wait() time.Duration { return b.bound }
 
 func (b *fanotifyBackend) check(rs *rules.RuleSet) ([]string, error) {
-	if len(rs.Scope().Paths) == 0 {
-		return nil, errors.New("scope: fanotify holds accesses to directory trees only: name at least one in scope.paths")
-	}
-	if len(rs.Scope().Cgroups) > 0 {
-		return nil, errors.New("scope: fanotify cannot limit the scope to cgroups: take scope.cgroups out and match by subject.cgroup instead")
+	if err := checkFanotifyScope(rs); err != nil {
+		return nil, err
 	}
 	want := rs.Consulted(abi.EventOpen) | rs.Consulted(abi.EventExec)
 	return append(fanotify.Unsupported(want), failureWarnings(rs, "hold_limit", b.bound)...), b.fan.Check(rs.Scope().Paths)

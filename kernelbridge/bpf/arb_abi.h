@@ -224,20 +224,60 @@ struct arb_header {
 	__u64 pinned[ARB_MAX_CPUS];
 };
 
-/* Bits of header.scope. The parity says which bit of a scope entry's value counts: the
- * daemon marks the entries of the next scope with the other one and then stores this
- * word, so that a change of scope is one store and an entry of both is never missed.
+/* Bits of header.scope: which dimensions the scope names, which the mute, which of those
+ * are inverted, and which default mutes hold. The parity says which bits of a value and
+ * which configuration count: the daemon writes those of the next scope beside those of
+ * the current one and then stores this word, so that a change of scope and mute is one
+ * store and an entry of both is never missed.
  */
 enum arb_scope {
 	ARB_SCOPE_TREES = 1 << 0,
 	ARB_SCOPE_CGROUPS = 1 << 1,
 	ARB_SCOPE_PARITY = 1 << 2,
+	ARB_SCOPE_UIDS = 1 << 3,
+	ARB_SCOPE_MOUNTED = 1 << 4,
+	ARB_SCOPE_EXES = 1 << 5,
+	ARB_SCOPE_LINEAGE = 1 << 6,
+	ARB_SCOPE_DIMS = 0x7b,		/* all of these but the parity */
+	ARB_SCOPE_INIT = 1 << 24,	/* pid 1 is left alone */
+	ARB_SCOPE_SERVICES = 1 << 25,	/* so are cgroups of the default mutes */
+	ARB_SCOPE_CGROUP1 = 1 << 26,	/* cgroups may be of v1 */
+	ARB_SCOPE_COUNT = 1 << 27,	/* from here on: counts changes, so that each is seen */
 };
+#define ARB_MUTED(dim) ((dim) << 8)
+#define ARB_INVERTED(dim) ((dim) << 16)
 
-/* Key of the scope's trees and of protected ones: the root directory of each. */
+/* Key of the trees, of scopes and of what is protected: a directory, whose whole tree is
+ * meant, or a single file.
+ */
 struct arb_tree {
 	__u64 dev;
 	__u64 ino;
+};
+
+/* Key of the cgroups; v2 is hierarchy 0. */
+struct arb_cgroup_key {
+	__u64 id;
+	__u64 hierarchy;
+};
+
+struct arb_uid_range {
+	__u32 lo;
+	__u32 hi; /* included */
+};
+
+/* What the dimensions need besides their maps; [0] of the scope, [1] of the mute. */
+struct arb_scope_config {
+	__u64 lineage[2];	/* bits of the process trees */
+	__u32 uids[2];		/* ranges */
+};
+
+/* One run over all tasks: clear bits, or set those that follow from programs and parents. */
+struct arb_marking {
+	__u64 clear;
+	__u64 set;
+	__u64 changed;	/* tasks */
+	__u64 failed;	/* tasks that could not be marked */
 };
 
 /* Per event, one per CPU; asked = cached + answered + the sum of failed. */

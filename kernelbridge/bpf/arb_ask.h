@@ -215,7 +215,7 @@ static __noinline int arb_ask_free(struct arb_header *h, struct arb_question *q,
 }
 
 /* Asks in any other program; 0 or a negative errno, -ERESTARTNOINTR among them. */
-static __always_inline int arb_ask_locked(struct arb_header *h, struct arb_question *q)
+static __noinline int arb_ask_locked(struct arb_header *h, struct arb_question *q)
 {
 	struct arb_counts *counts = arb_get_counts(q->event);
 	struct arb_claim claim = {};
@@ -250,7 +250,7 @@ static __noinline int arb_free_hook(struct arb_question *q, int ret)
 
 	if (!h || arb_exempt(h, q->event, ret))
 		return arb_return(ret);
-	if (!arb_in_scope(h, q->mnt, q->object_is_process ? NULL : q->dentry))
+	if (!arb_in_scope(h, q))
 		return 0;
 	return arb_return(arb_ask_free(h, q, NULL, NULL));
 }
@@ -258,13 +258,10 @@ static __noinline int arb_free_hook(struct arb_question *q, int ret)
 static __noinline int arb_locked_hook(struct arb_question *q, int ret)
 {
 	struct arb_header *h = arb_get_header();
-	struct dentry *dentry = q->dentry;
 
 	if (!h || arb_exempt(h, q->event, ret))
 		return arb_return(ret);
-	if (!q->mnt && dentry)
-		q->mnt = arb_mount_of(BPF_CORE_READ(dentry, d_sb), dentry);
-	if (!arb_in_scope(h, q->mnt, q->object_is_process ? NULL : q->dentry))
+	if (!arb_in_scope(h, q))
 		return 0;
 	return arb_return(arb_ask_locked(h, q));
 }

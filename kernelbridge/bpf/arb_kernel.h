@@ -152,6 +152,34 @@ struct list_head {
 	struct list_head *next;
 };
 
+struct kernfs_node {
+	__u64 id;
+};
+
+struct cgroup_subsys_state {
+	struct cgroup_subsys_state *parent;
+};
+
+struct cgroup_root {
+	int hierarchy_id;
+};
+
+struct cgroup {
+	struct cgroup_subsys_state self;
+	struct kernfs_node *kn;
+	struct cgroup_root *root;
+};
+
+/* The cgroups of a task, one per hierarchy. */
+struct css_set {
+	struct list_head cgrp_links;
+};
+
+struct cgrp_cset_link {
+	struct cgroup *cgrp;
+	struct list_head cgrp_link;
+};
+
 /* The mounts of a superblock, before 6.18. */
 struct super_block___list {
 	struct list_head s_mounts;
@@ -304,6 +332,7 @@ struct task_struct {
 	char comm[16];
 	struct fs_struct *fs;
 	struct nsproxy *nsproxy;
+	struct css_set *cgroups;
 	struct sigpending pending;
 	struct callback_head *task_works;
 };
@@ -315,6 +344,10 @@ struct bpf_map {
 
 struct iattr {
 	__u32 ia_valid;
+};
+
+struct bpf_iter__task {
+	struct task_struct *task;
 };
 
 struct linux_binprm {

@@ -1,148 +1,243 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Is this access in scope? Decided in the kernel, before anything is asked: outside of
- * its scope the daemon arbitrates nothing.
+ * Is this access asked about? Decided in the kernel, before a slot is claimed: outside of
+ * its scope, and of what it leaves alone inside of it, the daemon arbitrates nothing.
  *
- * Worst case of arb_in_scope(): one step per path component, PATH_MAX / 2 of them.
+ * An access is asked about when it is in every dimension that the scope names and no
+ * dimension of the mute leaves it alone: see arb_passes(). Dimensions are looked at
+ * from the cheapest to the dearest, those of the task first.
+ *
+ * Worst case: one step per path component of two targets and of the executable, PATH_MAX
+ * / 2 each.
  */
 #ifndef ARB_SCOPE_H
 #define ARB_SCOPE_H
 
-#include "arb_ring.h"
+#include "arb_dims.h"
+#include "arb_path.h"
 
-#define ARB_MAX_TREES (2 * 1024)	/* of two scopes: ../scope.go */
-#define ARB_MAX_SCOPE_CGROUPS (2 * 1024)
-#define ARB_MAX_LEVELS (ARB_PATH_BYTES / 2)
+#define ARB_NAMED(dim) ((dim) | ARB_MUTED(dim))
 
-/* Roots of the scope's trees. Bit 0 of the value: in the scope of parity 0; bit 1: in
- * that of parity 1.
+/* What one dimension says. It is passed when the scope does not name it or the access is
+ * in it, and when the mute does not name it or the access is not muted; inverted, only
+ * what is muted passes.
  */
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, ARB_MAX_TREES);
-	__type(key, struct arb_tree);
-	__type(value, __u32);
-} arb_trees SEC(".maps");
+static __always_inline bool arb_passes(__u32 word, __u32 dim, bool in, bool muted)
+{
+	if ((word & dim) && !in)
+		return false;
+	return !(word & ARB_MUTED(dim)) || muted == !!(word & ARB_INVERTED(dim));
+}
 
-/* Ids of the scope's cgroups (v2), values as above. */
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, ARB_MAX_SCOPE_CGROUPS);
-	__type(key, __u64);
-	__type(value, __u32);
-} arb_cgroups SEC(".maps");
+static __always_inline bool arb_passes_bits(__u32 word, __u32 dim, __u32 found)
+{
+	found >>= arb_parity(word);
+	return arb_passes(word, dim, found & ARB_USE_SCOPE, found & ARB_USE_MUTE);
+}
 
-/* A walk from a file up to the root of the mount tree, across mount points: where a
- * path name leads through decides, not where else the inode can be reached.
- * Addresses are read with bpf_probe_read_kernel: a rename during the walk can make it
- * miss or hit, never fault.
+static __always_inline bool arb_passes_uid(__u32 word, struct arb_scope_config *c, __u32 uid)
+{
+	__u32 first = arb_parity(word) * 2 * ARB_MAX_UID_RANGES;
+	bool in = false, muted = false;
+
+	if (word & ARB_SCOPE_UIDS)
+		in = arb_uid_in(uid, first, c->uids[0]);
+	if (word & ARB_MUTED(ARB_SCOPE_UIDS))
+		muted = arb_uid_in(uid, first + ARB_MAX_UID_RANGES, c->uids[1]);
+	return arb_passes(word, ARB_SCOPE_UIDS, in, muted);
+}
+
+static __always_inline bool arb_passes_lineage(__u32 word, struct arb_scope_config *c,
+					       struct task_struct *task)
+{
+	/* Created, so that NULL says that it cannot be known: then it is asked. */
+	__u64 *mark = bpf_task_storage_get(&arb_lineage, task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+
+	if (!mark)
+		return true;
+	return arb_passes(word, ARB_SCOPE_LINEAGE, *mark & c->lineage[0], *mark & c->lineage[1]);
+}
+
+/* The dimensions of the task, but for its executable. */
+static __noinline bool arb_asks_task(__u32 word)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	__u32 parity = arb_parity(word);
+	struct arb_scope_config *c;
+
+	if (!(word & ARB_SCOPE_DIMS))
+		return false;
+	if ((word & ARB_SCOPE_INIT) && task->tgid == 1)
+		return false;
+	if (word & ARB_NAMED(ARB_SCOPE_UIDS | ARB_SCOPE_LINEAGE)) {
+		c = bpf_map_lookup_elem(&arb_scope_configs, &parity);
+		if (!c)
+			return false;
+		if ((word & ARB_NAMED(ARB_SCOPE_UIDS)) &&
+		    !arb_passes_uid(word, c, task->cred->uid.val))
+			return false;
+		if ((word & ARB_NAMED(ARB_SCOPE_LINEAGE)) && !arb_passes_lineage(word, c, task))
+			return false;
+	}
+	return !(word & ARB_NAMED(ARB_SCOPE_CGROUPS)) ||
+	       arb_passes_bits(word, ARB_SCOPE_CGROUPS, arb_cgroup_bits(word));
+}
+
+/* The targets of an access: none, one, or two. Of an event that has none, or whose object
+ * is a process, the scope looks at the subject's executable, and the mute at nothing.
  */
-struct arb_walk {
-	struct vfsmount *mnt;
-	struct dentry *dentry;
-	struct dentry *mnt_root;
-	__u32 member; /* bit that must be set in an entry's value */
-	__u32 found;
-	__u32 ended; /* the top was reached */
+struct arb_targets {
+	struct vfsmount *mnt, *mnt2;
+	struct dentry *dentry, *dentry2;
+	bool none;
 };
 
-static long arb_walk_step(__u32 i, struct arb_walk *w)
+/* In scope is an access with any target that is. Muted is one whose targets all are;
+ * inverted, any.
+ */
+static __always_inline bool arb_passes_targets(__u32 word, __u32 dim, struct arb_targets *t,
+					       __u32 one, __u32 two)
 {
-	struct dentry *dentry = w->dentry, *parent;
-	struct vfsmount *mnt = w->mnt;
-	struct inode *inode = BPF_CORE_READ(dentry, d_inode);
-	struct arb_tree key = {};
-	struct mount *m, *up;
-	__u32 *value;
+	bool inverted = word & ARB_INVERTED(dim);
+	__u32 any = one | two, all = one & two;
 
-	if (inode) {
-		key.dev = BPF_CORE_READ(inode, i_sb, s_dev);
-		key.ino = BPF_CORE_READ(inode, i_ino);
-		value = bpf_map_lookup_elem(&arb_trees, &key);
-		if (value && (*value & w->member)) {
-			w->found = 1;
-			return 1;
+	if (!t->dentry2)
+		all = one;
+	if (t->none)
+		return arb_passes(word & ~ARB_MUTED(dim), dim, any & ARB_USE_SCOPE, false);
+	return arb_passes(word, dim, any & ARB_USE_SCOPE, (inverted ? any : all) & ARB_USE_MUTE);
+}
+
+static __always_inline bool arb_passes_mounted(__u32 word, struct arb_targets *t)
+{
+	__u32 parity = arb_parity(word), one, two = 0;
+	struct dentry *dentry = t->dentry;
+
+	one = arb_mounted_bits(BPF_CORE_READ(dentry, d_sb)) >> parity;
+	dentry = t->dentry2;
+	if (dentry)
+		two = arb_mounted_bits(BPF_CORE_READ(dentry, d_sb)) >> parity;
+	return arb_passes_targets(word, ARB_SCOPE_MOUNTED, t, one, two);
+}
+
+static __always_inline bool arb_passes_trees(__u32 word, struct arb_targets *t)
+{
+	__u32 parity = arb_parity(word), want = 0, unknown, one, two = 0;
+
+	if (word & ARB_SCOPE_TREES)
+		want |= ARB_USE_SCOPE;
+	unknown = want;
+	if (word & ARB_MUTED(ARB_SCOPE_TREES)) {
+		want |= ARB_USE_MUTE;
+		if (word & ARB_INVERTED(ARB_SCOPE_TREES))
+			unknown |= ARB_USE_MUTE;
+	}
+	one = arb_tree_bits(t->mnt, t->dentry, want << parity, unknown << parity) >> parity;
+	if (t->dentry2)
+		two = arb_tree_bits(t->mnt2, t->dentry2, want << parity, unknown << parity) >>
+		      parity;
+	return arb_passes_targets(word, ARB_SCOPE_TREES, t, one, two);
+}
+
+static __always_inline bool arb_passes_exe(__u32 word, struct file *exe)
+{
+	__u32 parity = arb_parity(word), want = 0, unknown, found;
+
+	if (word & ARB_SCOPE_EXES)
+		want |= ARB_USE_SCOPE_EXE;
+	unknown = want;
+	if (word & ARB_MUTED(ARB_SCOPE_EXES)) {
+		want |= ARB_USE_MUTE_EXE;
+		if (word & ARB_INVERTED(ARB_SCOPE_EXES))
+			unknown |= ARB_USE_MUTE_EXE;
+	}
+	if (!exe)
+		return arb_passes(word, ARB_SCOPE_EXES, false, false);
+	found = arb_tree_bits(BPF_CORE_READ(exe, f_path.mnt), BPF_CORE_READ(exe, f_path.dentry),
+			      want << parity, unknown << parity) >> parity;
+	return arb_passes(word, ARB_SCOPE_EXES, found & ARB_USE_SCOPE_EXE,
+			  found & ARB_USE_MUTE_EXE);
+}
+
+/* The default mutes: our own cgroup, and those of services that we, or the whole
+ * system, wait for. A program that such a service starts is asked about all the same.
+ */
+static __always_inline bool arb_is_service(__u32 word, __u32 event)
+{
+	__u32 found;
+
+	if (word & ARB_SCOPE_CGROUP1)
+		found = arb_cgroup1_bits();
+	else
+		found = arb_cgroup_bits_of(bpf_get_current_cgroup_id(), 0);
+	found >>= arb_parity(word);
+	return (found & ARB_USE_OURS) || ((found & ARB_USE_SERVICE) && event != ARB_EVENT_EXEC);
+}
+
+/* The dimensions of the access, after those of the task, by the same word. */
+static __noinline bool arb_asks_access(__u32 word, struct arb_question *q)
+{
+	struct arb_targets t = {
+		.mnt = q->mnt,
+		.dentry = q->dentry,
+		.mnt2 = q->detail_mnt,
+		.dentry2 = q->detail_dentry,
+	};
+	struct file *exe = NULL;
+
+	if (q->object_is_process)
+		t.dentry = NULL;
+	if (!t.dentry || (word & ARB_NAMED(ARB_SCOPE_EXES)))
+		exe = BPF_CORE_READ(bpf_get_current_task_btf(), mm, exe_file);
+	if (!t.dentry && exe) {
+		t.none = true;
+		t.mnt = BPF_CORE_READ(exe, f_path.mnt);
+		t.dentry = BPF_CORE_READ(exe, f_path.dentry);
+		t.dentry2 = NULL;
+	}
+	if (word & ARB_NAMED(ARB_SCOPE_MOUNTED | ARB_SCOPE_TREES)) {
+		if (!t.dentry) { /* neither a target nor an executable */
+			if (word & (ARB_SCOPE_MOUNTED | ARB_SCOPE_TREES))
+				return false;
+		} else {
+			if ((word & ARB_NAMED(ARB_SCOPE_MOUNTED)) && !arb_passes_mounted(word, &t))
+				return false;
+			if ((word & ARB_NAMED(ARB_SCOPE_TREES)) && !arb_passes_trees(word, &t))
+				return false;
 		}
 	}
-	if (dentry != w->mnt_root) {
-		parent = BPF_CORE_READ(dentry, d_parent);
-		if (parent == dentry || !parent)
-			goto top;
-		w->dentry = parent;
-		return 0;
-	}
-	/* The root of a mount: go on at the directory that it covers. */
-	m = (void *)mnt - bpf_core_field_offset(struct mount, mnt);
-	up = BPF_CORE_READ(m, mnt_parent);
-	if (!up || up == m)
-		goto top;
-	w->dentry = BPF_CORE_READ(m, mnt_mountpoint);
-	mnt = (void *)up + bpf_core_field_offset(struct mount, mnt);
-	w->mnt = mnt;
-	w->mnt_root = BPF_CORE_READ(mnt, mnt_root);
-	return 0;
-top:
-	w->ended = 1;
-	return 1;
-}
-
-static __noinline bool arb_in_trees(struct vfsmount *mnt, struct dentry *dentry, __u32 member)
-{
-	struct arb_walk w = {
-		.mnt = mnt,
-		.mnt_root = BPF_CORE_READ(mnt, mnt_root),
-		.dentry = dentry,
-		.member = member,
-	};
-
-	bpf_loop(ARB_MAX_LEVELS, arb_walk_step, &w, 0);
-	/* A file deeper than that has no path name either: it is asked about, and gets
-	 * the failure verdict of a path that does not fit.
-	 */
-	return w.found || !w.ended;
-}
-
-static __always_inline bool arb_in_cgroups(__u32 member)
-{
-	__u32 *value;
-	__u64 id;
-	int level;
-
-	for (level = 1; level <= ARB_CGROUP_LEVELS; level++) {
-		id = bpf_get_current_ancestor_cgroup_id(level);
-		if (!id)
-			return false;
-		value = bpf_map_lookup_elem(&arb_cgroups, &id);
-		if (value && (*value & member))
-			return true;
-	}
-	return false;
-}
-
-/* In scope is what is in every dimension that the scope names. The trees are about the
- * object; of an event that has none, about the subject's executable.
- */
-static __always_inline bool arb_in_scope(struct arb_header *h, struct vfsmount *mnt,
-					 struct dentry *dentry)
-{
-	__u32 scope = READ_ONCE(h->scope);
-	__u32 member = scope & ARB_SCOPE_PARITY ? 2 : 1;
-	struct file *exe;
-
-	if (!(scope & (ARB_SCOPE_TREES | ARB_SCOPE_CGROUPS)))
+	if ((word & ARB_NAMED(ARB_SCOPE_EXES)) && !arb_passes_exe(word, exe))
 		return false;
-	if ((scope & ARB_SCOPE_CGROUPS) && !arb_in_cgroups(member))
+	return !(word & ARB_SCOPE_SERVICES) || !arb_is_service(word, q->event);
+}
+
+static __always_inline bool arb_asks(__u32 word, struct arb_question *q)
+{
+	struct dentry *dentry = q->dentry;
+
+	if (!arb_asks_task(word))
 		return false;
-	if (!(scope & ARB_SCOPE_TREES))
-		return true;
-	if (!dentry) {
-		exe = BPF_CORE_READ(bpf_get_current_task_btf(), mm, exe_file);
-		if (!exe)
-			return false;
-		mnt = BPF_CORE_READ(exe, f_path.mnt);
-		dentry = BPF_CORE_READ(exe, f_path.dentry);
+	if (!q->mnt && dentry)
+		q->mnt = arb_mount_of(BPF_CORE_READ(dentry, d_sb), dentry);
+	return arb_asks_access(word, q);
+}
+
+#define ARB_MAX_LOOKS 4 /* each one takes another change of scope in the middle of it */
+
+static __always_inline bool arb_in_scope(struct arb_header *h, struct arb_question *q)
+{
+	__u32 word = READ_ONCE(h->scope), now;
+	bool asks = false;
+	int look;
+
+	for (look = 0; look < ARB_MAX_LOOKS; look++) {
+		asks = arb_asks(word, q);
+		now = READ_ONCE(h->scope);
+		if (now == word)
+			break;
+		word = now; /* what was looked at may have been half gone: look again */
 	}
-	return arb_in_trees(mnt, dentry, member);
+	return asks;
 }
 
 #endif

@@ -26,9 +26,39 @@ struct {
 	__type(value, __u64);
 } arb_executed SEC(".maps");
 
-/* Asks about a file; 0 or a negative errno. */
-static __noinline int arb_ask_file(struct arb_header *h, struct file *file, __u32 event,
-				   __u32 access)
+/* Asks about a file in scope, or gives a kept allow; 0 or a negative errno. */
+static __noinline int arb_ask_file(struct arb_header *h, struct arb_question *q, struct file *file)
+{
+	struct arb_cache_stamp stamp = {};
+	struct arb_counts *counts;
+	__u64 *executed;
+	bool keep = false;
+	int ret;
+
+	if (!h || !q)
+		return 0;
+	if (q->event == ARB_EVENT_EXEC) {
+		executed = bpf_task_storage_get(&arb_executed, bpf_get_current_task_btf(), 0,
+						BPF_LOCAL_STORAGE_GET_F_CREATE);
+		if (executed) /* else a second hook asks once more */
+			*executed = (__u64)file;
+	}
+	if (arb_cached(h, q, &stamp)) {
+		counts = arb_get_counts(q->event);
+		if (counts) {
+			arb_count(&counts->asked);
+			arb_count(&counts->cached);
+		}
+		return 0;
+	}
+	ret = arb_ask_free(h, q, file, &keep);
+	if (!ret && keep)
+		arb_keep(h, q, &stamp);
+	return ret;
+}
+
+static __always_inline int arb_file_hook(struct arb_header *h, struct file *file, __u32 event,
+					 __u32 access)
 {
 	struct arb_question q = {
 		.event = event,
@@ -36,32 +66,10 @@ static __noinline int arb_ask_file(struct arb_header *h, struct file *file, __u3
 		.mnt = file->f_path.mnt,
 		.dentry = file->f_path.dentry,
 	};
-	struct arb_cache_stamp stamp = {};
-	struct arb_counts *counts;
-	__u64 *executed;
-	bool keep = false;
-	int ret;
 
-	if (!h || !arb_in_scope(h, q.mnt, q.dentry))
+	if (!arb_in_scope(h, &q))
 		return 0;
-	if (event == ARB_EVENT_EXEC) {
-		executed = bpf_task_storage_get(&arb_executed, bpf_get_current_task_btf(), 0,
-						BPF_LOCAL_STORAGE_GET_F_CREATE);
-		if (executed) /* else a second hook asks once more */
-			*executed = (__u64)file;
-	}
-	if (arb_cached(h, &q, &stamp)) {
-		counts = arb_get_counts(event);
-		if (counts) {
-			arb_count(&counts->asked);
-			arb_count(&counts->cached);
-		}
-		return 0;
-	}
-	ret = arb_ask_free(h, &q, file, &keep);
-	if (!ret && keep)
-		arb_keep(h, &q, &stamp);
-	return ret;
+	return arb_return(arb_ask_file(h, &q, file));
 }
 
 SEC("lsm.s/file_open")
@@ -76,19 +84,21 @@ int BPF_PROG(arb_file_open, struct file *file, int ret)
 	/* The open of the overlayfs file above was asked about. */
 	if (mode & ARB_FMODE_BELOW)
 		return 0;
-	if (event == ARB_EVENT_EXEC)
-		return arb_return(arb_ask_file(h, file, event, ARB_ACCESS_EXEC));
-	if (mode & ARB_FMODE_READ)
-		access |= ARB_ACCESS_READ;
-	if (mode & ARB_FMODE_WRITE)
-		access |= ARB_ACCESS_WRITE;
-	if (mode & ARB_FMODE_CREATED)
-		access |= ARB_ACCESS_CREATED;
-	if (flags & ARB_O_APPEND)
-		access |= ARB_ACCESS_APPEND;
-	if (flags & ARB_O_TRUNC)
-		access |= ARB_ACCESS_TRUNCATE;
-	return arb_return(arb_ask_file(h, file, event, access));
+	if (event == ARB_EVENT_EXEC) {
+		access = ARB_ACCESS_EXEC;
+	} else {
+		if (mode & ARB_FMODE_READ)
+			access |= ARB_ACCESS_READ;
+		if (mode & ARB_FMODE_WRITE)
+			access |= ARB_ACCESS_WRITE;
+		if (mode & ARB_FMODE_CREATED)
+			access |= ARB_ACCESS_CREATED;
+		if (flags & ARB_O_APPEND)
+			access |= ARB_ACCESS_APPEND;
+		if (flags & ARB_O_TRUNC)
+			access |= ARB_ACCESS_TRUNCATE;
+	}
+	return arb_file_hook(h, file, event, access);
 }
 
 /* The second line, see above. */
@@ -103,7 +113,7 @@ static __always_inline int arb_bprm(struct linux_binprm *bprm, int ret)
 	executed = bpf_task_storage_get(&arb_executed, bpf_get_current_task_btf(), 0, 0);
 	if (executed && *executed == (__u64)file)
 		return 0;
-	return arb_return(arb_ask_file(h, file, ARB_EVENT_EXEC, ARB_ACCESS_EXEC));
+	return arb_file_hook(h, file, ARB_EVENT_EXEC, ARB_ACCESS_EXEC);
 }
 
 SEC("lsm.s/bprm_creds_for_exec")

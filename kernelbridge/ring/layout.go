@@ -50,11 +50,24 @@ type Header struct {
 	Pinned [abi.MaxCPUs]uint64 // bit w of entry c: worker w is pinned to CPU c
 }
 
-// Bits of Header.Scope.
+// Bits of Header.Scope: the dimensions that the scope names; shifted by ScopeMuted those
+// that the mute names, by ScopeInverted those of them that are inverted.
 const (
-	ScopeTrees   = 1 << iota // the object must be in one of the scope's trees
-	ScopeCgroups             // the subject must be in one of the scope's cgroups
-	ScopeParity              // which bit of a scope entry's value counts
+	ScopeTrees   = 1 << iota // a target must be in one of the trees
+	ScopeCgroups             // the subject must be in one of the cgroups
+	ScopeParity              // which bits of an entry's value count
+	ScopeUIDs                // the subject's real user id must be in one of the ranges
+	ScopeMounted             // a target must be on one of the file systems
+	ScopeExes                // the subject's program must be in one of the trees
+	ScopeLineage             // the subject must be in one of the process trees
+
+	ScopeMuted    = 8
+	ScopeInverted = 16
+
+	ScopeInit     = 1 << 24 // pid 1 is left alone
+	ScopeServices = 1 << 25 // so are cgroups of the default mutes
+	ScopeCgroup1  = 1 << 26 // cgroups may be of v1
+	ScopeCount    = 1 << 27 // from here on: counts changes, so that each is seen
 )
 
 // Facts mirrors struct arb_facts.

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * What keeps the marks of process trees, attached while a scope or a mute names one:
+ *
+ *   task_alloc            a child, and a thread, gets the marks of who makes it
+ *   bprm_committed_creds  a task that has executed the program of a root gets its mark
+ *   iter/task             marks what runs already, run by the daemon before a scope is
+ *                         in force
+ *
+ * None of them waits. Worst case: one allocation.
+ */
+#include "arb_lineage.h"
+#include <bpf/bpf_tracing.h>
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+#define ARB_EAGAIN 11
+
+/* One run of the iterator: written by the daemon, the two counters read by it. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct arb_marking);
+} arb_markings SEC(".maps");
+
+SEC("lsm/task_alloc")
+int BPF_PROG(arb_task_alloc, struct task_struct *task, unsigned long flags, int ret)
+{
+	__u64 *mark, *child;
+
+	if (ret)
+		return ret;
+	mark = bpf_task_storage_get(&arb_lineage, bpf_get_current_task_btf(), 0, 0);
+	if (!mark || !*mark)
+		return 0;
+	child = bpf_task_storage_get(&arb_lineage, task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	if (!child)
+		return -ARB_EAGAIN; /* else it would have left its tree */
+	*child = *mark;
+	return 0;
+}
+
+SEC("lsm/bprm_committed_creds")
+int BPF_PROG(arb_committed_creds, struct linux_binprm *bprm)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	__u64 bits = arb_roots_of(task), *mark;
+
+	if (!bits)
+		return 0;
+	mark = bpf_task_storage_get(&arb_lineage, task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	if (mark)
+		__sync_fetch_and_or(mark, bits);
+	return 0;
+}
+
+SEC("iter/task")
+int arb_mark_tasks(struct bpf_iter__task *ctx)
+{
+	struct task_struct *task = ctx->task, *parent;
+	__u64 bits, before, *mark, *up;
+	struct arb_marking *m;
+	__u32 zero = 0;
+
+	m = bpf_map_lookup_elem(&arb_markings, &zero);
+	if (!task || !m)
+		return 0;
+	if (m->clear) {
+		mark = bpf_task_storage_get(&arb_lineage, task, 0, 0);
+		if (mark && (*mark & m->clear)) {
+			__sync_fetch_and_and(mark, ~m->clear);
+			m->changed++;
+		}
+		return 0;
+	}
+	bits = arb_roots_of(task);
+	parent = task->real_parent;
+	if (parent) {
+		up = bpf_task_storage_get(&arb_lineage, parent, 0, 0);
+		if (up)
+			bits |= *up;
+	}
+	bits &= m->set;
+	if (!bits)
+		return 0;
+	mark = bpf_task_storage_get(&arb_lineage, task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	if (!mark) {
+		m->failed++;
+		return 0;
+	}
+	before = __sync_fetch_and_or(mark, bits);
+	if (bits & ~before)
+		m->changed++;
+	return 0;
+}
