@@ -116,8 +116,8 @@ func TestPolicyDocument(t *testing.T) {
 		t.Fatal(err)
 	}
 	blocks := yamlBlock.FindAllSubmatch(doc, -1)
-	if len(blocks) < 4 {
-		t.Fatalf("got %d examples, want at least 4", len(blocks))
+	if len(blocks) < 5 {
+		t.Fatalf("got %d examples, want at least 5", len(blocks))
 	}
 	var sets []*RuleSet
 	for i, b := range blocks {
@@ -142,20 +142,20 @@ func TestPolicyDocument(t *testing.T) {
 		{"writing by dpkg", 0, request(abi.EventOpen, "/srv/app/etc/a", "/usr/bin/dpkg", asRoot), "default"},
 		{"writing by a user's dpkg", 0, request(abi.EventOpen, "/srv/app/etc/a", "/usr/bin/dpkg", asUser), "config-is-read-only"},
 		{"a key", 0, request(abi.EventOpen, "/srv/app/keys/a.pem", "", nil), "watch-keys"},
-		{"backup by root", 1, request(abi.EventOpen, "/srv/data/a", "/usr/sbin/backup", asRoot), "default"},
-		{"backup by a user", 1, request(abi.EventOpen, "/srv/data/a", "/usr/sbin/backup", asUser), "data-is-private"},
-		{"an outgoing connection", 2, request(abi.EventConnect, "", "/bin/x", func(r *abi.Request) { r.Arg, r.Flags = [8]uint64{10, 1, 6, 443}, abi.FlagNoObject }), "no-web"},
-		{"one that may", 2, request(abi.EventConnect, "", "/srv/app/bin/fetch", func(r *abi.Request) { r.Arg, r.Flags = [8]uint64{10, 1, 6, 443}, abi.FlagNoObject }), "default"},
-		{"an address inside", 2, request(abi.EventConnect, "", "/bin/x", func(r *abi.Request) {
+		{"backup by root", 2, request(abi.EventOpen, "/srv/data/a", "/usr/sbin/backup", asRoot), "default"},
+		{"backup by a user", 2, request(abi.EventOpen, "/srv/data/a", "/usr/sbin/backup", asUser), "data-is-private"},
+		{"an outgoing connection", 3, request(abi.EventConnect, "", "/bin/x", func(r *abi.Request) { r.Arg, r.Flags = [8]uint64{10, 1, 6, 443}, abi.FlagNoObject }), "no-web"},
+		{"one that may", 3, request(abi.EventConnect, "", "/srv/app/bin/fetch", func(r *abi.Request) { r.Arg, r.Flags = [8]uint64{10, 1, 6, 443}, abi.FlagNoObject }), "default"},
+		{"an address inside", 3, request(abi.EventConnect, "", "/bin/x", func(r *abi.Request) {
 			r.Arg, r.Flags = [8]uint64{2, 1, 6, 22, 0, 0xffffc0a80001}, abi.FlagNoObject
 		}), "not-the-inside"},
-		{"a setuid program", 2, request(abi.EventChmod, "/srv/app/a", "", func(r *abi.Request) { r.Arg[0] = 0o104755 }), "no-setuid-programs"},
-		{"a new name", 2, request(abi.EventRename, "/srv/app/a", "", func(r *abi.Request) { r.DetailLen = uint32(copy(r.DetailBuf[:], "/srv/app/bin/a")) }), "nothing-into-bin"},
-		{"a label", 2, request(abi.EventSetXattr, "/srv/app/a", "", func(r *abi.Request) { r.DetailLen = uint32(copy(r.DetailBuf[:], "security.capability")) }), "no-labels"},
-		{"memory", 2, request(abi.EventMProtectExec, "", "", func(r *abi.Request) { r.Arg[0], r.Flags = 7, abi.FlagNoObject }), "writable-and-executable"},
-		{"a newline", 3, request(abi.EventOpen, "/srv/with\na newline", "", nil), "odd-names"},
-		{"a byte", 3, request(abi.EventOpen, "/srv/\xff", "", nil), "odd-names"},
-		{"braces", 3, request(abi.EventOpen, "/srv/{braces}/x", "", nil), "odd-names"},
+		{"a setuid program", 3, request(abi.EventChmod, "/srv/app/a", "", func(r *abi.Request) { r.Arg[0] = 0o104755 }), "no-setuid-programs"},
+		{"a new name", 3, request(abi.EventRename, "/srv/app/a", "", func(r *abi.Request) { r.DetailLen = uint32(copy(r.DetailBuf[:], "/srv/app/bin/a")) }), "nothing-into-bin"},
+		{"a label", 3, request(abi.EventSetXattr, "/srv/app/a", "", func(r *abi.Request) { r.DetailLen = uint32(copy(r.DetailBuf[:], "security.capability")) }), "no-labels"},
+		{"memory", 3, request(abi.EventMProtectExec, "", "", func(r *abi.Request) { r.Arg[0], r.Flags = 7, abi.FlagNoObject }), "writable-and-executable"},
+		{"a newline", 4, request(abi.EventOpen, "/srv/with\na newline", "", nil), "odd-names"},
+		{"a byte", 4, request(abi.EventOpen, "/srv/\xff", "", nil), "odd-names"},
+		{"braces", 4, request(abi.EventOpen, "/srv/{braces}/x", "", nil), "odd-names"},
 	}
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
@@ -164,11 +164,20 @@ func TestPolicyDocument(t *testing.T) {
 			}
 		})
 	}
-	words := strings.Fields("version default deadline on_fail scope rules paths cgroups id events object subject access detail args not verdict message " +
+	words := strings.Fields("version default deadline on_fail scope mute invert unmute rules paths cgroups uids exes mounts process_trees id events object subject access detail args not verdict message " +
 		"exe uid gid euid egid cgroup literal prefix glob 1,024 4,095 100,000")
 	words = append(words, EventNames()...)
 	for _, a := range accessNames {
 		words = append(words, a.name)
+	}
+	for _, m := range catalogue.Mutes() {
+		row := "| `" + m.Name + "` | " + m.What
+		if len(m.Cgroups) > 0 {
+			row += ": " + strings.Join(m.Cgroups, ", ")
+		}
+		if !strings.Contains(string(doc), row+" |\n") {
+			t.Errorf("the document does not have the row\n%s |", row)
+		}
 	}
 	for _, w := range words {
 		if !regexp.MustCompile(`\b` + w + `\b`).Match(doc) {

@@ -46,6 +46,15 @@ type Info struct {
 	Bound          time.Duration
 	KernelCounters map[string]uint64
 	Warnings       []string // what an operator should look at, worst first
+	// DefaultMutes are what the kernel side leaves alone unless the rules say otherwise.
+	DefaultMutes []DefaultMute
+}
+
+// DefaultMute is one of them as it is now.
+type DefaultMute struct {
+	Name, What string
+	InForce    bool
+	Why        string // why it is not
 }
 
 // Defaults of Config.

@@ -17,6 +17,7 @@ import (
 	"github.com/arbiterd/arbiter/arbiter/cache"
 	"github.com/arbiterd/arbiter/arbiter/control/controlv1"
 	"github.com/arbiterd/arbiter/kernelbridge/abi"
+	"github.com/arbiterd/arbiter/rules"
 )
 
 // statusService answers how the daemon fares.
@@ -35,7 +36,10 @@ func (s *statusService) Get(context.Context, *controlv1.StatusServiceGetRequest)
 	}
 	if rs := s.cfg.Engine.Rules(); rs != nil {
 		out.Epoch, out.Fingerprint, out.RuleCount = rs.Epoch(), rs.Fingerprint(), uint32(rs.Len())
-		out.Scope = &controlv1.Scope{Paths: byteSlices(rs.Scope().Paths), Cgroups: byteSlices(rs.Scope().Cgroups)}
+		out.Scope, out.Mute = scopeMessage(rs.Scope()), muteMessage(rs.Mute())
+	}
+	for _, m := range info.DefaultMutes {
+		out.DefaultMutes = append(out.DefaultMutes, &controlv1.DefaultMute{Name: m.Name, What: utf8(m.What), InForce: m.InForce, Why: utf8(m.Why)})
 	}
 	for i, w := range stats.Workers {
 		out.Workers = append(out.Workers, &controlv1.WorkerState{Index: uint32(i), Cpu: int32(w.CPU), Parked: w.Parked,
@@ -49,6 +53,23 @@ func (s *statusService) Get(context.Context, *controlv1.StatusServiceGetRequest)
 		out.Warnings = append(out.Warnings, "rule store: "+i.GetFile()+": "+i.GetProblem())
 	}
 	return out, nil
+}
+
+func scopeMessage(s rules.Scope) *controlv1.Scope {
+	out := &controlv1.Scope{Paths: byteSlices(s.Paths), Cgroups: byteSlices(s.Cgroups), Exes: byteSlices(s.Exes),
+		Mounts: byteSlices(s.Mounts), ProcessTrees: byteSlices(s.ProcessTrees)}
+	for _, r := range s.UIDs {
+		out.Uids = append(out.Uids, &controlv1.IdRange{First: r.First, Last: r.Last})
+	}
+	return out
+}
+
+// muteMessage returns nil for a rule set that has nothing to say of it.
+func muteMessage(m rules.Mute) *controlv1.Mute {
+	if len(m.Named())+len(m.Unmute) == 0 {
+		return nil
+	}
+	return &controlv1.Mute{Of: scopeMessage(m.Scope), Invert: m.Invert, Unmute: m.Unmute}
 }
 
 func countersMessage(s *arbiter.Stats) *controlv1.Counters {

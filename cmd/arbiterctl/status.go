@@ -46,6 +46,12 @@ func statusText(s *controlv1.StatusServiceGetResponse) string {
 	t.row("backend", audit.Quote(s.Backend)+": "+audit.Quote(s.BackendReason))
 	t.row("rules", fmt.Sprintf("epoch %d, %s, fingerprint %s", s.Epoch, plural(s.RuleCount, "rule"), fingerprint(s.Fingerprint)))
 	t.row("scope", scopeText(s.Scope))
+	if s.Mute != nil {
+		t.row("left alone", muteText(s.Mute))
+	}
+	if len(s.DefaultMutes) > 0 {
+		t.row("default mutes", defaultMutesText(s.DefaultMutes))
+	}
 	c := s.Counters
 	t.row("requests", fmt.Sprintf("%d: %d from a cache, %d decided, %d failed, %d in flight", c.GetRequests(), c.GetHits(),
 		c.GetDecided(), sum(c.GetFailed()), c.GetInFlight()))
@@ -95,20 +101,6 @@ func statusText(s *controlv1.StatusServiceGetResponse) string {
 		}
 	}
 	return text
-}
-
-func scopeText(s *controlv1.Scope) string {
-	var parts []string
-	for _, p := range s.GetPaths() {
-		parts = append(parts, audit.Field(p))
-	}
-	for _, c := range s.GetCgroups() {
-		parts = append(parts, "cgroup "+audit.Field(c))
-	}
-	if len(parts) == 0 {
-		return "nothing"
-	}
-	return strings.Join(parts, ", ")
 }
 
 func sum(m map[string]uint64) (n uint64) {

@@ -32,6 +32,24 @@ func TestStatusOfWorkers(t *testing.T) {
 	}
 }
 
+// TestMutesText: each default mute with whether it holds, and why not.
+func TestMutesText(t *testing.T) {
+	s := &controlv1.StatusServiceGetResponse{Backend: "bpf-lsm", DefaultMutes: []*controlv1.DefaultMute{
+		{Name: "init", What: "pid 1", InForce: true},
+		{Name: "dbus", What: "the bus: /x", Why: "no cgroup /x\x1b"}}}
+	text := mutesText(s) + statusText(s)
+	for _, want := range []string{`^MUTE +HOLDS +WHAT$`, `^init +yes +pid 1$`, `^dbus +no +the bus: /x \(no cgroup /x\\x1b\)$`, `^the rules leave nothing else alone$`,
+		`^default mutes +init; not dbus \(arbiterctl mutes says why\)$`} {
+		if !regexp.MustCompile("(?m)" + want).MatchString(text) {
+			t.Errorf("no line %s in\n%s", want, text)
+		}
+	}
+	s.DefaultMutes = s.DefaultMutes[1:]
+	if text := statusText(s); !regexp.MustCompile(`(?m)^default mutes +none; not dbus`).MatchString(text) {
+		t.Errorf("none in force is told as\n%s", text)
+	}
+}
+
 func TestVersionNamesTheCommitOnce(t *testing.T) {
 	const commit = "e2a8ab3f5554ebfa05af30dbcf68cdee8b073455"
 	for _, tt := range []struct {

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/arbiterd/arbiter/arbiter"
+	"github.com/arbiterd/arbiter/arbiter/control"
 	"github.com/arbiterd/arbiter/kernelbridge"
 	"github.com/arbiterd/arbiter/kernelbridge/abi"
 	"github.com/arbiterd/arbiter/kernelbridge/fanotify"
@@ -40,6 +41,8 @@ type backend interface {
 	configure(p policy) error
 	// forget makes the kernel side forget the allows that it gives by itself.
 	forget()
+	// mutes returns what is left alone unless the rules say otherwise.
+	mutes() []control.DefaultMute
 	// disarm stops asking, before the workers stop.
 	disarm()
 	// counters returns the kernel side's counters by name.

@@ -163,7 +163,7 @@ func lossWarning(dropped uint64) string {
 
 // info is what status shows beside the engine's figures.
 func (d *daemon) info() control.Info {
-	i := control.Info{Version: version(), Backend: d.chosen, BackendReason: d.why, StartedAt: d.started, Bound: d.backend.wait(), KernelCounters: d.backend.counters()}
+	i := control.Info{Version: version(), Backend: d.chosen, BackendReason: d.why, StartedAt: d.started, Bound: d.backend.wait(), KernelCounters: d.backend.counters(), DefaultMutes: d.backend.mutes()}
 	if p := d.problem.Load(); p != nil {
 		i.Warnings = append(i.Warnings, *p)
 	}

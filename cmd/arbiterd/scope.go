@@ -5,7 +5,9 @@ package main
 import (
 	"errors"
 	"fmt"
+	"strings"
 
+	"github.com/arbiterd/arbiter/arbiter/control"
 	"github.com/arbiterd/arbiter/kernelbridge"
 	"github.com/arbiterd/arbiter/rules"
 )
@@ -49,6 +51,21 @@ func lsmMute(m rules.Mute) (kernelbridge.Mute, error) {
 	}
 	return mute, err
 }
+
+// mutes implements backend.
+func (b *lsmBackend) mutes() (out []control.DefaultMute) {
+	for _, m := range b.lsm.Mutes() {
+		d := control.DefaultMute{Name: m.Name, What: m.What, InForce: m.InForce, Why: m.Why}
+		if len(m.Cgroups) > 0 {
+			d.What += ": " + strings.Join(m.Cgroups, ", ")
+		}
+		out = append(out, d)
+	}
+	return out
+}
+
+// mutes implements backend: fanotify exempts the daemon and its guard alone.
+func (b *fanotifyBackend) mutes() []control.DefaultMute { return nil }
 
 // instead says what to write where fanotify cannot have a dimension of the scope.
 var instead = map[string]string{

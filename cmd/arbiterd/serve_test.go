@@ -333,6 +333,7 @@ func (fakeBackend) check(*rules.RuleSet) ([]string, error) { return nil, nil }
 func (b fakeBackend) warnings() []string                   { return b.warns }
 func (fakeBackend) problems() []string                     { return nil }
 func (fakeBackend) configure(policy) error                 { return nil }
+func (fakeBackend) mutes() []control.DefaultMute           { return nil }
 func (fakeBackend) disarm()                                {}
 func (fakeBackend) forget()                                {}
 func (fakeBackend) counters() map[string]uint64            { return nil }

@@ -84,8 +84,13 @@ type StatusServiceGetResponse struct {
 	ResidentMemory uint64      `protobuf:"varint,14,opt,name=resident_memory,json=residentMemory,proto3" json:"resident_memory,omitempty"`
 	Store          *StoreState `protobuf:"bytes,15,opt,name=store,proto3" json:"store,omitempty"`
 	// What an operator should look at, worst first.
-	Warnings      []string `protobuf:"bytes,16,rep,name=warnings,proto3" json:"warnings,omitempty"`
-	Pid           uint32   `protobuf:"varint,17,opt,name=pid,proto3" json:"pid,omitempty"`
+	Warnings []string `protobuf:"bytes,16,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	Pid      uint32   `protobuf:"varint,17,opt,name=pid,proto3" json:"pid,omitempty"`
+	// What the rule set in force leaves alone inside of its scope.
+	Mute *Mute `protobuf:"bytes,18,opt,name=mute,proto3" json:"mute,omitempty"`
+	// What is left alone unless the rule set says otherwise, as it is now; none where the
+	// backend has no such thing.
+	DefaultMutes  []*DefaultMute `protobuf:"bytes,19,rep,name=default_mutes,json=defaultMutes,proto3" json:"default_mutes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -239,13 +244,35 @@ func (x *StatusServiceGetResponse) GetPid() uint32 {
 	return 0
 }
 
+func (x *StatusServiceGetResponse) GetMute() *Mute {
+	if x != nil {
+		return x.Mute
+	}
+	return nil
+}
+
+func (x *StatusServiceGetResponse) GetDefaultMutes() []*DefaultMute {
+	if x != nil {
+		return x.DefaultMutes
+	}
+	return nil
+}
+
 // Scope is what the rule set is about; nothing outside it is arbitrated.
 type Scope struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Roots of directory trees; bytes, not UTF-8.
 	Paths [][]byte `protobuf:"bytes,1,rep,name=paths,proto3" json:"paths,omitempty"`
-	// Cgroup v2 paths below the mount point; bytes, not UTF-8.
-	Cgroups       [][]byte `protobuf:"bytes,2,rep,name=cgroups,proto3" json:"cgroups,omitempty"`
+	// Cgroup paths below the mount point; bytes, not UTF-8.
+	Cgroups [][]byte `protobuf:"bytes,2,rep,name=cgroups,proto3" json:"cgroups,omitempty"`
+	// Real user ids.
+	Uids []*IdRange `protobuf:"bytes,3,rep,name=uids,proto3" json:"uids,omitempty"`
+	// Programs, or directories of them; bytes, not UTF-8.
+	Exes [][]byte `protobuf:"bytes,4,rep,name=exes,proto3" json:"exes,omitempty"`
+	// Mount points; bytes, not UTF-8.
+	Mounts [][]byte `protobuf:"bytes,5,rep,name=mounts,proto3" json:"mounts,omitempty"`
+	// Programs that the trees begin with; bytes, not UTF-8.
+	ProcessTrees  [][]byte `protobuf:"bytes,6,rep,name=process_trees,json=processTrees,proto3" json:"process_trees,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -294,6 +321,219 @@ func (x *Scope) GetCgroups() [][]byte {
 	return nil
 }
 
+func (x *Scope) GetUids() []*IdRange {
+	if x != nil {
+		return x.Uids
+	}
+	return nil
+}
+
+func (x *Scope) GetExes() [][]byte {
+	if x != nil {
+		return x.Exes
+	}
+	return nil
+}
+
+func (x *Scope) GetMounts() [][]byte {
+	if x != nil {
+		return x.Mounts
+	}
+	return nil
+}
+
+func (x *Scope) GetProcessTrees() [][]byte {
+	if x != nil {
+		return x.ProcessTrees
+	}
+	return nil
+}
+
+// IdRange is first..last, both included.
+type IdRange struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	First         uint32                 `protobuf:"varint,1,opt,name=first,proto3" json:"first,omitempty"`
+	Last          uint32                 `protobuf:"varint,2,opt,name=last,proto3" json:"last,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *IdRange) Reset() {
+	*x = IdRange{}
+	mi := &file_arbiter_control_controlv1_status_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IdRange) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IdRange) ProtoMessage() {}
+
+func (x *IdRange) ProtoReflect() protoreflect.Message {
+	mi := &file_arbiter_control_controlv1_status_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use IdRange.ProtoReflect.Descriptor instead.
+func (*IdRange) Descriptor() ([]byte, []int) {
+	return file_arbiter_control_controlv1_status_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *IdRange) GetFirst() uint32 {
+	if x != nil {
+		return x.First
+	}
+	return 0
+}
+
+func (x *IdRange) GetLast() uint32 {
+	if x != nil {
+		return x.Last
+	}
+	return 0
+}
+
+type Mute struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Of    *Scope                 `protobuf:"bytes,1,opt,name=of,proto3" json:"of,omitempty"`
+	// Names of fields of Scope in which only what is named is arbitrated.
+	Invert []string `protobuf:"bytes,2,rep,name=invert,proto3" json:"invert,omitempty"`
+	// Names of default mutes that do not hold.
+	Unmute        []string `protobuf:"bytes,3,rep,name=unmute,proto3" json:"unmute,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Mute) Reset() {
+	*x = Mute{}
+	mi := &file_arbiter_control_controlv1_status_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Mute) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Mute) ProtoMessage() {}
+
+func (x *Mute) ProtoReflect() protoreflect.Message {
+	mi := &file_arbiter_control_controlv1_status_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Mute.ProtoReflect.Descriptor instead.
+func (*Mute) Descriptor() ([]byte, []int) {
+	return file_arbiter_control_controlv1_status_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Mute) GetOf() *Scope {
+	if x != nil {
+		return x.Of
+	}
+	return nil
+}
+
+func (x *Mute) GetInvert() []string {
+	if x != nil {
+		return x.Invert
+	}
+	return nil
+}
+
+func (x *Mute) GetUnmute() []string {
+	if x != nil {
+		return x.Unmute
+	}
+	return nil
+}
+
+type DefaultMute struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// For people.
+	What    string `protobuf:"bytes,2,opt,name=what,proto3" json:"what,omitempty"`
+	InForce bool   `protobuf:"varint,3,opt,name=in_force,json=inForce,proto3" json:"in_force,omitempty"`
+	// Why it is not.
+	Why           string `protobuf:"bytes,4,opt,name=why,proto3" json:"why,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DefaultMute) Reset() {
+	*x = DefaultMute{}
+	mi := &file_arbiter_control_controlv1_status_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DefaultMute) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DefaultMute) ProtoMessage() {}
+
+func (x *DefaultMute) ProtoReflect() protoreflect.Message {
+	mi := &file_arbiter_control_controlv1_status_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DefaultMute.ProtoReflect.Descriptor instead.
+func (*DefaultMute) Descriptor() ([]byte, []int) {
+	return file_arbiter_control_controlv1_status_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *DefaultMute) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *DefaultMute) GetWhat() string {
+	if x != nil {
+		return x.What
+	}
+	return ""
+}
+
+func (x *DefaultMute) GetInForce() bool {
+	if x != nil {
+		return x.InForce
+	}
+	return false
+}
+
+func (x *DefaultMute) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
 // Counters count since the daemon's start. At every moment
 // requests = hits + decided + the sum of failed + in_flight.
 type Counters struct {
@@ -323,7 +563,7 @@ type Counters struct {
 
 func (x *Counters) Reset() {
 	*x = Counters{}
-	mi := &file_arbiter_control_controlv1_status_proto_msgTypes[3]
+	mi := &file_arbiter_control_controlv1_status_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -335,7 +575,7 @@ func (x *Counters) String() string {
 func (*Counters) ProtoMessage() {}
 
 func (x *Counters) ProtoReflect() protoreflect.Message {
-	mi := &file_arbiter_control_controlv1_status_proto_msgTypes[3]
+	mi := &file_arbiter_control_controlv1_status_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -348,7 +588,7 @@ func (x *Counters) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Counters.ProtoReflect.Descriptor instead.
 func (*Counters) Descriptor() ([]byte, []int) {
-	return file_arbiter_control_controlv1_status_proto_rawDescGZIP(), []int{3}
+	return file_arbiter_control_controlv1_status_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Counters) GetRequests() uint64 {
@@ -451,7 +691,7 @@ type Latency struct {
 
 func (x *Latency) Reset() {
 	*x = Latency{}
-	mi := &file_arbiter_control_controlv1_status_proto_msgTypes[4]
+	mi := &file_arbiter_control_controlv1_status_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -463,7 +703,7 @@ func (x *Latency) String() string {
 func (*Latency) ProtoMessage() {}
 
 func (x *Latency) ProtoReflect() protoreflect.Message {
-	mi := &file_arbiter_control_controlv1_status_proto_msgTypes[4]
+	mi := &file_arbiter_control_controlv1_status_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -476,7 +716,7 @@ func (x *Latency) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Latency.ProtoReflect.Descriptor instead.
 func (*Latency) Descriptor() ([]byte, []int) {
-	return file_arbiter_control_controlv1_status_proto_rawDescGZIP(), []int{4}
+	return file_arbiter_control_controlv1_status_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Latency) GetCount() uint64 {
@@ -537,7 +777,7 @@ type WorkerState struct {
 
 func (x *WorkerState) Reset() {
 	*x = WorkerState{}
-	mi := &file_arbiter_control_controlv1_status_proto_msgTypes[5]
+	mi := &file_arbiter_control_controlv1_status_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -549,7 +789,7 @@ func (x *WorkerState) String() string {
 func (*WorkerState) ProtoMessage() {}
 
 func (x *WorkerState) ProtoReflect() protoreflect.Message {
-	mi := &file_arbiter_control_controlv1_status_proto_msgTypes[5]
+	mi := &file_arbiter_control_controlv1_status_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -562,7 +802,7 @@ func (x *WorkerState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkerState.ProtoReflect.Descriptor instead.
 func (*WorkerState) Descriptor() ([]byte, []int) {
-	return file_arbiter_control_controlv1_status_proto_rawDescGZIP(), []int{5}
+	return file_arbiter_control_controlv1_status_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *WorkerState) GetIndex() uint32 {
@@ -614,7 +854,7 @@ type StoreState struct {
 
 func (x *StoreState) Reset() {
 	*x = StoreState{}
-	mi := &file_arbiter_control_controlv1_status_proto_msgTypes[6]
+	mi := &file_arbiter_control_controlv1_status_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -626,7 +866,7 @@ func (x *StoreState) String() string {
 func (*StoreState) ProtoMessage() {}
 
 func (x *StoreState) ProtoReflect() protoreflect.Message {
-	mi := &file_arbiter_control_controlv1_status_proto_msgTypes[6]
+	mi := &file_arbiter_control_controlv1_status_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -639,7 +879,7 @@ func (x *StoreState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StoreState.ProtoReflect.Descriptor instead.
 func (*StoreState) Descriptor() ([]byte, []int) {
-	return file_arbiter_control_controlv1_status_proto_rawDescGZIP(), []int{6}
+	return file_arbiter_control_controlv1_status_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *StoreState) GetDirectory() string {
@@ -674,7 +914,7 @@ type StoreIncident struct {
 
 func (x *StoreIncident) Reset() {
 	*x = StoreIncident{}
-	mi := &file_arbiter_control_controlv1_status_proto_msgTypes[7]
+	mi := &file_arbiter_control_controlv1_status_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -686,7 +926,7 @@ func (x *StoreIncident) String() string {
 func (*StoreIncident) ProtoMessage() {}
 
 func (x *StoreIncident) ProtoReflect() protoreflect.Message {
-	mi := &file_arbiter_control_controlv1_status_proto_msgTypes[7]
+	mi := &file_arbiter_control_controlv1_status_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -699,7 +939,7 @@ func (x *StoreIncident) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StoreIncident.ProtoReflect.Descriptor instead.
 func (*StoreIncident) Descriptor() ([]byte, []int) {
-	return file_arbiter_control_controlv1_status_proto_rawDescGZIP(), []int{7}
+	return file_arbiter_control_controlv1_status_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *StoreIncident) GetFile() string {
@@ -728,7 +968,7 @@ var File_arbiter_control_controlv1_status_proto protoreflect.FileDescriptor
 const file_arbiter_control_controlv1_status_proto_rawDesc = "" +
 	"\n" +
 	"&arbiter/control/controlv1/status.proto\x12\x12arbiter.control.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x19\n" +
-	"\x17StatusServiceGetRequest\"\xd2\x06\n" +
+	"\x17StatusServiceGetRequest\"\xc6\a\n" +
 	"\x18StatusServiceGetResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x18\n" +
 	"\abackend\x18\x02 \x01(\tR\abackend\x12%\n" +
@@ -749,13 +989,31 @@ const file_arbiter_control_controlv1_status_proto_rawDesc = "" +
 	"\x0fresident_memory\x18\x0e \x01(\x04R\x0eresidentMemory\x124\n" +
 	"\x05store\x18\x0f \x01(\v2\x1e.arbiter.control.v1.StoreStateR\x05store\x12\x1a\n" +
 	"\bwarnings\x18\x10 \x03(\tR\bwarnings\x12\x10\n" +
-	"\x03pid\x18\x11 \x01(\rR\x03pid\x1aA\n" +
+	"\x03pid\x18\x11 \x01(\rR\x03pid\x12,\n" +
+	"\x04mute\x18\x12 \x01(\v2\x18.arbiter.control.v1.MuteR\x04mute\x12D\n" +
+	"\rdefault_mutes\x18\x13 \x03(\v2\x1f.arbiter.control.v1.DefaultMuteR\fdefaultMutes\x1aA\n" +
 	"\x13KernelCountersEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"7\n" +
+	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\xb9\x01\n" +
 	"\x05Scope\x12\x14\n" +
 	"\x05paths\x18\x01 \x03(\fR\x05paths\x12\x18\n" +
-	"\acgroups\x18\x02 \x03(\fR\acgroups\"\xb4\x04\n" +
+	"\acgroups\x18\x02 \x03(\fR\acgroups\x12/\n" +
+	"\x04uids\x18\x03 \x03(\v2\x1b.arbiter.control.v1.IdRangeR\x04uids\x12\x12\n" +
+	"\x04exes\x18\x04 \x03(\fR\x04exes\x12\x16\n" +
+	"\x06mounts\x18\x05 \x03(\fR\x06mounts\x12#\n" +
+	"\rprocess_trees\x18\x06 \x03(\fR\fprocessTrees\"3\n" +
+	"\aIdRange\x12\x14\n" +
+	"\x05first\x18\x01 \x01(\rR\x05first\x12\x12\n" +
+	"\x04last\x18\x02 \x01(\rR\x04last\"a\n" +
+	"\x04Mute\x12)\n" +
+	"\x02of\x18\x01 \x01(\v2\x19.arbiter.control.v1.ScopeR\x02of\x12\x16\n" +
+	"\x06invert\x18\x02 \x03(\tR\x06invert\x12\x16\n" +
+	"\x06unmute\x18\x03 \x03(\tR\x06unmute\"b\n" +
+	"\vDefaultMute\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04what\x18\x02 \x01(\tR\x04what\x12\x19\n" +
+	"\bin_force\x18\x03 \x01(\bR\ainForce\x12\x10\n" +
+	"\x03why\x18\x04 \x01(\tR\x03why\"\xb4\x04\n" +
 	"\bCounters\x12\x1a\n" +
 	"\brequests\x18\x01 \x01(\x04R\brequests\x12\x12\n" +
 	"\x04hits\x18\x02 \x01(\x04R\x04hits\x12\x18\n" +
@@ -813,46 +1071,53 @@ func file_arbiter_control_controlv1_status_proto_rawDescGZIP() []byte {
 	return file_arbiter_control_controlv1_status_proto_rawDescData
 }
 
-var file_arbiter_control_controlv1_status_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_arbiter_control_controlv1_status_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_arbiter_control_controlv1_status_proto_goTypes = []any{
 	(*StatusServiceGetRequest)(nil),  // 0: arbiter.control.v1.StatusServiceGetRequest
 	(*StatusServiceGetResponse)(nil), // 1: arbiter.control.v1.StatusServiceGetResponse
 	(*Scope)(nil),                    // 2: arbiter.control.v1.Scope
-	(*Counters)(nil),                 // 3: arbiter.control.v1.Counters
-	(*Latency)(nil),                  // 4: arbiter.control.v1.Latency
-	(*WorkerState)(nil),              // 5: arbiter.control.v1.WorkerState
-	(*StoreState)(nil),               // 6: arbiter.control.v1.StoreState
-	(*StoreIncident)(nil),            // 7: arbiter.control.v1.StoreIncident
-	nil,                              // 8: arbiter.control.v1.StatusServiceGetResponse.KernelCountersEntry
-	nil,                              // 9: arbiter.control.v1.Counters.FailedEntry
-	nil,                              // 10: arbiter.control.v1.Counters.CacheFlushesEntry
-	(*timestamppb.Timestamp)(nil),    // 11: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),      // 12: google.protobuf.Duration
+	(*IdRange)(nil),                  // 3: arbiter.control.v1.IdRange
+	(*Mute)(nil),                     // 4: arbiter.control.v1.Mute
+	(*DefaultMute)(nil),              // 5: arbiter.control.v1.DefaultMute
+	(*Counters)(nil),                 // 6: arbiter.control.v1.Counters
+	(*Latency)(nil),                  // 7: arbiter.control.v1.Latency
+	(*WorkerState)(nil),              // 8: arbiter.control.v1.WorkerState
+	(*StoreState)(nil),               // 9: arbiter.control.v1.StoreState
+	(*StoreIncident)(nil),            // 10: arbiter.control.v1.StoreIncident
+	nil,                              // 11: arbiter.control.v1.StatusServiceGetResponse.KernelCountersEntry
+	nil,                              // 12: arbiter.control.v1.Counters.FailedEntry
+	nil,                              // 13: arbiter.control.v1.Counters.CacheFlushesEntry
+	(*timestamppb.Timestamp)(nil),    // 14: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),      // 15: google.protobuf.Duration
 }
 var file_arbiter_control_controlv1_status_proto_depIdxs = []int32{
-	11, // 0: arbiter.control.v1.StatusServiceGetResponse.started_at:type_name -> google.protobuf.Timestamp
-	12, // 1: arbiter.control.v1.StatusServiceGetResponse.uptime:type_name -> google.protobuf.Duration
+	14, // 0: arbiter.control.v1.StatusServiceGetResponse.started_at:type_name -> google.protobuf.Timestamp
+	15, // 1: arbiter.control.v1.StatusServiceGetResponse.uptime:type_name -> google.protobuf.Duration
 	2,  // 2: arbiter.control.v1.StatusServiceGetResponse.scope:type_name -> arbiter.control.v1.Scope
-	3,  // 3: arbiter.control.v1.StatusServiceGetResponse.counters:type_name -> arbiter.control.v1.Counters
-	8,  // 4: arbiter.control.v1.StatusServiceGetResponse.kernel_counters:type_name -> arbiter.control.v1.StatusServiceGetResponse.KernelCountersEntry
-	4,  // 5: arbiter.control.v1.StatusServiceGetResponse.latency:type_name -> arbiter.control.v1.Latency
-	5,  // 6: arbiter.control.v1.StatusServiceGetResponse.workers:type_name -> arbiter.control.v1.WorkerState
-	6,  // 7: arbiter.control.v1.StatusServiceGetResponse.store:type_name -> arbiter.control.v1.StoreState
-	9,  // 8: arbiter.control.v1.Counters.failed:type_name -> arbiter.control.v1.Counters.FailedEntry
-	10, // 9: arbiter.control.v1.Counters.cache_flushes:type_name -> arbiter.control.v1.Counters.CacheFlushesEntry
-	12, // 10: arbiter.control.v1.Latency.p50:type_name -> google.protobuf.Duration
-	12, // 11: arbiter.control.v1.Latency.p90:type_name -> google.protobuf.Duration
-	12, // 12: arbiter.control.v1.Latency.p99:type_name -> google.protobuf.Duration
-	12, // 13: arbiter.control.v1.Latency.p999:type_name -> google.protobuf.Duration
-	12, // 14: arbiter.control.v1.Latency.max:type_name -> google.protobuf.Duration
-	7,  // 15: arbiter.control.v1.StoreState.incidents:type_name -> arbiter.control.v1.StoreIncident
-	0,  // 16: arbiter.control.v1.StatusService.Get:input_type -> arbiter.control.v1.StatusServiceGetRequest
-	1,  // 17: arbiter.control.v1.StatusService.Get:output_type -> arbiter.control.v1.StatusServiceGetResponse
-	17, // [17:18] is the sub-list for method output_type
-	16, // [16:17] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	6,  // 3: arbiter.control.v1.StatusServiceGetResponse.counters:type_name -> arbiter.control.v1.Counters
+	11, // 4: arbiter.control.v1.StatusServiceGetResponse.kernel_counters:type_name -> arbiter.control.v1.StatusServiceGetResponse.KernelCountersEntry
+	7,  // 5: arbiter.control.v1.StatusServiceGetResponse.latency:type_name -> arbiter.control.v1.Latency
+	8,  // 6: arbiter.control.v1.StatusServiceGetResponse.workers:type_name -> arbiter.control.v1.WorkerState
+	9,  // 7: arbiter.control.v1.StatusServiceGetResponse.store:type_name -> arbiter.control.v1.StoreState
+	4,  // 8: arbiter.control.v1.StatusServiceGetResponse.mute:type_name -> arbiter.control.v1.Mute
+	5,  // 9: arbiter.control.v1.StatusServiceGetResponse.default_mutes:type_name -> arbiter.control.v1.DefaultMute
+	3,  // 10: arbiter.control.v1.Scope.uids:type_name -> arbiter.control.v1.IdRange
+	2,  // 11: arbiter.control.v1.Mute.of:type_name -> arbiter.control.v1.Scope
+	12, // 12: arbiter.control.v1.Counters.failed:type_name -> arbiter.control.v1.Counters.FailedEntry
+	13, // 13: arbiter.control.v1.Counters.cache_flushes:type_name -> arbiter.control.v1.Counters.CacheFlushesEntry
+	15, // 14: arbiter.control.v1.Latency.p50:type_name -> google.protobuf.Duration
+	15, // 15: arbiter.control.v1.Latency.p90:type_name -> google.protobuf.Duration
+	15, // 16: arbiter.control.v1.Latency.p99:type_name -> google.protobuf.Duration
+	15, // 17: arbiter.control.v1.Latency.p999:type_name -> google.protobuf.Duration
+	15, // 18: arbiter.control.v1.Latency.max:type_name -> google.protobuf.Duration
+	10, // 19: arbiter.control.v1.StoreState.incidents:type_name -> arbiter.control.v1.StoreIncident
+	0,  // 20: arbiter.control.v1.StatusService.Get:input_type -> arbiter.control.v1.StatusServiceGetRequest
+	1,  // 21: arbiter.control.v1.StatusService.Get:output_type -> arbiter.control.v1.StatusServiceGetResponse
+	21, // [21:22] is the sub-list for method output_type
+	20, // [20:21] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_arbiter_control_controlv1_status_proto_init() }
@@ -866,7 +1131,7 @@ func file_arbiter_control_controlv1_status_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_arbiter_control_controlv1_status_proto_rawDesc), len(file_arbiter_control_controlv1_status_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   11,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
