@@ -294,6 +294,21 @@ func (r *relay) startChild(path string) *relay {
 	return newRelay(r.t, dir, r.do("spawn", path+":"+dir))
 }
 
+// scopeVerb is what a subject does for the tests of scopes.
+func scopeVerb(verb, arg string) string {
+	a, b, _ := strings.Cut(arg, ":")
+	switch verb {
+	case "rename": // from:to
+		return outcome(unix.Rename(a, b))
+	case "spawn": // program:directory, a child that reads and writes fifos there
+		return spawn(a, b)
+	case "signal": // none, to itself
+		return outcome(unix.Kill(unix.Getpid(), 0))
+	}
+	os.Exit(0)
+	return ""
+}
+
 // spawn starts another subject and returns its pid.
 func spawn(program, dir string) string {
 	in, err := os.OpenFile(dir+"/in", os.O_RDWR, 0)

@@ -100,17 +100,9 @@ func subject(args []string) {
 		case "flood": // N:PATH, N opens at once
 			fmt.Println(flood(path))
 			continue
-		case "rename": // from:to
-			from, to, _ := strings.Cut(path, ":")
-			err = unix.Rename(from, to)
-		case "spawn": // program:directory, a child that reads and writes fifos there
-			program, dir, _ := strings.Cut(path, ":")
-			fmt.Println(spawn(program, dir))
+		case "rename", "spawn", "die", "signal":
+			fmt.Println(scopeVerb(verb, path))
 			continue
-		case "die":
-			os.Exit(0)
-		case "signal": // none, to itself
-			err = unix.Kill(unix.Getpid(), 0)
 		case "cpu": // how much CPU time this process has used, microseconds
 			var u unix.Rusage
 			err = unix.Getrusage(unix.RUSAGE_SELF, &u)
