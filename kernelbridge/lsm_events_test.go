@@ -49,6 +49,7 @@ type eventCase struct {
 	bySubject bool
 	// nowhere: no folder is out of the scope, or in another way than by the folder.
 	nowhere bool
+	brief   bool // only that it is refused and allowed
 	// restarts: the caller hands a restart on, so that a slow verdict is waited for.
 	restarts bool
 	check    func(t *testing.T, dir string) // after it was allowed
@@ -168,6 +169,7 @@ func (s *stage) once(t *testing.T, tc *eventCase, by *child, dir string) (string
 	}
 	before := s.counts(t, tc.event)
 	s.w.take()
+	start := monotonic()
 	verb, args, _ := strings.Cut(s.expand(tc.do, dir), " ")
 	got := by.do(verb, args)
 	if tc.check != nil && got == cmpOr(tc.allowed, "ok") {
@@ -180,7 +182,9 @@ func (s *stage) once(t *testing.T, tc *eventCase, by *child, dir string) (string
 			reasons = append(reasons, abi.Reason(r))
 		}
 	}
-	return got, s.w.take(), reasons
+	// A worker that was late for the time before may have noted that one just now.
+	late := func(q asked) bool { return q.PostedNS < start }
+	return got, slices.DeleteFunc(s.w.take(), late), reasons
 }
 
 func (s *stage) counts(t *testing.T, e abi.Event) Counts {
@@ -221,6 +225,9 @@ func (s *stage) run(t *testing.T, cases []eventCase) {
 			}
 			s.about(t, tc.event)
 			s.verdicts(t, &tc)
+			if tc.brief {
+				return
+			}
 			s.scope(t, &tc)
 			s.slow(t, &tc)
 			s.slotsFree(t)
@@ -328,6 +335,10 @@ func (s *stage) slow(t *testing.T, tc *eventCase) {
 			want, reason := strings.ReplaceAll(cmpOr(tc.refused, unix.ErrnoName(failed)), unix.ErrnoName(answer), unix.ErrnoName(failed)), abi.ReasonDeadline
 			if s.unwinds {
 				reason = abi.ReasonUnsupportedCaller
+			}
+			// A thread of io_uring's runs where it likes, also on the worker's CPU.
+			if len(reasons) == 1 && reasons[0] == abi.ReasonNoWorker && strings.HasPrefix(tc.do, "ring-") {
+				reason = abi.ReasonNoWorker
 			}
 			if got != want || len(reasons) != 1 || reasons[0] != reason {
 				t.Errorf("%s, held where nothing can wait: %s after %v for %v, want %s for %s", tc.do, got, took, reasons, want, reason)
