@@ -8,6 +8,9 @@
 // for kernels that allow no LSM programs and for measurements. Package fanotify,
 // below this one, is the second backend; Choose picks.
 //
+// Protection is apart from both: programs that keep others, root too, from stopping or
+// changing this process. They ask nobody.
+//
 // Everything that is attached goes with the process: no pin outlives it, so a
 // daemon that dies leaves no hook behind, and a program that waits at that moment
 // ends at its bound with the failure verdict.

@@ -65,6 +65,7 @@ func Probe() []Feature {
 		probeLSM(),
 		probeHelper("bounded wait in BPF (bpf_loop)", asm.FnLoop, "boot a kernel of 5.17 or later"),
 		probeQueue(),
+		probeProtection(),
 		probeFanotify(),
 		probeCgroup(),
 		probeRung("a task that waits sleeps", "it polls, for a few milliseconds", "boot a kernel of 6.12 or later", func(l ladder) string { return l.sleep }),

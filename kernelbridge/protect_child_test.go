@@ -145,8 +145,13 @@ func (d *guardedDaemon) verbs() map[string]deed {
 			}
 			return strings.ReplaceAll(fmt.Sprint("missing ", d.p.Missing()), "\n", " "), nil
 		},
-		"file":  func(path, _ string) (string, error) { return "", d.p.ProtectFile(path) },
-		"close": func(string, string) (string, error) { return "", d.p.Close() },
+		"file": func(path, _ string) (string, error) { return "", d.p.ProtectFile(path) },
+		"close": func(string, string) (string, error) {
+			if d.lsm == nil {
+				return "", d.p.Close()
+			}
+			return "", errors.Join(d.lsm.Close(), d.p.Close())
+		},
 		"map":   func(string, string) (string, error) { return mapID(d.p.maps.ArbPlaces) },
 		"other": func(string, string) (string, error) { return mapID(d.other) },
 		"prog": func(string, string) (string, error) {
@@ -234,7 +239,7 @@ func fill(dir, bpf string) (string, error) {
 	if err := unix.Setxattr(dir+"/config", "trusted.arb", []byte("x"), 0); err != nil {
 		return "", err
 	}
-	for _, name := range []string{"config.new", "state/new", "state/newdir", "out/link", "out/gone", "config.old"} {
+	for _, name := range []string{"config.new", "state/new", "state/newdir", "out/link", "config.old"} {
 		os.RemoveAll(filepath.Join(dir, name))
 	}
 	if err := os.WriteFile(dir+"/config.new", []byte("y"), 0o644); err != nil {

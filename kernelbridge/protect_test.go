@@ -32,9 +32,7 @@ func newSiege(t *testing.T) *siege {
 	if err := os.Mkdir(s.bpf, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := unix.Mount("bpf", s.bpf, "bpf", 0, ""); err != nil {
-		t.Fatalf("mounting a bpffs: %v", err)
-	}
+	s.mount(t)
 	t.Cleanup(func() { // when the daemon has ended, and a moment later the protection
 		var err error
 		for end := time.Now().Add(20 * time.Second); time.Now().Before(end); {
@@ -53,6 +51,13 @@ func newSiege(t *testing.T) *siege {
 		s.daemon.must("file", path)
 	}
 	return s
+}
+
+func (s *siege) mount(t *testing.T) {
+	t.Helper()
+	if err := unix.Mount("bpf", s.bpf, "bpf", 0, ""); err != nil {
+		t.Fatalf("mounting a bpffs: %v", err)
+	}
 }
 
 // attack is a line for the attacker; D is the daemon, MAP and PROG are ids of its, DIR is
@@ -109,8 +114,19 @@ func (s *siege) replacer() *strings.Replacer {
 	return strings.NewReplacer("DIR", s.dir, "BPF", s.bpf, "MAP", s.daemon.do("map"), "PROG", s.daemon.do("prog"), "D", s.daemon.pid())
 }
 
-func TestProtectionRefuses(t *testing.T) {
+// TestProtection has one siege: starting one is slow in an emulated machine.
+func TestProtection(t *testing.T) {
 	s := newSiege(t)
+	for _, part := range []struct {
+		name string
+		run  func(*testing.T, *siege)
+	}{{"leaves alone", leavesAlone}, {"refuses", refuses}, {"the backend", refusesOfTheLSM}, {"tokens", letsHoldersThrough}, {"closed", letsAllThrough}} {
+		s.daemon.must("fill", s.dir, s.bpf)
+		t.Run(part.name, func(t *testing.T) { part.run(t, s) })
+	}
+}
+
+func refuses(t *testing.T, s *siege) {
 	names := s.replacer()
 	for _, a := range allAttacks {
 		if a.hook == "" {
@@ -165,66 +181,59 @@ func (s *siege) awaitRefusal(t *testing.T, what, want string) {
 	t.Errorf("%s: the daemon was told %s, want %s", what, got, want)
 }
 
-// The holder of a token may do all of it, and so may everybody after Close.
-func TestProtectionLetsThrough(t *testing.T) {
-	all := func(t *testing.T, s *siege, names *strings.Replacer) {
-		t.Helper()
-		for _, a := range allAttacks {
-			if a.line == "kill D 9" {
-				continue
-			}
-			if got := s.attacker.do(strings.Fields(names.Replace(a.line))...); got != "ok" {
-				t.Errorf("%s: %s, want ok", a.line, got)
-			}
+// all wants every attack to succeed.
+func (s *siege) all(t *testing.T, names *strings.Replacer) {
+	t.Helper()
+	for _, a := range allAttacks {
+		if a.line == "kill D 9" {
+			continue
+		}
+		if got := s.attacker.do(strings.Fields(names.Replace(a.line))...); got != "ok" {
+			t.Errorf("%s: %s, want ok", a.line, got)
 		}
 	}
-	t.Run("token", func(t *testing.T) {
-		s := newSiege(t)
-		s.daemon.must("token", s.attacker.pid(), "1m")
-		if got := startActor(t, "attacker").do("ptrace", s.attacker.pid()); got != "EPERM" {
-			t.Errorf("tracing the holder: %s, want EPERM", got)
+}
+
+// The holder of a token may do all of it.
+func letsHoldersThrough(t *testing.T, s *siege) {
+	s.daemon.must("token", s.attacker.pid(), "1ns")
+	if got := s.attacker.do("write", s.dir+"/config"); got != "EPERM" {
+		t.Errorf("writing after the token's time: %s, want EPERM", got)
+	}
+	s.daemon.must("token", strconv.Itoa(os.Getpid()), "1m") // its parent
+	s.attacker.must("write", s.dir+"/config")
+	s.daemon.must("untoken")
+	if got := s.attacker.do("write", s.dir+"/config"); got != "EPERM" {
+		t.Errorf("writing after the token was taken back: %s, want EPERM", got)
+	}
+	s.daemon.must("token", s.attacker.pid(), "10m")
+	if got := startActor(t, "attacker").do("ptrace", s.attacker.pid()); got != "EPERM" {
+		t.Errorf("tracing the holder: %s, want EPERM", got)
+	}
+	s.all(t, s.replacer())
+	if got := s.daemon.do("counter", "maintained.bpf_prog"); got != "1" {
+		t.Errorf("maintained.bpf_prog: %s, want 1", got)
+	}
+	s.daemon.must("untoken")
+	s.mount(t) // the holder has unmounted it
+}
+
+// So may everybody after Close.
+func letsAllThrough(t *testing.T, s *siege) {
+	names := s.replacer()
+	for _, a := range []string{"write DIR/state/current", "mapwrite MAP", "prog PROG"} {
+		if got := s.attacker.do(strings.Fields(names.Replace(a))...); got != "EPERM" {
+			t.Fatalf("%s before Close: %s, want EPERM", a, got)
 		}
-		all(t, s, s.replacer())
-		if got := s.daemon.do("counter", "maintained.bpf_prog"); got != "1" {
-			t.Errorf("maintained.bpf_prog: %s, want 1", got)
-		}
-		s.daemon.must("untoken")
-		if got := s.attacker.do("write", s.dir+"/state/current"); got != "EPERM" {
-			t.Errorf("writing after the token was taken back: %s, want EPERM", got)
-		}
-	})
-	t.Run("descendants", func(t *testing.T) {
-		s := newSiege(t)
-		// The test is the attacker's parent, and the daemon's, which is no ancestor's matter.
-		s.daemon.must("token", strconv.Itoa(os.Getpid()), "1m")
-		s.attacker.must("write", s.dir+"/config")
-	})
-	t.Run("expired", func(t *testing.T) {
-		s := newSiege(t)
-		s.daemon.must("token", s.attacker.pid(), "1ns")
-		if got := s.attacker.do("write", s.dir+"/config"); got != "EPERM" {
-			t.Errorf("writing after the token's time: %s, want EPERM", got)
-		}
-	})
-	t.Run("closed", func(t *testing.T) {
-		s := newSiege(t)
-		names := s.replacer()
-		for _, a := range []string{"write DIR/config", "mapwrite MAP", "prog PROG"} {
-			if got := s.attacker.do(strings.Fields(names.Replace(a))...); got != "EPERM" {
-				t.Fatalf("%s before Close: %s, want EPERM", a, got)
-			}
-		}
-		other := s.daemon.do("other")
-		s.daemon.must("close")
-		names = strings.NewReplacer("mapwrite MAP", "mapwrite "+other, "prog PROG", "status "+s.daemon.pid(), "DIR", s.dir, "BPF", s.bpf, "D", s.daemon.pid())
-		all(t, s, names)
-		s.attacker.must("kill", s.daemon.pid(), "9")
-	})
+	}
+	other := s.daemon.do("other")
+	s.daemon.must("close")
+	s.all(t, strings.NewReplacer("mapwrite MAP", "mapwrite "+other, "prog PROG", "status "+s.daemon.pid(), "DIR", s.dir, "BPF", s.bpf, "D", s.daemon.pid()))
+	s.attacker.must("kill", s.daemon.pid(), "9")
 }
 
 // What is nobody's business, or harmless, goes on.
-func TestProtectionLeavesAlone(t *testing.T) {
-	s := newSiege(t)
+func leavesAlone(t *testing.T, s *siege) {
 	other := startActor(t, "attacker")
 	names := s.replacer()
 	for _, line := range []string{
@@ -291,8 +300,7 @@ func TestProtectionSharedMounts(t *testing.T) {
 }
 
 // The backend's maps, programs and helpers are protected, those that come later too.
-func TestProtectionOfTheLSM(t *testing.T) {
-	s := newSiege(t)
+func refusesOfTheLSM(t *testing.T, s *siege) {
 	s.daemon.must("lsm")
 	for _, what := range [][]string{{"mapwrite", s.daemon.do("lsmmap")}, {"prog", s.daemon.do("lsmprog", "file_open")}, {"prog", s.daemon.do("lsmprog", "path_mkdir")}} {
 		if got := s.attacker.do(what...); got != "EPERM" {

@@ -53,6 +53,14 @@ func (p *Protection) protectFile(path string) error {
 	if err != nil {
 		return err
 	}
+	// A device would be refused to all others who use it.
+	info, err := os.Stat(real)
+	if err != nil {
+		return err
+	}
+	if m := info.Mode(); !m.IsRegular() && !m.IsDir() && m.Type() != os.ModeSocket {
+		return errors.New("it is no file, directory or socket")
+	}
 	paths := []string{real}
 	if abs != real && filepath.Dir(abs) != "/proc/self" {
 		paths = append(paths, abs)

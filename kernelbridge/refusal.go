@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"strings"
 
+	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/ringbuf"
 	"golang.org/x/sys/unix"
 
@@ -60,6 +62,29 @@ var guardHooks = [...]struct {
 	{"sb_mount", abi.EventMount},
 	{"sb_umount", abi.EventUmount},
 	{"move_mount", abi.EventMoveMount},
+}
+
+// probeProtection looks for the hooks of the self-protection.
+func probeProtection() Feature {
+	f := Feature{Name: "hooks of the self-protection", Hint: "boot a kernel with CONFIG_BPF_LSM=y", Outcome: Yes}
+	spec, err := LoadBTF("")
+	if err != nil {
+		f.Outcome, f.Detail = CannotTell, err.Error()
+		return f
+	}
+	var missing []string
+	for _, h := range guardHooks {
+		var fn *btf.Func
+		if err := spec.TypeByName("bpf_lsm_"+h.name, &fn); err != nil && optionalGuards[h.name] == "" {
+			missing = append(missing, h.name)
+		}
+	}
+	if len(missing) > 0 {
+		f.Outcome, f.Detail = No, "not in this kernel: "+strings.Join(missing, ", ")
+		return f
+	}
+	f.Detail, f.Hint = "self_protection: true can be kept in full", ""
+	return f
 }
 
 // leafBytes is how much of a name a notice carries, its NUL included.

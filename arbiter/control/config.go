@@ -46,6 +46,7 @@ type Info struct {
 	Bound          time.Duration
 	KernelCounters map[string]uint64
 	Warnings       []string // what an operator should look at, worst first
+	SelfProtection string   // "off", "on", "on in part"
 	// DefaultMutes are what the kernel side leaves alone unless the rules say otherwise.
 	DefaultMutes []DefaultMute
 }
@@ -72,6 +73,12 @@ const (
 // its frame, with room to spare.
 const MaxMessageBytes = 16 << 20
 
+// Maintainer lets a process, and those that descend from it, past the self-protection for
+// a time; end takes that back.
+type Maintainer interface {
+	BeginMaintenance(pid int, long time.Duration) (end func() error, err error)
+}
+
 // Config configures a Server. Engine, Rules and Info are required; zero values
 // of the others mean the defaults.
 type Config struct {
@@ -88,6 +95,10 @@ type Config struct {
 	CallBurst      int
 	Watchers       int // open Watch streams at once, all uids together
 	WatchBuffer    int // events per watcher that it has not taken yet
+	// Maintenance serves who shows the key of which MaintenanceKey is the SHA-256. Nil:
+	// the daemon does not protect itself, or there is no key.
+	Maintenance    Maintainer
+	MaintenanceKey []byte
 	Logger         *slog.Logger
 }
 

@@ -33,6 +33,7 @@ func (s *statusService) Get(context.Context, *controlv1.StatusServiceGetRequest)
 		StartedAt: timestamppb.New(info.StartedAt), Uptime: durationpb.New(time.Since(info.StartedAt)),
 		Counters: countersMessage(&stats), KernelCounters: info.KernelCounters, Latency: latencyMessage(stats.Latency),
 		Store: storeMessage(s.cfg.Rules), Warnings: valid(info.Warnings), Pid: uint32(os.Getpid()),
+		SelfProtection: utf8(info.SelfProtection),
 	}
 	if rs := s.cfg.Engine.Rules(); rs != nil {
 		out.Epoch, out.Fingerprint, out.RuleCount = rs.Epoch(), rs.Fingerprint(), uint32(rs.Len())

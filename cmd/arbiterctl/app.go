@@ -115,7 +115,7 @@ daemon.`,
 		return nil
 	}
 	a.group(root, a.statusCommand(), a.rulesCommand(), a.eventsCommand(), a.explainCommand(), a.doctorCommand(),
-		a.mutesCommand(), a.hooksCommand(), a.versionCommand(), exitCodesTopic())
+		a.mutesCommand(), a.hooksCommand(), a.maintenanceCommand(), a.versionCommand(), exitCodesTopic())
 	return root
 }
 

@@ -70,6 +70,9 @@ func statusText(s *controlv1.StatusServiceGetResponse) string {
 		t.row("latency", fmt.Sprintf("p50 %v, p90 %v, p99 %v, p99.9 %v, max %v", l.P50.AsDuration(), l.P90.AsDuration(),
 			l.P99.AsDuration(), l.P999.AsDuration(), l.Max.AsDuration()))
 	}
+	if s.SelfProtection != "" {
+		t.row("self-protection", audit.Quote(s.SelfProtection))
+	}
 	t.row("memory", fmt.Sprintf("%.1f MiB resident", float64(s.ResidentMemory)/(1<<20)))
 	t.row("store", fmt.Sprintf("%s, %s kept", audit.Quote(s.Store.GetDirectory()), plural(s.Store.GetKept(), "rule set")))
 	text := t.text()

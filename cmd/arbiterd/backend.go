@@ -43,6 +43,9 @@ type backend interface {
 	forget()
 	// mutes returns what is left alone unless the rules say otherwise.
 	mutes() []control.DefaultMute
+	// protect has p protect the backend's maps, programs and processes, and those that
+	// come later.
+	protect(p *kernelbridge.Protection) error
 	// disarm stops asking, before the workers stop.
 	disarm()
 	// counters returns the kernel side's counters by name.
@@ -160,6 +163,10 @@ func (b *lsmBackend) Unavailable(asked []abi.Event) map[abi.Event]string {
 }
 
 func (b *lsmBackend) warnings() []string { return nil }
+
+func (b *lsmBackend) protect(p *kernelbridge.Protection) error {
+	return errors.Join(p.ProtectLSM(b.lsm), b.guard.protectBy(p.ProtectProcess))
+}
 
 func (b *lsmBackend) problems() []string {
 	var out []string
@@ -337,6 +344,10 @@ func (b *fanotifyBackend) Unavailable(asked []abi.Event) map[abi.Event]string {
 }
 
 func (b *fanotifyBackend) warnings() []string { return b.fan.Warnings() }
+
+func (b *fanotifyBackend) protect(p *kernelbridge.Protection) error {
+	return b.guard.protectBy(p.ProtectProcess)
+}
 
 func (b *fanotifyBackend) problems() []string {
 	if b.guard == nil {

@@ -56,6 +56,11 @@ type config struct {
 	SpinFor      duration `yaml:"spin_for"`
 	CacheEntries int      `yaml:"cache_entries"`
 
+	// SelfProtection refuses others, root too, what would stop or change the daemon.
+	SelfProtection bool `yaml:"self_protection"`
+	// MaintenanceKey is the SHA-256 of the key that lets a process past it, in hex.
+	MaintenanceKey string `yaml:"maintenance_key"`
+
 	Admin    access `yaml:"admin"`
 	ReadOnly access `yaml:"read_only"`
 	// RateLimit bounds the control plane's calls, a second.
@@ -64,6 +69,9 @@ type config struct {
 	AuditLog string `yaml:"audit_log"` // file of JSON lines; empty: none. Reopened on SIGHUP
 	Metrics  string `yaml:"metrics"`   // address of /metrics; empty: none
 	LogLevel string `yaml:"log_level"`
+
+	// File is the one that this was read from, empty for none.
+	File string `yaml:"-"`
 }
 
 // defaults returns the configuration without a file.

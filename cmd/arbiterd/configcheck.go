@@ -3,6 +3,8 @@
 package main
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"math"
@@ -57,6 +59,9 @@ func (c *config) check(usable []int) error {
 	}
 	if d := time.Duration(c.HoldLimit); d < 100*time.Millisecond || d > time.Minute {
 		bad("hold_limit: %v: give 100ms to 1m", d)
+	}
+	if key, err := hex.DecodeString(c.MaintenanceKey); err != nil || c.MaintenanceKey != "" && len(key) != sha256.Size {
+		bad("maintenance_key: %q is no SHA-256 in hex: write what arbiterctl maintenance key prints for the daemon", c.MaintenanceKey)
 	}
 	if c.Workers < 1 || c.Workers > abi.MaxWorkers {
 		bad("workers: %d: give 1 to %d", c.Workers, abi.MaxWorkers)

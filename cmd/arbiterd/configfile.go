@@ -32,6 +32,7 @@ func readConfig(cfg *config, path string) error {
 	case err != nil:
 		return fmt.Errorf("reading the configuration: %w; give a file with --config that %s may read", err, "uid "+fmt.Sprint(os.Getuid()))
 	}
+	cfg.File = path
 	if err := decodeConfig(cfg, b); err != nil {
 		return fmt.Errorf("reading the configuration %s:\n%w\nthe keys are in docs/operations.md", path, err)
 	}

@@ -46,6 +46,7 @@ type daemon struct {
 	serving    chan error
 	audit      *audit.Log
 	auditEvent *arbiter.Subscription
+	protection *kernelbridge.Protection // nil when switched off
 	metrics    *http.Server
 
 	reloaded chan struct{} // closed when the reload under way has ended; nil for none. Of serve
@@ -64,7 +65,7 @@ func start(ctx context.Context, cfg config, log *slog.Logger) (_ *daemon, err er
 			d.close()
 		}
 	}()
-	for _, step := range []func(context.Context) error{d.openSocket, d.openStore, d.startEngine, d.startAudit, d.startControl,
+	for _, step := range []func(context.Context) error{d.openSocket, d.openStore, d.startEngine, d.startAudit, d.startProtection, d.startControl,
 		d.firstRules, d.serveControl, d.startMetrics} {
 		if err := ctx.Err(); err != nil {
 			return nil, fmt.Errorf("starting: %w", err)
@@ -147,7 +148,9 @@ func (d *daemon) startControl(context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	d.server, err = control.New(control.Config{Engine: d.engine, Rules: d.rules, Info: d.info,
+	maintainer, key := d.maintenance()
+	d.server, err = control.New(control.Config{Maintenance: maintainer, MaintenanceKey: key,
+		Engine: d.engine, Rules: d.rules, Info: d.info,
 		Admin: control.AccessList(d.cfg.Admin), ReadOnly: control.AccessList(d.cfg.ReadOnly),
 		CallsPerSecond: d.cfg.RateLimit, Logger: d.log})
 	return err
@@ -168,6 +171,7 @@ func (d *daemon) info() control.Info {
 		i.Warnings = append(i.Warnings, *p)
 	}
 	i.Warnings = append(i.Warnings, d.backend.problems()...)
+	d.protectionInfo(&i)
 	if w := lossWarning(d.engine.Stats().EventsDropped); w != "" {
 		i.Warnings = append(i.Warnings, w)
 	}
@@ -255,6 +259,9 @@ func (d *daemon) close() error {
 	}
 	if d.backend != nil {
 		errs = append(errs, d.backend.close())
+	}
+	if d.protection != nil {
+		errs = append(errs, d.protection.Close())
 	}
 	if d.engine != nil {
 		errs = append(errs, d.engine.Close()) // after the failure verdicts that closing the backend gives

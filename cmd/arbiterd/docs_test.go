@@ -60,6 +60,9 @@ func keys(t reflect.Type) (all []string) {
 	for i := range t.NumField() {
 		f := t.Field(i)
 		key := f.Tag.Get("yaml")
+		if key == "-" {
+			continue
+		}
 		if f.Type.Kind() != reflect.Struct {
 			all = append(all, key)
 			continue

@@ -36,7 +36,8 @@ type keeper struct {
 	log    *slog.Logger
 
 	now     atomic.Pointer[pulse]
-	without atomic.Bool // there is none now
+	protect atomic.Pointer[func(pid int) error] // is told of the new guard, too; nil: not
+	without atomic.Bool                         // there is none now
 	stop    chan struct{}
 	once    sync.Once
 	running sync.WaitGroup
@@ -56,6 +57,15 @@ func newKeeper(start func() (pulse, error), log *slog.Logger) (*keeper, error) {
 func (k *keeper) run(execSelf func(start func() error) error, exempt func(pid int) error) {
 	k.execSelf, k.exempt = execSelf, exempt
 	k.running.Go(k.watch)
+}
+
+// protectBy has protect told of the guard and of those in its place. A nil keeper has none.
+func (k *keeper) protectBy(protect func(pid int) error) error {
+	if k == nil {
+		return nil
+	}
+	k.protect.Store(&protect)
+	return protect(k.pid())
 }
 
 // beat passes a heartbeat on. It never blocks.
@@ -126,6 +136,11 @@ func (k *keeper) another() error {
 			err = errors.Join(err, g.Close())
 		}
 		return err
+	}
+	if protect := k.protect.Load(); protect != nil {
+		if err := (*protect)(g.PID()); err != nil {
+			k.log.Error("the self-protection leaves the guard out", slog.Any("error", err))
+		}
 	}
 	old := k.now.Swap(&g)
 	k.without.Store(false)

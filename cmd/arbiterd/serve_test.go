@@ -20,6 +20,7 @@ import (
 	"github.com/arbiterd/arbiter/arbiter/cache"
 	"github.com/arbiterd/arbiter/arbiter/control"
 	"github.com/arbiterd/arbiter/arbiter/store"
+	"github.com/arbiterd/arbiter/kernelbridge"
 	"github.com/arbiterd/arbiter/kernelbridge/abi"
 	"github.com/arbiterd/arbiter/rules"
 )
@@ -331,6 +332,7 @@ func (fakeBackend) sources() []arbiter.Source              { return nil }
 func (fakeBackend) wait() time.Duration                    { return time.Second }
 func (fakeBackend) check(*rules.RuleSet) ([]string, error) { return nil, nil }
 func (b fakeBackend) warnings() []string                   { return b.warns }
+func (fakeBackend) protect(*kernelbridge.Protection) error { return nil }
 func (fakeBackend) problems() []string                     { return nil }
 func (fakeBackend) configure(policy) error                 { return nil }
 func (fakeBackend) mutes() []control.DefaultMute           { return nil }

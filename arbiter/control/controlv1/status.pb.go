@@ -90,9 +90,12 @@ type StatusServiceGetResponse struct {
 	Mute *Mute `protobuf:"bytes,18,opt,name=mute,proto3" json:"mute,omitempty"`
 	// What is left alone unless the rule set says otherwise, as it is now; none where the
 	// backend has no such thing.
-	DefaultMutes  []*DefaultMute `protobuf:"bytes,19,rep,name=default_mutes,json=defaultMutes,proto3" json:"default_mutes,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	DefaultMutes []*DefaultMute `protobuf:"bytes,19,rep,name=default_mutes,json=defaultMutes,proto3" json:"default_mutes,omitempty"`
+	// Whether the daemon protects itself: "off", "on", or "on in part" where hooks are
+	// missing; then warnings say which.
+	SelfProtection string `protobuf:"bytes,20,opt,name=self_protection,json=selfProtection,proto3" json:"self_protection,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *StatusServiceGetResponse) Reset() {
@@ -256,6 +259,13 @@ func (x *StatusServiceGetResponse) GetDefaultMutes() []*DefaultMute {
 		return x.DefaultMutes
 	}
 	return nil
+}
+
+func (x *StatusServiceGetResponse) GetSelfProtection() string {
+	if x != nil {
+		return x.SelfProtection
+	}
+	return ""
 }
 
 // Scope is what the rule set is about; nothing outside it is arbitrated.
@@ -968,7 +978,7 @@ var File_arbiter_control_controlv1_status_proto protoreflect.FileDescriptor
 const file_arbiter_control_controlv1_status_proto_rawDesc = "" +
 	"\n" +
 	"&arbiter/control/controlv1/status.proto\x12\x12arbiter.control.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x19\n" +
-	"\x17StatusServiceGetRequest\"\xc6\a\n" +
+	"\x17StatusServiceGetRequest\"\xef\a\n" +
 	"\x18StatusServiceGetResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x18\n" +
 	"\abackend\x18\x02 \x01(\tR\abackend\x12%\n" +
@@ -991,7 +1001,8 @@ const file_arbiter_control_controlv1_status_proto_rawDesc = "" +
 	"\bwarnings\x18\x10 \x03(\tR\bwarnings\x12\x10\n" +
 	"\x03pid\x18\x11 \x01(\rR\x03pid\x12,\n" +
 	"\x04mute\x18\x12 \x01(\v2\x18.arbiter.control.v1.MuteR\x04mute\x12D\n" +
-	"\rdefault_mutes\x18\x13 \x03(\v2\x1f.arbiter.control.v1.DefaultMuteR\fdefaultMutes\x1aA\n" +
+	"\rdefault_mutes\x18\x13 \x03(\v2\x1f.arbiter.control.v1.DefaultMuteR\fdefaultMutes\x12'\n" +
+	"\x0fself_protection\x18\x14 \x01(\tR\x0eselfProtection\x1aA\n" +
 	"\x13KernelCountersEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\xb9\x01\n" +
