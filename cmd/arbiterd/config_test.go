@@ -58,6 +58,7 @@ func TestConfigErrors(t *testing.T) {
 				"wait: 5s", "workers: 99", "cache_entries: 2000000", "1048576", "metrics: \"localhost\"", "127.0.0.1:9464", "log_level"}},
 		{"YAML and values at once", "workers: many\nwait: soon\nbackend: magic\nsockets: /x\n", nil,
 			[]string{"line 1: \"many\" does not fit here: write a whole number", "line 2: \"soon\"", "line 4: there is no key \"sockets\"", "backend: \"magic\""}},
+		{"a key that is no sum", "maintenance_key: abc\n", nil, []string{"maintenance_key: \"abc\"", "arbiterctl maintenance key"}},
 		{"rate without end", "rate_limit: .inf\n", nil, []string{"rate_limit: +Inf"}},
 		{"long socket path", "socket: /" + strings.Repeat("x", 103) + "\n", nil, []string{"socket: the path has 104 bytes", "at most 103"}},
 		{"port that is none", "metrics: \"127.0.0.1:70000\"\n", nil, []string{"metrics: \"127.0.0.1:70000\" is no host:port"}},
