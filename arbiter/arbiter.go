@@ -49,10 +49,11 @@ type Config struct {
 	SpinFor      time.Duration // below 0: park at once
 	Recent       int           // events kept for new subscribers
 	Logger       *slog.Logger  // for faults, never for verdicts; nil discards
-	// Forget is called when somebody begins to watch plain allowed requests: sources
-	// that keep allows (abi.Verdict.Keep) forget them, so that each is asked about
-	// again. Nil: there are none. It must not block.
-	Forget func()
+	// Watched is called when the first one begins to watch plain allowed requests, and
+	// when the last one has ended: in between sources must not allow anything by
+	// themselves, and forget what they have kept (abi.Verdict.Keep). Nil: there are none
+	// that do. It must not block.
+	Watched func(bool)
 }
 
 // check returns all that is wrong with c, and fills the defaults in.
@@ -111,6 +112,7 @@ func New(cfg Config) (*Arbiter, error) {
 		return nil, fmt.Errorf("configuring the arbiter: %w", err)
 	}
 	a := &Arbiter{cfg: cfg, stream: newStream(cfg.Recent)}
+	a.stream.watched = cfg.Watched
 	for i, w := range cfg.Workers {
 		a.workers = append(a.workers, newWorker(a, i, w))
 	}

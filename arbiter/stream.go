@@ -60,6 +60,7 @@ type stream struct {
 	closed   bool
 	sets     []*installed // rule sets that journals may have records of, by number
 	clock    clock
+	watched  func(bool) // Config.Watched
 }
 
 func newStream(recent int) *stream {
@@ -222,8 +223,8 @@ func (s *stream) remove(sub *Subscription) {
 		return
 	}
 	delete(s.subs, sub)
-	if sub.allowed {
-		s.allowed.Add(-1)
+	if sub.allowed && s.allowed.Add(-1) == 0 && s.watched != nil {
+		s.watched(false)
 	}
 	close(sub.ch)
 }
@@ -247,11 +248,8 @@ func (a *Arbiter) Subscribe(buffer int, o SubscribeOptions) *Subscription {
 		}
 	}
 	s.subs[sub] = struct{}{}
-	if sub.allowed {
-		s.allowed.Add(1)
-		if a.cfg.Forget != nil {
-			a.cfg.Forget() // after the count: nothing is kept from here on
-		}
+	if sub.allowed && s.allowed.Add(1) == 1 && s.watched != nil {
+		s.watched(true) // after the count: nothing is kept from here on
 	}
 	return sub
 }

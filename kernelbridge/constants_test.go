@@ -24,6 +24,16 @@ var abiHeader string
 // constants are the header's enumerators and numeric macros as Go has them.
 var constants = map[string]uint64{
 	"ARB_VERSION":           abi.Version,
+	"ARB_MAX_RULES":         abi.MaxKernelRules,
+	"ARB_MAX_TESTS":         abi.MaxKernelTests,
+	"ARB_TEST_FIELDS":       uint64(abi.KernelFields),
+	"ARB_DECIDE_ODD":        ring.DecideOdd,
+	"ARB_TEST_UID":          uint64(abi.KernelUID),
+	"ARB_TEST_EUID":         uint64(abi.KernelEUID),
+	"ARB_TEST_GID":          uint64(abi.KernelGID),
+	"ARB_TEST_EGID":         uint64(abi.KernelEGID),
+	"ARB_TEST_ACCESS":       uint64(abi.KernelAccess),
+	"ARB_TEST_ARG":          uint64(abi.KernelArg),
 	"ARB_SLOTS":             abi.Slots,
 	"ARB_PATH_BYTES":        abi.PathBytes,
 	"ARB_CGROUP_LEVELS":     abi.CgroupLevels,

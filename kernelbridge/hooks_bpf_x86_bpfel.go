@@ -62,6 +62,7 @@ type hooksArbCounts struct {
 	_        structs.HostLayout
 	Asked    uint64
 	Cached   uint64
+	Decided  uint64
 	Answered uint64
 	Failed   [9]uint64
 	Killed   uint64
@@ -87,10 +88,13 @@ type hooksArbHeader struct {
 	GatePid          uint32
 	Want             [50]uint32
 	Keep             [50]uint32
+	Decide           [50]uint16
+	PadDecide        [2]uint16
 	Scope            uint32
+	Watched          uint32
 	GuardTgid        uint32
 	FailErrno        [50]uint16
-	Pad16            [14]uint16
+	Pad16            [24]uint16
 	HeartbeatNs      uint64
 	PadHeart         [7]uint64
 	Hot              uint64
@@ -133,7 +137,25 @@ type hooksArbNotice struct {
 	}
 	Reason    uint32
 	FailErrno uint32
+	Rule      int32
+	Pad       uint32
 	Path      [256]uint8
+}
+
+type hooksArbRule struct {
+	_         structs.HostLayout
+	Tests     uint32
+	Rule      int32
+	RuleErrno uint32
+	Pad       uint32
+	Test      [4]struct {
+		_     structs.HostLayout
+		Mask  uint64
+		Low   uint64
+		High  uint64
+		Field uint32
+		Pad   uint32
+	}
 }
 
 type hooksArbScopeConfig struct {
@@ -235,6 +257,7 @@ const (
 	hooksMapArbMounted             = "arb_mounted"
 	hooksMapArbNotices             = "arb_notices"
 	hooksMapArbRoots               = "arb_roots"
+	hooksMapArbRules               = "arb_rules"
 	hooksMapArbScopeConfigs        = "arb_scope_configs"
 	hooksMapArbSlots               = "arb_slots"
 	hooksMapArbTrees               = "arb_trees"
@@ -412,6 +435,7 @@ type hooksMapSpecs struct {
 	ArbMounted      *ebpf.MapSpec `ebpf:"arb_mounted"`
 	ArbNotices      *ebpf.MapSpec `ebpf:"arb_notices"`
 	ArbRoots        *ebpf.MapSpec `ebpf:"arb_roots"`
+	ArbRules        *ebpf.MapSpec `ebpf:"arb_rules"`
 	ArbScopeConfigs *ebpf.MapSpec `ebpf:"arb_scope_configs"`
 	ArbSlots        *ebpf.MapSpec `ebpf:"arb_slots"`
 	ArbTrees        *ebpf.MapSpec `ebpf:"arb_trees"`
@@ -459,6 +483,7 @@ type hooksMaps struct {
 	ArbMounted      *ebpf.Map `ebpf:"arb_mounted"`
 	ArbNotices      *ebpf.Map `ebpf:"arb_notices"`
 	ArbRoots        *ebpf.Map `ebpf:"arb_roots"`
+	ArbRules        *ebpf.Map `ebpf:"arb_rules"`
 	ArbScopeConfigs *ebpf.Map `ebpf:"arb_scope_configs"`
 	ArbSlots        *ebpf.Map `ebpf:"arb_slots"`
 	ArbTrees        *ebpf.Map `ebpf:"arb_trees"`
@@ -480,6 +505,7 @@ func (m *hooksMaps) Close() error {
 		m.ArbMounted,
 		m.ArbNotices,
 		m.ArbRoots,
+		m.ArbRules,
 		m.ArbScopeConfigs,
 		m.ArbSlots,
 		m.ArbTrees,

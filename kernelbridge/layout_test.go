@@ -38,6 +38,8 @@ var mirrors = map[string]reflect.Type{
 	"arb_place":        reflect.TypeFor[protectArbPlace](),
 	"arb_refusals":     reflect.TypeFor[protectArbRefusals](),
 	"arb_refusal":      reflect.TypeFor[protectArbRefusal](),
+	"arb_test":         reflect.TypeFor[kernelTest](),
+	"arb_rule":         reflect.TypeFor[kernelRule](),
 }
 
 // objects are the compiled programs and the structs that each of them must show.
@@ -65,7 +67,7 @@ func objects(t *testing.T) map[string]*ebpf.CollectionSpec {
 // Every struct of the shared memory has the same members in Go and in each
 // compiled object: name, offset, size and kind, down to the last.
 func TestLayout(t *testing.T) {
-	only := map[string]string{"arb_tree": "hooks", "arb_native_args": "native", "arb_protection": "protect", "arb_guarded": "protect",
+	only := map[string]string{"arb_tree": "hooks", "arb_test": "hooks", "arb_rule": "hooks", "arb_native_args": "native", "arb_protection": "protect", "arb_guarded": "protect",
 		"arb_token": "protect", "arb_place": "protect", "arb_refusals": "protect", "arb_refusal": "protect",
 		"arb_cgroup_key": "hooks", "arb_uid_range": "hooks", "arb_scope_config": "hooks", "arb_marking": "lineage"}
 	for object, spec := range objects(t) {

@@ -54,6 +54,7 @@ type LSM struct {
 	keys   scopeKeys // of the scope and the mute in force
 	swept  bool      // the maps have no other entries
 	asked  uint64    // Policy.Asked in force
+	decide decider
 
 	lineage lineage
 	stop    chan struct{} // closed by Close
@@ -89,6 +90,7 @@ func OpenLSM(o LSMOptions) (_ *LSM, err error) {
 	}
 	m := &b.hooks.maps
 	b.lineage.maps = m
+	b.decide.rules = m.ArbRules
 	b.queue, err = openQueue(queueMaps{m.ArbHeader, m.ArbSlots, m.ArbCounts, m.ArbKick, m.ArbNotices}, o.CPUs, o.Wait)
 	if err != nil {
 		return nil, err
@@ -172,12 +174,23 @@ func (b *LSM) Arm(on bool) {
 	}
 }
 
-// Forget makes the kernel side forget all allows that it has kept.
-func (b *LSM) Forget() {
+// Epoch returns the number of the policy in force: it grows with each Configure.
+func (b *LSM) Epoch() uint64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return 0
+	}
+	return atomic.LoadUint64(&b.queue.Header().Epoch)
+}
+
+// Watch says whether somebody wants to be told of plain allows. Then the kernel side gives
+// none by itself, and forgets what it has kept.
+func (b *LSM) Watch(on bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if !b.closed {
-		atomic.AddUint64(&b.queue.Header().Epoch, 1)
+		b.queue.watch(on)
 	}
 }
 

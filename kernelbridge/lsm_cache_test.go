@@ -82,8 +82,9 @@ func TestLSMCache(t *testing.T) {
 		t.Fatal(err)
 	}
 	open("after a push", path, "ok", 1)
-	b.Forget()
-	open("after forgetting", path, "ok", 1)
+	b.Watch(true)
+	b.Watch(false)
+	open("after somebody has watched", path, "ok", 1)
 
 	for _, step := range []struct {
 		name string

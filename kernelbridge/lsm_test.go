@@ -85,6 +85,8 @@ func subject(args []string) {
 			if uid, err = strconv.Atoi(path); err == nil {
 				err = unix.Setresuid(uid, uid, 0)
 			}
+		case "mksticky":
+			err = unix.Mkdir(path, 0o1755)
 		case "mkdir":
 			err = unix.Mkdir(path, 0o755)
 		case "rmdir":

@@ -56,6 +56,7 @@ type nativeQueueArbCounts struct {
 	_        structs.HostLayout
 	Asked    uint64
 	Cached   uint64
+	Decided  uint64
 	Answered uint64
 	Failed   [9]uint64
 	Killed   uint64
@@ -81,10 +82,13 @@ type nativeQueueArbHeader struct {
 	GatePid          uint32
 	Want             [50]uint32
 	Keep             [50]uint32
+	Decide           [50]uint16
+	PadDecide        [2]uint16
 	Scope            uint32
+	Watched          uint32
 	GuardTgid        uint32
 	FailErrno        [50]uint16
-	Pad16            [14]uint16
+	Pad16            [24]uint16
 	HeartbeatNs      uint64
 	PadHeart         [7]uint64
 	Hot              uint64

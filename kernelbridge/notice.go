@@ -17,12 +17,14 @@ type notice struct {
 	Facts     ring.Facts
 	Reason    uint32
 	FailErrno uint32
+	Rule      int32
+	_         uint32
 	Path      [noticePathBytes]byte
 }
 
 // failure turns a notice into what the daemon is told.
 func (n *notice) failure() *abi.Failure {
-	f := &abi.Failure{Reason: abi.Reason(n.Reason), Verdict: abi.Verdict{Errno: uint16(n.FailErrno)}}
+	f := &abi.Failure{Reason: abi.Reason(n.Reason), Rule: n.Rule, Epoch: n.Facts.Epoch, Verdict: abi.Verdict{Errno: uint16(n.FailErrno)}}
 	ring.Fill(&f.Request, &n.Facts)
 	path := n.Path[:]
 	if i := bytes.IndexByte(path, 0); i >= 0 {

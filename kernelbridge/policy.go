@@ -16,6 +16,8 @@ import (
 type Policy struct {
 	Asked uint64                     // bit e: event e is asked about
 	Want  [abi.EventCount]abi.Fields // facts to fetch
+	// Rules are what the kernel side decides alone, by event: see abi.DecideKernel.
+	Rules [abi.EventCount][]abi.KernelRule
 	// Keep is, for each event, what an allow that a worker lets the kernel keep depends
 	// on, with abi.FieldKeep; without that nothing is kept.
 	Keep   [abi.EventCount]abi.Fields
@@ -53,6 +55,10 @@ func (b *LSM) configure(next scopeKeys, p Policy) error {
 	if err := b.hooks.attach(p.Asked); err != nil {
 		return errors.Join(err, b.hooks.detachOthers(b.asked))
 	}
+	words, err := b.decide.write(p.Rules)
+	if err != nil {
+		return err
+	}
 	h := b.queue.Header()
 	word := atomic.LoadUint32(&h.Scope)
 	if err := b.prepare(&next, word); err != nil {
@@ -65,10 +71,12 @@ func (b *LSM) configure(next scopeKeys, p Policy) error {
 	for e := range both.Want {
 		both.Want[e] |= abi.Fields(h.Want[e])
 	}
+	b.decide.suspend(h) // the words below are about the new scope
 	b.queue.setPolicy(both)
 	atomic.StoreUint32(&h.Scope, next.word(word))
 	b.keys = next
 	b.queue.setPolicy(p)
+	b.decide.enforce(h, words)
 	b.asked = p.Asked
 	b.tidy(b.hooks.detachOthers(p.Asked))
 	return nil

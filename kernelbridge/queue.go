@@ -166,11 +166,12 @@ func (q *queue) setPolicy(p Policy) {
 	atomic.AddUint64(&h.Epoch, 1)
 }
 
-// Counts are the kernel side's counters of one event: Asked = Cached + Answered + the sum
-// of Failed, but for requests that are open at the moment of the read.
+// Counts are the kernel side's counters of one event: Asked = Cached + Decided + Answered +
+// the sum of Failed, but for requests that are open at the moment of the read.
 type Counts struct {
 	Asked    uint64
 	Cached   uint64 // allowed by the cache in the kernel
+	Decided  uint64 // by rules that the kernel knows
 	Answered uint64
 	Failed   [abi.ReasonCount]uint64
 	Killed   uint64 // tasks killed while they waited; among Failed too
@@ -186,6 +187,7 @@ func (q *queue) Counts(e abi.Event) (Counts, error) {
 	for _, c := range perCPU {
 		sum.Asked += c.Asked
 		sum.Cached += c.Cached
+		sum.Decided += c.Decided
 		sum.Answered += c.Answered
 		sum.Killed += c.Killed
 		for r, n := range c.Failed {

@@ -181,6 +181,12 @@ func TestDecideIsTheReference(t *testing.T) {
 			if got.Rule != want {
 				t.Fatalf("Decide: rule %d, the reference says %d\n%s\n%s", got.Rule, want, src, rs.Explain(r))
 			}
+			if k, ok := abi.DecideKernel(rs.KernelRules(r.Event), r); ok {
+				byRule["the kernel"]++
+				if k.Rule != want || k.Errno != got.Verdict.Errno || got.Verdict.Action == Audit {
+					t.Fatalf("the kernel: rule %d, errno %d, the reference says %d\n%s\n%s", k.Rule, k.Errno, want, src, rs.Explain(r))
+				}
+			}
 			wantVerdict := rs.file.def
 			if want >= 0 {
 				wantVerdict = rs.file.rules[want].verdict

@@ -39,8 +39,9 @@ type backend interface {
 	// configure puts a scope, facts to fetch and failure verdicts in force; on an
 	// error everything is as before.
 	configure(p policy) error
-	// forget makes the kernel side forget the allows that it gives by itself.
-	forget()
+	// watch says whether somebody wants to be told of plain allows: then the kernel side
+	// gives none by itself.
+	watch(on bool)
 	// mutes returns what is left alone unless the rules say otherwise.
 	mutes() []control.DefaultMute
 	// protect has p protect the backend's maps, programs and processes, and those that
@@ -72,12 +73,13 @@ type lsmBackend struct {
 	guard *keeper       // nil when switched off, and where nobody sleeps
 	poll  time.Duration // bound of the wait of a task that keeps its CPU
 	rungs rungs
+	sets  ruleSets // whose rules the kernel side decides by
 }
 
 func openLSM(cfg *config, cpus []int, onFailure func(arbiter.Event), log *slog.Logger) (backend, error) {
 	b := &lsmBackend{poll: time.Duration(cfg.Wait)}
 	o := kernelbridge.LSMOptions{CPUs: cpus, Wait: b.poll, Logger: log,
-		OnFailure: func(f *abi.Failure) { onFailure(failureEvent(f)) }}
+		OnFailure: func(f *abi.Failure) { onFailure(b.sets.name(f)) }}
 	if cfg.Guard {
 		k, err := startGuard(log)
 		if err != nil {
@@ -180,19 +182,27 @@ func (b *lsmBackend) problems() []string {
 }
 
 func (b *lsmBackend) configure(p policy) error {
-	next := kernelbridge.Policy{Asked: p.asked, Want: p.want, Keep: p.keep, OnFail: p.onFail, Sleep: p.sleep}
+	next := kernelbridge.Policy{Asked: p.asked, Want: p.want, Rules: p.kernel, Keep: p.keep, OnFail: p.onFail, Sleep: p.sleep}
 	if p.scopeStays {
-		return b.lsm.SetPolicy(next)
+		if err := b.lsm.SetPolicy(next); err != nil {
+			return err
+		}
+		b.sets.add(b.lsm.Epoch(), p.set)
+		return nil
 	}
 	scope, err := lsmScope("scope", p.scope)
 	var noMute error
 	if next.Mute, noMute = lsmMute(p.mute); err != nil || noMute != nil {
 		return errors.Join(err, noMute)
 	}
-	return b.lsm.Configure(scope, next)
+	if err := b.lsm.Configure(scope, next); err != nil {
+		return err
+	}
+	b.sets.add(b.lsm.Epoch(), p.set)
+	return nil
 }
 
-func (b *lsmBackend) forget() { b.lsm.Forget() }
+func (b *lsmBackend) watch(on bool) { b.lsm.Watch(on) }
 
 func (b *lsmBackend) disarm() { b.lsm.Arm(false) }
 
@@ -200,6 +210,8 @@ func (b *lsmBackend) disarm() { b.lsm.Arm(false) }
 type policy struct {
 	scope  rules.Scope
 	mute   rules.Mute
+	set    *rules.RuleSet // nil while two are in force
+	kernel [abi.EventCount][]abi.KernelRule
 	asked  uint64        // bit e: event e is asked about
 	sleep  time.Duration // the longest deadline of a rule
 	want   [abi.EventCount]abi.Fields
@@ -214,12 +226,13 @@ type policy struct {
 const keepable = abi.FieldPath | abi.FieldExe | abi.FieldUID | abi.FieldGID | abi.FieldCgroup | abi.FieldAccess
 
 func policyOf(rs *rules.RuleSet) policy {
-	p := policy{scope: rs.Scope(), mute: rs.Mute(), sleep: rs.MaxDeadline(), asked: bitsOf(rs.Events())}
+	p := policy{scope: rs.Scope(), mute: rs.Mute(), set: rs, sleep: rs.MaxDeadline(), asked: bitsOf(rs.Events())}
 	for e := abi.EventOpen; e < abi.EventCount; e++ {
 		// The record of a refusal has path, detail, numbers and executable, consulted
 		// or not.
 		p.want[e] = rs.Consulted(e) | abi.FieldExe | abi.FieldPath | abi.FieldDetail | abi.FieldArgs
 		p.onFail[e] = abi.Verdict{Errno: rs.Default().OnFail.Errno}
+		p.kernel[e] = rs.KernelRules(e)
 		if consulted := rs.Consulted(e); consulted&^keepable == 0 {
 			p.keep[e] = consulted | abi.FieldKeep
 		}
@@ -241,9 +254,10 @@ func (p policy) again() policy {
 	return p
 }
 
-// alsoFor returns p, which is in force, with the events and facts that q wants too, and
-// nothing kept.
+// alsoFor returns p, which is in force, with the events and facts that q wants too;
+// everything is asked about.
 func (p policy) alsoFor(q policy) policy {
+	p.set, p.kernel = nil, [abi.EventCount][]abi.KernelRule{}
 	p.keep = [abi.EventCount]abi.Fields{}
 	p.scopeStays = true
 	p.asked |= q.asked
@@ -266,6 +280,7 @@ func (b *lsmBackend) counters() map[string]uint64 {
 		}
 		m[e.String()+".asked"] = c.Asked
 		m[e.String()+".cached"] = c.Cached
+		m[e.String()+".decided"] = c.Decided
 		m[e.String()+".answered"] = c.Answered
 		for r := abi.ReasonNoWorker; r < abi.ReasonCount; r++ {
 			if n := c.Failed[r]; n > 0 {
@@ -366,8 +381,8 @@ func (b *fanotifyBackend) configure(p policy) error {
 	return b.fan.Configure(p.scope.Paths, all, onFail)
 }
 
-// forget does nothing: nothing is kept.
-func (b *fanotifyBackend) forget() {}
+// watch does nothing: the kernel side allows nothing by itself.
+func (b *fanotifyBackend) watch(bool) {}
 
 // disarm does nothing: what is asked from now on is answered when the group closes.
 func (b *fanotifyBackend) disarm() {}

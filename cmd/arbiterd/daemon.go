@@ -121,7 +121,7 @@ func (d *daemon) startEngine(context.Context) (err error) {
 		return err
 	}
 	c := arbiter.Config{Rules: rules.Nothing(), SpinFor: time.Duration(d.cfg.SpinFor), CacheEntries: d.cfg.CacheEntries, Logger: d.log,
-		Forget: d.backend.forget}
+		Watched: d.backend.watch}
 	for i, s := range d.backend.sources() {
 		c.Workers = append(c.Workers, arbiter.Worker{Source: s, CPU: cpus[i], Wait: d.backend.wait()})
 	}

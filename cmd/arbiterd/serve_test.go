@@ -337,7 +337,7 @@ func (fakeBackend) problems() []string                     { return nil }
 func (fakeBackend) configure(policy) error                 { return nil }
 func (fakeBackend) mutes() []control.DefaultMute           { return nil }
 func (fakeBackend) disarm()                                {}
-func (fakeBackend) forget()                                {}
+func (fakeBackend) watch(bool)                             {}
 func (fakeBackend) counters() map[string]uint64            { return nil }
 func (fakeBackend) close() error                           { return nil }
 

@@ -124,6 +124,39 @@ enum arb_field {
 	ARB_FIELD_KEEP = 1 << 31,
 };
 
+/* What a rule that is decided in the kernel can test. */
+enum arb_test_field {
+	ARB_TEST_UID,
+	ARB_TEST_EUID,
+	ARB_TEST_GID,
+	ARB_TEST_EGID,
+	ARB_TEST_ACCESS,
+	ARB_TEST_ARG, /* and ARB_ARGS - 1 more */
+};
+
+#define ARB_MAX_RULES 16 /* of one event */
+#define ARB_MAX_TESTS 4
+#define ARB_TEST_FIELDS 13 /* ARB_TEST_ARG + ARB_ARGS */
+#define ARB_DECIDE_ODD 0x8000u /* in header.decide: the rules of the second half */
+
+/* Holds when low <= (field & mask) <= high. */
+struct arb_test {
+	__u64 mask;
+	__u64 low;
+	__u64 high;
+	__u32 field;
+	__u32 pad;
+};
+
+/* Matches when all of its tests hold. */
+struct arb_rule {
+	__u32 tests;
+	__s32 rule; /* index in the rule set, -1 for the default */
+	__u32 rule_errno; /* 0 allows */
+	__u32 pad;
+	struct arb_test test[ARB_MAX_TESTS];
+};
+
 enum arb_flag {
 	ARB_FLAG_PATH_TRUNCATED = 1 << 0,
 	ARB_FLAG_NO_EXE = 1 << 1,
@@ -197,10 +230,13 @@ struct arb_header {
 	__u32 gate_pid;		/* of the gate's helper, 0: there is no gate */
 	__u32 want[ARB_EVENT_COUNT];	/* arb_field bits to fetch */
 	__u32 keep[ARB_EVENT_COUNT];	/* those that an allow which is kept depends on */
+	__u16 decide[ARB_EVENT_COUNT];	/* how many of arb_rules, with ARB_DECIDE_ODD */
+	__u16 pad_decide[2];
 	__u32 scope;		/* arb_scope bits in force */
+	__u32 watched;		/* somebody wants to be told of plain allows */
 	__u32 guard_tgid;	/* of the daemon's guard, 0: there is none; never asked about */
 	__u16 fail_errno[ARB_EVENT_COUNT];	/* failure verdict, 0 allows */
-	__u16 pad16[14];
+	__u16 pad16[24];
 
 	/* Written by the daemon's heart, CLOCK_MONOTONIC. */
 	__u64 heartbeat_ns;
@@ -280,10 +316,11 @@ struct arb_marking {
 	__u64 failed;	/* tasks that could not be marked */
 };
 
-/* Per event, one per CPU; asked = cached + answered + the sum of failed. */
+/* Per event, one per CPU; asked = cached + decided + answered + the sum of failed. */
 struct arb_counts {
 	__u64 asked;
 	__u64 cached; /* allowed from arb_cache */
+	__u64 decided; /* by arb_rules */
 	__u64 answered;
 	__u64 failed[ARB_REASON_COUNT];
 	__u64 killed;		/* tasks that were killed while they waited */
@@ -293,8 +330,10 @@ struct arb_counts {
 #define ARB_NOTICE_PATH_BYTES 256
 struct arb_notice {
 	struct arb_facts facts;
-	__u32 reason;
+	__u32 reason;	/* ARB_REASON_NONE: not a failure, a rule was decided in the kernel */
 	__u32 fail_errno;
+	__s32 rule;
+	__u32 pad;
 	__u8 path[ARB_NOTICE_PATH_BYTES];
 };
 

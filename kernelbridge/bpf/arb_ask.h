@@ -7,6 +7,7 @@
 #define ARB_ASK_H
 
 #include "arb_cache.h"
+#include "arb_decide.h"
 #include "arb_scope.h"
 #include "arb_path.h"
 #include "arb_unwind.h"
@@ -247,23 +248,27 @@ static __noinline int arb_ask_locked(struct arb_header *h, struct arb_question *
 static __noinline int arb_free_hook(struct arb_question *q, int ret)
 {
 	struct arb_header *h = arb_get_header();
+	int verdict;
 
 	if (!h || arb_exempt(h, q->event, ret))
 		return arb_return(ret);
 	if (!arb_in_scope(h, q))
 		return 0;
-	return arb_return(arb_ask_free(h, q, NULL, NULL));
+	verdict = arb_decide(h, q);
+	return arb_return(verdict <= 0 ? verdict : arb_ask_free(h, q, NULL, NULL));
 }
 
 static __noinline int arb_locked_hook(struct arb_question *q, int ret)
 {
 	struct arb_header *h = arb_get_header();
+	int verdict;
 
 	if (!h || arb_exempt(h, q->event, ret))
 		return arb_return(ret);
 	if (!arb_in_scope(h, q))
 		return 0;
-	return arb_return(arb_ask_locked(h, q));
+	verdict = arb_decide(h, q);
+	return arb_return(verdict <= 0 ? verdict : arb_ask_locked(h, q));
 }
 
 #endif

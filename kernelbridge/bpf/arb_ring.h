@@ -254,6 +254,8 @@ static __noinline void arb_notify(struct arb_slot *s, __u32 event, __u32 reason,
 	}
 	n->reason = reason;
 	n->fail_errno = fail_errno;
+	n->rule = -1;
+	n->pad = 0;
 	bpf_ringbuf_submit(n, 0);
 }
 

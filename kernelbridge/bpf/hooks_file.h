@@ -66,10 +66,12 @@ static __always_inline int arb_file_hook(struct arb_header *h, struct file *file
 		.mnt = file->f_path.mnt,
 		.dentry = file->f_path.dentry,
 	};
+	int verdict;
 
 	if (!arb_in_scope(h, &q))
 		return 0;
-	return arb_return(arb_ask_file(h, &q, file));
+	verdict = arb_decide(h, &q);
+	return arb_return(verdict <= 0 ? verdict : arb_ask_file(h, &q, file));
 }
 
 SEC("lsm.s/file_open")

@@ -31,10 +31,13 @@ type Header struct {
 	GatePID          uint32                 // of the gate's helper, 0: there is no gate
 	Want             [abi.EventCount]uint32 // abi.Fields to fetch
 	Keep             [abi.EventCount]uint32 // those that a kept allow depends on; abi.FieldKeep: may be kept
+	Decide           [abi.EventCount]uint16 // how many of the kernel's rules, with DecideOdd
+	_                [2]uint16
 	Scope            uint32
+	Watched          uint32                 // somebody wants to be told of plain allows
 	GuardTGID        uint32                 // of the daemon's guard, 0: there is none; never asked about
 	FailErrno        [abi.EventCount]uint16 // failure verdict, 0 allows
-	_                [14]uint16
+	_                [24]uint16
 
 	HeartbeatNS uint64 // CLOCK_MONOTONIC
 	_           [7]uint64
@@ -49,6 +52,9 @@ type Header struct {
 
 	Pinned [abi.MaxCPUs]uint64 // bit w of entry c: worker w is pinned to CPU c
 }
+
+// DecideOdd in Header.Decide names the second half of the kernel's rules.
+const DecideOdd = 1 << 15
 
 // Bits of Header.Scope: the dimensions that the scope names; shifted by ScopeMuted those
 // that the mute names, by ScopeInverted those of them that are inverted.

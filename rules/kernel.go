@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rules
+
+import (
+	"math"
+
+	"github.com/arbiterd/arbiter/kernelbridge/abi"
+)
+
+// KernelRules returns the beginning of what an event is decided by, as far as the kernel
+// side can decide it alone: rules that look at ids, numbers and access only, and, when
+// all rules of the event are of that kind, the default. A request that none of them
+// matches has to be asked about. One rule can become several, for a list of values is a
+// rule for each. Nil when there is nothing to decide there.
+//
+// The first that matches wins, as in Decide, and both come to the same verdict.
+func (rs *RuleSet) KernelRules(e abi.Event) []abi.KernelRule {
+	if e == abi.EventNone || e >= abi.EventCount {
+		return nil
+	}
+	var out []abi.KernelRule
+	l := &rs.lists[e]
+	for i := range l.rules {
+		m := &l.rules[i]
+		if m.not != nil || m.decision.Verdict.Action == Audit {
+			return out
+		}
+		tests, ok := m.match.kernelTests(e)
+		if !ok || len(out)+len(tests) > abi.MaxKernelRules {
+			return out
+		}
+		for _, t := range tests {
+			out = append(out, abi.KernelRule{Rule: m.decision.Rule, Errno: m.decision.Verdict.Errno, Tests: t})
+		}
+	}
+	if len(out) == 0 || rs.fallback.Verdict.Action == Audit || len(out) == abi.MaxKernelRules {
+		return out
+	}
+	return append(out, abi.KernelRule{Rule: -1, Errno: rs.fallback.Verdict.Errno})
+}
+
+// kernelTests turns conditions into lists of tests: one of the lists has to hold. False
+// when there is a condition that the kernel side does not know, or there are too many.
+func (c *conditions) kernelTests(e abi.Event) ([][]abi.KernelTest, bool) {
+	const known = abi.FieldUID | abi.FieldGID | abi.FieldArgs | abi.FieldAccess
+	if c.has&^known != 0 || c.addr != nil || c.ids != nil && c.ids.cgroup != nil {
+		return nil, false
+	}
+	all := [][]abi.KernelTest{nil}
+	// and requires one of several tests, beside all that is required already.
+	and := func(tests []abi.KernelTest) bool {
+		var next [][]abi.KernelTest
+		for _, before := range all {
+			for _, t := range tests {
+				next = append(next, append(before[:len(before):len(before)], t))
+			}
+		}
+		all = next
+		return len(all) <= abi.MaxKernelRules && (len(all) == 0 || len(all[0]) <= abi.MaxKernelTests)
+	}
+	ok := true
+	if c.access != 0 {
+		ok = ok && and([]abi.KernelTest{anyBit(abi.KernelAccess, uint64(c.access))})
+	}
+	if c.ids != nil {
+		for _, id := range []struct {
+			field  abi.KernelField
+			ranges []idRange
+		}{{abi.KernelUID, c.ids.uid}, {abi.KernelEUID, c.ids.euid}, {abi.KernelGID, c.ids.gid}, {abi.KernelEGID, c.ids.egid}} {
+			if id.ranges == nil {
+				continue
+			}
+			var tests []abi.KernelTest
+			for _, r := range id.ranges {
+				tests = append(tests, abi.KernelTest{Field: id.field, Mask: math.MaxUint64, Low: uint64(r.lo), High: uint64(r.hi)})
+			}
+			ok = ok && and(tests)
+		}
+	}
+	for i := range c.args {
+		a := &c.args[i]
+		at := a.at[e]
+		if at >= abi.Args {
+			return nil, false // never matches: the worker says so
+		}
+		field := abi.KernelArg + abi.KernelField(at)
+		if a.ranges == nil {
+			if a.all != 0 {
+				ok = ok && and([]abi.KernelTest{{Field: field, Mask: a.all, Low: a.all, High: a.all}})
+			}
+			if a.any != 0 {
+				ok = ok && and([]abi.KernelTest{anyBit(field, a.any)})
+			}
+			continue
+		}
+		var tests []abi.KernelTest
+		for _, r := range a.ranges {
+			tests = append(tests, abi.KernelTest{Field: field, Mask: math.MaxUint64, Low: r.lo, High: r.hi})
+		}
+		ok = ok && and(tests)
+	}
+	return all, ok
+}
+
+func anyBit(field abi.KernelField, bits uint64) abi.KernelTest {
+	return abi.KernelTest{Field: field, Mask: bits, Low: 1, High: math.MaxUint64}
+}
