@@ -93,8 +93,9 @@ type hooksArbHeader struct {
 	Scope            uint32
 	Watched          uint32
 	GuardTgid        uint32
+	PeerTgid         uint32
 	FailErrno        [50]uint16
-	Pad16            [24]uint16
+	Pad16            [22]uint16
 	HeartbeatNs      uint64
 	PadHeart         [7]uint64
 	Hot              uint64

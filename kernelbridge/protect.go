@@ -173,9 +173,9 @@ func (p *Protection) arm(on bool) error {
 }
 
 // The signals that anybody may send to the daemon who may send it signals at all: it
-// takes the one as a word to read its rule file again, and the other ends no stop that
-// could have come.
-const harmlessSignals = 1<<(unix.SIGHUP-1) | 1<<(unix.SIGCONT-1)
+// takes the first as a word to read its rule file again, the second ends no stop that
+// could have come, and by the third the installed program takes over.
+const harmlessSignals = 1<<(unix.SIGHUP-1) | 1<<(unix.SIGCONT-1) | 1<<(unix.SIGUSR2-1)
 
 // ProtectProcess protects this process, or one that belongs to it; that one may then do
 // what this one may. It is to be called by the parent, which knows that the number is not
@@ -199,6 +199,19 @@ func (p *Protection) ProtectProcess(pid int) error {
 	}
 	if err := p.maps.ArbGuarded.Put(uint32(pid), &g); err != nil {
 		return fmt.Errorf("protecting process %d: %w", pid, err)
+	}
+	return nil
+}
+
+// LeaveProcess ends ProtectProcess.
+func (p *Protection) LeaveProcess(pid int) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return nil
+	}
+	if err := p.maps.ArbGuarded.Delete(uint32(pid)); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+		return fmt.Errorf("leaving process %d: %w", pid, err)
 	}
 	return nil
 }

@@ -86,6 +86,8 @@ type Config struct {
 	Rules  *Rules
 	// Info is called for every status, concurrently.
 	Info func() Info
+	// Lifecycle is for a daemon that takes over from this one; nil: none can.
+	Lifecycle Lifecycle
 	// Admin may call everything, ReadOnly everything that changes nothing. Uid 0
 	// is admin always.
 	Admin, ReadOnly AccessList

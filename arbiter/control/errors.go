@@ -13,6 +13,8 @@ var (
 	// ErrInUse is wrapped by the error of Listen when another process serves the
 	// socket.
 	ErrInUse = errors.New("another process serves this socket")
+	// ErrFrozen is returned for a push while another daemon takes over.
+	ErrFrozen = errors.New("another daemon takes over from this one: push again when it has")
 	// ErrEpochNotKept is wrapped by the errors about an epoch that the store does
 	// not hold, or no longer.
 	ErrEpochNotKept = errors.New("this epoch is not kept")

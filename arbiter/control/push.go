@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/arbiterd/arbiter/arbiter/cache"
@@ -24,6 +25,8 @@ import (
 type Rules struct {
 	cfg  RulesConfig
 	turn chan struct{} // one place, taken for a whole push
+
+	frozen atomic.Bool // changed in its turn
 }
 
 // NewRules checks the whole configuration.
@@ -52,6 +55,20 @@ func (r *Rules) begin(ctx context.Context) error {
 }
 
 func (r *Rules) end() { <-r.turn }
+
+// Freeze waits for the pushes under way, no longer than ctx, and refuses all others with
+// ErrFrozen until Thaw. It returns the epoch in force, 0 for none.
+func (r *Rules) Freeze(ctx context.Context) (uint64, error) {
+	if err := r.begin(ctx); err != nil {
+		return 0, err
+	}
+	defer r.end()
+	r.frozen.Store(true)
+	return r.epoch(), nil
+}
+
+// Thaw ends Freeze.
+func (r *Rules) Thaw() { r.frozen.Store(false) }
 
 // Push is a rule file on its way.
 type Push struct {
@@ -88,7 +105,7 @@ type Pushed struct {
 // Push puts a rule file in force and returns when every worker decides by it.
 // It is all or nothing: after an error the rule set from before is in force, in
 // the engine and in the store. The error is a rules.Problems, a *StaleError, a
-// *StageError, or ctx's when it ended before anything was changed; from then on
+// *StageError, ErrFrozen, or ctx's when it ended before anything was changed; from then on
 // ctx is not looked at any more, so a caller that goes away leaves no half push.
 func (r *Rules) Push(ctx context.Context, p Push) (Pushed, error) {
 	if err := r.begin(ctx); err != nil {
@@ -121,6 +138,9 @@ func (r *Rules) Rollback(ctx context.Context, epoch uint64, p Push) (Pushed, err
 
 // push does the work; it is its turn.
 func (r *Rules) push(ctx context.Context, p Push) (Pushed, error) {
+	if r.frozen.Load() {
+		return Pushed{}, ErrFrozen
+	}
 	if err := r.expect(p.ExpectedEpoch); err != nil {
 		return Pushed{}, err
 	}

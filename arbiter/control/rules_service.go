@@ -130,6 +130,8 @@ func pushStatus(err error) error {
 			code = codes.Internal
 		}
 		return status.Error(code, utf8(err.Error()))
+	case errors.Is(err, ErrFrozen):
+		return status.Error(codes.Unavailable, err.Error())
 	case errors.Is(err, ErrEpochNotKept):
 		return status.Error(codes.NotFound, err.Error())
 	case errors.Is(err, store.ErrCorrupt):

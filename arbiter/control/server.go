@@ -64,6 +64,7 @@ func newServer(cfg Config, more func(*grpc.Server)) (*Server, error) {
 	controlv1.RegisterEventsServiceServer(s.grpc, s.events)
 	controlv1.RegisterStatusServiceServer(s.grpc, &statusService{cfg: &cfg})
 	controlv1.RegisterMaintenanceServiceServer(s.grpc, &maintenanceService{cfg: &cfg, stopping: s.stopping})
+	controlv1.RegisterLifecycleServiceServer(s.grpc, &lifecycleService{daemon: cfg.Lifecycle, stopping: s.stopping})
 	grpc_health_v1.RegisterHealthServer(s.grpc, &healthService{s.health, s.stopping})
 	reflection.Register(s.grpc)
 	if more != nil {

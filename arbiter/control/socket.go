@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 )
 
@@ -44,6 +45,7 @@ type Listener struct {
 	lock     *os.File
 	stat     os.FileInfo // of the socket file that we made
 	shutOnce func() error
+	closed   atomic.Bool
 }
 
 // Listen opens the socket. One process at a time has it: a lock file beside it
@@ -199,7 +201,11 @@ func (l *Listener) Path() string { return l.path }
 // the lock. It may be called more than once.
 func (l *Listener) Close() error { return l.shutOnce() }
 
+// Closed reports whether Close was called, so that an error of Accept means nothing.
+func (l *Listener) Closed() bool { return l.closed.Load() }
+
 func (l *Listener) shut() error {
+	l.closed.Store(true)
 	err := l.UnixListener.Close()
 	if now, lerr := os.Lstat(l.path); lerr == nil && os.SameFile(now, l.stat) {
 		err = errors.Join(err, os.Remove(l.path))

@@ -57,19 +57,7 @@ func (s *Store) Load(epoch uint64) (Meta, []byte, error) {
 	if _, ok := s.sets[epoch]; !ok || epoch == s.prepared {
 		return Meta{}, nil, fmt.Errorf("loading epoch %d: %w", epoch, ErrNotFound)
 	}
-	path := filepath.Join(s.dir, setName(epoch))
-	data, err := readFile(path)
-	if err != nil {
-		return Meta{}, nil, fmt.Errorf("loading epoch %d: %w", epoch, err)
-	}
-	m, source, err := decodeSet(data)
-	if err != nil {
-		return Meta{}, nil, fmt.Errorf("loading epoch %d from %s: %w", epoch, path, err)
-	}
-	if m.Epoch != epoch {
-		return Meta{}, nil, fmt.Errorf("loading epoch %d from %s: %w: it holds epoch %d", epoch, path, ErrCorrupt, m.Epoch)
-	}
-	return m, source, nil
+	return readSet(s.dir, epoch)
 }
 
 // Prepare makes a rule set durable without putting it in force. m.Epoch must be
@@ -81,7 +69,7 @@ func (s *Store) Prepare(m Meta, source []byte) error {
 	m.Size = len(source)
 	m.PushedAt = m.PushedAt.UTC()
 	switch {
-	case s.closed:
+	case s.closed, s.released:
 		return ErrClosed
 	case s.prepared != 0:
 		return fmt.Errorf("storing epoch %d: epoch %d is neither committed nor discarded", m.Epoch, s.prepared)

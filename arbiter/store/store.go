@@ -51,6 +51,7 @@ type Store struct {
 
 	mu       sync.Mutex
 	closed   bool
+	released bool            // another process may have the directory
 	sets     map[uint64]Meta // all that are kept and readable
 	prepared uint64          // in sets and not committed, 0 for none
 	pointer  pointer
@@ -249,6 +250,33 @@ func (s *Store) Dir() string { return s.dir }
 // was well.
 func (s *Store) Incidents() []Incident { return slices.Clone(s.incidents) }
 
+// Release lets another process have the directory; nothing can be stored until Retake.
+func (s *Store) Release() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed || s.released {
+		return nil
+	}
+	s.released = true
+	return s.lock.Close()
+}
+
+// Retake is the way back from Release, when nobody has stored anything meanwhile. The
+// error wraps ErrLocked while another process has the directory.
+func (s *Store) Retake() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed || !s.released {
+		return nil
+	}
+	lock, err := lockDir(s.dir)
+	if err != nil {
+		return fmt.Errorf("taking rule store %s back: %w", s.dir, err)
+	}
+	s.lock, s.released = lock, false
+	return nil
+}
+
 // Close lets go of the directory. It may be called more than once.
 func (s *Store) Close() error {
 	s.mu.Lock()
@@ -257,5 +285,8 @@ func (s *Store) Close() error {
 		return nil
 	}
 	s.closed = true
+	if s.released {
+		return nil
+	}
 	return s.lock.Close()
 }

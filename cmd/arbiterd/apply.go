@@ -34,7 +34,11 @@ func (d *daemon) firstRules(ctx context.Context) error {
 		}
 		return d.pushFile(ctx, source, "first start")
 	}
-	rs, err := d.applyStored(ctx, meta.Epoch)
+	rs := d.engine.Rules()
+	var err error
+	if rs.Epoch() != meta.Epoch { // else it was put in force beside the old daemon
+		rs, err = d.applyStored(ctx, meta.Epoch)
+	}
 	if ctx.Err() != nil {
 		return fmt.Errorf("starting: %w", ctx.Err())
 	}

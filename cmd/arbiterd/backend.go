@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -47,8 +48,11 @@ type backend interface {
 	// protect has p protect the backend's maps, programs and processes, and those that
 	// come later.
 	protect(p *kernelbridge.Protection) error
-	// disarm stops asking, before the workers stop.
-	disarm()
+	// exemptPeer lets the daemon at the other side of an exchange go unasked; 0 ends it.
+	exemptPeer(pid int) error
+	// drain stops asking and returns when who has asked is answered, or with an error when
+	// ctx ends first. The workers run. It may be called more than once.
+	drain(ctx context.Context) error
 	// counters returns the kernel side's counters by name.
 	counters() map[string]uint64
 	// close lets go of everything; held tasks go on.
@@ -204,7 +208,9 @@ func (b *lsmBackend) configure(p policy) error {
 
 func (b *lsmBackend) watch(on bool) { b.lsm.Watch(on) }
 
-func (b *lsmBackend) disarm() { b.lsm.Arm(false) }
+func (b *lsmBackend) exemptPeer(pid int) error { return b.lsm.ExemptPeer(pid) }
+
+func (b *lsmBackend) drain(ctx context.Context) error { return b.lsm.Drain(ctx) }
 
 // policy is what the kernel side keeps of a rule set.
 type policy struct {
@@ -384,8 +390,16 @@ func (b *fanotifyBackend) configure(p policy) error {
 // watch does nothing: the kernel side allows nothing by itself.
 func (b *fanotifyBackend) watch(bool) {}
 
-// disarm does nothing: what is asked from now on is answered when the group closes.
-func (b *fanotifyBackend) disarm() {}
+// exemptPeer implements backend. A process that has ended is never taken for another one.
+func (b *fanotifyBackend) exemptPeer(pid int) error {
+	if pid == 0 {
+		return nil
+	}
+	return b.fan.AddExempt(pid)
+}
+
+// drain does nothing: what is asked from now on is answered when the group closes.
+func (b *fanotifyBackend) drain(context.Context) error { return nil }
 
 func (b *fanotifyBackend) counters() map[string]uint64 {
 	s := b.fan.Stats()

@@ -43,6 +43,7 @@ type config struct {
 	SocketMode  string `yaml:"socket_mode"`  // octal
 	SocketGroup string `yaml:"socket_group"` // name or number; empty: the daemon's own
 	StateDir    string `yaml:"state_dir"`
+	Replace     bool   `yaml:"replace"` // take over from the daemon that serves the socket, if there is one
 	// Rules is pushed when the store has no set yet, and on SIGHUP if it has changed.
 	Rules string `yaml:"rules"`
 
@@ -145,6 +146,7 @@ func flagSet(cfg *config) (*flag.FlagSet, *request) {
 	f.Var((*durationFlag)(&cfg.HoldLimit), "hold-limit", "fanotify: bound of one hold, `duration`")
 	f.StringVar(&cfg.AuditLog, "audit-log", cfg.AuditLog, "verdict log `file`, JSON lines")
 	f.StringVar(&cfg.Metrics, "metrics", cfg.Metrics, "`address` of /metrics, like 127.0.0.1:9464")
+	f.BoolVar(&cfg.Replace, "replace", cfg.Replace, "take over from the daemon that runs, without a gap")
 	f.StringVar(&cfg.LogLevel, "log-level", cfg.LogLevel, "debug, info, warn or error")
 	return f, asked
 }

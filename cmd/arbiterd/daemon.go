@@ -49,6 +49,9 @@ type daemon struct {
 	protection *kernelbridge.Protection // nil when switched off
 	metrics    *http.Server
 
+	old      *predecessor // whom this one takes over from; nil: nobody
+	exchange exchange     // with one that takes over from this one
+
 	reloaded chan struct{} // closed when the reload under way has ended; nil for none. Of serve
 	// hurry ends when a stop has been patient enough: no set is put in force any more.
 	hurry context.Context
@@ -58,15 +61,26 @@ type daemon struct {
 // start opens everything and returns when the rules are in force and the socket is
 // served. On an error, and when ctx ends, everything is closed again.
 func start(ctx context.Context, cfg config, log *slog.Logger) (_ *daemon, err error) {
-	d := &daemon{cfg: cfg, log: log, started: time.Now(), serving: make(chan error, 1)}
+	d := &daemon{cfg: cfg, log: log, started: time.Now(), serving: make(chan error, 1), exchange: exchange{ends: make(chan int, 1)}}
 	d.hurry, d.abort = context.WithCancel(context.Background())
 	defer func() {
 		if err != nil {
 			d.close()
 		}
 	}()
-	for _, step := range []func(context.Context) error{d.openSocket, d.openStore, d.startEngine, d.startAudit, d.startProtection, d.startControl,
-		d.firstRules, d.serveControl, d.startMetrics} {
+	steps := []func(context.Context) error{d.openSocket, d.openStore, d.startEngine, d.startAudit, d.startProtection, d.startControl,
+		d.firstRules, d.serveControl, d.startMetrics}
+	if cfg.Replace {
+		if err := d.greetOld(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if d.old != nil {
+		// Beside the old one until everything is there; the address of /metrics is the last.
+		steps = []func(context.Context) error{d.startEngine, d.startAudit, d.askBeside, d.releaseOld, d.openSocket, d.openStore,
+			d.startProtection, d.startControl, d.firstRules, d.endOld, d.serveControl, d.startMetrics}
+	}
+	for _, step := range steps {
 		if err := ctx.Err(); err != nil {
 			return nil, fmt.Errorf("starting: %w", err)
 		}
@@ -94,7 +108,13 @@ func (d *daemon) openStore(context.Context) (err error) {
 }
 
 func (d *daemon) serveControl(context.Context) error {
-	go func() { d.serving <- d.server.Serve(d.listener) }()
+	l := d.listener
+	go func() {
+		err := d.server.Serve(l)
+		if err == nil || !l.Closed() { // else it was let go of
+			d.serving <- err
+		}
+	}()
 	return nil
 }
 
@@ -150,7 +170,7 @@ func (d *daemon) startControl(context.Context) (err error) {
 	}
 	maintainer, key := d.maintenance()
 	d.server, err = control.New(control.Config{Maintenance: maintainer, MaintenanceKey: key,
-		Engine: d.engine, Rules: d.rules, Info: d.info,
+		Engine: d.engine, Rules: d.rules, Info: d.info, Lifecycle: d,
 		Admin: control.AccessList(d.cfg.Admin), ReadOnly: control.AccessList(d.cfg.ReadOnly),
 		CallsPerSecond: d.cfg.RateLimit, Logger: d.log})
 	return err
@@ -229,10 +249,23 @@ func (d *daemon) stop() error {
 	}
 }
 
+// drain stops asking and answers who has asked.
+func (d *daemon) drain() {
+	if d.backend == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), stopFor)
+	defer cancel()
+	if err := d.backend.drain(ctx); err != nil {
+		d.log.Warn("stopping the questions", slog.Any("error", err))
+	}
+}
+
 // close ends everything, the control plane first, then the asking, then the workers.
 // Held tasks go on by their failure verdict.
 func (d *daemon) close() error {
 	var errs []error
+	handedOver := d.exchange.beginClose()
 	hurry := time.AfterFunc(stopFor, d.abort)
 	defer hurry.Stop()
 	if d.reloaded != nil {
@@ -241,6 +274,9 @@ func (d *daemon) close() error {
 		case <-time.After(2 * stopFor): // a file system that hangs; it pushes nothing any more
 			d.log.Warn("stopping while a reload is under way")
 		}
+	}
+	if handedOver {
+		d.drain() // first, so that the other one alone decides
 	}
 	if d.metrics != nil {
 		errs = append(errs, d.metrics.Close())
@@ -251,9 +287,7 @@ func (d *daemon) close() error {
 		cancel()
 	}
 	d.abort()
-	if d.backend != nil {
-		d.backend.disarm()
-	}
+	d.drain()
 	if d.engine != nil {
 		d.engine.Stop()
 	}
@@ -275,5 +309,6 @@ func (d *daemon) close() error {
 	if d.listener != nil {
 		errs = append(errs, d.listener.Close())
 	}
+	d.old.close() // it stays in charge, unless it has been told to end
 	return errors.Join(errs...)
 }

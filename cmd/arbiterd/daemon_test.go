@@ -37,6 +37,12 @@ func TestMain(m *testing.M) {
 		os.Exit(subject(os.Args[1:]))
 	case "asker":
 		os.Exit(ask(os.Args[1]))
+	case "opener":
+		os.Exit(openInLoop(os.Args[1]))
+	case "fakenew":
+		os.Exit(fakeNew(os.Args[1:]))
+	case "fakeold":
+		os.Exit(fakeOld(os.Args[1:]))
 	}
 	os.Exit(m.Run())
 }
@@ -143,7 +149,12 @@ func daemonCommand(dir string, args ...string) (*exec.Cmd, *lockedBuffer) {
 // startDaemon starts a daemon and returns when it says that it is ready.
 func startDaemon(t *testing.T, dir string, args ...string) *runs {
 	t.Helper()
-	notify := listenNotify(t)
+	return startDaemonTold(t, dir, listenNotify(t), args...)
+}
+
+// startDaemonTold is startDaemon with a service manager of the caller's.
+func startDaemonTold(t *testing.T, dir string, notify *net.UnixConn, args ...string) *runs {
+	t.Helper()
 	cmd, log := daemonCommand(dir, args...)
 	cmd.Env = append(cmd.Env, "NOTIFY_SOCKET="+notify.LocalAddr().String())
 	if err := cmd.Start(); err != nil {
@@ -153,7 +164,7 @@ func startDaemon(t *testing.T, dir string, args ...string) *runs {
 	go func() { d.exited <- cmd.Wait() }()
 	t.Cleanup(d.kill)
 	awaitNotify(t, notify, "READY=1", d)
-	conn, err := grpc.NewClient("unix:"+d.socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	conn, err := dialDaemon(d.socket)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -161,6 +172,10 @@ func startDaemon(t *testing.T, dir string, args ...string) *runs {
 	t.Cleanup(func() { conn.Close() })
 	d.backend = d.status().Backend
 	return d
+}
+
+func dialDaemon(socket string) (*grpc.ClientConn, error) {
+	return grpc.NewClient("unix:"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
 }
 
 // listenNotify is the service manager's side of sd_notify(3).

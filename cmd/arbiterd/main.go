@@ -54,7 +54,9 @@ func run(args []string) int {
 	log.Info("ready", slog.String("backend", d.chosen), slog.String("why", d.why), slog.String("socket", cfg.Socket),
 		slog.Uint64("epoch", d.engine.Rules().Epoch()))
 	err = d.serve(signals)
-	notify(sd.SdNotifyStopping)
+	if !d.exchange.isOver() { // else another daemon goes on
+		notify(sd.SdNotifyStopping)
+	}
 	if err := errors.Join(err, d.stop()); err != nil {
 		log.Error("stopped", slog.Any("error", err))
 		return 1

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/hex"
 	"errors"
@@ -35,6 +36,9 @@ func (d *daemon) startProtection(context.Context) (err error) {
 	if err == nil {
 		err = d.protectFiles()
 	}
+	if err == nil && d.old != nil && !d.old.gone {
+		err = d.protection.ProtectProcess(d.old.pid)
+	}
 	if err != nil {
 		return fmt.Errorf("starting the self-protection: %w; set self_protection: false to do without", err)
 	}
@@ -50,6 +54,47 @@ func (d *daemon) protectFiles() error {
 		errs = append(errs, d.protection.ProtectFile(path))
 	}
 	return errors.Join(errs...)
+}
+
+// admitSuccessor lets a daemon that is about to take over past the self-protection, and
+// protects it. Only the program that is installed where this one was may: nobody puts
+// another one there without a token.
+func (d *daemon) admitSuccessor(pid int) error {
+	if d.protection == nil {
+		return nil
+	}
+	if err := mayFollow(pid); err != nil {
+		return fmt.Errorf("self_protection: %w", err)
+	}
+	// From here on nobody can make it do what it does not do by itself; so once more.
+	if err := d.protection.ProtectProcess(pid); err != nil {
+		return err
+	}
+	if err := mayFollow(pid); err != nil {
+		return errors.Join(fmt.Errorf("self_protection: %w", err), d.protection.LeaveProcess(pid))
+	}
+	return nil
+}
+
+// mayFollow says why a process is not the installed program that does as it likes.
+func mayFollow(pid int) error {
+	installed, err := os.Executable() // where it was when this process started
+	if err != nil {
+		return fmt.Errorf("finding the own program: %w", err)
+	}
+	want, err := os.Stat(installed)
+	if err != nil {
+		return fmt.Errorf("looking for the installed program: %w", err)
+	}
+	got, err := os.Stat(fmt.Sprintf("/proc/%d/exe", pid))
+	if err != nil || !os.SameFile(got, want) {
+		return fmt.Errorf("process %d is another program than the installed one: start %s", pid, installed)
+	}
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil || !bytes.Contains(status, []byte("\nTracerPid:\t0\n")) {
+		return fmt.Errorf("process %d is traced: start %s without a debugger", pid, installed)
+	}
+	return nil
 }
 
 // refusalEvent turns what the self-protection has refused into a record.

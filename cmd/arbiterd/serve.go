@@ -19,14 +19,17 @@ type signals struct {
 	stop context.Context
 	// hangups has one place: a SIGHUP during a reload is remembered once.
 	hangups chan os.Signal
+	// upgrades has one place: SIGUSR2.
+	upgrades chan os.Signal
 }
 
 // catchSignals is called before anything is made that a signal could leave behind. It
 // is for good: a second SIGTERM does not cut a stop short.
 func catchSignals() signals {
-	s := signals{hangups: make(chan os.Signal, 1)}
+	s := signals{hangups: make(chan os.Signal, 1), upgrades: make(chan os.Signal, 1)}
 	s.stop, _ = signal.NotifyContext(context.Background(), unix.SIGTERM, unix.SIGINT)
 	signal.Notify(s.hangups, unix.SIGHUP)
+	signal.Notify(s.upgrades, unix.SIGUSR2)
 	return s
 }
 
@@ -69,6 +72,11 @@ func (d *daemon) serve(s signals) error {
 			d.log.Error("the reload does not end, the rules in force stay; look at the file systems of rules and audit_log", slog.Duration("after", reloadFor))
 			notify(sd.SdNotifyReady)
 			late = nil
+		case <-s.upgrades:
+			go d.upgrade()
+		case pid := <-d.exchange.ends:
+			d.handedOver(pid)
+			return nil
 		case <-alive:
 			petWatchdog(d.engine.Check, d.log, notify)
 		case err := <-d.serving:

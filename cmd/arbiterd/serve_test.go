@@ -336,8 +336,9 @@ func (fakeBackend) protect(*kernelbridge.Protection) error { return nil }
 func (fakeBackend) problems() []string                     { return nil }
 func (fakeBackend) configure(policy) error                 { return nil }
 func (fakeBackend) mutes() []control.DefaultMute           { return nil }
-func (fakeBackend) disarm()                                {}
 func (fakeBackend) watch(bool)                             {}
+func (fakeBackend) exemptPeer(int) error                   { return nil }
+func (fakeBackend) drain(context.Context) error            { return nil }
 func (fakeBackend) counters() map[string]uint64            { return nil }
 func (fakeBackend) close() error                           { return nil }
 

@@ -8,7 +8,7 @@
 #ifndef ARB_ABI_H
 #define ARB_ABI_H
 
-#define ARB_VERSION 2
+#define ARB_VERSION 3
 
 #define ARB_SLOTS 1024		/* requests open at once */
 #define ARB_SLOT_WORDS (ARB_SLOTS / 64)
@@ -235,8 +235,11 @@ struct arb_header {
 	__u32 scope;		/* arb_scope bits in force */
 	__u32 watched;		/* somebody wants to be told of plain allows */
 	__u32 guard_tgid;	/* of the daemon's guard, 0: there is none; never asked about */
+	__u32 peer_tgid;	/* of the other daemon while one takes over from the other: it and
+				 * its children are never asked about; 0: there is none
+				 */
 	__u16 fail_errno[ARB_EVENT_COUNT];	/* failure verdict, 0 allows */
-	__u16 pad16[24];
+	__u16 pad16[22];
 
 	/* Written by the daemon's heart, CLOCK_MONOTONIC. */
 	__u64 heartbeat_ns;

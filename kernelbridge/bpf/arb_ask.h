@@ -26,13 +26,17 @@ static __always_inline int arb_return(int ret)
 }
 
 /* The daemon, its guard, the gate's helper, and a child of the daemon's that has not executed
- * its own program yet: it has the daemon's descriptors, and the daemon waits for it.
+ * its own program yet: it has the daemon's descriptors, and the daemon waits for it. While
+ * one daemon takes over from another, neither asks about the other, its guard and its
+ * helper: else the two could wait for each other.
  */
 static __always_inline bool arb_ours(struct arb_header *h, struct task_struct *task)
 {
-	__u32 tgid = task->tgid;
+	__u32 tgid = task->tgid, peer = READ_ONCE(h->peer_tgid);
 
 	if (tgid == h->daemon_tgid || tgid == h->gate_pid || tgid == h->guard_tgid)
+		return true;
+	if (peer && (tgid == peer || (__u32)BPF_CORE_READ(task, real_parent, tgid) == peer))
 		return true;
 	/* A thread has the flag, too. */
 	return (task->flags & ARB_PF_FORKNOEXEC) && task->pid == task->tgid &&

@@ -36,8 +36,9 @@ type Header struct {
 	Scope            uint32
 	Watched          uint32                 // somebody wants to be told of plain allows
 	GuardTGID        uint32                 // of the daemon's guard, 0: there is none; never asked about
+	PeerTGID         uint32                 // of the daemon at the other side of an exchange, 0: there is none; never asked about
 	FailErrno        [abi.EventCount]uint16 // failure verdict, 0 allows
-	_                [24]uint16
+	_                [22]uint16
 
 	HeartbeatNS uint64 // CLOCK_MONOTONIC
 	_           [7]uint64

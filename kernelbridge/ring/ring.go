@@ -263,6 +263,19 @@ func (r *Ring) Asleep(slot int, tid uint32) (waiting, answered bool) {
 	return false, false
 }
 
+// Open returns how many requests are under way: who asked has not taken the verdict. A
+// verdict that waits for its system call to run again is not among them.
+func (r *Ring) Open() (n int) {
+	for i := range r.slots {
+		switch abi.Word(atomic.LoadUint64(&r.slots[i].Word)).State() {
+		case abi.Free, abi.Unwound:
+		default:
+			n++
+		}
+	}
+	return n
+}
+
 // SweepUnwound frees the verdicts whose system call has not come back between two
 // calls: their tasks are gone, or were stopped on the way and will ask again. One
 // caller at a time, seldom.

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// openInLoop opens path again and again until stdin ends, and prints how often with
+// which errno.
+func openInLoop(path string) int {
+	var end atomic.Bool
+	go func() {
+		io.Copy(io.Discard, os.Stdin)
+		end.Store(true)
+	}()
+	got := map[int]int{}
+	fmt.Println("opening")
+	for !end.Load() {
+		fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		errno, _ := err.(unix.Errno)
+		got[int(errno)]++
+		if err == nil {
+			unix.Close(fd)
+		}
+	}
+	json.NewEncoder(os.Stdout).Encode(got)
+	return 0
+}
+
+// opener is a process that opens a file in a loop.
+type opener struct {
+	t   *testing.T
+	in  io.Closer
+	out *bufio.Reader
+}
+
+func startOpener(t *testing.T, path string) *opener {
+	t.Helper()
+	cmd := exec.Command("/proc/self/exe", path)
+	cmd.Env = append(os.Environ(), roleEnv+"=opener")
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		cmd.Process.Kill()
+		cmd.Wait()
+	})
+	o := &opener{t: t, in: in, out: bufio.NewReader(out)}
+	o.line()
+	return o
+}
+
+func (o *opener) line() string {
+	o.t.Helper()
+	got := make(chan string, 1)
+	go func() {
+		s, _ := o.out.ReadString('\n')
+		got <- s
+	}()
+	select {
+	case s := <-got:
+		return s
+	case <-time.After(30 * time.Second):
+		o.t.Fatal("the process that opens in a loop says nothing for 30 s")
+		return ""
+	}
+}
+
+// stop ends it and returns how often it got which errno.
+func (o *opener) stop() map[unix.Errno]int {
+	o.t.Helper()
+	o.in.Close()
+	got := map[unix.Errno]int{}
+	if err := json.Unmarshal([]byte(o.line()), &got); err != nil {
+		o.t.Fatal(err)
+	}
+	return got
+}
