@@ -61,7 +61,7 @@ func TestAuthorisation(t *testing.T) {
 		controlv1.RulesService_Push_FullMethodName:     true,
 		controlv1.RulesService_Rollback_FullMethodName: true,
 
-		controlv1.MaintenanceService_Hold_FullMethodName: true,
+		controlv1.MaintenanceService_Hold_FullMethodName:  true,
 		controlv1.LifecycleService_Replace_FullMethodName: true,
 	}
 	methods := methodsOf(f.server)
