@@ -408,7 +408,8 @@ func TestUpgrade(t *testing.T) {
 		t.Fatal(err)
 	}
 	awaitNotify(t, notify, "MAINPID=", d)
-	d.ended()
+	// Not d.exited: its successor has the same stderr.
+	d.until("the old daemon's end", func() bool { return unix.Kill(d.cmd.Process.Pid, 0) == unix.ESRCH })
 	awaitNotify(t, notify, "READY=1", d)
 	refusals(t, o.stop())
 	s := d.status()
