@@ -11,7 +11,7 @@ import (
 // The verifier gives up after a million instructions that it has looked at: no program
 // comes near that, on any kernel.
 func TestLSMVerifiedInstructions(t *testing.T) {
-	const most = 300_000 // file_open takes 69,056 on 6.1, path_rename 31,262
+	const most = 300_000
 	b := openLSM(t, LSMOptions{CPUs: []int{1}, Wait: MaxWait})
 	b.Unavailable(1<<abi.EventRename | 1<<abi.EventConnect | 1<<abi.EventSignal | 1<<abi.EventMount) // one of each room
 	var sum uint32

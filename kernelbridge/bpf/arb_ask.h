@@ -43,14 +43,16 @@ static __always_inline bool arb_ours(struct arb_header *h, struct task_struct *t
 	       (__u32)BPF_CORE_READ(task, real_parent, tgid) == h->daemon_tgid;
 }
 
-/* Not for us: an earlier refusal, nobody armed, no rule about the event, our own
- * threads, kernel threads.
+/* Not for us: nobody armed, no rule about the event, our own threads, kernel threads.
+ *
+ * A refusal by an earlier program ends the chain of programs on a hook, so none looks at
+ * that (the hook's last argument). Reading it makes the verifier of 6.18 complain of itself.
  */
-static __always_inline bool arb_exempt(struct arb_header *h, __u32 event, int ret)
+static __always_inline bool arb_exempt(struct arb_header *h, __u32 event)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 
-	return ret || !READ_ONCE(h->armed) || !(READ_ONCE(h->asked) >> event & 1) ||
+	return !READ_ONCE(h->armed) || !(READ_ONCE(h->asked) >> event & 1) ||
 	       (task->flags & ARB_PF_KTHREAD) || arb_ours(h, task);
 }
 
@@ -249,26 +251,26 @@ static __noinline int arb_ask_locked(struct arb_header *h, struct arb_question *
 }
 
 /* The whole of a hook whose question needs no more than what it is given. */
-static __noinline int arb_free_hook(struct arb_question *q, int ret)
+static __noinline int arb_free_hook(struct arb_question *q)
 {
 	struct arb_header *h = arb_get_header();
 	int verdict;
 
-	if (!h || arb_exempt(h, q->event, ret))
-		return arb_return(ret);
+	if (!h || arb_exempt(h, q->event))
+		return 0;
 	if (!arb_in_scope(h, q))
 		return 0;
 	verdict = arb_decide(h, q);
 	return arb_return(verdict <= 0 ? verdict : arb_ask_free(h, q, NULL, NULL));
 }
 
-static __noinline int arb_locked_hook(struct arb_question *q, int ret)
+static __noinline int arb_locked_hook(struct arb_question *q)
 {
 	struct arb_header *h = arb_get_header();
 	int verdict;
 
-	if (!h || arb_exempt(h, q->event, ret))
-		return arb_return(ret);
+	if (!h || arb_exempt(h, q->event))
+		return 0;
 	if (!arb_in_scope(h, q))
 		return 0;
 	verdict = arb_decide(h, q);

@@ -75,43 +75,37 @@ static __always_inline int arb_file_hook(struct arb_header *h, struct file *file
 }
 
 SEC("lsm.s/file_open")
-int BPF_PROG(arb_file_open, struct file *file, int ret)
+int BPF_PROG(arb_file_open, struct file *file)
 {
 	struct arb_header *h = arb_get_header();
-	__u32 mode = file->f_mode, flags = file->f_flags, access = 0;
-	__u32 event = flags & ARB_FMODE_EXEC ? ARB_EVENT_EXEC : ARB_EVENT_OPEN;
+	__u32 mode = file->f_mode, flags = file->f_flags;
+	/* Without a branch, which the verifier would follow to the end for either side. */
+	__u32 exec = flags / ARB_FMODE_EXEC & 1, event = ARB_EVENT_OPEN + exec, access;
 
-	if (!h || arb_exempt(h, event, ret))
-		return arb_return(ret);
+	_Static_assert(ARB_EVENT_EXEC == ARB_EVENT_OPEN + 1, "event is open or exec");
+	if (!h || arb_exempt(h, event))
+		return 0;
 	/* The open of the overlayfs file above was asked about. */
 	if (mode & ARB_FMODE_BELOW)
 		return 0;
-	if (event == ARB_EVENT_EXEC) {
-		access = ARB_ACCESS_EXEC;
-	} else {
-		if (mode & ARB_FMODE_READ)
-			access |= ARB_ACCESS_READ;
-		if (mode & ARB_FMODE_WRITE)
-			access |= ARB_ACCESS_WRITE;
-		if (mode & ARB_FMODE_CREATED)
-			access |= ARB_ACCESS_CREATED;
-		if (flags & ARB_O_APPEND)
-			access |= ARB_ACCESS_APPEND;
-		if (flags & ARB_O_TRUNC)
-			access |= ARB_ACCESS_TRUNCATE;
-	}
+	access = mode & (ARB_FMODE_READ | ARB_FMODE_WRITE);
+	access |= (mode / ARB_FMODE_CREATED & 1) * ARB_ACCESS_CREATED;
+	access |= (flags / ARB_O_APPEND & 1) * ARB_ACCESS_APPEND;
+	access |= (flags / ARB_O_TRUNC & 1) * ARB_ACCESS_TRUNCATE;
+	barrier_var(exec);
+	access = access * (1 - exec) + ARB_ACCESS_EXEC * exec;
 	return arb_file_hook(h, file, event, access);
 }
 
 /* The second line, see above. */
-static __always_inline int arb_bprm(struct linux_binprm *bprm, int ret)
+static __always_inline int arb_bprm(struct linux_binprm *bprm)
 {
 	struct arb_header *h = arb_get_header();
 	struct file *file = bprm->file;
 	__u64 *executed;
 
-	if (!h || arb_exempt(h, ARB_EVENT_EXEC, ret))
-		return arb_return(ret);
+	if (!h || arb_exempt(h, ARB_EVENT_EXEC))
+		return 0;
 	executed = bpf_task_storage_get(&arb_executed, bpf_get_current_task_btf(), 0, 0);
 	if (executed && *executed == (__u64)file)
 		return 0;
@@ -119,13 +113,13 @@ static __always_inline int arb_bprm(struct linux_binprm *bprm, int ret)
 }
 
 SEC("lsm.s/bprm_creds_for_exec")
-int BPF_PROG(arb_creds_for_exec, struct linux_binprm *bprm, int ret)
+int BPF_PROG(arb_creds_for_exec, struct linux_binprm *bprm)
 {
-	return arb_bprm(bprm, ret);
+	return arb_bprm(bprm);
 }
 
 SEC("lsm.s/bprm_check_security")
-int BPF_PROG(arb_check_security, struct linux_binprm *bprm, int ret)
+int BPF_PROG(arb_check_security, struct linux_binprm *bprm)
 {
-	return arb_bprm(bprm, ret);
+	return arb_bprm(bprm);
 }

@@ -6,7 +6,7 @@
 
 SEC("lsm.s/sb_mount")
 int BPF_PROG(arb_sb_mount, const char *dev_name, const struct path *path, const char *type,
-	     unsigned long flags, void *data, int ret)
+	     unsigned long flags, void *data)
 {
 	struct arb_question q = {
 		.event = ARB_EVENT_MOUNT,
@@ -16,11 +16,11 @@ int BPF_PROG(arb_sb_mount, const char *dev_name, const struct path *path, const 
 		.arg = { flags },
 	};
 
-	return arb_free_hook(&q, ret);
+	return arb_free_hook(&q);
 }
 
 SEC("lsm.s/sb_umount")
-int BPF_PROG(arb_sb_umount, struct vfsmount *mnt, int flags, int ret)
+int BPF_PROG(arb_sb_umount, struct vfsmount *mnt, int flags)
 {
 	struct arb_question q = {
 		.event = ARB_EVENT_UMOUNT,
@@ -29,11 +29,11 @@ int BPF_PROG(arb_sb_umount, struct vfsmount *mnt, int flags, int ret)
 		.arg = {(__u32)flags},
 	};
 
-	return arb_free_hook(&q, ret);
+	return arb_free_hook(&q);
 }
 
 SEC("lsm/sb_remount")
-int BPF_PROG(arb_sb_remount, struct super_block *sb, void *options, int ret)
+int BPF_PROG(arb_sb_remount, struct super_block *sb, void *options)
 {
 	struct arb_question q = {
 		.event = ARB_EVENT_REMOUNT,
@@ -41,11 +41,11 @@ int BPF_PROG(arb_sb_remount, struct super_block *sb, void *options, int ret)
 		.detail = BPF_CORE_READ(sb, s_type, name),
 	};
 
-	return arb_locked_hook(&q, ret);
+	return arb_locked_hook(&q);
 }
 
 SEC("lsm/move_mount")
-int BPF_PROG(arb_move_mount, const struct path *from, const struct path *to, int ret)
+int BPF_PROG(arb_move_mount, const struct path *from, const struct path *to)
 {
 	struct arb_question q = {
 		.event = ARB_EVENT_MOVE_MOUNT,
@@ -55,11 +55,11 @@ int BPF_PROG(arb_move_mount, const struct path *from, const struct path *to, int
 		.detail_dentry = from->dentry,
 	};
 
-	return arb_locked_hook(&q, ret);
+	return arb_locked_hook(&q);
 }
 
 SEC("lsm/sb_pivotroot")
-int BPF_PROG(arb_sb_pivotroot, const struct path *old, const struct path *new, int ret)
+int BPF_PROG(arb_sb_pivotroot, const struct path *old, const struct path *new)
 {
 	/* The hook calls where the old root goes its first argument. */
 	struct arb_question q = {
@@ -70,14 +70,14 @@ int BPF_PROG(arb_sb_pivotroot, const struct path *old, const struct path *new, i
 		.detail_dentry = old->dentry,
 	};
 
-	return arb_locked_hook(&q, ret);
+	return arb_locked_hook(&q);
 }
 
 SEC("lsm/path_chroot")
-int BPF_PROG(arb_path_chroot, const struct path *path, int ret)
+int BPF_PROG(arb_path_chroot, const struct path *path)
 {
 	struct arb_question q = {
 		.event = ARB_EVENT_CHROOT, .mnt = path->mnt, .dentry = path->dentry};
 
-	return arb_locked_hook(&q, ret);
+	return arb_locked_hook(&q);
 }

@@ -19,8 +19,7 @@ static __always_inline __u64 arb_device(__u32 dev)
 }
 
 SEC("lsm/path_mknod")
-int BPF_PROG(arb_path_mknod, const struct path *dir, struct dentry *dentry, __u16 mode, __u32 dev,
-	     int ret)
+int BPF_PROG(arb_path_mknod, const struct path *dir, struct dentry *dentry, __u16 mode, __u32 dev)
 {
 	__u32 kind = mode & ARB_S_IFMT;
 	struct arb_question q = {
@@ -30,33 +29,32 @@ int BPF_PROG(arb_path_mknod, const struct path *dir, struct dentry *dentry, __u1
 		.arg = { mode, arb_device(dev) },
 	};
 
-	return arb_locked_hook(&q, ret);
+	return arb_locked_hook(&q);
 }
 
 SEC("lsm/path_mkdir")
-int BPF_PROG(arb_path_mkdir, const struct path *dir, struct dentry *dentry, __u16 mode, int ret)
+int BPF_PROG(arb_path_mkdir, const struct path *dir, struct dentry *dentry, __u16 mode)
 {
 	struct arb_question q = {
 		.event = ARB_EVENT_MKDIR, .mnt = dir->mnt, .dentry = dentry, .arg = { mode },
 	};
 
-	return arb_locked_hook(&q, ret);
+	return arb_locked_hook(&q);
 }
 
 SEC("lsm/path_symlink")
-int BPF_PROG(arb_path_symlink, const struct path *dir, struct dentry *dentry, const char *old_name,
-	     int ret)
+int BPF_PROG(arb_path_symlink, const struct path *dir, struct dentry *dentry, const char *old_name)
 {
 	struct arb_question q = {
 		.event = ARB_EVENT_SYMLINK, .mnt = dir->mnt, .dentry = dentry, .detail = old_name,
 	};
 
-	return arb_locked_hook(&q, ret);
+	return arb_locked_hook(&q);
 }
 
 SEC("lsm/path_link")
 int BPF_PROG(arb_path_link, struct dentry *old_dentry, const struct path *new_dir,
-	     struct dentry *new_dentry, int ret)
+	     struct dentry *new_dentry)
 {
 	/* Both names are on one mount: link(2) refuses others. */
 	struct arb_question q = {
@@ -67,28 +65,28 @@ int BPF_PROG(arb_path_link, struct dentry *old_dentry, const struct path *new_di
 		.detail_dentry = new_dentry,
 	};
 
-	return arb_locked_hook(&q, ret);
+	return arb_locked_hook(&q);
 }
 
 SEC("lsm/path_unlink")
-int BPF_PROG(arb_path_unlink, const struct path *dir, struct dentry *dentry, int ret)
+int BPF_PROG(arb_path_unlink, const struct path *dir, struct dentry *dentry)
 {
 	struct arb_question q = { .event = ARB_EVENT_UNLINK, .mnt = dir->mnt, .dentry = dentry };
 
-	return arb_locked_hook(&q, ret);
+	return arb_locked_hook(&q);
 }
 
 SEC("lsm/path_rmdir")
-int BPF_PROG(arb_path_rmdir, const struct path *dir, struct dentry *dentry, int ret)
+int BPF_PROG(arb_path_rmdir, const struct path *dir, struct dentry *dentry)
 {
 	struct arb_question q = { .event = ARB_EVENT_RMDIR, .mnt = dir->mnt, .dentry = dentry };
 
-	return arb_locked_hook(&q, ret);
+	return arb_locked_hook(&q);
 }
 
 SEC("lsm/path_rename")
 int BPF_PROG(arb_path_rename, const struct path *old_dir, struct dentry *old_dentry,
-	     const struct path *new_dir, struct dentry *new_dentry, __u32 flags, int ret)
+	     const struct path *new_dir, struct dentry *new_dentry, __u32 flags)
 {
 	struct arb_question q = {
 		.event = ARB_EVENT_RENAME,
@@ -99,21 +97,21 @@ int BPF_PROG(arb_path_rename, const struct path *old_dir, struct dentry *old_den
 		.arg = { flags },
 	};
 
-	return arb_locked_hook(&q, ret);
+	return arb_locked_hook(&q);
 }
 
 SEC("lsm/path_chmod")
-int BPF_PROG(arb_path_chmod, const struct path *path, __u16 mode, int ret)
+int BPF_PROG(arb_path_chmod, const struct path *path, __u16 mode)
 {
 	struct arb_question q = {
 		.event = ARB_EVENT_CHMOD, .mnt = path->mnt, .dentry = path->dentry, .arg = { mode },
 	};
 
-	return arb_locked_hook(&q, ret);
+	return arb_locked_hook(&q);
 }
 
 SEC("lsm/path_chown")
-int BPF_PROG(arb_path_chown, const struct path *path, __u64 uid, __u64 gid, int ret)
+int BPF_PROG(arb_path_chown, const struct path *path, __u64 uid, __u64 gid)
 {
 	struct arb_question q = {
 		.event = ARB_EVENT_CHOWN,
@@ -122,57 +120,57 @@ int BPF_PROG(arb_path_chown, const struct path *path, __u64 uid, __u64 gid, int 
 		.arg = { (__u32)uid, (__u32)gid },
 	};
 
-	return arb_locked_hook(&q, ret);
+	return arb_locked_hook(&q);
 }
 
 SEC("lsm/path_truncate")
-int BPF_PROG(arb_path_truncate, const struct path *path, int ret)
+int BPF_PROG(arb_path_truncate, const struct path *path)
 {
 	struct arb_question q = {
 		.event = ARB_EVENT_TRUNCATE, .mnt = path->mnt, .dentry = path->dentry,
 	};
 
-	return arb_locked_hook(&q, ret);
+	return arb_locked_hook(&q);
 }
 
 /* ftruncate(2), since 6.2; before, that is path_truncate. */
 SEC("lsm/file_truncate")
-int BPF_PROG(arb_file_truncate, struct file *file, int ret)
+int BPF_PROG(arb_file_truncate, struct file *file)
 {
 	struct arb_question q = {
 		.event = ARB_EVENT_TRUNCATE, .mnt = file->f_path.mnt, .dentry = file->f_path.dentry,
 	};
 
-	return arb_locked_hook(&q, ret);
+	return arb_locked_hook(&q);
 }
 
-static __always_inline int arb_setattr(struct dentry *dentry, struct iattr *attr, int ret)
+static __always_inline int arb_setattr(struct dentry *dentry, struct iattr *attr)
 {
 	__u32 valid = BPF_CORE_READ(attr, ia_valid);
 	struct arb_question q = { .event = ARB_EVENT_SETATTR, .dentry = dentry, .arg = { valid } };
 
 	/* Modes, owners and sizes have hooks that know the path. */
 	if (!(valid & (ARB_ATTR_ATIME_SET | ARB_ATTR_MTIME_SET | ARB_ATTR_TOUCH)))
-		return arb_return(ret);
-	return arb_locked_hook(&q, ret);
+		return 0;
+	return arb_locked_hook(&q);
 }
 
 SEC("lsm/inode_setattr")
-int BPF_PROG(arb_inode_setattr, void *idmap, struct dentry *dentry, struct iattr *attr, int ret)
+int BPF_PROG(arb_inode_setattr, void *idmap, struct dentry *dentry, struct iattr *attr)
 {
-	return arb_setattr(dentry, attr, ret);
+	return arb_setattr(dentry, attr);
 }
 
 /* Before 6.2 */
 SEC("lsm/inode_setattr")
-int BPF_PROG(arb_inode_setattr_old, struct dentry *dentry, struct iattr *attr, int ret)
+int BPF_PROG(arb_inode_setattr_old, struct dentry *dentry, struct iattr *attr)
 {
-	return arb_setattr(dentry, attr, ret);
+	return arb_setattr(dentry, attr);
 }
 
 SEC("lsm/inode_setxattr")
 int BPF_PROG(arb_inode_setxattr, void *idmap, struct dentry *dentry, const char *name,
-	     const void *value, size_t size, int flags, int ret)
+	     const void *value, size_t size, int flags)
 {
 	struct arb_question q = {
 		.event = ARB_EVENT_SETXATTR,
@@ -181,13 +179,13 @@ int BPF_PROG(arb_inode_setxattr, void *idmap, struct dentry *dentry, const char 
 		.arg = {size, (__u32)flags},
 	};
 
-	return arb_locked_hook(&q, ret);
+	return arb_locked_hook(&q);
 }
 
 SEC("lsm/inode_removexattr")
-int BPF_PROG(arb_inode_removexattr, void *idmap, struct dentry *dentry, const char *name, int ret)
+int BPF_PROG(arb_inode_removexattr, void *idmap, struct dentry *dentry, const char *name)
 {
 	struct arb_question q = {.event = ARB_EVENT_REMOVEXATTR, .dentry = dentry, .detail = name};
 
-	return arb_locked_hook(&q, ret);
+	return arb_locked_hook(&q);
 }

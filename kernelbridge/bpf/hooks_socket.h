@@ -113,77 +113,77 @@ static __always_inline bool arb_socket(struct arb_question *q, struct sock *sk)
 }
 
 SEC("lsm.s/socket_create")
-int BPF_PROG(arb_socket_create, int family, int type, int protocol, int kern, int ret)
+int BPF_PROG(arb_socket_create, int family, int type, int protocol, int kern)
 {
 	struct arb_question q = {
 		.event = ARB_EVENT_SOCKET, .arg = { (__u32)family, (__u32)type, (__u32)protocol },
 	};
 
 	if (kern)
-		return arb_return(ret);
-	return arb_free_hook(&q, ret);
+		return 0;
+	return arb_free_hook(&q);
 }
 
 SEC("lsm.s/socket_bind")
-int BPF_PROG(arb_socket_bind, struct socket *sock, struct sockaddr *address, int len, int ret)
+int BPF_PROG(arb_socket_bind, struct socket *sock, struct sockaddr *address, int len)
 {
 	struct arb_question q = { .event = ARB_EVENT_BIND };
 
 	if (!arb_socket(&q, BPF_CORE_READ(sock, sk)))
-		return arb_return(ret);
+		return 0;
 	arb_address(&q, address, len);
-	return arb_free_hook(&q, ret);
+	return arb_free_hook(&q);
 }
 
 SEC("lsm.s/socket_connect")
-int BPF_PROG(arb_socket_connect, struct socket *sock, struct sockaddr *address, int len, int ret)
+int BPF_PROG(arb_socket_connect, struct socket *sock, struct sockaddr *address, int len)
 {
 	struct arb_question q = { .event = ARB_EVENT_CONNECT };
 
 	if (!arb_socket(&q, BPF_CORE_READ(sock, sk)))
-		return arb_return(ret);
+		return 0;
 	arb_address(&q, address, len);
-	return arb_free_hook(&q, ret);
+	return arb_free_hook(&q);
 }
 
 SEC("lsm.s/socket_listen")
-int BPF_PROG(arb_socket_listen, struct socket *sock, int backlog, int ret)
+int BPF_PROG(arb_socket_listen, struct socket *sock, int backlog)
 {
 	struct arb_question q = { .event = ARB_EVENT_LISTEN };
 
 	if (!arb_socket(&q, BPF_CORE_READ(sock, sk)))
-		return arb_return(ret);
+		return 0;
 	arb_local_address(&q, BPF_CORE_READ(sock, sk));
 	q.arg[ARB_SOCKET_EXTRA] = (__u32)backlog;
-	return arb_free_hook(&q, ret);
+	return arb_free_hook(&q);
 }
 
 SEC("lsm.s/socket_accept")
-int BPF_PROG(arb_socket_accept, struct socket *sock, struct socket *newsock, int ret)
+int BPF_PROG(arb_socket_accept, struct socket *sock, struct socket *newsock)
 {
 	struct arb_question q = { .event = ARB_EVENT_ACCEPT };
 
 	if (!arb_socket(&q, BPF_CORE_READ(sock, sk)))
-		return arb_return(ret);
+		return 0;
 	arb_local_address(&q, BPF_CORE_READ(sock, sk));
-	return arb_free_hook(&q, ret);
+	return arb_free_hook(&q);
 }
 
 SEC("lsm.s/socket_sendmsg")
-int BPF_PROG(arb_socket_sendmsg, struct socket *sock, struct msghdr *msg, int size, int ret)
+int BPF_PROG(arb_socket_sendmsg, struct socket *sock, struct msghdr *msg, int size)
 {
 	struct arb_question q = { .event = ARB_EVENT_SENDMSG };
 	void *address = BPF_CORE_READ(msg, msg_name);
 
 	/* Without an address it goes where the socket was connected to. */
 	if (!address || !arb_socket(&q, BPF_CORE_READ(sock, sk)))
-		return arb_return(ret);
+		return 0;
 	arb_address(&q, address, BPF_CORE_READ(msg, msg_namelen));
 	q.arg[ARB_SOCKET_EXTRA] = (__u32)size;
-	return arb_free_hook(&q, ret);
+	return arb_free_hook(&q);
 }
 
-static __always_inline int arb_to_unix(struct sock *other, int ret)
+static __always_inline int arb_to_unix(struct sock *other)
 {
 	struct unix_sock *to = (void *)other;
 	struct arb_question q = {
@@ -192,18 +192,17 @@ static __always_inline int arb_to_unix(struct sock *other, int ret)
 		.dentry = BPF_CORE_READ(to, path.dentry),
 	};
 
-	return arb_locked_hook(&q, ret);
+	return arb_locked_hook(&q);
 }
 
 SEC("lsm/unix_stream_connect")
-int BPF_PROG(arb_unix_stream_connect, struct sock *sock, struct sock *other, struct sock *newsk,
-	     int ret)
+int BPF_PROG(arb_unix_stream_connect, struct sock *sock, struct sock *other, struct sock *newsk)
 {
-	return arb_to_unix(other, ret);
+	return arb_to_unix(other);
 }
 
 SEC("lsm/unix_may_send")
-int BPF_PROG(arb_unix_may_send, struct socket *sock, struct socket *other, int ret)
+int BPF_PROG(arb_unix_may_send, struct socket *sock, struct socket *other)
 {
-	return arb_to_unix(BPF_CORE_READ(other, sk), ret);
+	return arb_to_unix(BPF_CORE_READ(other, sk));
 }

@@ -25,12 +25,10 @@ struct {
 } arb_markings SEC(".maps");
 
 SEC("lsm/task_alloc")
-int BPF_PROG(arb_task_alloc, struct task_struct *task, unsigned long flags, int ret)
+int BPF_PROG(arb_task_alloc, struct task_struct *task, unsigned long flags)
 {
 	__u64 *mark, *child;
 
-	if (ret)
-		return ret;
 	mark = bpf_task_storage_get(&arb_lineage, bpf_get_current_task_btf(), 0, 0);
 	if (!mark || !*mark)
 		return 0;
