@@ -48,140 +48,137 @@ static __always_inline bool arb_is_kept(struct dentry *dentry, struct inode *ino
 	return true;
 }
 
-static __always_inline int arb_change_file(struct file *file, __u32 hook, int ret)
+static __always_inline int arb_change_file(struct file *file, __u32 hook)
 {
 	struct arb_attempt a = { .hook = hook };
 	struct dentry *dentry = BPF_CORE_READ(file, f_path.dentry);
 
-	if (ret || !arb_get_protection() ||
+	if (!arb_get_protection() ||
 	    !arb_is_kept(dentry, file->f_inode, ARB_PLACE_KEPT, &a))
-		return ret;
+		return 0;
 	return arb_refuse(&a);
 }
 
-static __always_inline int arb_change(struct dentry *dentry, __u32 self, __u32 hook, int ret)
+static __always_inline int arb_change(struct dentry *dentry, __u32 self, __u32 hook)
 {
 	struct arb_attempt a = { .hook = hook };
 
-	if (ret || !arb_get_protection() || !arb_is_kept(dentry, dentry->d_inode, self, &a))
-		return ret;
+	if (!arb_get_protection() || !arb_is_kept(dentry, dentry->d_inode, self, &a))
+		return 0;
 	return arb_refuse(&a);
 }
 
 #define ARB_ANY_PLACE (ARB_PLACE_KEPT | ARB_PLACE_WAY)
 
 SEC("lsm/file_open")
-int BPF_PROG(arb_guard_open, struct file *file, int ret)
+int BPF_PROG(arb_guard_open, struct file *file)
 {
 	if (!(file->f_mode & ARB_FMODE_WRITE) && !(file->f_flags & ARB_O_TRUNC))
-		return ret;
-	return arb_change_file(file, ARB_HOOK_FILE_OPEN, ret);
+		return 0;
+	return arb_change_file(file, ARB_HOOK_FILE_OPEN);
 }
 
 /* FS_IOC_SETFLAGS (chattr +i), FS_IOC_FSSETXATTR and what else is of their kind needs no
  * descriptor for writing.
  */
 SEC("lsm/file_ioctl")
-int BPF_PROG(arb_guard_ioctl, struct file *file, unsigned int cmd, unsigned long arg, int ret)
+int BPF_PROG(arb_guard_ioctl, struct file *file, unsigned int cmd, unsigned long arg)
 {
 	__u32 group = cmd >> 8 & 0xff;
 
 	if (!(cmd & ARB_IOC_WRITE) || (group != 'f' && group != 'X'))
-		return ret;
-	return arb_change_file(file, ARB_HOOK_FILE_IOCTL, ret);
+		return 0;
+	return arb_change_file(file, ARB_HOOK_FILE_IOCTL);
 }
 
 SEC("lsm/inode_setattr")
-int BPF_PROG(arb_guard_setattr, void *idmap, struct dentry *dentry, struct iattr *attr, int ret)
+int BPF_PROG(arb_guard_setattr, void *idmap, struct dentry *dentry, struct iattr *attr)
 {
-	return arb_change(dentry, ARB_PLACE_KEPT, ARB_HOOK_INODE_SETATTR, ret);
+	return arb_change(dentry, ARB_PLACE_KEPT, ARB_HOOK_INODE_SETATTR);
 }
 
 /* Before 6.2 */
 SEC("lsm/inode_setattr")
-int BPF_PROG(arb_guard_setattr_old, struct dentry *dentry, struct iattr *attr, int ret)
+int BPF_PROG(arb_guard_setattr_old, struct dentry *dentry, struct iattr *attr)
 {
-	return arb_change(dentry, ARB_PLACE_KEPT, ARB_HOOK_INODE_SETATTR, ret);
+	return arb_change(dentry, ARB_PLACE_KEPT, ARB_HOOK_INODE_SETATTR);
 }
 
 SEC("lsm/inode_setxattr")
 int BPF_PROG(arb_guard_setxattr, void *idmap, struct dentry *dentry, const char *name,
-	     const void *value, size_t size, int flags, int ret)
+	     const void *value, size_t size, int flags)
 {
-	return arb_change(dentry, ARB_PLACE_KEPT, ARB_HOOK_INODE_SETXATTR, ret);
+	return arb_change(dentry, ARB_PLACE_KEPT, ARB_HOOK_INODE_SETXATTR);
 }
 
 SEC("lsm/inode_removexattr")
-int BPF_PROG(arb_guard_removexattr, void *idmap, struct dentry *dentry, const char *name, int ret)
+int BPF_PROG(arb_guard_removexattr, void *idmap, struct dentry *dentry, const char *name)
 {
-	return arb_change(dentry, ARB_PLACE_KEPT, ARB_HOOK_INODE_REMOVEXATTR, ret);
+	return arb_change(dentry, ARB_PLACE_KEPT, ARB_HOOK_INODE_REMOVEXATTR);
 }
 
 SEC("lsm/inode_set_acl")
-int BPF_PROG(arb_guard_set_acl, void *idmap, struct dentry *dentry, const char *name, void *acl,
-	     int ret)
+int BPF_PROG(arb_guard_set_acl, void *idmap, struct dentry *dentry, const char *name, void *acl)
 {
-	return arb_change(dentry, ARB_PLACE_KEPT, ARB_HOOK_INODE_SET_ACL, ret);
+	return arb_change(dentry, ARB_PLACE_KEPT, ARB_HOOK_INODE_SET_ACL);
 }
 
 SEC("lsm/inode_remove_acl")
-int BPF_PROG(arb_guard_remove_acl, void *idmap, struct dentry *dentry, const char *name, int ret)
+int BPF_PROG(arb_guard_remove_acl, void *idmap, struct dentry *dentry, const char *name)
 {
-	return arb_change(dentry, ARB_PLACE_KEPT, ARB_HOOK_INODE_REMOVE_ACL, ret);
+	return arb_change(dentry, ARB_PLACE_KEPT, ARB_HOOK_INODE_REMOVE_ACL);
 }
 
 SEC("lsm/inode_create")
-int BPF_PROG(arb_guard_create, struct inode *dir, struct dentry *dentry, __u16 mode, int ret)
+int BPF_PROG(arb_guard_create, struct inode *dir, struct dentry *dentry, __u16 mode)
 {
-	return arb_change(dentry, 0, ARB_HOOK_INODE_CREATE, ret);
+	return arb_change(dentry, 0, ARB_HOOK_INODE_CREATE);
 }
 
 SEC("lsm/inode_mkdir")
-int BPF_PROG(arb_guard_mkdir, struct inode *dir, struct dentry *dentry, __u16 mode, int ret)
+int BPF_PROG(arb_guard_mkdir, struct inode *dir, struct dentry *dentry, __u16 mode)
 {
-	return arb_change(dentry, 0, ARB_HOOK_INODE_MKDIR, ret);
+	return arb_change(dentry, 0, ARB_HOOK_INODE_MKDIR);
 }
 
 SEC("lsm/inode_mknod")
-int BPF_PROG(arb_guard_mknod, struct inode *dir, struct dentry *dentry, __u16 mode, __u32 dev,
-	     int ret)
+int BPF_PROG(arb_guard_mknod, struct inode *dir, struct dentry *dentry, __u16 mode, __u32 dev)
 {
-	return arb_change(dentry, 0, ARB_HOOK_INODE_MKNOD, ret);
+	return arb_change(dentry, 0, ARB_HOOK_INODE_MKNOD);
 }
 
 SEC("lsm/inode_symlink")
-int BPF_PROG(arb_guard_symlink, struct inode *dir, struct dentry *dentry, const char *target,
-	     int ret)
+int BPF_PROG(arb_guard_symlink, struct inode *dir, struct dentry *dentry, const char *target)
 {
-	return arb_change(dentry, 0, ARB_HOOK_INODE_SYMLINK, ret);
+	return arb_change(dentry, 0, ARB_HOOK_INODE_SYMLINK);
 }
 
 /* Another name for what is in a tree would lead around it. */
 SEC("lsm/inode_link")
-int BPF_PROG(arb_guard_link, struct dentry *old, struct inode *dir, struct dentry *dentry, int ret)
+int BPF_PROG(arb_guard_link, struct dentry *old, struct inode *dir, struct dentry *dentry)
 {
-	int refused = arb_change(old, ARB_PLACE_KEPT, ARB_HOOK_INODE_LINK, ret);
+	int refused = arb_change(old, ARB_PLACE_KEPT, ARB_HOOK_INODE_LINK);
 
-	return refused ?: arb_change(dentry, 0, ARB_HOOK_INODE_LINK, ret);
+	return refused ?: arb_change(dentry, 0, ARB_HOOK_INODE_LINK);
 }
 
 SEC("lsm/inode_unlink")
-int BPF_PROG(arb_guard_unlink, struct inode *dir, struct dentry *dentry, int ret)
+int BPF_PROG(arb_guard_unlink, struct inode *dir, struct dentry *dentry)
 {
-	return arb_change(dentry, ARB_PLACE_KEPT, ARB_HOOK_INODE_UNLINK, ret);
+	return arb_change(dentry, ARB_PLACE_KEPT, ARB_HOOK_INODE_UNLINK);
 }
 
 SEC("lsm/inode_rmdir")
-int BPF_PROG(arb_guard_rmdir, struct inode *dir, struct dentry *dentry, int ret)
+int BPF_PROG(arb_guard_rmdir, struct inode *dir, struct dentry *dentry)
 {
-	return arb_change(dentry, ARB_ANY_PLACE, ARB_HOOK_INODE_RMDIR, ret);
+	return arb_change(dentry, ARB_ANY_PLACE, ARB_HOOK_INODE_RMDIR);
 }
 
 SEC("lsm/inode_rename")
 int BPF_PROG(arb_guard_rename, struct inode *old_dir, struct dentry *old, struct inode *new_dir,
-	     struct dentry *dentry, int ret)
+	     struct dentry *dentry)
 {
-	int refused = arb_change(old, ARB_ANY_PLACE, ARB_HOOK_INODE_RENAME, ret);
+	int refused = arb_change(old, ARB_ANY_PLACE, ARB_HOOK_INODE_RENAME);
 
-	return refused ?: arb_change(dentry, ARB_ANY_PLACE, ARB_HOOK_INODE_RENAME, ret);
+	return refused ?: arb_change(dentry, ARB_ANY_PLACE, ARB_HOOK_INODE_RENAME);
 }

@@ -41,31 +41,33 @@ static __always_inline bool arb_reaches(const struct vfsmount *mnt)
 
 SEC("lsm/sb_mount")
 int BPF_PROG(arb_guard_mount, const char *dev_name, const struct path *path, const char *type,
-	     unsigned long flags, void *data, int ret)
+	     unsigned long flags, void *data)
 {
-	if (ret || flags & ARB_MS_CHANGE || !arb_reaches(path->mnt))
-		return ret;
-	return arb_change(path->dentry, ARB_ANY_PLACE, ARB_HOOK_SB_MOUNT, ret);
+	if (flags & ARB_MS_CHANGE || !arb_reaches(path->mnt))
+		return 0;
+	return arb_change(path->dentry, ARB_ANY_PLACE, ARB_HOOK_SB_MOUNT);
 }
 
 /* The end of a mount is propagated along the one that it is on. */
 SEC("lsm/sb_umount")
-int BPF_PROG(arb_guard_umount, struct vfsmount *mnt, int flags, int ret)
+int BPF_PROG(arb_guard_umount, struct vfsmount *mnt, int flags)
 {
 	struct mount___shared *m = arb_mount_of(mnt);
 
-	if (ret || (!arb_is_ours(mnt) &&
+	if ((!arb_is_ours(mnt) &&
 		    !(BPF_CORE_READ(m, mnt_parent, mnt_group_id) && arb_is_elsewhere())))
-		return ret;
-	return arb_change(mnt->mnt_root, ARB_ANY_PLACE, ARB_HOOK_SB_UMOUNT, ret);
+		return 0;
+	return arb_change(mnt->mnt_root, ARB_ANY_PLACE, ARB_HOOK_SB_UMOUNT);
 }
 
 SEC("lsm/move_mount")
-int BPF_PROG(arb_guard_move_mount, const struct path *from, const struct path *to, int ret)
+int BPF_PROG(arb_guard_move_mount, const struct path *from, const struct path *to)
 {
-	if (!ret && arb_reaches(to->mnt))
-		ret = arb_change(to->dentry, ARB_ANY_PLACE, ARB_HOOK_MOVE_MOUNT, ret);
-	if (!ret && arb_is_ours(from->mnt))
-		ret = arb_change(from->dentry, ARB_ANY_PLACE, ARB_HOOK_MOVE_MOUNT, ret);
-	return ret;
+	int refused = 0;
+
+	if (arb_reaches(to->mnt))
+		refused = arb_change(to->dentry, ARB_ANY_PLACE, ARB_HOOK_MOVE_MOUNT);
+	if (!refused && arb_is_ours(from->mnt))
+		refused = arb_change(from->dentry, ARB_ANY_PLACE, ARB_HOOK_MOVE_MOUNT);
+	return refused;
 }
