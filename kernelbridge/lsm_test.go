@@ -107,7 +107,10 @@ func subject(args []string) {
 			continue
 		case "cpu": // how much CPU time this process has used, microseconds
 			var u unix.Rusage
-			err = unix.Getrusage(unix.RUSAGE_SELF, &u)
+			if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
+				fmt.Println(outcome(err))
+				continue
+			}
 			fmt.Println((u.Utime.Nano() + u.Stime.Nano()) / 1000)
 			continue
 		case "exec":

@@ -277,3 +277,25 @@ func TestNextAllocatesNothing(t *testing.T) {
 		t.Errorf("%v allocations per request, want none", got)
 	}
 }
+
+// A verdict that no system call comes back for is freed at the second look, one that was
+// fetched or replaced in between is left alone.
+func TestSweepUnwound(t *testing.T) {
+	r := newRing(t, 1)
+	set(r, 3, abi.MakeWord(5, abi.Unwound, 13))
+	set(r, 4, abi.MakeWord(6, abi.Unwound, 0))
+	set(r, 5, abi.MakeWord(7, abi.Done, 13))
+	if n := r.SweepUnwound(); n != 0 {
+		t.Errorf("the first look freed %d, want none", n)
+	}
+	set(r, 4, abi.MakeWord(8, abi.Unwound, 0)) // another question by now
+	if n := r.SweepUnwound(); n != 1 {
+		t.Errorf("the second look freed %d, want one", n)
+	}
+	checkWord(t, r, 3, abi.MakeWord(5, abi.Free, 0))
+	checkWord(t, r, 4, abi.MakeWord(8, abi.Unwound, 0))
+	checkWord(t, r, 5, abi.MakeWord(7, abi.Done, 13))
+	if n := r.SweepUnwound(); n != 1 {
+		t.Errorf("the third look freed %d, want the other one", n)
+	}
+}
