@@ -45,6 +45,7 @@ type hookSet struct {
 	hooks    []*hook     // by name
 	loaded   func(*hook) // is told of each program from now on; may be nil
 	log      *slog.Logger
+	pins     *pins // nil: nothing outlives the daemon
 }
 
 // loadHookSet loads the maps.
@@ -185,6 +186,9 @@ func (s *hookSet) attach(asked uint64) error {
 			return fmt.Errorf("attaching to the LSM hook %s: %w", h.name, err)
 		}
 		h.link = l
+		if err := s.pins.pin(h.name, l); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -194,7 +198,7 @@ func (s *hookSet) detachOthers(asked uint64) error {
 	var errs []error
 	for _, h := range s.hooks {
 		if h.link != nil && !h.asks(asked) {
-			errs = append(errs, h.link.Close())
+			errs = append(errs, s.pins.unpin(h.link), h.link.Close())
 			h.link = nil
 		}
 	}

@@ -95,7 +95,10 @@ type hooksArbHeader struct {
 	GuardTgid        uint32
 	PeerTgid         uint32
 	FailErrno        [50]uint16
-	Pad16            [22]uint16
+	DeadErrno        uint16
+	Pad16            uint16
+	Dead             uint32
+	Pad32            [9]uint32
 	HeartbeatNs      uint64
 	PadHeart         [7]uint64
 	Hot              uint64
@@ -257,6 +260,7 @@ const (
 	hooksMapArbLineage             = "arb_lineage"
 	hooksMapArbMounted             = "arb_mounted"
 	hooksMapArbNotices             = "arb_notices"
+	hooksMapArbRescue              = "arb_rescue"
 	hooksMapArbRoots               = "arb_roots"
 	hooksMapArbRules               = "arb_rules"
 	hooksMapArbScopeConfigs        = "arb_scope_configs"
@@ -435,6 +439,7 @@ type hooksMapSpecs struct {
 	ArbLineage      *ebpf.MapSpec `ebpf:"arb_lineage"`
 	ArbMounted      *ebpf.MapSpec `ebpf:"arb_mounted"`
 	ArbNotices      *ebpf.MapSpec `ebpf:"arb_notices"`
+	ArbRescue       *ebpf.MapSpec `ebpf:"arb_rescue"`
 	ArbRoots        *ebpf.MapSpec `ebpf:"arb_roots"`
 	ArbRules        *ebpf.MapSpec `ebpf:"arb_rules"`
 	ArbScopeConfigs *ebpf.MapSpec `ebpf:"arb_scope_configs"`
@@ -483,6 +488,7 @@ type hooksMaps struct {
 	ArbLineage      *ebpf.Map `ebpf:"arb_lineage"`
 	ArbMounted      *ebpf.Map `ebpf:"arb_mounted"`
 	ArbNotices      *ebpf.Map `ebpf:"arb_notices"`
+	ArbRescue       *ebpf.Map `ebpf:"arb_rescue"`
 	ArbRoots        *ebpf.Map `ebpf:"arb_roots"`
 	ArbRules        *ebpf.Map `ebpf:"arb_rules"`
 	ArbScopeConfigs *ebpf.Map `ebpf:"arb_scope_configs"`
@@ -505,6 +511,7 @@ func (m *hooksMaps) Close() error {
 		m.ArbLineage,
 		m.ArbMounted,
 		m.ArbNotices,
+		m.ArbRescue,
 		m.ArbRoots,
 		m.ArbRules,
 		m.ArbScopeConfigs,

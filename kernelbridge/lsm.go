@@ -31,6 +31,8 @@ type LSMOptions struct {
 	// guard. It must not block. Nil: nothing.
 	Beat   func()
 	Logger *slog.Logger // nil discards
+	// Survive is what the hooks do once this process is dead; nil: they end with it.
+	Survive *Survive
 }
 
 // MaxWait bounds LSMOptions.Wait. The hot rung holds a CPU while it waits, and on
@@ -44,6 +46,7 @@ type LSM struct {
 	queue   *queue
 	gates   *gates // nil: tasks poll
 	noGate  error  // why
+	death   *death // nil: the hooks end with this process
 	notices *ringbuf.Reader
 	logger  *slog.Logger
 	wg      sync.WaitGroup
@@ -109,6 +112,9 @@ func OpenLSM(o LSMOptions) (_ *LSM, err error) {
 	b.queue.tick.Store(&tick)
 	if b.notices, err = ringbuf.NewReader(m.ArbNotices); err != nil {
 		return nil, fmt.Errorf("reading the failure notices: %w", err)
+	}
+	if err := b.survive(o.Survive); err != nil {
+		return nil, err
 	}
 	b.wg.Go(func() { b.readNotices(o.OnFailure) })
 	b.tending.Go(b.tend)
@@ -261,6 +267,9 @@ func (b *LSM) close() error {
 	}
 	if b.hooks != nil {
 		errs = append(errs, b.hooks.detachOthers(0))
+	}
+	if b.death != nil {
+		errs = append(errs, b.death.close())
 	}
 	if b.gates != nil {
 		b.gates.abort()

@@ -89,7 +89,10 @@ type nativeQueueArbHeader struct {
 	GuardTgid        uint32
 	PeerTgid         uint32
 	FailErrno        [50]uint16
-	Pad16            [22]uint16
+	DeadErrno        uint16
+	Pad16            uint16
+	Dead             uint32
+	Pad32            [9]uint32
 	HeartbeatNs      uint64
 	PadHeart         [7]uint64
 	Hot              uint64
@@ -144,6 +147,12 @@ type nativeQueueArbSlot struct {
 	PadWalk [256]uint8
 }
 
+type nativeQueueArbTree struct {
+	_   structs.HostLayout
+	Dev uint64
+	Ino uint64
+}
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
@@ -154,6 +163,7 @@ const (
 	nativeQueueMapArbKick          = "arb_kick"
 	nativeQueueMapArbNotices       = "arb_notices"
 	nativeQueueMapArbQuestion      = "arb_question"
+	nativeQueueMapArbRescue        = "arb_rescue"
 	nativeQueueMapArbSamples       = "arb_samples"
 	nativeQueueMapArbSlots         = "arb_slots"
 	nativeQueueProgArbNative       = "arb_native"
@@ -218,6 +228,7 @@ type nativeQueueMapSpecs struct {
 	ArbKick     *ebpf.MapSpec `ebpf:"arb_kick"`
 	ArbNotices  *ebpf.MapSpec `ebpf:"arb_notices"`
 	ArbQuestion *ebpf.MapSpec `ebpf:"arb_question"`
+	ArbRescue   *ebpf.MapSpec `ebpf:"arb_rescue"`
 	ArbSamples  *ebpf.MapSpec `ebpf:"arb_samples"`
 	ArbSlots    *ebpf.MapSpec `ebpf:"arb_slots"`
 }
@@ -256,6 +267,7 @@ type nativeQueueMaps struct {
 	ArbKick     *ebpf.Map `ebpf:"arb_kick"`
 	ArbNotices  *ebpf.Map `ebpf:"arb_notices"`
 	ArbQuestion *ebpf.Map `ebpf:"arb_question"`
+	ArbRescue   *ebpf.Map `ebpf:"arb_rescue"`
 	ArbSamples  *ebpf.Map `ebpf:"arb_samples"`
 	ArbSlots    *ebpf.Map `ebpf:"arb_slots"`
 }
@@ -268,6 +280,7 @@ func (m *nativeQueueMaps) Close() error {
 		m.ArbKick,
 		m.ArbNotices,
 		m.ArbQuestion,
+		m.ArbRescue,
 		m.ArbSamples,
 		m.ArbSlots,
 	)

@@ -48,6 +48,8 @@ type backend interface {
 	// protect has p protect the backend's maps, programs and processes, and those that
 	// come later.
 	protect(p *kernelbridge.Protection) error
+	// bury ends the hooks that outlived dead daemons, and returns how many had left some.
+	bury() (int, error)
 	// exemptPeer lets the daemon at the other side of an exchange go unasked; 0 ends it.
 	exemptPeer(pid int) error
 	// drain stops asking and returns when who has asked is answered, or with an error when
@@ -75,6 +77,7 @@ func openBackend(name string, cfg *config, cpus []int, onFailure func(arbiter.Ev
 type lsmBackend struct {
 	lsm   *kernelbridge.LSM
 	guard *keeper       // nil when switched off, and where nobody sleeps
+	pins  string        // where hooks of dead daemons may be
 	poll  time.Duration // bound of the wait of a task that keeps its CPU
 	rungs rungs
 	sets  ruleSets // whose rules the kernel side decides by
@@ -84,6 +87,10 @@ func openLSM(cfg *config, cpus []int, onFailure func(arbiter.Event), log *slog.L
 	b := &lsmBackend{poll: time.Duration(cfg.Wait)}
 	o := kernelbridge.LSMOptions{CPUs: cpus, Wait: b.poll, Logger: log,
 		OnFailure: func(f *abi.Failure) { onFailure(b.sets.name(f)) }}
+	b.pins = cfg.SurvivePins
+	if cfg.Survive == surviveClosed {
+		o.Survive = &kernelbridge.Survive{Dir: cfg.SurvivePins, Errno: uint16(unix.EPERM), Rescue: cfg.Rescue, BreakGlass: cfg.BreakGlass}
+	}
 	if cfg.Guard {
 		k, err := startGuard(log)
 		if err != nil {
@@ -207,6 +214,8 @@ func (b *lsmBackend) configure(p policy) error {
 }
 
 func (b *lsmBackend) watch(on bool) { b.lsm.Watch(on) }
+
+func (b *lsmBackend) bury() (int, error) { return kernelbridge.RemoveSurvivors(b.pins) }
 
 func (b *lsmBackend) exemptPeer(pid int) error { return b.lsm.ExemptPeer(pid) }
 
@@ -397,6 +406,8 @@ func (b *fanotifyBackend) exemptPeer(pid int) error {
 	}
 	return b.fan.AddExempt(pid)
 }
+
+func (b *fanotifyBackend) bury() (int, error) { return 0, nil }
 
 // drain does nothing: what is asked from now on is answered when the group closes.
 func (b *fanotifyBackend) drain(context.Context) error { return nil }

@@ -62,6 +62,12 @@ type config struct {
 	// MaintenanceKey is the SHA-256 of the key that lets a process past it, in hex.
 	MaintenanceKey string `yaml:"maintenance_key"`
 
+	// Survive is what bpf-lsm does in its scope when the daemon is dead: open or closed.
+	Survive     string   `yaml:"survive"`
+	SurvivePins string   `yaml:"survive_pins"` // where closed pins the hooks, on a bpffs
+	Rescue      []string `yaml:"rescue"`       // executables that go on all the same
+	BreakGlass  string   `yaml:"break_glass"`  // the file that root makes to end it
+
 	Admin    access `yaml:"admin"`
 	ReadOnly access `yaml:"read_only"`
 	// RateLimit bounds the control plane's calls, a second.
@@ -75,13 +81,22 @@ type config struct {
 	File string `yaml:"-"`
 }
 
+// Values of config.Survive.
+const (
+	surviveOpen   = "open"
+	surviveClosed = "closed"
+)
+
 // defaults returns the configuration without a file.
 func defaults() config {
 	return config{
 		Socket: "/run/arbiter/arbiter.sock", SocketMode: "0660", StateDir: "/var/lib/arbiter",
 		Backend: kernelbridge.BackendAuto, Workers: min(2, runtime.NumCPU()),
 		Wait: duration(5 * time.Millisecond), HoldLimit: duration(5 * time.Second), Guard: true,
-		SpinFor: duration(time.Millisecond), CacheEntries: 4096, RateLimit: 100, LogLevel: "info",
+		SpinFor: duration(time.Millisecond), CacheEntries: 4096, RateLimit: 100,
+		Survive: surviveOpen, SurvivePins: "/sys/fs/bpf/arbiter", BreakGlass: "/run/arbiter/break-glass",
+		Rescue:   []string{"/usr/lib/systemd/systemd", "/usr/bin/login", "/usr/sbin/sshd", "/usr/bin/sudo", "/usr/bin/su", "/usr/local/sbin/arbiterd", "/usr/local/bin/arbiterctl"},
+		LogLevel: "info",
 	}
 }
 

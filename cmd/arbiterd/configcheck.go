@@ -63,6 +63,14 @@ func (c *config) check(usable []int) error {
 	if key, err := hex.DecodeString(c.MaintenanceKey); err != nil || c.MaintenanceKey != "" && len(key) != sha256.Size {
 		bad("maintenance_key: %q is no SHA-256 in hex: write what arbiterctl maintenance key prints for the daemon", c.MaintenanceKey)
 	}
+	if c.Survive != surviveOpen && c.Survive != surviveClosed {
+		bad("survive: %q is none: write open or closed", c.Survive)
+	}
+	for key, path := range map[string]string{"survive_pins": c.SurvivePins, "break_glass": c.BreakGlass} {
+		if !filepath.IsAbs(path) || len(filepath.Base(path)) > 63 {
+			bad("%s: %q is not an absolute path with a name of at most 63 bytes", key, path)
+		}
+	}
 	if c.Workers < 1 || c.Workers > abi.MaxWorkers {
 		bad("workers: %d: give 1 to %d", c.Workers, abi.MaxWorkers)
 	}

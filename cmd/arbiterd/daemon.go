@@ -69,7 +69,7 @@ func start(ctx context.Context, cfg config, log *slog.Logger) (_ *daemon, err er
 		}
 	}()
 	steps := []func(context.Context) error{d.openSocket, d.openStore, d.startEngine, d.startAudit, d.startProtection, d.startControl,
-		d.firstRules, d.serveControl, d.startMetrics}
+		d.firstRules, d.bury, d.serveControl, d.startMetrics}
 	if cfg.Replace {
 		if err := d.greetOld(ctx); err != nil {
 			return nil, err
@@ -78,7 +78,7 @@ func start(ctx context.Context, cfg config, log *slog.Logger) (_ *daemon, err er
 	if d.old != nil {
 		// Beside the old one until everything is there; the address of /metrics is the last.
 		steps = []func(context.Context) error{d.startEngine, d.startAudit, d.askBeside, d.releaseOld, d.openSocket, d.openStore,
-			d.startProtection, d.startControl, d.firstRules, d.endOld, d.serveControl, d.startMetrics}
+			d.startProtection, d.startControl, d.firstRules, d.bury, d.endOld, d.serveControl, d.startMetrics}
 	}
 	for _, step := range steps {
 		if err := ctx.Err(); err != nil {
@@ -247,6 +247,18 @@ func (d *daemon) stop() error {
 	case <-time.After(closeFor):
 		return fmt.Errorf("stopping: not done within %v; the process ends all the same, and held tasks go on by their failure verdict", closeFor)
 	}
+}
+
+// bury ends the hooks that a dead daemon has left, now that this one asks.
+func (d *daemon) bury(context.Context) error {
+	n, err := d.backend.bury()
+	if err != nil {
+		d.log.Error("ending the hooks of dead daemons", slog.Any("error", err))
+	}
+	if n > 0 {
+		d.log.Warn("ended the hooks of dead daemons, which refused everything in their scope", slog.Int("daemons", n))
+	}
+	return nil
 }
 
 // drain stops asking and answers who has asked.

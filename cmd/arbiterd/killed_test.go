@@ -50,7 +50,13 @@ type asker struct {
 
 func startAsker(t *testing.T, path string) *asker {
 	t.Helper()
-	cmd := exec.Command("/proc/self/exe", path)
+	return startAskerOf(t, "/proc/self/exe", path)
+}
+
+// startAskerOf is startAsker with another copy of the test.
+func startAskerOf(t *testing.T, program, path string) *asker {
+	t.Helper()
+	cmd := exec.Command(program, path)
 	cmd.Env = append(os.Environ(), roleEnv+"=asker")
 	in, err := cmd.StdinPipe()
 	if err != nil {

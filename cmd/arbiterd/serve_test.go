@@ -337,6 +337,7 @@ func (fakeBackend) problems() []string                     { return nil }
 func (fakeBackend) configure(policy) error                 { return nil }
 func (fakeBackend) mutes() []control.DefaultMute           { return nil }
 func (fakeBackend) watch(bool)                             {}
+func (fakeBackend) bury() (int, error)                     { return 0, nil }
 func (fakeBackend) exemptPeer(int) error                   { return nil }
 func (fakeBackend) drain(context.Context) error            { return nil }
 func (fakeBackend) counters() map[string]uint64            { return nil }

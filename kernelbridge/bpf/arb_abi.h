@@ -8,7 +8,7 @@
 #ifndef ARB_ABI_H
 #define ARB_ABI_H
 
-#define ARB_VERSION 3
+#define ARB_VERSION 4
 
 #define ARB_SLOTS 1024		/* requests open at once */
 #define ARB_SLOT_WORDS (ARB_SLOTS / 64)
@@ -239,7 +239,10 @@ struct arb_header {
 				 * its children are never asked about; 0: there is none
 				 */
 	__u16 fail_errno[ARB_EVENT_COUNT];	/* failure verdict, 0 allows */
-	__u16 pad16[22];
+	__u16 dead_errno;	/* the failure verdict once the daemon is dead */
+	__u16 pad16;
+	__u32 dead;		/* the daemon is; set by death.bpf.c */
+	__u32 pad32[9];
 
 	/* Written by the daemon's heart, CLOCK_MONOTONIC. */
 	__u64 heartbeat_ns;

@@ -375,6 +375,24 @@ struct mount___shared {
 	int mnt_group_id; /* 0: not shared */
 };
 
+struct signal_struct___live {
+	struct {
+		int counter;
+	} live;
+};
+
+struct task_struct___exit {
+	struct signal_struct___live *signal;
+};
+
+struct user_namespace___level {
+	int level;
+};
+
+struct cred___ns {
+	struct user_namespace___level *user_ns;
+};
+
 #pragma clang attribute pop
 
 #endif

@@ -38,7 +38,10 @@ type Header struct {
 	GuardTGID        uint32                 // of the daemon's guard, 0: there is none; never asked about
 	PeerTGID         uint32                 // of the daemon at the other side of an exchange, 0: there is none; never asked about
 	FailErrno        [abi.EventCount]uint16 // failure verdict, 0 allows
-	_                [22]uint16
+	DeadErrno        uint16                 // the failure verdict once the daemon is dead
+	_                uint16
+	Dead             uint32 // the daemon is; set by the kernel side
+	_                [9]uint32
 
 	HeartbeatNS uint64 // CLOCK_MONOTONIC
 	_           [7]uint64
