@@ -138,6 +138,10 @@ func (d *death) close() error {
 	return errors.Join(append(errs, d.objs.Close(), os.RemoveAll(d.pins.dir))...)
 }
 
+// DefaultPins is where hooks that are to outlive their daemon are pinned, unless it is told
+// another place.
+const DefaultPins = "/sys/fs/bpf/arbiter"
+
 // Survivors returns the directories of pins whose daemons are dead.
 func Survivors(dir string) (dead []string, err error) {
 	entries, err := os.ReadDir(dir)

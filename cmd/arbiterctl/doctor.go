@@ -18,6 +18,8 @@ type diagnosis struct {
 	// Backend is what arbiterd would choose, empty for none.
 	Backend string `json:"backend"`
 	Why     string `json:"why"`
+	// Survivors are the pins of hooks whose daemon is dead.
+	Survivors []string `json:"survivors,omitempty"`
 }
 
 // finding is one feature of the kernel.
@@ -53,6 +55,7 @@ It exits with 7 when no backend works for the user who runs it.`,
 		if err != nil {
 			d.Backend, d.Why = "", err.Error()
 		}
+		d.Survivors, _ = kernelbridge.Survivors(kernelbridge.DefaultPins) // who may not look has no answer
 		var printing error
 		if out.json() {
 			printing = a.printJSON(d)
@@ -81,6 +84,10 @@ func (d *diagnosis) text() string {
 		text += "\nbackend: " + audit.Quote(d.Backend) + ": " + audit.Quote(d.Why) + "\n"
 	} else {
 		text += "\nbackend: none\n"
+	}
+	for _, dir := range d.Survivors {
+		text += "\nhooks of a dead daemon refuse all that is in their scope: " + audit.Quote(dir) +
+			"\n      -> start arbiterd, which ends them; or as root: rm -r " + audit.Quote(dir) + "\n"
 	}
 	return text
 }

@@ -94,7 +94,7 @@ func defaults() config {
 		Backend: kernelbridge.BackendAuto, Workers: min(2, runtime.NumCPU()),
 		Wait: duration(5 * time.Millisecond), HoldLimit: duration(5 * time.Second), Guard: true,
 		SpinFor: duration(time.Millisecond), CacheEntries: 4096, RateLimit: 100,
-		Survive: surviveOpen, SurvivePins: "/sys/fs/bpf/arbiter", BreakGlass: "/run/arbiter/break-glass",
+		Survive: surviveOpen, SurvivePins: kernelbridge.DefaultPins, BreakGlass: "/run/arbiter/break-glass",
 		Rescue:   []string{"/usr/lib/systemd/systemd", "/usr/bin/login", "/usr/sbin/sshd", "/usr/bin/sudo", "/usr/bin/su", "/usr/local/sbin/arbiterd", "/usr/local/bin/arbiterctl"},
 		LogLevel: "info",
 	}
