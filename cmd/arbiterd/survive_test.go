@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -21,7 +22,13 @@ func startSurviving(t *testing.T, dir string) *runs {
 	if err := os.WriteFile(config, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { os.RemoveAll("/sys/fs/bpf/arbiter-test") })
+	t.Cleanup(func() {
+		os.RemoveAll("/sys/fs/bpf/arbiter-test")
+		// The kernel lets go of a link that was unpinned a moment later.
+		for end := time.Now().Add(10 * time.Second); openErrno(dir+"/tree/plain") != nil && time.Now().Before(end); {
+			unix.Poll(nil, 1)
+		}
+	})
 	return startDaemon(t, dir, "--config", config)
 }
 
