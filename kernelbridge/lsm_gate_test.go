@@ -4,8 +4,11 @@ package kernelbridge
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -62,6 +65,31 @@ func (c *child) begin(verb, path string) chan string {
 		result <- string(line[:max(n, 1)-1])
 	}()
 	return result
+}
+
+// flood opens a file from many threads at once and says how that ended.
+func flood(arg string) string {
+	count, path, _ := strings.Cut(arg, ":")
+	n, err := strconv.Atoi(count)
+	if err != nil {
+		return err.Error()
+	}
+	var wg sync.WaitGroup
+	outcomes := make(chan string, n)
+	for range n {
+		wg.Go(func() { outcomes <- outcome(openClose(path, unix.O_RDONLY)) })
+	}
+	wg.Wait()
+	close(outcomes)
+	seen := map[string]int{}
+	for o := range outcomes {
+		seen[o]++
+	}
+	var out []string
+	for _, o := range slices.Backward(slices.Sorted(maps.Keys(seen))) {
+		out = append(out, fmt.Sprintf("%s=%d", o, seen[o]))
+	}
+	return strings.Join(out, ",")
 }
 
 // SIGKILL ends a sleep at once, by the failure verdict, and nothing stays behind.

@@ -124,31 +124,6 @@ func subject(args []string) {
 	}
 }
 
-// flood opens a file from many threads at once and says how that ended.
-func flood(arg string) string {
-	count, path, _ := strings.Cut(arg, ":")
-	n, err := strconv.Atoi(count)
-	if err != nil {
-		return err.Error()
-	}
-	var wg sync.WaitGroup
-	outcomes := make(chan string, n)
-	for range n {
-		wg.Go(func() { outcomes <- outcome(openClose(path, unix.O_RDONLY)) })
-	}
-	wg.Wait()
-	close(outcomes)
-	seen := map[string]int{}
-	for o := range outcomes {
-		seen[o]++
-	}
-	var out []string
-	for _, o := range slices.Backward(slices.Sorted(maps.Keys(seen))) {
-		out = append(out, fmt.Sprintf("%s=%d", o, seen[o]))
-	}
-	return strings.Join(out, ",")
-}
-
 func openClose(path string, flags int) error {
 	fd, err := unix.Open(path, flags|unix.O_CLOEXEC, 0o644)
 	if err != nil {
