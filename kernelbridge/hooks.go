@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
@@ -115,6 +116,9 @@ func (s *hookSet) load(asked uint64) {
 			continue
 		}
 		for _, name := range h.programs {
+			if !fits(name, h.name) {
+				continue
+			}
 			if h.prog, h.err = s.loadProgram(name); h.err == nil {
 				break
 			}
@@ -127,6 +131,22 @@ func (s *hookSet) load(asked uint64) {
 			s.log.Debug("an LSM hook is not to be had", slog.String("hook", h.name), slog.Any("error", h.err))
 		}
 	}
+}
+
+// fits reports whether a program is the one for the running kernel's hook. inode_setattr
+// has got an argument before the others in 6.2, and the verifier lets a program for
+// the one read the arguments of the other.
+func fits(program, hook string) bool {
+	if hook != "inode_setattr" {
+		return true
+	}
+	old := false
+	var fn *btf.Func
+	if spec, err := LoadBTF(""); err == nil && spec.TypeByName("bpf_lsm_inode_setattr", &fn) == nil {
+		proto, ok := fn.Type.(*btf.FuncProto)
+		old = ok && len(proto.Params) == 2
+	}
+	return strings.HasSuffix(program, "_old") == old
 }
 
 func (s *hookSet) loadProgram(name string) (*ebpf.Program, error) {

@@ -104,6 +104,9 @@ func (p *Protection) attach(spec *ebpf.CollectionSpec, programs map[string]*ebpf
 	done := map[string]bool{}
 	for _, name := range slices.Sorted(maps.Keys(programs)) {
 		on := programs[name].AttachTo
+		if !fits(name, on) {
+			continue
+		}
 		if done[on] {
 			continue // by the program for newer kernels
 		}
