@@ -64,7 +64,7 @@ func TestProbe(t *testing.T) {
 		wantSleep = No
 	}
 	for name, want := range map[string]Outcome{FeatureLSM: Yes, featureLSMList: Yes, FeatureCPUs: Yes, FeatureFanotify: Yes,
-		"BTF of the kernel": Yes, "privilege": Yes, "sleeping wait, kfunc": wantSleep} {
+		"BTF of the kernel": Yes, "privilege": Yes, "a task that waits sleeps": wantSleep} {
 		if got := found[name].Outcome; got != want {
 			t.Errorf("%s on %s: %s, want %s", name, series, got, want)
 		}
