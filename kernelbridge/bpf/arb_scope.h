@@ -58,8 +58,10 @@ static __always_inline bool arb_passes_lineage(__u32 word, struct arb_scope_conf
 	return arb_passes(word, ARB_SCOPE_LINEAGE, *mark & c->lineage[0], *mark & c->lineage[1]);
 }
 
-/* The dimensions of the task, but for its executable. */
-static __noinline bool arb_asks_task(__u32 word)
+/* The dimensions of the task, but for its executable. Not static: then the verifier looks
+ * at it once.
+ */
+__noinline int arb_asks_task(__u32 word)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	__u32 parity = arb_parity(word);
@@ -222,22 +224,22 @@ static __always_inline bool arb_asks(__u32 word, struct arb_question *q)
 	return arb_asks_access(word, q);
 }
 
-#define ARB_MAX_LOOKS 4 /* each one takes another change of scope in the middle of it */
+#define ARB_MAX_LOOKS 2 /* the verifier follows each; a third one takes two changes in one look */
 
 static __always_inline bool arb_in_scope(struct arb_header *h, struct arb_question *q)
 {
 	__u32 word = READ_ONCE(h->scope), now;
-	bool asks = false;
+	bool asks;
 	int look;
 
 	for (look = 0; look < ARB_MAX_LOOKS; look++) {
 		asks = arb_asks(word, q);
 		now = READ_ONCE(h->scope);
 		if (now == word)
-			break;
+			return asks;
 		word = now; /* what was looked at may have been half gone: look again */
 	}
-	return asks;
+	return true; /* changed again: rather asked about */
 }
 
 #endif
