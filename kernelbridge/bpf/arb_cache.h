@@ -69,15 +69,30 @@ struct {
 	__type(value, __u64);
 } arb_cache SEC(".maps");
 
-/* What must not have changed between the question and its answer. */
+/* What must not have changed between the question and its answer. The facts that other
+ * threads or tasks can change meanwhile (times, root, executable, cgroup) are mixed into
+ * one word, for the stack is short: a mix tells a change, it identifies nothing.
+ */
 struct arb_cache_stamp {
 	__u64 epoch;
-	__s64 ctime_sec;
-	__u32 ctime_nsec;
+	__u64 mix;
 	__u32 renames;
 	__u32 mounts;
 	__u32 valid;
+	__u32 pad;
 };
+
+static __always_inline __u64 arb_cache_mix(const struct arb_cache_key *k)
+{
+	const __u64 odd = 0x9e3779b97f4a7c15ull; /* 2^64 / golden ratio */
+	__u64 mix = k->object.ctime_sec;
+
+	mix = mix * odd + k->object.ctime_nsec;
+	mix = mix * odd + k->cgroup;
+	mix = mix * odd + k->root_ino;
+	mix = mix * odd + k->root_mnt;
+	return mix * odd + k->exe.ino;
+}
 
 #ifndef ARB_RENAME_LOCK
 extern void rename_lock __ksym __weak;
@@ -192,8 +207,7 @@ static __noinline bool arb_cached(struct arb_header *h, struct arb_question *q,
 	if (!arb_cache_key(h, &k, q))
 		return false;
 	stamp->epoch = k.epoch;
-	stamp->ctime_sec = k.object.ctime_sec;
-	stamp->ctime_nsec = k.object.ctime_nsec;
+	stamp->mix = arb_cache_mix(&k);
 	stamp->renames = k.renames;
 	stamp->mounts = k.mounts;
 	stamp->valid = 1;
@@ -211,8 +225,8 @@ static __noinline int arb_keep(struct arb_header *h, struct arb_question *q,
 		return 0;
 	__builtin_memset(&k, 0, sizeof(k));
 	if (!arb_cache_key(h, &k, q) || k.epoch != stamp->epoch ||
-	    k.object.ctime_sec != stamp->ctime_sec || k.object.ctime_nsec != stamp->ctime_nsec ||
-	    k.renames != stamp->renames || k.mounts != stamp->mounts)
+	    arb_cache_mix(&k) != stamp->mix || k.renames != stamp->renames ||
+	    k.mounts != stamp->mounts)
 		return 0;
 	bpf_map_update_elem(&arb_cache, &k, &one, 0);
 	return 0;
