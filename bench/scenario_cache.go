@@ -3,7 +3,6 @@
 package bench
 
 import (
-	"errors"
 	"fmt"
 	"math"
 	"os"
@@ -69,4 +68,4 @@ func (s *cacheSession) Round(o RoundOptions, samples []uint32) (Outcome, error) 
 	return out, nil
 }
 
-func (s *cacheSession) Close() error { return errors.Join(s.queue.Close()) }
+func (s *cacheSession) Close() error { return s.queue.Close() }

@@ -303,8 +303,7 @@ static __always_inline bool arb_wait_locked(struct arb_header *h, struct arb_wai
 }
 
 struct arb_same {
-	struct arb_slot *a, *b;
-	__u32 detail; /* compares the details, not the paths */
+	__u8 *a, *b; /* a text of each slot */
 	__u32 len;
 	__u32 differs;
 };
@@ -316,8 +315,8 @@ static long arb_same_step(__u32 i, struct arb_same *c)
 
 	if (i * 8 >= c->len)
 		return 1;
-	a = *(__u64 *)((c->detail ? c->a->detail : c->a->path) + at);
-	b = *(__u64 *)((c->detail ? c->b->detail : c->b->path) + at);
+	a = *(__u64 *)(c->a + at);
+	b = *(__u64 *)(c->b + at);
 	if (left < 8) {
 		a <<= 64 - 8 * left;
 		b <<= 64 - 8 * left;
@@ -328,12 +327,19 @@ static long arb_same_step(__u32 i, struct arb_same *c)
 	return 1;
 }
 
+static __noinline bool arb_same_text(__u8 *a, __u8 *b, __u32 len)
+{
+	struct arb_same c = { .a = a, .b = b, .len = len & ARB_PATH_MASK };
+
+	bpf_loop(ARB_PATH_BYTES / 8, arb_same_step, &c, 0);
+	return !c.differs;
+}
+
 /* Do two slots hold the same question, asked by one task? The time does not count, nor
  * what of the object may change while nobody decides: size, mode, owner.
  */
 static __noinline bool arb_same_question(struct arb_slot *a, struct arb_slot *b)
 {
-	struct arb_same c = { .a = a, .b = b };
 	struct arb_facts *x, *y;
 	int i;
 
@@ -345,18 +351,18 @@ static __noinline bool arb_same_question(struct arb_slot *a, struct arb_slot *b)
 	    x->flags != y->flags || x->tid != y->tid || x->start_boottime != y->start_boottime ||
 	    x->uid != y->uid || x->euid != y->euid || x->gid != y->gid || x->egid != y->egid ||
 	    x->dev != y->dev || x->ino != y->ino || x->generation != y->generation ||
-	    x->path_len != y->path_len || x->detail_len != y->detail_len)
+	    x->path_len != y->path_len || x->detail_len != y->detail_len ||
+	    x->exe_len != y->exe_len)
 		return false;
 	for (i = 0; i < ARB_ARGS; i++)
 		if (x->arg[i] != y->arg[i])
 			return false;
-	c.len = x->path_len & ARB_PATH_MASK;
-	bpf_loop(ARB_PATH_BYTES / 8, arb_same_step, &c, 0);
-	c.len = x->detail_len & ARB_PATH_MASK;
-	c.detail = 1;
-	if (!c.differs)
-		bpf_loop(ARB_PATH_BYTES / 8, arb_same_step, &c, 0);
-	return !c.differs;
+	for (i = 0; i < ARB_CGROUP_LEVELS; i++)
+		if (x->cgroup[i] != y->cgroup[i])
+			return false;
+	return arb_same_text(a->path, b->path, x->path_len) &&
+	       arb_same_text(a->detail, b->detail, x->detail_len) &&
+	       arb_same_text(a->exe, b->exe, x->exe_len);
 }
 
 /* Frees a slot whose verdict was not used. */
