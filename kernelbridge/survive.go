@@ -78,26 +78,30 @@ func (b *LSM) survive(s *Survive) (err error) {
 		return wrong(err)
 	}
 	b.death = &death{pins: p}
+	var r resolver
 	for _, path := range s.Rescue {
-		var st unix.Stat_t
-		if err := unix.Stat(path, &st); err != nil {
+		f, err := r.identify(path)
+		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
-		if err := b.hooks.maps.ArbRescue.Put(hooksArbTree{Dev: kernelDevice(st.Dev), Ino: st.Ino}, uint32(1)); err != nil {
+		if err != nil {
+			return wrong(err)
+		}
+		if err := b.hooks.maps.ArbRescue.Put(f.key, uint32(1)); err != nil {
 			return wrong(err)
 		}
 	}
 	if err := loadDeathObjects(&b.death.objs, &ebpf.CollectionOptions{MapReplacements: map[string]*ebpf.Map{"arb_header": b.hooks.maps.ArbHeader}}); err != nil {
 		return wrong(loadError("programs for the daemon's death", err))
 	}
-	var dir unix.Stat_t
-	if err := unix.Stat(filepath.Dir(s.BreakGlass), &dir); err != nil {
+	dir, err := r.identify(filepath.Dir(s.BreakGlass))
+	if err != nil {
 		return wrong(fmt.Errorf("directory of the break-glass file: %w", err))
 	}
 	if err := os.Remove(s.BreakGlass); err != nil && !errors.Is(err, fs.ErrNotExist) { // of the last time
 		return wrong(err)
 	}
-	glass := deathArbGlassFile{Dev: kernelDevice(dir.Dev), Ino: dir.Ino}
+	glass := deathArbGlassFile{Dev: dir.key.Dev, Ino: dir.key.Ino}
 	for i, c := range []byte(filepath.Base(s.BreakGlass)) {
 		if i < len(glass.Name)-1 {
 			glass.Name[i] = int8(c)
@@ -169,9 +173,4 @@ func RemoveSurvivors(dir string) (n int, err error) {
 		errs = append(errs, os.RemoveAll(d))
 	}
 	return len(dead), errors.Join(errs...)
-}
-
-// kernelDevice turns the device number that stat(2) reports into the kernel's own.
-func kernelDevice(dev uint64) uint64 {
-	return uint64(unix.Major(dev))<<20 | uint64(unix.Minor(dev))
 }

@@ -156,6 +156,8 @@ static __always_inline bool arb_cache_key(struct arb_header *h, struct arb_cache
 	struct dentry *root;
 	struct file *exe;
 
+	if (READ_ONCE(h->dead)) /* hooks without a daemon have one verdict for all */
+		return false;
 	if (!(keep & ARB_FIELD_KEEP) || (q->access & ~(ARB_ACCESS_READ | ARB_ACCESS_EXEC)))
 		return false;
 	if (!bpf_core_field_exists(struct inode, i_ctime_sec) ||

@@ -94,7 +94,7 @@ static __noinline int arb_decide(struct arb_header *h, struct arb_question *q)
 	if (!h || !q)
 		return 1;
 	word = READ_ONCE(h->decide[q->event & 63]);
-	if (!word)
+	if (!word || READ_ONCE(h->dead)) /* hooks without a daemon have one verdict for all */
 		return 1;
 	__builtin_memset(&d, 0, sizeof(d));
 	d.count = word & ~ARB_DECIDE_ODD;

@@ -59,7 +59,7 @@ int BPF_PROG(arb_exit, struct task_struct *task)
 
 SEC("lsm/path_mknod")
 int BPF_PROG(arb_break_glass, const struct path *dir, struct dentry *dentry, unsigned short mode,
-	     unsigned int dev, int ret)
+	     unsigned int dev)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	__u32 zero = 0;
@@ -70,8 +70,8 @@ int BPF_PROG(arb_break_glass, const struct path *dir, struct dentry *dentry, uns
 	char name[64] = {};
 	int i;
 
-	if (ret || !h || !g || !h->dead)
-		return ret;
+	if (!h || !g || !h->dead)
+		return 0;
 	cred = (void *)BPF_CORE_READ(task, cred);
 	if ((__u32)bpf_get_current_uid_gid() || BPF_CORE_READ(cred, user_ns, level))
 		return 0;
