@@ -65,12 +65,12 @@ func halves(a netip.Addr) (high, low uint64) {
 	return binary.BigEndian.Uint64(b[:8]), binary.BigEndian.Uint64(b[8:])
 }
 
-// addrOf returns the address in addr_high and addr_low.
-func addrOf(high, low uint64) netip.Addr {
+// Addr returns the address that the arguments addr_high and addr_low are.
+func Addr(high, low uint64) netip.Addr {
 	var b [16]byte
 	binary.BigEndian.PutUint64(b[:8], high)
 	binary.BigEndian.PutUint64(b[8:], low)
-	return netip.AddrFrom16(b)
+	return netip.AddrFrom16(b).Unmap()
 }
 
 // ParseAddr returns the values of addr_high and addr_low for an address.

@@ -19,11 +19,8 @@ type Access struct {
 	UID            uint32
 }
 
-// twoTargets are the events whose detail is a path that the access is about too.
-var twoTargets = setOf(abi.EventRename) | setOf(abi.EventLink) | setOf(abi.EventMoveMount) | setOf(abi.EventPivotRoot)
-
 // noTarget are the events whose object is a process.
-var noTarget = setOf(abi.EventSignal) | setOf(abi.EventPtrace)
+var noTarget = setOf(abi.EventSignal, abi.EventPtrace)
 
 // Asks reports whether the kernel side would ask about an access, by what scope and mute
 // say of names: a cgroup that is not known counts as in the scope and not muted, and
@@ -33,7 +30,7 @@ func (rs *RuleSet) Asks(a *Access) bool {
 	var targets []string
 	if strings.HasPrefix(a.Object, "/") && !noTarget.has(a.Event) {
 		targets = append(targets, a.Object)
-		if twoTargets.has(a.Event) && strings.HasPrefix(a.Detail, "/") {
+		if pathDetail.has(a.Event) && strings.HasPrefix(a.Detail, "/") {
 			targets = append(targets, a.Detail)
 		}
 	}

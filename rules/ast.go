@@ -75,7 +75,7 @@ type rule struct {
 // one of its entries does; an empty list is a condition that is not given.
 type block struct {
 	access               abi.Access // any of; 0 when not given
-	uid, gid, euid, egid []idRange
+	uid, gid, euid, egid []numberRange
 	cgroup               []cgroupPath
 	path, detail, exe    []pattern
 	args                 []argTest
@@ -93,9 +93,6 @@ type argTest struct {
 
 // numberRange is lo..hi, both included.
 type numberRange struct{ lo, hi uint64 }
-
-// idRange is lo..hi, both included.
-type idRange struct{ lo, hi uint32 }
 
 // cgroupPath is a cgroup v2 path below the mount point.
 type cgroupPath struct {

@@ -182,7 +182,7 @@ func (p *parser) mask(n *yaml.Node, what string, names numbering) (bits uint64) 
 	return bits
 }
 
-// index returns where the events have the argument of that name, abi.Args where they
+// argIndex returns where the events have the argument of that name, abi.Args where they
 // have none.
 func argIndex(name string) *[abi.EventCount]uint8 {
 	var at [abi.EventCount]uint8

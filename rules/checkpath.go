@@ -168,11 +168,11 @@ func (p *parser) cgroups(n *yaml.Node, what string) []cgroupPath {
 }
 
 // ids32 reads uids or gids: numbers and ranges, one or a list. n may be nil.
-func (p *parser) ids32(n *yaml.Node, what string) []idRange {
+func (p *parser) ids32(n *yaml.Node, what string) []numberRange {
 	if n == nil {
 		return nil
 	}
-	var rs []idRange
+	var rs []numberRange
 	for _, e := range p.list(n, what) {
 		s, ok := p.text(e, what, "write a number such as 1000 or a range such as 1000-1999")
 		if !ok {
@@ -189,29 +189,29 @@ func (p *parser) ids32(n *yaml.Node, what string) []idRange {
 }
 
 // parseRange reads "5" or "5-9"; a hint that is not empty says what is wrong.
-func parseRange(s string) (idRange, string) {
+func parseRange(s string) (numberRange, string) {
 	const hint = "write a number such as 1000 or a range such as 1000-1999; the number of a name is printed by: id -u NAME"
 	first, last, isRange := strings.Cut(s, "-")
 	if !isRange {
 		last = first
 	}
-	var v [2]uint32
+	var v [2]uint64
 	for i, t := range [...]string{first, last} {
 		t = strings.TrimSpace(t)
 		if t == "" || strings.Trim(t, "0123456789") != "" {
-			return idRange{}, hint
+			return numberRange{}, hint
 		}
 		if len(t) > 1 && t[0] == '0' {
-			return idRange{}, "write it in decimal without leading zeros"
+			return numberRange{}, "write it in decimal without leading zeros"
 		}
 		n, err := strconv.ParseUint(t, 10, 32)
 		if err != nil || n == math.MaxUint32 {
-			return idRange{}, "the largest id is 4294967294"
+			return numberRange{}, "the largest id is 4294967294"
 		}
-		v[i] = uint32(n)
+		v[i] = n
 	}
 	if v[1] < v[0] {
-		return idRange{}, fmt.Sprintf("write the smaller number first: %d-%d", v[1], v[0])
+		return numberRange{}, fmt.Sprintf("write the smaller number first: %d-%d", v[1], v[0])
 	}
-	return idRange{v[0], v[1]}, ""
+	return numberRange{v[0], v[1]}, ""
 }

@@ -88,7 +88,7 @@ func (p *parser) dimensions(m map[string]*yaml.Node, what string) (s Scope) {
 		}
 	}
 	for _, r := range p.ids32(m["uids"], what+".uids") {
-		s.UIDs = append(s.UIDs, IDRange{r.lo, r.hi})
+		s.UIDs = append(s.UIDs, IDRange{uint32(r.lo), uint32(r.hi)})
 	}
 	return s
 }

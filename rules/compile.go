@@ -146,7 +146,7 @@ func (c *compiler) conditions(r *rule, b *block) conditions {
 func (c *compiler) args(tests []argTest) []argMatch {
 	var out []argMatch
 	for _, t := range tests {
-		out = append(out, argMatch{at: c.index(t.name), ranges: mergeNumbers(t.ranges), all: t.all, any: t.any})
+		out = append(out, argMatch{at: c.index(t.name), ranges: mergeRanges(t.ranges), all: t.all, any: t.any})
 	}
 	return out
 }
@@ -191,31 +191,14 @@ func (c *compiler) cgroupIDs(r *rule, paths []cgroupPath) []uint64 {
 }
 
 // mergeRanges sorts the ranges and joins those that touch.
-func mergeRanges(rs []idRange) []idRange {
-	if len(rs) == 0 {
-		return nil
-	}
-	sorted := slices.SortedFunc(slices.Values(rs), func(a, b idRange) int { return cmp.Compare(a.lo, b.lo) })
-	out := sorted[:1]
-	for _, r := range sorted[1:] {
-		if last := &out[len(out)-1]; uint64(r.lo) <= uint64(last.hi)+1 {
-			last.hi = max(last.hi, r.hi)
-		} else {
-			out = append(out, r)
-		}
-	}
-	return slices.Clip(out)
-}
-
-// mergeNumbers is mergeRanges for numbers of 64 bits.
-func mergeNumbers(rs []numberRange) []numberRange {
+func mergeRanges(rs []numberRange) []numberRange {
 	if len(rs) == 0 {
 		return nil
 	}
 	sorted := slices.SortedFunc(slices.Values(rs), func(a, b numberRange) int { return cmp.Compare(a.lo, b.lo) })
 	out := sorted[:1]
 	for _, r := range sorted[1:] {
-		if last := &out[len(out)-1]; r.lo <= last.hi || r.lo == last.hi+1 {
+		if last := &out[len(out)-1]; r.lo <= last.hi || r.lo-1 == last.hi { // lo is above last.hi there, so not 0
 			last.hi = max(last.hi, r.hi)
 		} else {
 			out = append(out, r)

@@ -55,7 +55,7 @@ var (
 	// which begins with @.
 	sockets = having(func(e *catalogue.Event) bool { return e.Object != "" && e.Arg("family") >= 0 })
 	// pathDetail are the events whose detail is a path that the kernel reports, so
-	// absolute; that of the others is any text.
+	// absolute, and that the access is about too; that of the others is any text.
 	pathDetail = setOf(abi.EventLink, abi.EventRename, abi.EventMoveMount, abi.EventPivotRoot)
 	// always are the events whose object is never missing.
 	always = withObject &^ sockets &^ setOf(abi.EventMMapExec, abi.EventMProtectExec, abi.EventUnixConnect, abi.EventModuleLoad,

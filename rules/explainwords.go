@@ -70,7 +70,7 @@ func (b *block) held(r *abi.Request) string {
 // words returns what condition c looks at, with its value, and what it wants;
 // nothing when the block does not give it.
 func (b *block) words(c condition, r *abi.Request) (subject string, wanted []string) {
-	ids := func(rs []idRange) {
+	ids := func(rs []numberRange) {
 		for _, v := range rs {
 			if v.lo == v.hi {
 				wanted = append(wanted, fmt.Sprint(v.lo))
@@ -119,7 +119,7 @@ func (b *block) words(c condition, r *abi.Request) (subject string, wanted []str
 
 // words returns the argument with its value, what is wanted, and whether it is so.
 func (a *argTest) words(r *abi.Request) (subject string, wanted []string, ok bool) {
-	m := argMatch{at: argIndex(a.name), ranges: mergeNumbers(a.ranges), all: a.all, any: a.any}
+	m := argMatch{at: argIndex(a.name), ranges: mergeRanges(a.ranges), all: a.all, any: a.any}
 	text := func(v uint64) string { return ArgText(r.Event, a.name, v) }
 	for _, v := range a.ranges {
 		if v.lo == v.hi {
@@ -155,7 +155,7 @@ func (b *block) addrWords(r *abi.Request) (subject string, wanted []string) {
 	if f := number("family"); f != familyInet && f != familyInet6 {
 		return "args." + addrName + " of the family " + ArgText(r.Event, "family", f), wanted
 	}
-	return "args." + addrName + " " + addrOf(number("addr_high"), number("addr_low")).Unmap().String(), wanted
+	return "args." + addrName + " " + Addr(number("addr_high"), number("addr_low")).String(), wanted
 }
 
 // shorten joins the first few of a list.

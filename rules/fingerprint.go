@@ -91,10 +91,10 @@ func (e *encoder) verdict(v Verdict) { e.number(uint64(v.Action)<<16 | uint64(v.
 
 func (e *encoder) block(b *block) {
 	e.number(uint64(b.access))
-	for _, rs := range [...][]idRange{b.uid, b.gid, b.euid, b.egid} {
+	for _, rs := range [...][]numberRange{b.uid, b.gid, b.euid, b.egid} {
 		e.number(uint64(len(rs)))
 		for _, r := range rs {
-			e.number(uint64(r.lo)<<32 | uint64(r.hi))
+			e.number(r.lo<<32 | r.hi)
 		}
 	}
 	e.number(uint64(len(b.cgroup)))

@@ -66,16 +66,11 @@ func (c *conditions) kernelTests(e abi.Event) ([][]abi.KernelTest, bool) {
 	if c.ids != nil {
 		for _, id := range []struct {
 			field  abi.KernelField
-			ranges []idRange
+			ranges []numberRange
 		}{{abi.KernelUID, c.ids.uid}, {abi.KernelEUID, c.ids.euid}, {abi.KernelGID, c.ids.gid}, {abi.KernelEGID, c.ids.egid}} {
-			if id.ranges == nil {
-				continue
+			if id.ranges != nil {
+				ok = ok && and(inTests(id.field, id.ranges))
 			}
-			var tests []abi.KernelTest
-			for _, r := range id.ranges {
-				tests = append(tests, abi.KernelTest{Field: id.field, Mask: math.MaxUint64, Low: uint64(r.lo), High: uint64(r.hi)})
-			}
-			ok = ok && and(tests)
 		}
 	}
 	for i := range c.args {
@@ -94,13 +89,17 @@ func (c *conditions) kernelTests(e abi.Event) ([][]abi.KernelTest, bool) {
 			}
 			continue
 		}
-		var tests []abi.KernelTest
-		for _, r := range a.ranges {
-			tests = append(tests, abi.KernelTest{Field: field, Mask: math.MaxUint64, Low: r.lo, High: r.hi})
-		}
-		ok = ok && and(tests)
+		ok = ok && and(inTests(field, a.ranges))
 	}
 	return all, ok
+}
+
+// inTests returns tests of which one holds when the field is in one of the ranges.
+func inTests(field abi.KernelField, ranges []numberRange) (tests []abi.KernelTest) {
+	for _, r := range ranges {
+		tests = append(tests, abi.KernelTest{Field: field, Mask: math.MaxUint64, Low: r.lo, High: r.hi})
+	}
+	return tests
 }
 
 func anyBit(field abi.KernelField, bits uint64) abi.KernelTest {

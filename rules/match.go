@@ -36,7 +36,7 @@ type argMatch struct {
 }
 
 type subjectIDs struct {
-	uid, gid, euid, egid []idRange // sorted, apart; nil when not given
+	uid, gid, euid, egid []numberRange // sorted, apart; nil when not given
 	cgroup               []uint64
 }
 
@@ -188,30 +188,18 @@ func (a *argMatch) holds(r *abi.Request) bool {
 	if a.ranges == nil {
 		return v&a.all == a.all && (a.any == 0 || v&a.any != 0)
 	}
-	lo, hi := 0, len(a.ranges)
-	for lo < hi {
-		mid := int(uint(lo+hi) / 2)
-		switch {
-		case v < a.ranges[mid].lo:
-			hi = mid
-		case v > a.ranges[mid].hi:
-			lo = mid + 1
-		default:
-			return true
-		}
-	}
-	return false
+	return inRanges(a.ranges, v)
 }
 
 func (s *subjectIDs) fails(r *abi.Request) condition {
 	switch {
-	case s.uid != nil && !inRanges(s.uid, r.UID):
+	case s.uid != nil && !inRanges(s.uid, uint64(r.UID)):
 		return condUID
-	case s.gid != nil && !inRanges(s.gid, r.GID):
+	case s.gid != nil && !inRanges(s.gid, uint64(r.GID)):
 		return condGID
-	case s.euid != nil && !inRanges(s.euid, r.EUID):
+	case s.euid != nil && !inRanges(s.euid, uint64(r.EUID)):
 		return condEUID
-	case s.egid != nil && !inRanges(s.egid, r.EGID):
+	case s.egid != nil && !inRanges(s.egid, uint64(r.EGID)):
 		return condEGID
 	case s.cgroup != nil && !inCgroup(s.cgroup, &r.Cgroup):
 		return condCgroup
@@ -219,15 +207,15 @@ func (s *subjectIDs) fails(r *abi.Request) condition {
 	return none
 }
 
-// inRanges looks for id in sorted ranges that do not touch.
-func inRanges(rs []idRange, id uint32) bool {
+// inRanges looks for v in sorted ranges that do not touch.
+func inRanges(rs []numberRange, v uint64) bool {
 	lo, hi := 0, len(rs)
 	for lo < hi {
 		mid := int(uint(lo+hi) / 2)
 		switch {
-		case id < rs[mid].lo:
+		case v < rs[mid].lo:
 			hi = mid
-		case id > rs[mid].hi:
+		case v > rs[mid].hi:
 			lo = mid + 1
 		default:
 			return true

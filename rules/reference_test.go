@@ -40,8 +40,9 @@ func eventsIn(s eventSet) []abi.Event {
 }
 
 func refBlock(b *block, r *abi.Request) bool {
-	in := func(rs []idRange, id uint32) bool {
-		return len(rs) == 0 || slices.ContainsFunc(rs, func(v idRange) bool { return v.lo <= id && id <= v.hi })
+	in := func(rs []numberRange, v uint32) bool {
+		id := uint64(v)
+		return len(rs) == 0 || slices.ContainsFunc(rs, func(n numberRange) bool { return n.lo <= id && id <= n.hi })
 	}
 	inGroup := len(b.cgroup) == 0
 	for _, c := range b.cgroup {

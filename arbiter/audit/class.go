@@ -3,12 +3,12 @@
 package audit
 
 import (
-	"net/netip"
 	"strconv"
 
 	"github.com/arbiterd/arbiter/arbiter"
 	"github.com/arbiterd/arbiter/kernelbridge/abi"
 	"github.com/arbiterd/arbiter/kernelbridge/catalogue"
+	"github.com/arbiterd/arbiter/rules"
 )
 
 // The classes of OCSF and their activities.
@@ -196,17 +196,8 @@ func (r *Record) network(e *arbiter.Event) {
 	default:
 		return
 	}
-	r.DstEndpoint.IP = Address(arg(e, "addr_high"), arg(e, "addr_low")).String()
+	r.DstEndpoint.IP = rules.Addr(arg(e, "addr_high"), arg(e, "addr_low")).String()
 	r.DstEndpoint.Port = int(uint16(arg(e, "port")))
-}
-
-// Address returns the address that the arguments addr_high and addr_low are.
-func Address(high, low uint64) netip.Addr {
-	var b [16]byte
-	for i := range 8 {
-		b[i], b[8+i] = byte(high>>(56-8*i)), byte(low>>(56-8*i))
-	}
-	return netip.AddrFrom16(b).Unmap()
 }
 
 // arg returns an argument of e by its name, 0 when the event has none of that name.

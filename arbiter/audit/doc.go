@@ -9,7 +9,8 @@
 // activity 1 (Launch); a connect 4001, Network Activity, activity 1 (Open). An event for
 // which OCSF has no class is a base event, class 0. The outcome follows the OCSF profile
 // security_control. What OCSF has no name for is below "unmapped": the event's second
-// text, and its numbers by the names that rules have for them. The device is left to the shipper, which knows its host.
+// text, and its numbers by the names that rules have for them. The device is left to the
+// shipper, which knows its host.
 //
 // Paths and command names are the kernel's bytes, chosen by whoever is being
 // watched. In a line they are JSON strings in which every character that does

@@ -207,7 +207,7 @@ func factsText(e *controlv1.Event) string {
 		case a.Name == "addr_low": // with the one before
 		case a.Name == "addr_high":
 			if f := values["family"]; f == unix.AF_INET || f == unix.AF_INET6 {
-				parts = append(parts, "addr="+audit.Address(a.Value, values["addr_low"]).String())
+				parts = append(parts, "addr="+rules.Addr(a.Value, values["addr_low"]).String())
 			}
 		default:
 			parts = append(parts, a.Name+"="+rules.ArgText(event, a.Name, a.Value))
