@@ -281,6 +281,40 @@ func TestLSMMuteInversion(t *testing.T) {
 	}
 }
 
+// A directory that is removed and made again is another one, and the scope can be asked.
+func TestLSMScopeMoved(t *testing.T) {
+	s := scopeMachine(t)
+	scope := Scope{Trees: []string{s.tree + "/sub"}, UIDs: []IDRange{{0, 0}}}
+	mute := Mute{Scope: Scope{Exes: []string{s.outside + "/f"}}}
+	check := func(what string, moved, asked bool) {
+		t.Helper()
+		if got := s.b.Moved(scope, mute); got != moved {
+			t.Errorf("%s: moved %v, want %v", what, got, moved)
+		}
+		if got := s.asked("read", s.tree+"/sub/f"); got != asked {
+			t.Errorf("%s: asked %v, want %v", what, got, asked)
+		}
+	}
+	s.configure(scope, mute)
+	check("at first", false, true)
+	if err := os.Rename(s.tree+"/sub", s.tree+"/old"); err != nil {
+		t.Fatal(err)
+	}
+	if !s.b.Moved(scope, mute) {
+		t.Error("gone: not moved")
+	}
+	mustMkdir(t, s.tree+"/sub")
+	mustWrite(t, s.tree+"/sub/f", []byte("x"), 0o644)
+	check("made again", true, false)
+	s.configure(scope, mute)
+	check("looked up again", false, true)
+	mustWrite(t, s.outside+"/new", []byte("x"), 0o755)
+	if err := os.Rename(s.outside+"/new", s.outside+"/f"); err != nil {
+		t.Fatal(err)
+	}
+	check("a muted program replaced", true, true)
+}
+
 // What a scope cannot have is named with the place, all of it at once.
 func TestResolveProblems(t *testing.T) {
 	dir := t.TempDir()

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"reflect"
 	"sync/atomic"
 	"time"
 
@@ -38,6 +39,15 @@ func (b *LSM) Configure(s Scope, p Policy) error {
 		return err
 	}
 	return b.configure(next, p)
+}
+
+// Moved reports whether the scope and the mute in force, which s and m are, name another
+// thing by now than when they were looked up, or one that is not there any more.
+func (b *LSM) Moved(s Scope, m Mute) bool {
+	now, err := resolve(s, m)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return err != nil || !reflect.DeepEqual(now.scope, b.keys.scope) || !reflect.DeepEqual(now.mute, b.keys.mute)
 }
 
 // SetPolicy puts a policy in force with the scope and the mute that are, p.Mute is not

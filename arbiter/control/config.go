@@ -34,6 +34,9 @@ type Applier interface {
 	// Unavailable returns those of the events that the kernel side cannot ask about here,
 	// and for each one why. Apply puts rules about them in force all the same.
 	Unavailable(asked []abi.Event) map[abi.Event]string
+	// Moved reports whether what the scope and the mute of the rule set in force name is
+	// another thing by now than when it was put in force, or is not there any more.
+	Moved(rs *rules.RuleSet) bool
 }
 
 // Info is what the daemon knows and the engine does not.

@@ -103,8 +103,9 @@ type fakeApplier struct {
 	during   func(*rules.RuleSet)  // called within Check
 	applying func(context.Context) // called within Apply
 	cannot   map[abi.Event]string  // of Unavailable
-	applied  []uint64              // epochs
-	reasons  []cache.Reason        // of Apply
+	moved    bool
+	applied  []uint64       // epochs
+	reasons  []cache.Reason // of Apply
 }
 
 func (a *fakeApplier) Check(_ context.Context, rs *rules.RuleSet) ([]string, error) {
@@ -135,6 +136,8 @@ func (a *fakeApplier) Apply(ctx context.Context, rs *rules.RuleSet, reason cache
 	}
 	return nil, err
 }
+
+func (a *fakeApplier) Moved(*rules.RuleSet) bool { return a.moved }
 
 func (a *fakeApplier) Unavailable(asked []abi.Event) map[abi.Event]string {
 	a.mu.Lock()

@@ -162,7 +162,7 @@ func (r *Rules) push(ctx context.Context, p Push) (Pushed, error) {
 	out := Pushed{Epoch: epoch, Fingerprint: rs.Fingerprint(), Rules: rs.Len(), Diff: diffRules(before, rs), Warnings: rs.UnkeptWarnings(cannot)}
 	if before != nil {
 		out.Previous = before.Epoch()
-		if bytes.Equal(before.Source(), p.Source) && !bound(rs) && r.recorded(before.Epoch()) {
+		if bytes.Equal(before.Source(), p.Source) && !bound(rs) && r.recorded(before.Epoch()) && !r.cfg.Applier.Moved(before) {
 			out.Epoch, out.Unchanged = before.Epoch(), true
 			return out, nil
 		}
@@ -234,14 +234,8 @@ func (r *Rules) recorded(epoch uint64) bool {
 }
 
 // bound reports whether the compiled rules depend on the machine's state, so
-// that the same text can mean something else now: cgroups, programs and mounts are looked
-// up once.
+// that the same text can mean something else now: cgroup ids are looked up once.
 func bound(rs *rules.RuleSet) bool {
-	for _, s := range [...]rules.Scope{rs.Scope(), rs.Mute().Scope} {
-		if len(s.Cgroups)+len(s.Exes)+len(s.Mounts)+len(s.ProcessTrees) > 0 {
-			return true
-		}
-	}
 	return slices.ContainsFunc(rs.Events(), func(e abi.Event) bool { return rs.Consulted(e)&abi.FieldCgroup != 0 })
 }
 

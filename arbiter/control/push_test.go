@@ -244,6 +244,16 @@ func TestPushUnchanged(t *testing.T) {
 	}
 }
 
+// What was removed and made again is another thing: the same text finds the new one.
+func TestPushUnchangedMoved(t *testing.T) {
+	f := newFixture(t, nil, nil)
+	f.push(ruleFile("a"))
+	f.applier.moved = true
+	if again := f.push(ruleFile("a")); again.GetUnchanged() || again.GetEpoch() != 2 || len(f.applier.applied) != 2 {
+		t.Errorf("got %v after %d calls of Apply, want a new epoch that was applied", again, len(f.applier.applied))
+	}
+}
+
 // TestPushUnchangedWithCgroups: a cgroup that was made anew has another id.
 func TestPushUnchangedWithCgroups(t *testing.T) {
 	id := uint64(1)

@@ -127,6 +127,9 @@ func (d *daemon) Unavailable(asked []abi.Event) map[abi.Event]string {
 	return d.backend.Unavailable(asked)
 }
 
+// Moved implements control.Applier.
+func (d *daemon) Moved(rs *rules.RuleSet) bool { return d.backend.moved(rs) }
+
 // Apply implements control.Applier. The kernel side fetches the facts of both sets
 // before the workers decide by the new one, and gets the new scope afterwards: at no
 // moment does a rule lack a fact, and nothing outside both scopes is asked about.

@@ -33,6 +33,9 @@ type backend interface {
 	// Unavailable returns those of the events that cannot be asked about, and for each
 	// one why.
 	Unavailable(asked []abi.Event) map[abi.Event]string
+	// moved reports whether what the scope and the mute in force, those of rs, name is
+	// another thing by now.
+	moved(rs *rules.RuleSet) bool
 	// warnings says what cannot be relied on with the scope in force.
 	warnings() []string
 	// problems says what is wrong with the kernel side now.
@@ -173,6 +176,12 @@ func (b *lsmBackend) Unavailable(asked []abi.Event) map[abi.Event]string {
 		cannot[e] = err.Error()
 	}
 	return cannot
+}
+
+func (b *lsmBackend) moved(rs *rules.RuleSet) bool {
+	scope, err := lsmScope("scope", rs.Scope())
+	mute, noMute := lsmMute(rs.Mute())
+	return errors.Join(err, noMute) != nil || b.lsm.Moved(scope, mute)
 }
 
 func (b *lsmBackend) warnings() []string { return nil }
@@ -372,6 +381,9 @@ func (b *fanotifyBackend) Unavailable(asked []abi.Event) map[abi.Event]string {
 	}
 	return cannot
 }
+
+// moved implements backend: fanotify knows the scope by its paths, and follows mounts.
+func (b *fanotifyBackend) moved(*rules.RuleSet) bool { return false }
 
 func (b *fanotifyBackend) warnings() []string { return b.fan.Warnings() }
 

@@ -226,6 +226,8 @@ func (engine) Apply(context.Context, *rules.RuleSet, cache.Reason) ([]string, er
 	return nil, nil
 }
 
+func (engine) Moved(*rules.RuleSet) bool { return false }
+
 func (engine) Unavailable([]abi.Event) map[abi.Event]string { return nil }
 
 // TestMetricsDocument wants every metric of ours in docs/operations.md, and no other.

@@ -334,6 +334,7 @@ func (fakeBackend) check(*rules.RuleSet) ([]string, error) { return nil, nil }
 func (b fakeBackend) warnings() []string                   { return b.warns }
 func (fakeBackend) protect(*kernelbridge.Protection) error { return nil }
 func (fakeBackend) problems() []string                     { return nil }
+func (fakeBackend) moved(*rules.RuleSet) bool              { return false }
 func (fakeBackend) configure(policy) error                 { return nil }
 func (fakeBackend) mutes() []control.DefaultMute           { return nil }
 func (fakeBackend) watch(bool)                             {}
