@@ -9,8 +9,6 @@ import (
 	"maps"
 	"os"
 	"slices"
-	"strconv"
-	"strings"
 	"sync"
 
 	"github.com/cilium/ebpf"
@@ -156,16 +154,11 @@ func (p *Protection) attachOne(spec *ebpf.CollectionSpec, program *ebpf.ProgramS
 
 // arm puts the protection in force, or ends it at once.
 func (p *Protection) arm(on bool) error {
-	text, err := os.Readlink("/proc/self/ns/mnt") // mnt:[4026531841]
-	if err != nil {
-		return fmt.Errorf("reading the mount namespace: %w", err)
+	var ns unix.Stat_t // its inode number is that of the namespace
+	if err := unix.Stat("/proc/self/ns/mnt", &ns); err != nil {
+		return fmt.Errorf("looking at the mount namespace: %w", err)
 	}
-	_, number, _ := strings.Cut(strings.TrimSuffix(text, "]"), "[")
-	ns, err := strconv.ParseUint(number, 10, 32)
-	if err != nil {
-		return fmt.Errorf("reading the mount namespace %q: %w", text, err)
-	}
-	word := protectArbProtection{MountNs: uint32(ns)}
+	word := protectArbProtection{MountNs: uint32(ns.Ino)}
 	if on {
 		word.Armed = 1
 	}

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
@@ -98,11 +97,12 @@ func (p *Protection) addPlace(path string, flags uint32, open int) error {
 }
 
 func (p *Protection) markPlace(at place, flags uint32) error {
-	var st unix.Statx_t
-	if err := unix.Statx(at.fd, "", unix.AT_EMPTY_PATH, unix.STATX_TYPE|unix.STATX_INO|unix.STATX_MNT_ID, &st); err != nil {
+	var r resolver
+	known, err := r.known(at.fd)
+	if err != nil {
 		return fmt.Errorf("looking at %s: %w", at.path, err)
 	}
-	if flags&placeKept != 0 && st.Mode&unix.S_IFMT == unix.S_IFDIR {
+	if flags&placeKept != 0 && known.mode&unix.S_IFMT == unix.S_IFDIR {
 		flags |= placeTree
 	}
 	word := protectArbPlace{Flags: flags, Index: uint32(len(p.places))}
@@ -120,35 +120,14 @@ func (p *Protection) markPlace(at place, flags uint32) error {
 		return fmt.Errorf("writing what is known of %s: %w", at.path, err)
 	}
 	if word.Flags&placeTree != 0 {
-		dev, err := superblock(st.Mnt_id)
-		if err != nil {
-			return fmt.Errorf("looking at the mount of %s: %w", at.path, err)
-		}
-		if err := p.maps.ArbKeptTrees.Put(treeKey{dev, st.Ino}, &word); err != nil {
+		if err := p.maps.ArbKeptTrees.Put(known.key, &word); err != nil {
 			return fmt.Errorf("writing what is known of %s: %w", at.path, err)
 		}
 	}
-	if err := p.maps.ArbMounts.Put(uint32(st.Mnt_id), uint32(0)); err != nil {
+	if err := p.maps.ArbMounts.Put(uint32(known.mount), uint32(0)); err != nil {
 		return fmt.Errorf("writing the mount of %s: %w", at.path, err)
 	}
 	return nil
-}
-
-// superblock returns the device number of a mount's file system as the kernel has it. On
-// btrfs it is another than stat(2) tells.
-func superblock(mount uint64) (uint64, error) {
-	text, err := os.ReadFile("/proc/self/mountinfo")
-	if err != nil {
-		return 0, err
-	}
-	for line := range strings.Lines(string(text)) {
-		var id, major, minor uint64
-		var parent int
-		if _, err := fmt.Sscanf(line, "%d %d %d:%d ", &id, &parent, &major, &minor); err == nil && id == mount {
-			return major<<20 | minor, nil
-		}
-	}
-	return 0, fmt.Errorf("mount %d is not in /proc/self/mountinfo", mount)
 }
 
 // placePath returns the path of what was refused: leaf, so many levels below a place.

@@ -93,7 +93,7 @@ func resolve(s Scope, m Mute) (scopeKeys, error) {
 
 // resolver looks things up and collects what is wrong.
 type resolver struct {
-	mounts map[string]uint64 // device of a mount by its id, as in mountinfo
+	mounts map[uint64]uint64 // device of a mount by its id, as in mountinfo
 	errs   []error
 }
 
