@@ -130,7 +130,8 @@ type PushResponse struct {
 	Diff *RuleDiff `protobuf:"bytes,5,opt,name=diff,proto3" json:"diff,omitempty"`
 	// The text is byte for byte the one in force: nothing was done, epoch is the
 	// one in force. Rules about cgroups are applied anew all the same, because the
-	// cgroups may be others by now.
+	// cgroups may be others by now; and so are rules whose scope or mute names what was
+	// removed and made again.
 	Unchanged bool `protobuf:"varint,6,opt,name=unchanged,proto3" json:"unchanged,omitempty"`
 	// The epoch that was in force before, 0 for none.
 	PreviousEpoch uint64 `protobuf:"varint,7,opt,name=previous_epoch,json=previousEpoch,proto3" json:"previous_epoch,omitempty"`
@@ -1092,8 +1093,9 @@ type ExplainResponse struct {
 	Fingerprint uint64 `protobuf:"fixed64,9,opt,name=fingerprint,proto3" json:"fingerprint,omitempty"`
 	// The rules that were considered, in order, the deciding one last.
 	Steps []*ExplainStep `protobuf:"bytes,10,rep,name=steps,proto3" json:"steps,omitempty"`
-	// The object, or for want of one the subject's executable, is in no tree of the scope: the kernel would not have asked, and
-	// the request goes on whatever the verdict above says.
+	// The object, or for want of one the subject's executable, is in no tree of the scope:
+	// the kernel would not have asked, and the request goes on whatever the verdict above
+	// says.
 	OutOfScope bool `protobuf:"varint,11,opt,name=out_of_scope,json=outOfScope,proto3" json:"out_of_scope,omitempty"`
 	// How long the kernel side holds a request at most, whatever the rules say: wait
 	// or hold_limit of the configuration. Left out when it is not known.
