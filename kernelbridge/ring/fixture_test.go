@@ -116,8 +116,8 @@ func take(t *testing.T, s *ring.Source, q *abi.Request, want int) {
 func checkWord(t *testing.T, r *ring.Ring, i int, want abi.Word) {
 	t.Helper()
 	if got := word(r, i); got != want {
-		t.Errorf("slot %d: generation %#x %s errno %d, want %#x %s errno %d",
-			i, got.Gen(), got.State(), got.Errno(), want.Gen(), want.State(), want.Errno())
+		t.Errorf("slot %d: word %#x (%s, errno %d), want %#x (%s, errno %d)",
+			i, uint64(got), got.State(), got.Errno(), uint64(want), want.State(), want.Errno())
 	}
 }
 
