@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -19,7 +18,7 @@ import (
 func TestLSMDecidesInTheKernel(t *testing.T) {
 	var mu sync.Mutex
 	var told []abi.Failure
-	b := openLSM(t, LSMOptions{CPUs: []int{1}, Wait: time.Millisecond, OnFailure: func(f *abi.Failure) {
+	b := openLSM(t, LSMOptions{CPUs: []int{1}, Wait: MaxWait, OnFailure: func(f *abi.Failure) {
 		mu.Lock()
 		defer mu.Unlock()
 		told = append(told, *f)
