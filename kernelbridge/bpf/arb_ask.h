@@ -98,8 +98,8 @@ static __always_inline __u32 arb_exe_path(struct task_struct *task, __u8 *text, 
 	exe = BPF_CORE_READ(task, mm, exe_file);
 	if (!exe)
 		return 0;
-	return arb_write_path(text, BPF_CORE_READ(exe, f_path.mnt),
-			      BPF_CORE_READ(exe, f_path.dentry));
+	return arb_write_path((void *)text, (__u64)BPF_CORE_READ(exe, f_path.mnt),
+			      (__u64)BPF_CORE_READ(exe, f_path.dentry));
 }
 
 /* The name of a unix socket. One in the file system ends with a NUL, if there is one;
@@ -128,8 +128,11 @@ static __always_inline void arb_fill_texts(struct arb_slot *s, struct arb_questi
 	long n;
 
 	if (q->dentry) {
-		f->path_len = d_path && file ? arb_d_path(file, s->path) :
-					       arb_write_path(s->path, q->mnt, q->dentry);
+		if (d_path && file)
+			f->path_len = arb_d_path(file, s->path);
+		else
+			f->path_len = arb_write_path((void *)s->path, (__u64)q->mnt,
+						     (__u64)q->dentry);
 		if (!f->path_len)
 			f->flags |= ARB_FLAG_PATH_TRUNCATED;
 	} else if (q->name_len) {
@@ -138,7 +141,8 @@ static __always_inline void arb_fill_texts(struct arb_slot *s, struct arb_questi
 		f->flags |= ARB_FLAG_NO_OBJECT;
 	}
 	if (q->detail_dentry) {
-		f->detail_len = arb_write_path(s->detail, q->detail_mnt, q->detail_dentry);
+		f->detail_len = arb_write_path((void *)s->detail, (__u64)q->detail_mnt,
+					       (__u64)q->detail_dentry);
 		if (!f->detail_len)
 			f->flags |= ARB_FLAG_DETAIL_TRUNCATED;
 	} else if (q->detail) {
@@ -222,14 +226,18 @@ static __noinline int arb_ask_free(struct arb_header *h, struct arb_question *q,
 }
 
 /* Asks in any other program; 0 or a negative errno, -ERESTARTNOINTR among them. */
-static __noinline int arb_ask_locked(struct arb_header *h, struct arb_question *q)
+static __noinline int arb_ask_locked(struct arb_question *q)
 {
-	struct arb_counts *counts = arb_get_counts(q->event);
+	struct arb_header *h = arb_get_header();
+	struct arb_counts *counts;
 	struct arb_claim claim = {};
 	struct arb_wait w = {};
 	struct arb_slot *s;
 	int ret;
 
+	if (!h || !q)
+		return 0;
+	counts = arb_get_counts(q->event);
 	s = arb_claim_for(h, q, &claim, &ret);
 	if (!s)
 		return ret;
@@ -260,7 +268,7 @@ static __noinline int arb_free_hook(struct arb_question *q)
 		return 0;
 	if (!arb_in_scope(h, q))
 		return 0;
-	verdict = arb_decide(h, q);
+	verdict = arb_decide(q);
 	return arb_return(verdict <= 0 ? verdict : arb_ask_free(h, q, NULL, NULL));
 }
 
@@ -273,8 +281,8 @@ static __noinline int arb_locked_hook(struct arb_question *q)
 		return 0;
 	if (!arb_in_scope(h, q))
 		return 0;
-	verdict = arb_decide(h, q);
-	return arb_return(verdict <= 0 ? verdict : arb_ask_locked(h, q));
+	verdict = arb_decide(q);
+	return arb_return(verdict <= 0 ? verdict : arb_ask_locked(q));
 }
 
 #endif

@@ -83,8 +83,9 @@ static __noinline void arb_notify_rule(struct arb_question *q, __s32 rule, __u32
 /* The verdict of the rules that the kernel decides by: 0 or a negative errno. 1: a worker
  * has to be asked.
  */
-static __noinline int arb_decide(struct arb_header *h, struct arb_question *q)
+ARB_GLOBAL int arb_decide(struct arb_question *q)
 {
+	struct arb_header *h = arb_get_header();
 	const struct cred *cred = bpf_get_current_task_btf()->cred;
 	struct arb_counts *counts;
 	struct arb_decision d;

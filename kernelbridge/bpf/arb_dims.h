@@ -135,13 +135,13 @@ top:
  * too deep for the walk has no path name either: it has the bits of unknown, so that it
  * is asked about and gets the failure verdict of a path that does not fit.
  */
-static __noinline __u32 arb_tree_bits(struct vfsmount *mnt, struct dentry *dentry, __u32 want,
-				      __u32 unknown)
+ARB_GLOBAL __u32 arb_tree_bits(__u64 mnt, __u64 dentry, __u32 want, __u32 unknown)
 {
+	struct vfsmount *v = (void *)mnt;
 	struct arb_walk w = {
-		.mnt = mnt,
-		.mnt_root = BPF_CORE_READ(mnt, mnt_root),
-		.dentry = dentry,
+		.mnt = v,
+		.mnt_root = BPF_CORE_READ(v, mnt_root),
+		.dentry = (void *)dentry,
 		.want = want,
 	};
 
@@ -210,7 +210,7 @@ static long arb_cgroup1_step(__u32 i, struct arb_cgroup1_walk *w)
 	return 0;
 }
 
-static __noinline __u32 arb_cgroup1_bits(void)
+ARB_GLOBAL __u32 arb_cgroup1_bits(void)
 {
 	struct css_set *set = BPF_CORE_READ(bpf_get_current_task_btf(), cgroups);
 	struct list_head *head = (void *)set + bpf_core_field_offset(struct css_set, cgrp_links);
@@ -225,7 +225,7 @@ static __noinline __u32 arb_cgroup1_bits(void)
 }
 
 /* What the cgroups have that the current task is in or below. */
-static __noinline __u32 arb_cgroup_bits(__u32 word)
+static __always_inline __u32 arb_cgroup_bits(__u32 word)
 {
 	__u32 found = 0;
 	__u64 id;
@@ -261,7 +261,7 @@ static long arb_uid_step(__u32 i, struct arb_uid_walk *w)
 	return 1;
 }
 
-static __noinline bool arb_uid_in(__u32 uid, __u32 first, __u32 n)
+ARB_GLOBAL bool arb_uid_in(__u32 uid, __u32 first, __u32 n)
 {
 	struct arb_uid_walk w = { .uid = uid, .first = first };
 

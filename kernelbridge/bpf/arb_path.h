@@ -68,25 +68,36 @@ top:
 	return 1;
 }
 
+/* A text of a slot, and what follows it there: nothing is written into that, but the
+ * verifier cannot see it.
+ */
+struct arb_text {
+	__u8 text[ARB_PATH_BYTES];
+	__u8 beyond[ARB_NAME_BYTES];
+};
+
 /* Writes the path of a dentry into text, one of the texts of a slot. Returns its length,
  * 0 when it does not fit or cannot be known.
  */
-static __noinline __u32 arb_write_path(__u8 *text, struct vfsmount *mnt, struct dentry *dentry)
+ARB_GLOBAL __u32 arb_write_path(struct arb_text *t, __u64 mnt, __u64 dentry)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
+	struct vfsmount *v = (void *)mnt;
+	__u8 *text;
 	struct arb_name_walk w = {
-		.mnt = mnt,
-		.dentry = dentry,
-		.mnt_root = BPF_CORE_READ(mnt, mnt_root),
+		.mnt = v,
+		.dentry = (void *)dentry,
+		.mnt_root = BPF_CORE_READ(v, mnt_root),
 		.root_mnt = BPF_CORE_READ(task, fs, root.mnt),
 		.root = BPF_CORE_READ(task, fs, root.dentry),
-		.text = text,
 		.begin = ARB_PATH_MASK,
 	};
 	__u32 len;
 
-	if (!text || !mnt || !dentry)
+	if (!t || !mnt || !dentry)
 		return 0;
+	text = t->text;
+	w.text = text;
 	bpf_loop(ARB_MAX_DEPTH, arb_name_step, &w, 0);
 	if (!w.ended)
 		return 0;
@@ -169,14 +180,16 @@ static long arb_mount_step(__u32 i, struct arb_mount_search *s)
 
 /* A mount through which the task can see a file: for the hooks that are given an inode
  * and not where it was reached. One of the whole file system, if there is one; which of
- * several cannot be known. NULL: there is none in its mount namespace.
+ * several cannot be known. 0: there is none in its mount namespace.
  */
-static __noinline struct vfsmount *arb_mount_of(struct super_block *sb, struct dentry *dentry)
+ARB_GLOBAL __u64 arb_mount_of(__u64 dentry)
 {
+	struct dentry *d = (void *)dentry;
+	struct super_block *sb = BPF_CORE_READ(d, d_sb);
 	struct super_block___list *old = (void *)sb;
 	struct arb_mount_search s = {
 		.ns = BPF_CORE_READ(bpf_get_current_task_btf(), nsproxy, mnt_ns),
-		.dentry = dentry,
+		.dentry = d,
 		.sb_root = BPF_CORE_READ(sb, s_root),
 	};
 	struct list_head *first;
@@ -187,11 +200,11 @@ static __noinline struct vfsmount *arb_mount_of(struct super_block *sb, struct d
 		first = BPF_CORE_READ(old, s_mounts.next);
 		s.head = (void *)old + bpf_core_field_offset(struct super_block___list, s_mounts);
 		if (first == s.head)
-			return NULL;
+			return 0;
 		s.mount = (void *)first - bpf_core_field_offset(struct mount___list, mnt_instance);
 	}
 	bpf_loop(ARB_MAX_MOUNTS, arb_mount_step, &s, 0);
-	return s.found;
+	return (__u64)s.found;
 }
 
 #endif

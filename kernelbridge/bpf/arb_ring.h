@@ -23,6 +23,13 @@
 #define bpf_ksym_exists(sym) (!!(sym))
 #endif
 
+/*
+ * A function that is not static is verified once and by itself, not again in each state
+ * that it is called in. Its arguments are numbers, kernel addresses among them, and memory
+ * of ours, which may be NULL; the caller knows nothing of what it returns.
+ */
+#define ARB_GLOBAL __noinline
+
 /* The wait when no verdict can come because the only worker belongs on this CPU. */
 #define ARB_FUTILE_WAIT_NS 50000
 

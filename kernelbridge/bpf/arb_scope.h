@@ -58,10 +58,8 @@ static __always_inline bool arb_passes_lineage(__u32 word, struct arb_scope_conf
 	return arb_passes(word, ARB_SCOPE_LINEAGE, *mark & c->lineage[0], *mark & c->lineage[1]);
 }
 
-/* The dimensions of the task, but for its executable. Not static: then the verifier looks
- * at it once.
- */
-__noinline int arb_asks_task(__u32 word)
+/* The dimensions of the task, but for its executable. */
+ARB_GLOBAL bool arb_asks_task(__u32 word)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	__u32 parity = arb_parity(word);
@@ -134,9 +132,11 @@ static __always_inline bool arb_passes_trees(__u32 word, struct arb_targets *t)
 		if (word & ARB_INVERTED(ARB_SCOPE_TREES))
 			unknown |= ARB_USE_MUTE;
 	}
-	one = arb_tree_bits(t->mnt, t->dentry, want << parity, unknown << parity) >> parity;
+	one = arb_tree_bits((__u64)t->mnt, (__u64)t->dentry, want << parity, unknown << parity) >>
+	      parity;
 	if (t->dentry2)
-		two = arb_tree_bits(t->mnt2, t->dentry2, want << parity, unknown << parity) >>
+		two = arb_tree_bits((__u64)t->mnt2, (__u64)t->dentry2, want << parity,
+				    unknown << parity) >>
 		      parity;
 	return arb_passes_targets(word, ARB_SCOPE_TREES, t, one, two);
 }
@@ -155,8 +155,10 @@ static __always_inline bool arb_passes_exe(__u32 word, struct file *exe)
 	}
 	if (!exe)
 		return arb_passes(word, ARB_SCOPE_EXES, false, false);
-	found = arb_tree_bits(BPF_CORE_READ(exe, f_path.mnt), BPF_CORE_READ(exe, f_path.dentry),
-			      want << parity, unknown << parity) >> parity;
+	found = arb_tree_bits((__u64)BPF_CORE_READ(exe, f_path.mnt),
+			      (__u64)BPF_CORE_READ(exe, f_path.dentry), want << parity,
+			      unknown << parity) >>
+		parity;
 	return arb_passes(word, ARB_SCOPE_EXES, found & ARB_USE_SCOPE_EXE,
 			  found & ARB_USE_MUTE_EXE);
 }
@@ -177,7 +179,7 @@ static __always_inline bool arb_is_service(__u32 word, __u32 event)
 }
 
 /* The dimensions of the access, after those of the task, by the same word. */
-static __noinline bool arb_asks_access(__u32 word, struct arb_question *q)
+static __always_inline bool arb_asks_access(__u32 word, struct arb_question *q)
 {
 	struct arb_targets t = {
 		.mnt = q->mnt,
@@ -213,14 +215,12 @@ static __noinline bool arb_asks_access(__u32 word, struct arb_question *q)
 	return !(word & ARB_SCOPE_SERVICES) || !arb_is_service(word, q->event);
 }
 
-static __always_inline bool arb_asks(__u32 word, struct arb_question *q)
+ARB_GLOBAL bool arb_asks(__u32 word, struct arb_question *q)
 {
-	struct dentry *dentry = q->dentry;
-
-	if (!arb_asks_task(word))
+	if (!q || !arb_asks_task(word))
 		return false;
-	if (!q->mnt && dentry)
-		q->mnt = arb_mount_of(BPF_CORE_READ(dentry, d_sb), dentry);
+	if (!q->mnt && q->dentry)
+		q->mnt = (void *)arb_mount_of((__u64)q->dentry);
 	return arb_asks_access(word, q);
 }
 

@@ -142,8 +142,9 @@ static __always_inline bool arb_same_call(struct arb_call *a, struct arb_call *b
  * left to a task runs in whatever call that task makes next. Numbers of x86-64; a call
  * of the 32-bit ABI is not told apart, and none of its numbers leads here.
  */
-static __always_inline bool arb_restarts(struct task_struct *task, __u32 event)
+ARB_GLOBAL bool arb_restarts(__u32 event)
 {
+	struct task_struct *task = bpf_get_current_task_btf();
 	struct pt_regs *regs;
 	long nr, arg;
 
@@ -244,7 +245,7 @@ static __noinline int arb_unwind(struct arb_wait *w)
 	bool others = false;
 	int err = -1, i;
 
-	if (!arb_can_unwind() || !arb_restarts(task, w->slot->facts.event))
+	if (!arb_can_unwind() || !arb_restarts(w->slot->facts.event))
 		return -1;
 	u = bpf_task_storage_get(&arb_unwindings, task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
 	work = bpf_map_lookup_elem(&arb_works, &index);
@@ -282,8 +283,7 @@ static __noinline int arb_unwind(struct arb_wait *w)
 /* The wait in a hook that must not sleep; true: return -ERESTARTNOINTR. */
 static __always_inline bool arb_wait_locked(struct arb_header *h, struct arb_wait *w)
 {
-	bool unwinds =
-		arb_can_unwind() && arb_restarts(bpf_get_current_task_btf(), w->slot->facts.event);
+	bool unwinds = arb_can_unwind() && arb_restarts(w->slot->facts.event);
 	__u64 bound = h->wait_ns;
 
 	if (bound > ARB_LOCKED_NS)
@@ -416,7 +416,7 @@ static __always_inline int arb_verdict_of(struct arb_unwinding *u, struct arb_op
 /* The verdict of the question in slot s, if the task has unwound for it: 0 or a negative
  * errno. 1: there is none. A verdict for another system call is given up.
  */
-static __noinline int arb_unwound_verdict(struct arb_slot *s)
+ARB_GLOBAL int arb_unwound_verdict(struct arb_slot *s)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct arb_unwinding *u;

@@ -70,7 +70,7 @@ static __always_inline int arb_file_hook(struct arb_header *h, struct file *file
 
 	if (!arb_in_scope(h, &q))
 		return 0;
-	verdict = arb_decide(h, &q);
+	verdict = arb_decide(&q);
 	return arb_return(verdict <= 0 ? verdict : arb_ask_file(h, &q, file));
 }
 
