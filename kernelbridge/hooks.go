@@ -7,8 +7,8 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"runtime"
 	"slices"
-	"strings"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
@@ -25,32 +25,27 @@ var optional = map[string]string{
 
 // hook is one LSM hook and the program on it.
 type hook struct {
-	name     string
-	events   []abi.Event
-	programs []string      // in the object, the one for the newest kernels first
-	prog     *ebpf.Program // nil: not loaded
-	err      error         // why it cannot be
-	link     link.Link     // nil: not attached
+	name   string
+	events []abi.Event
+	prog   *ebpf.Program // nil: not loaded
+	err    error         // why it cannot be
+	link   link.Link     // nil: not attached
 }
 
 // hookSet is the programs on the LSM hooks and the maps that they share. A program is
 // loaded when its event is asked about for the first time, and attached as long as
-// it is: a hook that nobody asks about costs nothing. A hook that the running kernel
-// does not have, or whose program it does not take, is missing; the others work.
+// it is: a hook that nobody asks about costs nothing.
 type hookSet struct {
-	maps     hooksMaps
-	shared   map[string]*ebpf.Map // the same and those of constants, by name
-	base     *ebpf.Collection     // holds the latter
-	spec     *ebpf.CollectionSpec // of the maps alone
-	programs map[string]*ebpf.ProgramSpec
-	hooks    []*hook     // by name
-	loaded   func(*hook) // is told of each program from now on; may be nil
-	log      *slog.Logger
-	pins     *pins // nil: nothing outlives the daemon
+	object *object
+	maps   hooksMaps
+	hooks  []*hook     // by name
+	loaded func(*hook) // is told of each program from now on; may be nil
+	log    *slog.Logger
+	pins   *pins // nil: nothing outlives the daemon
 }
 
 // loadHookSet loads the maps.
-func loadHookSet(log *slog.Logger) (_ *hookSet, err error) {
+func loadHookSet(log *slog.Logger) (*hookSet, error) {
 	spec, err := loadHooks()
 	if err != nil {
 		return nil, fmt.Errorf("reading the LSM programs: %w", err)
@@ -58,27 +53,13 @@ func loadHookSet(log *slog.Logger) (_ *hookSet, err error) {
 	if err := forgetOldKfunc(spec); err != nil {
 		return nil, err
 	}
-	s := &hookSet{spec: spec, programs: spec.Programs, log: log}
-	spec.Programs = nil
-	if s.base, err = ebpf.NewCollection(spec); err != nil {
+	s := &hookSet{log: log}
+	if s.object, err = openObject(spec, &s.maps); err != nil {
 		return nil, loadError("maps of the LSM programs", err)
 	}
-	s.shared = maps.Clone(s.base.Maps)
-	if err := s.base.Assign(&s.maps); err != nil {
-		s.base.Close()
-		return nil, fmt.Errorf("finding the maps of the LSM programs: %w", err)
-	}
-	byName := map[string]*hook{}
-	for _, name := range slices.Sorted(maps.Keys(s.programs)) {
-		on := s.programs[name].AttachTo
-		h := byName[on]
-		if h == nil {
-			known, _ := catalogue.HookOf(on)
-			h = &hook{name: on, events: known.Events}
-			byName[on] = h
-			s.hooks = append(s.hooks, h)
-		}
-		h.programs = append(h.programs, name)
+	for _, name := range slices.Sorted(maps.Keys(s.object.hooks)) {
+		known, _ := catalogue.HookOf(name)
+		s.hooks = append(s.hooks, &hook{name: name, events: known.Events})
 	}
 	return s, nil
 }
@@ -111,61 +92,27 @@ func forgetOldKfunc(spec *ebpf.CollectionSpec) error {
 // load loads the programs of the given events. What cannot be loaded says why in
 // unavailable.
 func (s *hookSet) load(asked uint64) {
+	var missing []*hook
+	var names []string
 	for _, h := range s.hooks {
-		if h.prog != nil || h.err != nil || !h.asks(asked) {
-			continue
+		if h.prog == nil && h.err == nil && h.asks(asked) {
+			missing = append(missing, h)
+			names = append(names, h.name)
 		}
-		for _, name := range h.programs {
-			if !fits(name, h.name) {
-				continue
-			}
-			if h.prog, h.err = s.loadProgram(name); h.err == nil {
-				break
-			}
-		}
-		if h.err == nil && s.loaded != nil {
+	}
+	atATime := runtime.NumCPU()
+	if slices.ContainsFunc(s.hooks, func(h *hook) bool { return h.link != nil }) {
+		atATime = 1 // tasks may be waiting: the CPUs are the workers'
+	}
+	for i, l := range s.object.load(names, atATime) {
+		h := missing[i]
+		h.prog, h.err = l.prog, l.err
+		if h.err != nil {
+			s.log.Debug("an LSM hook is not to be had", slog.String("hook", h.name), slog.Any("error", h.err))
+		} else if s.loaded != nil {
 			s.loaded(h)
 		}
-		if h.err != nil {
-			h.err = hookError(h.name, h.err)
-			s.log.Debug("an LSM hook is not to be had", slog.String("hook", h.name), slog.Any("error", h.err))
-		}
 	}
-}
-
-// fits reports whether a program is the one for the running kernel's hook. inode_setattr
-// has got an argument before the others in 6.2, and the verifier lets a program for
-// the one read the arguments of the other.
-func fits(program, hook string) bool {
-	if hook != "inode_setattr" {
-		return true
-	}
-	old := false
-	var fn *btf.Func
-	if spec, err := LoadBTF(""); err == nil && spec.TypeByName("bpf_lsm_inode_setattr", &fn) == nil {
-		proto, ok := fn.Type.(*btf.FuncProto)
-		old = ok && len(proto.Params) == 2
-	}
-	return strings.HasSuffix(program, "_old") == old
-}
-
-func (s *hookSet) loadProgram(name string) (*ebpf.Program, error) {
-	one := s.spec.Copy()
-	one.Programs = map[string]*ebpf.ProgramSpec{name: s.programs[name].Copy()}
-	c, err := ebpf.NewCollectionWithOptions(one, ebpf.CollectionOptions{MapReplacements: s.shared})
-	if err != nil {
-		return nil, err
-	}
-	defer c.Close()
-	return c.DetachProgram(name), nil
-}
-
-// hookError says why the program on a hook cannot be used.
-func hookError(name string, err error) error {
-	if errors.Is(err, ebpf.ErrNotSupported) || errors.Is(err, btf.ErrNotFound) {
-		return fmt.Errorf("this kernel has no LSM hook %s", name)
-	}
-	return loadError("program on the LSM hook "+name, err)
 }
 
 // unavailable returns those of the given events that cannot be asked about, and why.
@@ -238,6 +185,6 @@ func (s *hookSet) close() error {
 			h.prog = nil
 		}
 	}
-	s.base.Close()
+	s.object.close()
 	return errors.Join(append(errs, s.maps.Close())...)
 }

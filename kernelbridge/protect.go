@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"maps"
 	"os"
+	"runtime"
 	"slices"
 	"sync"
 
@@ -33,8 +34,7 @@ type ProtectionOptions struct {
 // It works beside every backend, and ends with this process at the latest.
 type Protection struct {
 	maps    protectMaps
-	shared  map[string]*ebpf.Map // the same and those of constants, by name
-	base    *ebpf.Collection     // holds the latter
+	object  *object
 	links   []link.Link
 	missing []error
 	notices *ringbuf.Reader
@@ -66,14 +66,8 @@ func OpenProtection(o ProtectionOptions) (_ *Protection, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the programs of the self-protection: %w", err)
 	}
-	programs := spec.Programs
-	spec.Programs = nil
-	if p.base, err = ebpf.NewCollection(spec); err != nil {
+	if p.object, err = openObject(spec, &p.maps); err != nil {
 		return nil, loadError("maps of the self-protection", err)
-	}
-	p.shared = maps.Clone(p.base.Maps)
-	if err := p.base.Assign(&p.maps); err != nil {
-		return nil, fmt.Errorf("finding the maps of the self-protection: %w", err)
 	}
 	if err := p.ProtectProcess(os.Getpid()); err != nil {
 		return nil, err
@@ -82,10 +76,10 @@ func OpenProtection(o ProtectionOptions) (_ *Protection, err error) {
 		return nil, fmt.Errorf("reading the refusals of the self-protection: %w", err)
 	}
 	p.wg.Go(func() { p.readNotices(o.OnRefusal) })
-	if err := p.attach(spec, programs); err != nil {
+	if err := p.attach(); err != nil {
 		return nil, err
 	}
-	for name, m := range p.shared {
+	for name, m := range p.object.maps {
 		if err := p.protectMap(m); err != nil {
 			return nil, fmt.Errorf("protecting the map %s: %w", name, err)
 		}
@@ -96,26 +90,20 @@ func OpenProtection(o ProtectionOptions) (_ *Protection, err error) {
 	return p, p.arm(true)
 }
 
-// attach loads each program on its own and attaches it. The error says that none can be.
-func (p *Protection) attach(spec *ebpf.CollectionSpec, programs map[string]*ebpf.ProgramSpec) error {
+// attach loads the programs and attaches them. The error says that none can be.
+func (p *Protection) attach() error {
+	hooks := slices.Sorted(maps.Keys(p.object.hooks))
 	failed := map[string]error{} // by hook
-	done := map[string]bool{}
-	for _, name := range slices.Sorted(maps.Keys(programs)) {
-		on := programs[name].AttachTo
-		if !fits(name, on) {
-			continue
+	for i, l := range p.object.load(hooks, runtime.NumCPU()) {
+		err := l.err
+		if err == nil {
+			err = p.attachOne(hooks[i], l.prog)
 		}
-		if done[on] {
-			continue // by the program for newer kernels
+		if err != nil {
+			failed[hooks[i]] = err
 		}
-		if err := p.attachOne(spec, programs[name]); err != nil {
-			failed[on] = err
-			continue
-		}
-		done[on] = true
-		delete(failed, on)
 	}
-	if len(done) == 0 {
+	if len(failed) == len(hooks) {
 		return fmt.Errorf("attaching the self-protection: %w", failed["task_kill"])
 	}
 	for _, on := range slices.Sorted(maps.Keys(failed)) {
@@ -135,18 +123,11 @@ var optionalGuards = map[string]string{
 	"inode_remove_acl": "before 6.2 ACLs are removed by inode_removexattr",
 }
 
-func (p *Protection) attachOne(spec *ebpf.CollectionSpec, program *ebpf.ProgramSpec) error {
-	one := spec.Copy()
-	one.Programs = map[string]*ebpf.ProgramSpec{program.Name: program.Copy()}
-	c, err := ebpf.NewCollectionWithOptions(one, ebpf.CollectionOptions{MapReplacements: p.shared})
+func (p *Protection) attachOne(hook string, prog *ebpf.Program) error {
+	defer prog.Close() // the link holds it
+	l, err := link.AttachLSM(link.LSMOptions{Program: prog})
 	if err != nil {
-		return hookError(program.AttachTo, err)
-	}
-	defer c.Close()
-	prog := c.Programs[program.Name]
-	l, err := link.AttachLSM(link.LSMOptions{Program: prog}) // holds the program
-	if err != nil {
-		return fmt.Errorf("attaching to the LSM hook %s: %w", program.AttachTo, err)
+		return fmt.Errorf("attaching to the LSM hook %s: %w", hook, err)
 	}
 	p.links = append(p.links, l)
 	return p.protectProgram(prog)
@@ -254,8 +235,8 @@ func (p *Protection) Close() error {
 		p.wg.Wait()
 	}
 	errs = append(errs, p.closePlaces(), p.maps.Close())
-	if p.base != nil {
-		p.base.Close()
+	if p.object != nil {
+		p.object.close()
 	}
 	return errors.Join(errs...)
 }

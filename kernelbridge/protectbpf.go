@@ -18,7 +18,7 @@ func (p *Protection) ProtectLSM(b *LSM) error {
 	if b.closed {
 		return ErrClosed
 	}
-	for name, m := range b.hooks.shared {
+	for name, m := range b.hooks.object.maps {
 		if err := p.protectMap(m); err != nil {
 			return fmt.Errorf("protecting the map %s: %w", name, err)
 		}
