@@ -13,11 +13,13 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/arbiterd/arbiter/arbiter/control/controlv1"
@@ -60,7 +62,8 @@ func (a *app) maintenanceRunCommand() *cobra.Command {
 		Long: `run runs a command which, with all that it starts, may do what the daemon's
 self-protection refuses to others. That ends with the command, after --for, or when the
 daemon stops; what the command leaves running is refused again. The key is read from the
-terminal without showing it, else from the first line of --key-file.`,
+terminal without showing it, else from the first line of --key-file. Ctrl-C is left to
+the command; SIGTERM is passed on to it, and ends it after 10 s.`,
 		Example: `  arbiterctl maintenance run --for 30m -- bash
   arbiterctl maintenance run --reason "ticket 42" -- cp arbiterd.yaml /etc/arbiter/`,
 		Args: func(_ *cobra.Command, args []string) error {
@@ -77,7 +80,7 @@ terminal without showing it, else from the first line of --key-file.`,
 		if long <= 0 {
 			return usage(cmd, fmt.Errorf("--for %v: give more than 0", long))
 		}
-		key, err := a.readKey(file)
+		key, err := a.readKey(cmd.Context(), file)
 		if err != nil {
 			return fail(exitFailure, "give the key with --key-file", fmt.Errorf("reading the maintenance key: %w", err))
 		}
@@ -86,9 +89,10 @@ terminal without showing it, else from the first line of --key-file.`,
 			return err
 		}
 		defer c.close()
-		// The call is the token: it ends with this function.
-		ctx, cancel := context.WithCancel(cmd.Context())
+		// The call is the token: it ends with this function. Ctrl-C is the command's.
+		ctx, cancel := context.WithCancel(context.WithoutCancel(cmd.Context()))
 		defer cancel()
+		undo := context.AfterFunc(cmd.Context(), cancel)
 		late := time.AfterFunc(a.timeout, cancel)
 		stream, err := controlv1.NewMaintenanceServiceClient(c.conn).Hold(ctx,
 			&controlv1.HoldRequest{Key: key, Duration: durationpb.New(long), Reason: reason})
@@ -99,18 +103,50 @@ terminal without showing it, else from the first line of --key-file.`,
 			return c.rpcFailure(cmd, "beginning maintenance", err)
 		}
 		late.Stop()
-		run := exec.CommandContext(ctx, args[0], args[1:]...)
-		run.Stdin, run.Stdout, run.Stderr = a.stdin, a.stdout, a.stderr
-		if err := run.Run(); err != nil {
-			return fail(exitFailure, "", fmt.Errorf("running %s: %w", quoteArg(args[0]), err))
-		}
-		return nil
+		undo()
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			if _, err := stream.Recv(); ctx.Err() == nil {
+				a.tellOver(err)
+			}
+		}()
+		err = a.runMaintained(ctx, args)
+		cancel()
+		<-ended
+		return err
 	}
 	return cmd
 }
 
+// tellOver says that the command, which goes on, is refused like all others from now on.
+func (a *app) tellOver(err error) {
+	why := "the time given with --for is over"
+	if !errors.Is(err, io.EOF) {
+		why = status.Convert(err).Message()
+	}
+	fmt.Fprint(a.stderr, prefixed("arbiterctl: ", "maintenance has ended, what the command does is refused again: "+safe(why)))
+}
+
+// killDelay is what a command has between SIGTERM and SIGKILL.
+const killDelay = 10 * time.Second
+
+// runMaintained runs the command. SIGTERM is passed on to it.
+func (a *app) runMaintained(ctx context.Context, args []string) error {
+	ctx, stop := signal.NotifyContext(ctx, unix.SIGTERM)
+	defer stop()
+	run := exec.CommandContext(ctx, args[0], args[1:]...)
+	run.Stdin, run.Stdout, run.Stderr = a.stdin, a.stdout, a.stderr
+	run.Cancel = func() error { return run.Process.Signal(unix.SIGTERM) }
+	run.WaitDelay = killDelay
+	if err := run.Run(); err != nil {
+		return fail(exitFailure, "", fmt.Errorf("running %s: %w", quoteArg(args[0]), err))
+	}
+	return nil
+}
+
 // readKey reads the key from a file, or from the terminal without an echo.
-func (a *app) readKey(file string) (string, error) {
+func (a *app) readKey(ctx context.Context, file string) (string, error) {
 	in := a.stdin
 	switch {
 	case file == "":
@@ -129,14 +165,37 @@ func (a *app) readKey(file string) (string, error) {
 		defer f.Close()
 		in = f
 	}
-	line, err := bufio.NewReader(oneByte{in}).ReadString('\n')
-	if err != nil && !errors.Is(err, io.EOF) {
+	line, err := readLine(ctx, in)
+	if err != nil {
 		return "", err
 	}
 	if line = strings.TrimSpace(line); line == "" {
 		return "", errors.New("it is empty")
 	}
 	return line, nil
+}
+
+// readLine reads a line, or what there is of it at the end of the file. When ctx is done
+// it leaves the reading behind.
+func readLine(ctx context.Context, in io.Reader) (string, error) {
+	type result struct {
+		line string
+		err  error
+	}
+	read := make(chan result, 1)
+	go func() {
+		line, err := bufio.NewReader(oneByte{in}).ReadString('\n')
+		if errors.Is(err, io.EOF) {
+			err = nil
+		}
+		read <- result{line, err}
+	}()
+	select {
+	case r := <-read:
+		return r.line, r.err
+	case <-ctx.Done():
+		return "", errors.New("interrupted")
+	}
 }
 
 // oneByte hands bytes out one by one, so that what follows the line is the command's.
