@@ -185,12 +185,13 @@ func (d *guardedDaemon) verbs() map[string]deed {
 			return strings.Join(d.refusals, " "), nil
 		},
 		"fill": fill,
-		"lsm": func(string, string) (_ string, err error) {
-			if d.lsm, err = OpenLSM(LSMOptions{CPUs: []int{-1}, Wait: MaxWait}); err != nil {
+		"lsm": func(pins, glass string) (_ string, err error) {
+			if d.lsm, err = OpenLSM(LSMOptions{CPUs: []int{-1}, Wait: MaxWait, Survive: &Survive{Dir: pins, BreakGlass: glass}}); err != nil {
 				return "", err
 			}
-			return "", d.p.ProtectLSM(d.lsm)
+			return d.lsm.death.pins.dir, d.p.ProtectLSM(d.lsm)
 		},
+		"glass": func(string, string) (string, error) { return mapID(d.lsm.death.objs.ArbGlass) },
 		"lsmmap": func(string, string) (string, error) { return mapID(d.lsm.hooks.maps.ArbHeader) },
 		"lsmprog": func(on, _ string) (string, error) {
 			d.lsm.Unavailable(1<<abi.EventOpen | 1<<abi.EventMkdir) // loads it
@@ -248,7 +249,7 @@ func fill(dir, bpf string) (string, error) {
 	if err := os.MkdirAll(dir+"/state/empty", 0o755); err != nil {
 		return "", err
 	}
-	return "", os.MkdirAll(bpf+"/pins/deeper", 0o755)
+	return "", errors.Join(os.MkdirAll(bpf+"/pins/deeper", 0o755), os.RemoveAll(dir+"/out/glass"))
 }
 
 // heldLinks keeps what "holdlinks" has opened.

@@ -20,7 +20,8 @@ import (
 // its parent nor its child.
 type siege struct {
 	daemon, attacker *actor
-	dir, bpf         string
+	dir              string
+	bpf, pins        string // each a bpffs
 }
 
 func newSiege(t *testing.T) *siege {
@@ -28,20 +29,19 @@ func newSiege(t *testing.T) *siege {
 	if os.Getenv("ARBITER_VM") == "" {
 		t.Skip("runs only inside the virtual machine: make vm")
 	}
-	s := &siege{dir: filepath.Join(t.TempDir(), "way"), bpf: filepath.Join(t.TempDir(), "bpf")}
-	if err := os.Mkdir(s.bpf, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	s.mount(t)
-	t.Cleanup(func() { // when the daemon has ended, and a moment later the protection
-		var err error
-		for end := time.Now().Add(20 * time.Second); time.Now().Before(end); {
-			if err = unix.Unmount(s.bpf, unix.MNT_DETACH); !errors.Is(err, unix.EPERM) {
-				return // an attack may have done it
+	s := &siege{dir: filepath.Join(t.TempDir(), "way"), bpf: t.TempDir(), pins: t.TempDir()}
+	for _, at := range []string{s.bpf, s.pins} {
+		mountBPF(t, at)
+		t.Cleanup(func() { // when the daemon has ended, and a moment later the protection
+			var err error
+			for end := time.Now().Add(20 * time.Second); time.Now().Before(end); {
+				if err = unix.Unmount(at, unix.MNT_DETACH); !errors.Is(err, unix.EPERM) {
+					return // an attack may have done it
+				}
 			}
-		}
-		t.Errorf("the bpffs cannot be unmounted after the daemon's end: %v", err)
-	})
+			t.Errorf("the bpffs cannot be unmounted after the daemon's end: %v", err)
+		})
+	}
 	s.daemon, s.attacker = startActor(t, "daemon"), startActor(t, "attacker")
 	s.daemon.must("fill", s.dir, s.bpf)
 	if got := s.daemon.do("open"); got != "missing []" {
@@ -53,9 +53,9 @@ func newSiege(t *testing.T) *siege {
 	return s
 }
 
-func (s *siege) mount(t *testing.T) {
+func mountBPF(t *testing.T, at string) {
 	t.Helper()
-	if err := unix.Mount("bpf", s.bpf, "bpf", 0, ""); err != nil {
+	if err := unix.Mount("bpf", at, "bpf", 0, ""); err != nil {
 		t.Fatalf("mounting a bpffs: %v", err)
 	}
 }
@@ -215,7 +215,7 @@ func letsHoldersThrough(t *testing.T, s *siege) {
 		t.Errorf("maintained.bpf_prog: %s, want 1", got)
 	}
 	s.daemon.must("untoken")
-	s.mount(t) // the holder has unmounted it
+	mountBPF(t, s.bpf) // the holder has unmounted it
 }
 
 // So may everybody after Close.
@@ -301,8 +301,13 @@ func TestProtectionSharedMounts(t *testing.T) {
 
 // The backend's maps, programs and helpers are protected, those that come later too.
 func refusesOfTheLSM(t *testing.T, s *siege) {
-	s.daemon.must("lsm")
-	for _, what := range [][]string{{"mapwrite", s.daemon.do("lsmmap")}, {"prog", s.daemon.do("lsmprog", "file_open")}, {"prog", s.daemon.do("lsmprog", "path_mkdir")}} {
+	pins := s.daemon.do("lsm", s.pins+"/arbiter", s.dir+"/out/glass")
+	if _, err := os.Stat(pins + "/arb_exit"); err != nil {
+		t.Fatalf("the pins: %v, %s", err, pins)
+	}
+	for _, what := range [][]string{{"mapwrite", s.daemon.do("lsmmap")}, {"prog", s.daemon.do("lsmprog", "file_open")}, {"prog", s.daemon.do("lsmprog", "path_mkdir")},
+		{"mapwrite", s.daemon.do("glass")}, {"unlink", pins + "/arb_exit"}, {"move", pins, pins + "2"}, {"move", s.pins + "/arbiter", s.pins + "/other"},
+		{"mkdir", pins + "/new"}, {"over", pins}, {"umount", s.pins}} {
 		if got := s.attacker.do(what...); got != "EPERM" {
 			t.Errorf("%v: %s, want EPERM", what, got)
 		}

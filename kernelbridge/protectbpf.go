@@ -10,8 +10,8 @@ import (
 	"github.com/cilium/ebpf"
 )
 
-// ProtectLSM protects the backend's maps, its programs, and the helper of its gate, those
-// that it loads and starts later among them.
+// ProtectLSM protects the backend's maps, its programs, its pins, and the helper of its
+// gate, those that it loads and starts later among them.
 func (p *Protection) ProtectLSM(b *LSM) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -21,6 +21,11 @@ func (p *Protection) ProtectLSM(b *LSM) error {
 	for name, m := range b.hooks.object.maps {
 		if err := p.protectMap(m); err != nil {
 			return fmt.Errorf("protecting the map %s: %w", name, err)
+		}
+	}
+	if b.death != nil {
+		if err := p.protectDeath(b.death); err != nil {
+			return fmt.Errorf("protecting the hooks that outlive the daemon: %w", err)
 		}
 	}
 	b.hooks.loaded = p.protectHook
@@ -33,6 +38,11 @@ func (p *Protection) ProtectLSM(b *LSM) error {
 		b.gates.onHelper(p.protectHelper)
 	}
 	return nil
+}
+
+func (p *Protection) protectDeath(d *death) error {
+	return errors.Join(p.protectMap(d.objs.ArbGlass), p.protectProgram(d.objs.ArbExit),
+		p.protectProgram(d.objs.ArbBreakGlass), p.ProtectFile(d.pins.dir))
 }
 
 func (p *Protection) protectHook(h *hook) {
