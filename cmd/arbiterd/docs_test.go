@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -264,5 +265,41 @@ func TestMetricsDocument(t *testing.T) {
 	slices.Sort(got)
 	if diff := cmp.Diff(want, slices.Compact(got)); diff != "" {
 		t.Errorf("metrics (-exported +document):\n%s", diff)
+	}
+}
+
+// The tests that docs/invariants.md names are there, and there are some for each.
+func TestInvariantsDocument(t *testing.T) {
+	text := readDoc(t, "docs/invariants.md")
+	have := map[string]bool{}
+	err := filepath.WalkDir("../..", func(path string, _ os.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		b, err := os.ReadFile(path)
+		for _, m := range regexp.MustCompile(`(?m)^func (Test\w+)\(`).FindAllSubmatch(b, -1) {
+			have[string(m[1])] = true
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for line := range strings.Lines(text) {
+		if strings.HasPrefix(line, "| I") {
+			n++
+			if !strings.HasPrefix(line, fmt.Sprintf("| I%d |", n)) || !strings.Contains(line, "`Test") {
+				t.Errorf("row %d is %q, want I%d with its tests", n, line, n)
+			}
+		}
+		for _, m := range regexp.MustCompile("`(Test\\w+)`").FindAllStringSubmatch(line, -1) {
+			if !have[m[1]] {
+				t.Errorf("there is no %s", m[1])
+			}
+		}
+	}
+	if n != 14 {
+		t.Errorf("%d invariants, want 14", n)
 	}
 }

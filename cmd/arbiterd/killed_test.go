@@ -181,3 +181,47 @@ func killWhileHeld(t *testing.T) bool {
 	}
 	return end > killed || t.Failed()
 }
+
+// kill -9 under load: nobody who opens in the scope, then or later, is held beyond the
+// bound, and who opens outside of it notices nothing.
+func TestKilledDaemonUnderLoad(t *testing.T) {
+	dir := newTree(t)
+	outside := dir + "/outside"
+	if err := os.WriteFile(outside, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	d := startDaemon(t, dir)
+	d.push(ruleText(dir, "EACCES"))
+	d.soon(unix.EPERM, "bad")
+	canary := startOpener(t, outside)
+	var held []*opener
+	for range 4 {
+		held = append(held, startOpener(t, d.tree+"/secret"))
+	}
+	unix.Poll(nil, 500)
+	d.kill()
+	bound := time.Duration(defaults().HoldLimit)
+	if inGuest() {
+		bound = kernelbridge.MaxWait
+	}
+	unix.Poll(nil, int(bound.Milliseconds()))
+	after := startOpener(t, d.tree+"/secret")
+	unix.Poll(nil, 500)
+	const slack = time.Second // on emulated CPUs, and on those that others use
+	if o := after.stop(); len(o.Errnos) != 1 || o.Errnos[0] == 0 || o.Worst > slack {
+		t.Errorf("opens after the daemon's death: %+v, want success at once", o)
+	}
+	refused := 0
+	for _, one := range held {
+		o := one.stop()
+		if o.Errnos[0] == 0 || o.Worst > bound+slack {
+			t.Errorf("opens before and after the daemon's death: %+v, want each within %v, the last with success", o, bound)
+		}
+		refused += o.Errnos[unix.EACCES] + o.Errnos[unix.EPERM]
+	}
+	o := canary.stop()
+	t.Attr("seen", fmt.Sprintf("the daemon was killed after %d refusals; outside of the scope %d opens, %v at the longest", refused, o.Errnos[0], o.Worst))
+	if refused == 0 || len(o.Errnos) != 1 || o.Worst > slack {
+		t.Errorf("%d refusals; opens outside of the scope: %+v, want success at once", refused, o)
+	}
+}

@@ -16,20 +16,27 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// openInLoop opens path again and again until stdin ends, and prints how often with
-// which errno.
+// opens is what a process saw that opens a file again and again.
+type opens struct {
+	Errnos map[unix.Errno]int
+	Worst  time.Duration // what one took
+}
+
+// openInLoop opens path again and again until stdin ends, and prints what it saw.
 func openInLoop(path string) int {
 	var end atomic.Bool
 	go func() {
 		io.Copy(io.Discard, os.Stdin)
 		end.Store(true)
 	}()
-	got := map[int]int{}
+	got := opens{Errnos: map[unix.Errno]int{}}
 	fmt.Println("opening")
 	for !end.Load() {
+		start := time.Now()
 		fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		got.Worst = max(got.Worst, time.Since(start))
 		errno, _ := err.(unix.Errno)
-		got[int(errno)]++
+		got.Errnos[errno]++
 		if err == nil {
 			unix.Close(fd)
 		}
@@ -88,11 +95,10 @@ func (o *opener) line() string {
 	}
 }
 
-// stop ends it and returns how often it got which errno.
-func (o *opener) stop() map[unix.Errno]int {
+// stop ends it and returns what it saw.
+func (o *opener) stop() (got opens) {
 	o.t.Helper()
 	o.in.Close()
-	got := map[unix.Errno]int{}
 	if err := json.Unmarshal([]byte(o.line()), &got); err != nil {
 		o.t.Fatal(err)
 	}

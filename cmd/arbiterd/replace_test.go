@@ -58,8 +58,9 @@ func (d *runs) ended() {
 }
 
 // refusals checks what an opener got: never success.
-func refusals(t *testing.T, got map[unix.Errno]int) {
+func refusals(t *testing.T, o opens) {
 	t.Helper()
+	got := o.Errnos
 	t.Attr("seen", fmt.Sprintf("opens of a file that a rule refuses: %v", got))
 	if n := got[0]; n > 0 {
 		t.Errorf("%d opens went through: %v", n, got)
