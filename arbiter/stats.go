@@ -49,10 +49,11 @@ type Latency struct {
 
 // WorkerStats is one worker's part.
 type WorkerStats struct {
-	CPU      int // pinned to, -1 for none
-	Parked   bool
-	Requests uint64
-	Epoch    uint64 // of the rule set it decides by
+	CPU       int  // pinned to, -1 for none
+	Displaced bool // that is offline: it runs on any other
+	Parked    bool
+	Requests  uint64
+	Epoch     uint64 // of the rule set it decides by
 }
 
 // counters are one worker's. Written by that worker alone, read by anyone, so
@@ -93,7 +94,7 @@ func (a *Arbiter) Stats() Stats {
 		for r := range c.flushes {
 			s.CacheFlushes[r] += c.flushes[r].Load()
 		}
-		s.Workers[i] = WorkerStats{CPU: w.cpu, Parked: w.parked.Load(), Requests: requests, Epoch: w.epoch.Load()}
+		s.Workers[i] = WorkerStats{CPU: w.cpu, Displaced: w.displaced.Load(), Parked: w.parked.Load(), Requests: requests, Epoch: w.epoch.Load()}
 	}
 	outcomes := s.Hits + s.Decided
 	for _, n := range s.Failed {

@@ -30,6 +30,7 @@ type worker struct {
 	journal *journal
 	clock   clock
 
+	pinned    int64      // when pin was called last
 	taken     bool       // req has no answer yet
 	last      int        // answers given since the arbiter began to stop
 	live      *installed // what this worker decides by
@@ -44,6 +45,8 @@ type worker struct {
 	epoch   atomic.Uint64
 	parked  atomic.Bool
 	looks   atomic.Uint64 // how often the worker found nothing, in pollsPerLook
+
+	displaced atomic.Bool // its CPU is not to be had
 
 	counters counters
 
@@ -68,13 +71,9 @@ func newWorker(a *Arbiter, index int, w Worker) *worker {
 // requests until the arbiter stops.
 func (w *worker) run(up chan<- error) {
 	runtime.LockOSThread() // never unlocked: a pinned thread ends with its goroutine
-	if w.cpu >= 0 {
-		var set unix.CPUSet
-		set.Set(w.cpu)
-		if err := unix.SchedSetaffinity(0, &set); err != nil {
-			up <- fmt.Errorf("pinning worker %d to CPU %d: %w", w.index, w.cpu, err)
-			return
-		}
+	if err := w.pin(); err != nil {
+		up <- fmt.Errorf("pinning worker %d to CPU %d: %w", w.index, w.cpu, err)
+		return
 	}
 	// A worker that others can push off its CPU holds up everyone who asks.
 	// Without the privilege it runs as an ordinary thread.
@@ -83,6 +82,19 @@ func (w *worker) run(up chan<- error) {
 	up <- nil
 	for !w.loop() {
 	}
+}
+
+// pin keeps the thread on the worker's CPU.
+func (w *worker) pin() error {
+	w.pinned = w.clock.now()
+	if w.cpu < 0 {
+		return nil
+	}
+	var set unix.CPUSet
+	set.Set(w.cpu)
+	err := unix.SchedSetaffinity(0, &set)
+	w.displaced.Store(err != nil)
+	return err
 }
 
 // loop answers requests until the arbiter stops; then it returns true. False
@@ -155,10 +167,18 @@ const lastAnswers = abi.Slots
 // parkFor bounds one Park, so that nothing that was missed is missed for long.
 const parkFor = time.Second
 
+// pinEvery is how often an idle worker goes back to its CPU.
+const pinEvery = time.Second
+
 // park blocks until there may be work. While parked is set Install counts this
 // worker as having adopted whatever is current: it loads it before its next
 // verdict, which the sequentially consistent order of the two words guarantees.
 func (w *worker) park() {
+	if w.clock.now()-w.pinned > int64(pinEvery) {
+		// Its CPU may have been offline: the kernel lets the thread run on all others
+		// then, and does not take that back. An error says that it still is.
+		_ = w.pin()
+	}
 	w.parked.Store(true)
 	defer w.parked.Store(false) // also after a panic: it goes on working
 	w.source.Park(parkFor)

@@ -192,8 +192,14 @@ func (d *daemon) info() control.Info {
 	}
 	i.Warnings = append(i.Warnings, d.backend.problems()...)
 	d.protectionInfo(&i)
-	if w := lossWarning(d.engine.Stats().EventsDropped); w != "" {
+	stats := d.engine.Stats()
+	if w := lossWarning(stats.EventsDropped); w != "" {
 		i.Warnings = append(i.Warnings, w)
+	}
+	for n, w := range stats.Workers {
+		if w.Displaced {
+			i.Warnings = append(i.Warnings, fmt.Sprintf("CPU %d is not to be had: worker %d shares the others until it is online again, and verdicts take longer", w.CPU, n))
+		}
 	}
 	if d.audit != nil {
 		if s := d.audit.Stats(); s.Lost > 0 || s.Dropped > 0 {
