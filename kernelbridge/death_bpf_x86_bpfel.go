@@ -56,7 +56,8 @@ type deathArbHeader struct {
 	Hot              uint64
 	PadHot           [7]uint64
 	Sleeps           uint64
-	PadSleeps        [7]uint64
+	GateRefused      uint64
+	PadSleeps        [6]uint64
 	Posted           [16]uint64
 	Pinned           [1024]uint64
 }

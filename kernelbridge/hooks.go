@@ -20,7 +20,9 @@ import (
 
 // optional are hooks that a kernel may lack without a gap, and why.
 var optional = map[string]string{
-	"file_truncate": "before 6.2 ftruncate(2) asks path_truncate",
+	"file_truncate":    "before 6.2 ftruncate(2) asks path_truncate",
+	"inode_set_acl":    "before 6.2 ACLs are set by inode_setxattr",
+	"inode_remove_acl": "before 6.2 ACLs are removed by inode_removexattr",
 }
 
 // hook is one LSM hook and the program on it.

@@ -104,7 +104,8 @@ type hooksArbHeader struct {
 	Hot              uint64
 	PadHot           [7]uint64
 	Sleeps           uint64
-	PadSleeps        [7]uint64
+	GateRefused      uint64
+	PadSleeps        [6]uint64
 	Posted           [16]uint64
 	Pinned           [1024]uint64
 }
@@ -163,9 +164,10 @@ type hooksArbRule struct {
 }
 
 type hooksArbScopeConfig struct {
-	_       structs.HostLayout
-	Lineage [2]uint64
-	Uids    [2]uint32
+	_          structs.HostLayout
+	Lineage    [2]uint64
+	MuteEvents uint64
+	Uids       [2]uint32
 }
 
 type hooksArbSlot struct {
@@ -280,7 +282,9 @@ const (
 	hooksProgArbFileOpen           = "arb_file_open"
 	hooksProgArbFileReceive        = "arb_file_receive"
 	hooksProgArbFileTruncate       = "arb_file_truncate"
+	hooksProgArbInodeRemoveAcl     = "arb_inode_remove_acl"
 	hooksProgArbInodeRemovexattr   = "arb_inode_removexattr"
+	hooksProgArbInodeSetAcl        = "arb_inode_set_acl"
 	hooksProgArbInodeSetattr       = "arb_inode_setattr"
 	hooksProgArbInodeSetattrOld    = "arb_inode_setattr_old"
 	hooksProgArbInodeSetxattr      = "arb_inode_setxattr"
@@ -380,7 +384,9 @@ type hooksProgramSpecs struct {
 	ArbFileOpen           *ebpf.ProgramSpec `ebpf:"arb_file_open"`
 	ArbFileReceive        *ebpf.ProgramSpec `ebpf:"arb_file_receive"`
 	ArbFileTruncate       *ebpf.ProgramSpec `ebpf:"arb_file_truncate"`
+	ArbInodeRemoveAcl     *ebpf.ProgramSpec `ebpf:"arb_inode_remove_acl"`
 	ArbInodeRemovexattr   *ebpf.ProgramSpec `ebpf:"arb_inode_removexattr"`
+	ArbInodeSetAcl        *ebpf.ProgramSpec `ebpf:"arb_inode_set_acl"`
 	ArbInodeSetattr       *ebpf.ProgramSpec `ebpf:"arb_inode_setattr"`
 	ArbInodeSetattrOld    *ebpf.ProgramSpec `ebpf:"arb_inode_setattr_old"`
 	ArbInodeSetxattr      *ebpf.ProgramSpec `ebpf:"arb_inode_setxattr"`
@@ -546,7 +552,9 @@ type hooksPrograms struct {
 	ArbFileOpen           *ebpf.Program `ebpf:"arb_file_open"`
 	ArbFileReceive        *ebpf.Program `ebpf:"arb_file_receive"`
 	ArbFileTruncate       *ebpf.Program `ebpf:"arb_file_truncate"`
+	ArbInodeRemoveAcl     *ebpf.Program `ebpf:"arb_inode_remove_acl"`
 	ArbInodeRemovexattr   *ebpf.Program `ebpf:"arb_inode_removexattr"`
+	ArbInodeSetAcl        *ebpf.Program `ebpf:"arb_inode_set_acl"`
 	ArbInodeSetattr       *ebpf.Program `ebpf:"arb_inode_setattr"`
 	ArbInodeSetattrOld    *ebpf.Program `ebpf:"arb_inode_setattr_old"`
 	ArbInodeSetxattr      *ebpf.Program `ebpf:"arb_inode_setxattr"`
@@ -604,7 +612,9 @@ func (p *hooksPrograms) Close() error {
 		p.ArbFileOpen,
 		p.ArbFileReceive,
 		p.ArbFileTruncate,
+		p.ArbInodeRemoveAcl,
 		p.ArbInodeRemovexattr,
+		p.ArbInodeSetAcl,
 		p.ArbInodeSetattr,
 		p.ArbInodeSetattrOld,
 		p.ArbInodeSetxattr,

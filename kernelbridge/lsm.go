@@ -98,7 +98,7 @@ func OpenLSM(o LSMOptions) (_ *LSM, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if b.noGate = canSleep(); b.noGate == nil {
+	if b.noGate = CanSleep(); b.noGate == nil {
 		b.gates, b.noGate = newGates(b.queue, b.logger)
 	}
 	tick := func() {
@@ -153,8 +153,12 @@ func (b *LSM) NoGate() error { return b.noGate }
 // GateLost reports whether there was a gate, and none stays: tasks poll from then on.
 func (b *LSM) GateLost() bool { return b.gates != nil && b.gates.gone.Load() }
 
-// canSleep reports whether LSM programs can sleep at a gate here.
-func canSleep() error {
+// GateRefused returns how many waits another LSM, such as SELinux, has not let into the
+// gate: those tasks poll.
+func (b *LSM) GateRefused() uint64 { return atomic.LoadUint64(&b.queue.Header().GateRefused) }
+
+// CanSleep says why LSM programs cannot sleep at a gate on this kernel; nil: they can.
+func CanSleep() error {
 	spec, err := LoadBTF("")
 	if err != nil {
 		return err

@@ -47,7 +47,19 @@ var nameVerbs = map[string]verb{
 		return withFile(a[0], unix.O_RDONLY, func(fd int) error { return unix.Fsetxattr(fd, xattr, []byte("value"), unix.XATTR_CREATE) })
 	},
 	"removexattr": func(a []string) error { return unix.Removexattr(a[0], xattr) },
+	"setacl":      func(a []string) error { return unix.Setxattr(a[0], aclName, acl, 0) },
+	"removeacl":   func(a []string) error { return unix.Removexattr(a[0], aclName) },
 }
+
+const aclName = "system.posix_acl_access"
+
+// acl lets user 7 read, as posix_acl_xattr.h has it: version 2, then tag, permissions and id.
+var acl = []byte{2, 0, 0, 0,
+	1, 0, 6, 0, 0xff, 0xff, 0xff, 0xff,
+	2, 0, 4, 0, 7, 0, 0, 0,
+	4, 0, 4, 0, 0xff, 0xff, 0xff, 0xff,
+	0x10, 0, 4, 0, 0xff, 0xff, 0xff, 0xff,
+	0x20, 0, 0, 0, 0xff, 0xff, 0xff, 0xff}
 
 func TestLSMEventsNames(t *testing.T) {
 	s := newStage(t)
@@ -105,6 +117,13 @@ func TestLSMEventsNames(t *testing.T) {
 		{name: "now", event: abi.EventSetAttr, do: "touch $D/file", before: file, after: noFile, path: "$D/file", args: map[string]uint64{"valid": anyNumber}, restarts: true},
 		{event: abi.EventSetXattr, do: "setxattr $D/file", before: file, after: noFile, path: "$D/file", detail: xattr, args: map[string]uint64{"size": 5, "flags": 0}, restarts: true},
 		{name: "of an open file", event: abi.EventSetXattr, do: "fsetxattr $D/file", before: file, after: noFile, path: "$D/file", detail: xattr, args: map[string]uint64{"size": 5, "flags": 1}, restarts: true},
+		{name: "an ACL", event: abi.EventSetXattr, do: "setacl $D/file", before: file, after: noFile, path: "$D/file", detail: aclName, args: map[string]uint64{"size": 44, "flags": 0}, restarts: true},
+		{name: "an ACL", event: abi.EventRemoveXattr, do: "removeacl $D/file", before: func(t *testing.T, dir string) {
+			file(t, dir)
+			if err := unix.Setxattr(dir+"/file", aclName, acl, 0); err != nil {
+				t.Fatal(err)
+			}
+		}, after: noFile, path: "$D/file", detail: aclName, restarts: true},
 		{event: abi.EventRemoveXattr, do: "removexattr $D/file", before: withAttr, after: noFile, path: "$D/file", detail: xattr, restarts: true},
 	})
 }

@@ -246,6 +246,21 @@ func TestLSMMuteInversion(t *testing.T) {
 			}
 		}
 	}
+	// Of some events: the others are asked about as if there were no mute, inverted or not.
+	for _, tc := range []struct {
+		events         uint64
+		inverted, want bool
+	}{{1 << abi.EventOpen, false, false}, {1<<abi.EventOpen | 1<<abi.EventExec, false, false}, {1 << abi.EventExec, false, true},
+		{1 << abi.EventOpen, true, true}, {1 << abi.EventExec, true, true}} {
+		m := Mute{Scope: Scope{Trees: []string{s.tree + "/f"}, Exes: []string{s.exe}, UIDs: []IDRange{{0, 0}}}, Events: tc.events}
+		if tc.inverted {
+			m.Invert = DimTrees | DimExes | DimUIDs
+		}
+		s.configure(Scope{Trees: []string{s.tree}}, m)
+		if got := s.asked("read", s.tree+"/f"); got != tc.want {
+			t.Errorf("an open, muted for events %#x, inverted %v: asked %v, want %v", tc.events, tc.inverted, got, tc.want)
+		}
+	}
 	// Two targets: muted when all are; inverted, asked when any is.
 	mustMkdir(t, s.tree+"/muted")
 	mustWrite(t, s.tree+"/muted/f", []byte("x"), 0o644)

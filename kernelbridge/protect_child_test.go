@@ -191,7 +191,7 @@ func (d *guardedDaemon) verbs() map[string]deed {
 			}
 			return d.lsm.death.pins.dir, d.p.ProtectLSM(d.lsm)
 		},
-		"glass": func(string, string) (string, error) { return mapID(d.lsm.death.objs.ArbGlass) },
+		"glass":  func(string, string) (string, error) { return mapID(d.lsm.death.objs.ArbGlass) },
 		"lsmmap": func(string, string) (string, error) { return mapID(d.lsm.hooks.maps.ArbHeader) },
 		"lsmprog": func(on, _ string) (string, error) {
 			d.lsm.Unavailable(1<<abi.EventOpen | 1<<abi.EventMkdir) // loads it

@@ -235,6 +235,7 @@ func letsAllThrough(t *testing.T, s *siege) {
 // What is nobody's business, or harmless, goes on.
 func leavesAlone(t *testing.T, s *siege) {
 	other := startActor(t, "attacker")
+	other.must("status", other.pid()) // it has its signal handlers
 	names := s.replacer()
 	for _, line := range []string{
 		"kill D 0", "kill D 1", "kill D 18", "status D", "read DIR/config", "read DIR/state/current", "mapread MAP",

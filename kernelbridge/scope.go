@@ -33,6 +33,9 @@ type Mute struct {
 	// Invert are the dimensions in which it is the other way round: only what is named
 	// there is asked about. Those that the mute does not name are ignored.
 	Invert Dimension
+	// Events are those that it is about (bit e for event e), 0 for all: others are asked
+	// about as if there were no mute.
+	Events uint64
 	// Unmute are the names of the default mutes that do not hold.
 	Unmute []string
 }

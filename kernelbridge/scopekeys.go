@@ -34,6 +34,7 @@ type dimKeys struct {
 type scopeKeys struct {
 	scope, mute dimKeys
 	invert      Dimension
+	events      uint64 // that the mute is about, 0: all
 	unmute      []string
 	init        bool               // pid 1 is left alone
 	services    []cgroupKey        // default mutes
@@ -81,7 +82,7 @@ func (k *scopeKeys) roots() []treeKey { return slices.Concat(k.scope.roots, k.mu
 // at once.
 func resolve(s Scope, m Mute) (scopeKeys, error) {
 	var r resolver
-	keys := scopeKeys{invert: m.Invert, unmute: m.Unmute}
+	keys := scopeKeys{invert: m.Invert, events: m.Events, unmute: m.Unmute}
 	keys.scope = r.dimensions("scope", &s)
 	keys.mute = r.dimensions("mute", &m.Scope)
 	if n := len(keys.roots()); n > maxRoots {

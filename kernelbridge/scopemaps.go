@@ -24,8 +24,9 @@ const (
 
 // scopeConfig mirrors struct arb_scope_config.
 type scopeConfig struct {
-	Lineage [2]uint64
-	UIDs    [2]uint32
+	Lineage    [2]uint64
+	MuteEvents uint64 // 0: all
+	UIDs       [2]uint32
 }
 
 // parityOf returns the parity of a scope word.
@@ -75,7 +76,7 @@ func (k *scopeKeys) mark(o *hooksMaps, current *scopeKeys, now uint32) error {
 	v.add(current, parityOf(now))
 	after := parityOf(k.word(now))
 	v.add(k, after)
-	config := scopeConfig{UIDs: [2]uint32{uint32(len(k.scope.uids)), uint32(len(k.mute.uids))}}
+	config := scopeConfig{MuteEvents: k.events, UIDs: [2]uint32{uint32(len(k.scope.uids)), uint32(len(k.mute.uids))}}
 	for i, roots := range [...][]treeKey{k.scope.roots, k.mute.roots} {
 		for _, root := range roots {
 			config.Lineage[i] |= k.bits[root]

@@ -27,6 +27,9 @@ var noTarget = setOf(abi.EventSignal, abi.EventPtrace)
 // mounts and process trees are not looked at. Default mutes are not either.
 func (rs *RuleSet) Asks(a *Access) bool {
 	scope, mute := &rs.file.scope, &rs.file.mute
+	if len(mute.Events) > 0 && !slices.Contains(mute.Events, a.Event) {
+		mute = &Mute{}
+	}
 	var targets []string
 	if strings.HasPrefix(a.Object, "/") && !noTarget.has(a.Event) {
 		targets = append(targets, a.Object)

@@ -59,6 +59,9 @@ func TestAsks(t *testing.T) {
 		{"scope: {cgroups: [/c]}", Access{Event: abi.EventOpen, Object: "/t", Cgroup: "/e"}, false},
 		{"scope: {cgroups: [/c]}\nmute: {cgroups: [/c/d]}", Access{Event: abi.EventOpen, Object: "/t", Cgroup: "/c/d"}, false},
 		{"scope: {cgroups: [/c]}\nmute: {cgroups: [/c/d]}", open, true},
+		{"scope: {paths: [/t]}\nmute: {paths: [/t/m], events: [rename]}", rename("/t/m/a", "/t/m/b"), false},
+		{"scope: {paths: [/t]}\nmute: {paths: [/t/m], events: [rename]}", Access{Event: abi.EventOpen, Object: "/t/m/a"}, true},
+		{"scope: {paths: [/t]}\nmute: {paths: [/t/m], invert: [paths], events: [rename]}", Access{Event: abi.EventOpen, Object: "/t/a"}, true},
 	} {
 		rs, err := Load("f.yaml", []byte("version: 1\ndefault: allow\n"+tc.text+"\n"), Options{})
 		if err != nil {

@@ -28,7 +28,7 @@ func (p *parser) scope(root, n *yaml.Node, f *File) {
 }
 
 func (p *parser) mute(n *yaml.Node, f *File) {
-	known := slices.Concat(dimensions, []string{"invert", "unmute"})
+	known := slices.Concat(dimensions, []string{"invert", "events", "unmute"})
 	m := p.fields(n, "mute", known...)
 	f.mute.Scope = p.dimensions(m, "mute")
 	if v := m["invert"]; v != nil {
@@ -41,6 +41,12 @@ func (p *parser) mute(n *yaml.Node, f *File) {
 			}
 			return ""
 		})
+	}
+	if v := m["events"]; v != nil {
+		f.mute.Events = p.eventList(v, "name at least one event that is left alone, or leave events out: then all are").list()
+		if len(f.mute.Named()) == 0 {
+			p.add(v, "name what is left alone in any of "+strings.Join(dimensions, ", ")+", or leave mute.events out", "mute.events stands alone")
+		}
 	}
 	if v := m["unmute"]; v != nil {
 		var defaults []string

@@ -49,6 +49,9 @@ func fingerprint(f *File) uint64 {
 		e.list(m.Invert)
 		e.list(m.Unmute)
 	}
+	if len(m.Events) > 0 {
+		e.number(uint64(setOf(m.Events...)))
+	}
 	return e.d.Sum64()
 }
 

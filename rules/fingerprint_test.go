@@ -142,6 +142,8 @@ func TestFingerprintOfScopes(t *testing.T) {
 		"scope: {paths: [/a]}\nmute: {exes: [/a], paths: [/b], invert: [exes]}",
 		"scope: {paths: [/a]}\nmute: {exes: [/a], paths: [/b], invert: [paths]}",
 		"scope: {paths: [/a]}\nmute: {exes: [/a], paths: [/b], invert: [exes, paths]}",
+		"scope: {paths: [/a]}\nmute: {uids: [7], events: [open]}",
+		"scope: {paths: [/a]}\nmute: {uids: [7], events: [open, exec]}",
 		"scope: {paths: [/a]}\nmute: {unmute: [dbus]}",
 		"scope: {paths: [/a]}\nmute: {unmute: [dbus, init]}",
 	} {

@@ -2,6 +2,8 @@
 
 package rules
 
+import "github.com/arbiterd/arbiter/kernelbridge/abi"
+
 // Scope says what the rule set is about. A request is arbitrated when it is in
 // every dimension that the scope names; a scope that names none is an error.
 type Scope struct {
@@ -31,6 +33,8 @@ type Mute struct {
 	Scope
 	// Invert are the names of the dimensions in which only what is named is arbitrated.
 	Invert []string
+	// Events are those that it is about, nil for all: others are as if there were no mute.
+	Events []abi.Event
 	// Unmute are the names of the default mutes that do not hold.
 	Unmute []string
 }

@@ -70,7 +70,11 @@ func muteMessage(m rules.Mute) *controlv1.Mute {
 	if len(m.Named())+len(m.Unmute) == 0 {
 		return nil
 	}
-	return &controlv1.Mute{Of: scopeMessage(m.Scope), Invert: m.Invert, Unmute: m.Unmute}
+	out := &controlv1.Mute{Of: scopeMessage(m.Scope), Invert: m.Invert, Unmute: m.Unmute}
+	for _, e := range m.Events {
+		out.Events = append(out.Events, e.String())
+	}
+	return out
 }
 
 func countersMessage(s *arbiter.Stats) *controlv1.Counters {

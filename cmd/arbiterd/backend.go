@@ -195,6 +195,10 @@ func (b *lsmBackend) problems() []string {
 	if b.lsm.GateLost() {
 		out = append(out, "the gate has gone and none stays: tasks that wait keep their CPU; restart the daemon")
 	}
+	if n := b.lsm.GateRefused(); n > 0 {
+		out = append(out, fmt.Sprintf("another LSM kept tasks that wait out of the gate, %d times so far: they poll, no longer than wait; "+
+			"with SELinux, allow their domains to read files of fusefs_t (ausearch -m avc shows which)", n))
+	}
 	if b.guard != nil {
 		out = append(out, b.guard.problems()...)
 	}

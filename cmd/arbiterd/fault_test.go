@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -173,5 +174,48 @@ func TestBackendThatIsNotThere(t *testing.T) {
 	var exit *exec.ExitError
 	if !errors.As(err, &exit) || exit.ExitCode() != 1 || !strings.Contains(log.String(), "backend: auto") || !strings.Contains(log.String(), "doctor") {
 		t.Errorf("bpf-lsm on a kernel without: %v, %q; want exit 1 and the next step", err, log)
+	}
+}
+
+// A worker whose CPU goes offline shares another one with those who ask. Everybody gets a
+// verdict, the worker's where a task can sleep until it comes; status says what is wrong,
+// and nothing is when the CPU is back.
+func TestCPUOffline(t *testing.T) {
+	if !inGuest() {
+		t.Skip("runs only inside the virtual machine: it takes a CPU offline")
+	}
+	dir := newTree(t)
+	d := startDaemon(t, dir)
+	d.push(ruleText(dir, "EACCES"))
+	d.soon(unix.EPERM, "bad")
+	online := func(v string) {
+		t.Helper()
+		if err := os.WriteFile("/sys/devices/system/cpu/cpu1/online", []byte(v), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	displaced := func() bool {
+		return slices.ContainsFunc(d.status().Warnings, func(w string) bool { return strings.HasPrefix(w, "CPU 1 is not to be had") })
+	}
+	online("0")
+	t.Cleanup(func() { online("1") })
+	got := map[string]int{}
+	for range 20 {
+		begun := time.Now()
+		err := openErrno(d.tree + "/secret")
+		if took := time.Since(begun); took > 5*time.Second {
+			t.Errorf("an open took %v with one CPU less", took)
+		}
+		got[fmt.Sprint(err)]++
+	}
+	t.Attr("seen", fmt.Sprintf("opens with the worker's CPU offline: %v", got))
+	if sleeps := kernelbridge.CanSleep() == nil; sleeps && got["permission denied"] != 20 || got["permission denied"]+got["<nil>"] != 20 {
+		t.Errorf("opens of the secret: %v, want the rule's EACCES, or the failure verdict, success, where nobody can sleep (can: %t)", got, sleeps)
+	}
+	d.until("a warning", displaced)
+	online("1")
+	d.until("no warning", func() bool { return !displaced() })
+	for range 5 {
+		d.soon(unix.EPERM, "bad")
 	}
 }

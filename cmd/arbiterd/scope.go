@@ -45,7 +45,7 @@ var dimensionsOf = map[string]kernelbridge.Dimension{
 
 func lsmMute(m rules.Mute) (kernelbridge.Mute, error) {
 	scope, err := lsmScope("mute", m.Scope)
-	mute := kernelbridge.Mute{Scope: scope, Unmute: m.Unmute}
+	mute := kernelbridge.Mute{Scope: scope, Unmute: m.Unmute, Events: bitsOf(m.Events)}
 	for _, name := range m.Invert {
 		mute.Invert |= dimensionsOf[name]
 	}

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/arbiterd/arbiter/kernelbridge"
+	"github.com/arbiterd/arbiter/kernelbridge/abi"
 	"github.com/arbiterd/arbiter/rules"
 )
 
@@ -44,7 +45,7 @@ func TestFanotifyScope(t *testing.T) {
 // Every key of scope and mute reaches the kernel side.
 func TestLSMScopeOfRules(t *testing.T) {
 	rs := scoped(t, "scope: {paths: [/a], uids: [1-2], exes: [/b], mounts: [/c], process_trees: [/d]}\n"+
-		"mute: {paths: [/e], uids: [3], exes: [/f], mounts: [/g], process_trees: [/h], invert: [paths, uids, exes, mounts, process_trees], unmute: [dbus]}")
+		"mute: {paths: [/e], uids: [3], exes: [/f], mounts: [/g], process_trees: [/h], invert: [paths, uids, exes, mounts, process_trees], events: [open, rename], unmute: [dbus]}")
 	scope, err := lsmScope("scope", rs.Scope())
 	if err != nil {
 		t.Fatal(err)
@@ -60,6 +61,7 @@ func TestLSMScopeOfRules(t *testing.T) {
 	wantMute := kernelbridge.Mute{
 		Scope:  kernelbridge.Scope{Trees: []string{"/e"}, UIDs: []kernelbridge.IDRange{{First: 3, Last: 3}}, Exes: []string{"/f"}, Mounts: []string{"/g"}, ProcessTrees: []string{"/h"}},
 		Invert: kernelbridge.DimTrees | kernelbridge.DimUIDs | kernelbridge.DimExes | kernelbridge.DimMounts | kernelbridge.DimProcessTrees,
+		Events: 1<<abi.EventOpen | 1<<abi.EventRename,
 		Unmute: []string{"dbus"}}
 	if !reflect.DeepEqual(mute, wantMute) {
 		t.Errorf("mute %+v, want %+v", mute, wantMute)

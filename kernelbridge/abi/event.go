@@ -23,8 +23,8 @@ const (
 	EventChown                    // path_chown
 	EventTruncate                 // path_truncate, file_truncate
 	EventSetAttr                  // inode_setattr: times are about to be set
-	EventSetXattr                 // inode_setxattr
-	EventRemoveXattr              // inode_removexattr
+	EventSetXattr                 // inode_setxattr, inode_set_acl
+	EventRemoveXattr              // inode_removexattr, inode_remove_acl
 	EventMMapExec                 // mmap_file: a file is about to be mapped executable
 	EventMProtectExec             // file_mprotect: mapped memory is about to become executable
 	EventMount                    // sb_mount

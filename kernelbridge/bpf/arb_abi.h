@@ -252,9 +252,12 @@ struct arb_header {
 	__u64 hot;
 	__u64 pad_hot[7];
 
-	/* How often somebody went to sleep at the gate. Counted by requesters. */
+	/* How often somebody went to sleep at the gate, and how often somebody was not let in
+	 * by another LSM. Counted by requesters.
+	 */
 	__u64 sleeps;
-	__u64 pad_sleeps[7];
+	__u64 gate_refused;
+	__u64 pad_sleeps[6];
 
 	/* Bit s: slot s was posted. Set by requesters, cleared by workers. */
 	__u64 posted[ARB_SLOT_WORDS];
@@ -311,6 +314,7 @@ struct arb_uid_range {
 /* What the dimensions need besides their maps; [0] of the scope, [1] of the mute. */
 struct arb_scope_config {
 	__u64 lineage[2];	/* bits of the process trees */
+	__u64 mute_events;	/* bit e: the mute is about event e; 0: about all */
 	__u32 uids[2];		/* ranges */
 };
 

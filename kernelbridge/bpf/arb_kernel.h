@@ -64,6 +64,10 @@ enum {
  * pending. Must not be returned when nothing is.
  */
 #define ARB_EPERM 1
+
+/* include/uapi/linux/posix_acl_xattr.h: an ACL as an attribute's value. */
+#define ARB_ACL_HEAD_BYTES 4
+#define ARB_ACL_ENTRY_BYTES 8
 #define ARB_ENOSYS 38
 #define ARB_ERESTARTNOINTR 513
 
@@ -340,6 +344,10 @@ struct task_struct {
 struct bpf_map {
 	__u32 id;
 	enum bpf_map_type map_type;
+};
+
+struct posix_acl {
+	unsigned int a_count;
 };
 
 struct iattr {

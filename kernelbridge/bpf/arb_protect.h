@@ -13,7 +13,6 @@
 
 #define ARB_ANCESTORS 64
 #define ARB_TICK_NS 10000000 /* of /proc/PID/stat */
-#define ARB_EPERM 1
 #define ARB_MAP_TYPE_INODE_STORAGE 28
 
 struct {

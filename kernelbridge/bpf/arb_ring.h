@@ -181,6 +181,8 @@ struct arb_wait {
 	__u8 killed;
 	__u8 over; /* answered, killed, or out of time */
 	__u8 keep; /* the verdict is for when the system call runs again */
+	__u8 polls; /* it is not let in at the gate */
+	__u8 pad[7];
 };
 
 static __always_inline void arb_kick_parked(void)

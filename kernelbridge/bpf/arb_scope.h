@@ -215,9 +215,28 @@ static __always_inline bool arb_asks_access(__u32 word, struct arb_question *q)
 	return !(word & ARB_SCOPE_SERVICES) || !arb_is_service(word, q->event);
 }
 
+#define ARB_ALL_MUTED ARB_MUTED(ARB_SCOPE_DIMS)
+
+/* The word without the mute, for an event that the mute is not about. */
+static __always_inline __u32 arb_word_for(__u32 word, __u32 event)
+{
+	__u32 parity = arb_parity(word);
+	struct arb_scope_config *c;
+
+	if (!(word & ARB_ALL_MUTED))
+		return word;
+	c = bpf_map_lookup_elem(&arb_scope_configs, &parity);
+	if (c && c->mute_events && !(c->mute_events >> (event & 63) & 1))
+		word &= ~ARB_ALL_MUTED;
+	return word;
+}
+
 ARB_GLOBAL bool arb_asks(__u32 word, struct arb_question *q)
 {
-	if (!q || !arb_asks_task(word))
+	if (!q)
+		return false;
+	word = arb_word_for(word, q->event);
+	if (!arb_asks_task(word))
 		return false;
 	if (!q->mnt && q->dentry)
 		q->mnt = (void *)arb_mount_of((__u64)q->dentry);

@@ -18,6 +18,8 @@
 #include "arb_ring.h"
 
 #define ARB_MAX_SLEEPS 1024 /* the daemon ends each after a second at most */
+#define ARB_EACCES 13
+#define ARB_ENODEV 19
 #define ARB_ENODATA 61
 #define ARB_TICK_NS 10000000 /* of /proc/PID/stat */
 
@@ -46,7 +48,14 @@ static __always_inline bool arb_can_sleep(struct arb_header *h)
 	       bpf_ksym_exists(bpf_task_from_pid) && READ_ONCE(h->gate_pid);
 }
 
-/* Sleeps at the gate once. 0: look at the slot again; else why there is no gate. */
+static __always_inline bool arb_not_let_in(int err)
+{
+	return err == -ARB_EACCES || err == -ARB_EPERM;
+}
+
+/* Sleeps at the gate once. 0: look at the slot again; else why there is no gate: EACCES or
+ * EPERM when another LSM does not let this task read it.
+ */
 static __always_inline int arb_sleep(struct arb_header *h, __u32 index)
 {
 	struct bpf_dynptr value;
@@ -54,14 +63,14 @@ static __always_inline int arb_sleep(struct arb_header *h, __u32 index)
 	struct file *gate;
 	__u32 zero = 0;
 	__u8 *buf;
-	int err = -1;
+	int err = -ARB_ENODEV;
 
 	buf = bpf_map_lookup_elem(&arb_gate_value, &zero);
 	if (!buf)
-		return -1;
+		return err;
 	helper = bpf_task_from_pid(READ_ONCE(h->gate_pid));
 	if (!helper)
-		return -1;
+		return err;
 	gate = bpf_get_task_exe_file(helper);
 	if (gate) {
 		/* It must be the very file of the daemon's: another process may have the
@@ -73,6 +82,10 @@ static __always_inline int arb_sleep(struct arb_header *h, __u32 index)
 			bpf_dynptr_from_mem(buf, (index & (ARB_SLOTS - 1)) + 1, 0, &value);
 			__sync_fetch_and_add(&h->sleeps, 1);
 			err = bpf_get_file_xattr(gate, arb_gate_name, &value);
+			if (arb_not_let_in(err)) { /* the daemon will never read of it */
+				__sync_fetch_and_add(&h->sleeps, -1);
+				__sync_fetch_and_add(&h->gate_refused, 1);
+			}
 		}
 		bpf_put_file(gate);
 	}
@@ -86,9 +99,14 @@ static __always_inline int arb_sleep(struct arb_header *h, __u32 index)
 static long arb_sleep_step(__u32 i, struct arb_wait *w)
 {
 	struct arb_header *h = arb_get_header();
+	int err;
 
-	if (!h || arb_sleep(h, w->index)) {
+	if (!h)
+		return 1;
+	err = arb_sleep(h, w->index);
+	if (err) {
 		w->reason = ARB_REASON_GATE_DEAD;
+		w->polls = arb_not_let_in(err);
 		goto over;
 	}
 	w->word = READ_ONCE(w->slot->word);
@@ -124,12 +142,18 @@ static __always_inline bool arb_mark_sleeping(struct arb_wait *w)
 	return true;
 }
 
-/* Rung "sleep", in a context that may. */
+/* Rung "sleep", in a context that may. Who is not let in polls. */
 static __always_inline void arb_wait_asleep(struct arb_header *h, struct arb_wait *w)
 {
 	w->deadline = w->slot->facts.posted_ns + h->sleep_ns;
-	if (arb_mark_sleeping(w))
-		bpf_loop(ARB_MAX_SLEEPS, arb_sleep_step, w, 0);
+	if (!arb_mark_sleeping(w))
+		return;
+	bpf_loop(ARB_MAX_SLEEPS, arb_sleep_step, w, 0);
+	if (w->polls) {
+		w->over = 0;
+		w->reason = ARB_REASON_DEADLINE;
+		arb_wait_polling(h, w, h->wait_ns);
+	}
 }
 
 /* The wait in a sleepable program that holds no lock. */

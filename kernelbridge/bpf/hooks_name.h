@@ -189,3 +189,26 @@ int BPF_PROG(arb_inode_removexattr, void *idmap, struct dentry *dentry, const ch
 
 	return arb_locked_hook(&q);
 }
+
+/* Since 6.2 ACLs, which are extended attributes, come by here and not by the two above. */
+SEC("lsm/inode_set_acl")
+int BPF_PROG(arb_inode_set_acl, void *idmap, struct dentry *dentry, const char *name,
+	     struct posix_acl *acl)
+{
+	struct arb_question q = {
+		.event = ARB_EVENT_SETXATTR,
+		.dentry = dentry,
+		.detail = name,
+		.arg = {ARB_ACL_HEAD_BYTES + ARB_ACL_ENTRY_BYTES * BPF_CORE_READ(acl, a_count)},
+	};
+
+	return arb_locked_hook(&q);
+}
+
+SEC("lsm/inode_remove_acl")
+int BPF_PROG(arb_inode_remove_acl, void *idmap, struct dentry *dentry, const char *name)
+{
+	struct arb_question q = {.event = ARB_EVENT_REMOVEXATTR, .dentry = dentry, .detail = name};
+
+	return arb_locked_hook(&q);
+}

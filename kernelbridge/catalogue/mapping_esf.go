@@ -40,7 +40,7 @@ var esf = [...]Foreign{
 	{"FS_LINK_REMOVE", on(abi.EventUnlink), ""},
 	{"FS_FILE_CHOWN", on(abi.EventChown), ""},
 	{"FS_FILE_CHATTR", on(abi.EventChmod, abi.EventSetAttr), "not the flags that chattr(1) sets"},
-	{"FS_FILE_CHXATTR", on(abi.EventSetXattr, abi.EventRemoveXattr), "not ACLs since 6.2, which have a hook of their own"},
+	{"FS_FILE_CHXATTR", on(abi.EventSetXattr, abi.EventRemoveXattr), ""},
 
 	{"NET_CONN_ESTABLISHED", on(abi.EventConnect, abi.EventAccept), "asked before; that it is established comes with a packet, where no task can be held"},
 	{"NET_DOMAIN_RESOLVED", nil, "names are resolved by programs; the kernel sees a connect or sendmsg to port 53"},

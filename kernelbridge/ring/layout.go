@@ -49,8 +49,9 @@ type Header struct {
 	Hot uint64 // bit w: worker w polls
 	_   [7]uint64
 
-	Sleeps uint64 // how often somebody went to sleep at the gate
-	_      [7]uint64
+	Sleeps      uint64 // how often somebody went to sleep at the gate
+	GateRefused uint64 // how often somebody was not let in there by another LSM
+	_           [6]uint64
 
 	Posted [abi.Slots / 64]uint64 // bit s: slot s was posted
 

@@ -418,7 +418,9 @@ type Mute struct {
 	// Names of fields of Scope in which only what is named is arbitrated.
 	Invert []string `protobuf:"bytes,2,rep,name=invert,proto3" json:"invert,omitempty"`
 	// Names of default mutes that do not hold.
-	Unmute        []string `protobuf:"bytes,3,rep,name=unmute,proto3" json:"unmute,omitempty"`
+	Unmute []string `protobuf:"bytes,3,rep,name=unmute,proto3" json:"unmute,omitempty"`
+	// The events that it is about; none for all.
+	Events        []string `protobuf:"bytes,4,rep,name=events,proto3" json:"events,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -470,6 +472,13 @@ func (x *Mute) GetInvert() []string {
 func (x *Mute) GetUnmute() []string {
 	if x != nil {
 		return x.Unmute
+	}
+	return nil
+}
+
+func (x *Mute) GetEvents() []string {
+	if x != nil {
+		return x.Events
 	}
 	return nil
 }
@@ -1015,11 +1024,12 @@ const file_arbiter_control_controlv1_status_proto_rawDesc = "" +
 	"\rprocess_trees\x18\x06 \x03(\fR\fprocessTrees\"3\n" +
 	"\aIdRange\x12\x14\n" +
 	"\x05first\x18\x01 \x01(\rR\x05first\x12\x12\n" +
-	"\x04last\x18\x02 \x01(\rR\x04last\"a\n" +
+	"\x04last\x18\x02 \x01(\rR\x04last\"y\n" +
 	"\x04Mute\x12)\n" +
 	"\x02of\x18\x01 \x01(\v2\x19.arbiter.control.v1.ScopeR\x02of\x12\x16\n" +
 	"\x06invert\x18\x02 \x03(\tR\x06invert\x12\x16\n" +
-	"\x06unmute\x18\x03 \x03(\tR\x06unmute\"b\n" +
+	"\x06unmute\x18\x03 \x03(\tR\x06unmute\x12\x16\n" +
+	"\x06events\x18\x04 \x03(\tR\x06events\"b\n" +
 	"\vDefaultMute\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04what\x18\x02 \x01(\tR\x04what\x12\x19\n" +
