@@ -23,6 +23,7 @@ import (
 )
 
 func TestSecondDaemon(t *testing.T) {
+	notInGuest(t)
 	dir := newTree(t)
 	d := startDaemon(t, dir)
 	cmd, log := daemonCommand(dir)
@@ -38,6 +39,7 @@ func TestSecondDaemon(t *testing.T) {
 
 // A set that cannot be kept changes nothing.
 func TestRefusedPush(t *testing.T) {
+	notInGuest(t)
 	dir := newTree(t)
 	d := startDaemon(t, dir)
 	d.push(ruleText(dir, "EACCES"))
@@ -53,6 +55,7 @@ func TestRefusedPush(t *testing.T) {
 }
 
 func TestReload(t *testing.T) {
+	notInGuest(t)
 	dir := newTree(t)
 	file := dir + "/rules.yaml"
 	write := func(text string) {
@@ -92,6 +95,7 @@ func (d *runs) until(what string, cond func() bool) {
 
 // A damaged store is set aside and reported, and the last good set is in force.
 func TestDamagedStore(t *testing.T) {
+	notInGuest(t)
 	dir := newTree(t)
 	d := startDaemon(t, dir)
 	d.push(ruleText(dir, "EACCES"))

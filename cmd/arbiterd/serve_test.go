@@ -201,6 +201,7 @@ func TestPetWatchdog(t *testing.T) {
 
 // The daemon's life as the service manager sees it.
 func TestNotify(t *testing.T) {
+	notInGuest(t)
 	dir := newTree(t)
 	notify := listenNotify(t)
 	cmd, log := daemonCommand(dir)
@@ -224,6 +225,7 @@ func TestNotify(t *testing.T) {
 
 // A pipe as rule file neither keeps the daemon from reloading again nor from stopping.
 func TestReloadOfPipe(t *testing.T) {
+	notInGuest(t)
 	dir := newTree(t)
 	file := dir + "/rules.yaml"
 	if err := os.WriteFile(file, []byte(ruleText(dir, "EACCES")), 0o644); err != nil {
@@ -269,6 +271,7 @@ func TestReadRuleFile(t *testing.T) {
 
 // A stop during the start ends well and leaves nothing behind.
 func TestStopDuringStart(t *testing.T) {
+	notInGuest(t)
 	dir := newTree(t)
 	cfg := defaults()
 	cfg.Socket, cfg.StateDir = dir+"/s", dir+"/state"
@@ -294,6 +297,7 @@ func TestStopDuringStart(t *testing.T) {
 }
 
 func TestPipeAsFirstRuleFile(t *testing.T) {
+	notInGuest(t)
 	dir := newTree(t)
 	pipe := dir + "/rules.yaml"
 	if err := unix.Mkfifo(pipe, 0o600); err != nil {

@@ -14,6 +14,7 @@ import (
 // TestStoredRulesThatCannotBeKept: the daemon starts, holds nothing, says so, and takes
 // a set that can be kept; the stored one is in force again when its scope is back.
 func TestStoredRulesThatCannotBeKept(t *testing.T) {
+	notInGuest(t)
 	dir := newTree(t)
 	d := startDaemon(t, dir)
 	d.push(ruleText(dir, "EACCES"))
@@ -77,6 +78,7 @@ func TestWarningsStay(t *testing.T) {
 // TestHangupAfterEmergencyPush: a SIGHUP for the verdict log does not take back what was
 // pushed by hand; a changed file is pushed.
 func TestHangupAfterEmergencyPush(t *testing.T) {
+	notInGuest(t)
 	dir := newTree(t)
 	file := dir + "/rules.yaml"
 	text := ruleText(dir, "EACCES")
