@@ -21,7 +21,7 @@ func (d *drowsy) Reply(*abi.Request, abi.Verdict) bool { return true }
 func (d *drowsy) Wake()                                {}
 func (d *drowsy) Park(time.Duration) {
 	d.tid.Store(int32(unix.Gettid()))
-	time.Sleep(5 * time.Millisecond)
+	unix.Poll(nil, 5) // as long as a real source may park
 }
 
 // What the kernel does to a worker whose CPU goes offline: it may run anywhere. The
@@ -50,7 +50,7 @@ func TestWorkerGoesBackToItsCPU(t *testing.T) {
 	defer a.Close()
 	until := func(what string, ok func() bool) {
 		t.Helper()
-		for end := time.Now().Add(30 * time.Second); !ok(); time.Sleep(time.Millisecond) {
+		for end := time.Now().Add(30 * time.Second); !ok(); unix.Poll(nil, 1) {
 			if time.Now().After(end) {
 				t.Fatalf("not within 30 s: %s", what)
 			}
