@@ -4,6 +4,7 @@ package rules
 
 import (
 	"encoding/binary"
+	"math"
 	"net/netip"
 	"strings"
 
@@ -89,18 +90,22 @@ type addrMatch struct {
 	nets              []netMatch
 }
 
-type netMatch struct{ high, low, highMask, lowMask uint64 }
+type netMatch struct {
+	high, low, highMask, lowMask uint64
+	bits                         uint16
+}
+
+// masks returns the bits of a network's prefix.
+func masks(bits int) (high, low uint64) {
+	return ^(math.MaxUint64 >> min(bits, 64)), ^(math.MaxUint64 >> max(bits-64, 0))
+}
 
 func (c *compiler) addrs(nets []netip.Prefix) *addrMatch {
 	m := &addrMatch{family: c.index("family"), high: c.index("addr_high"), low: c.index("addr_low")}
 	for _, n := range nets {
-		var b [16]byte
-		for i := range n.Bits() {
-			b[i/8] |= 0x80 >> (i % 8)
-		}
 		high, low := halves(n.Addr())
-		highMask, lowMask := halves(netip.AddrFrom16(b))
-		m.nets = append(m.nets, netMatch{high, low, highMask, lowMask})
+		highMask, lowMask := masks(n.Bits())
+		m.nets = append(m.nets, netMatch{high, low, highMask, lowMask, uint16(n.Bits())})
 	}
 	return m
 }

@@ -28,12 +28,13 @@ type RuleSet struct {
 	fallback    Decision // what decides when no rule does
 	all         []matcher
 	lists       [abi.EventCount]list
+	nodes       []*node // of the classifiers, by ref
 }
 
 // list is what one event is decided by.
 type list struct {
-	gates     []gate // of each rule
-	rules     []matcher
+	rules     []int32 // of all, in order
+	root      *node   // the same, filed; nil when there are none
 	consulted abi.Fields
 	args      uint8 // bit i: Request.Arg[i] is consulted
 }
@@ -73,8 +74,7 @@ func Compile(f *File, o Options) (*RuleSet, error) {
 				continue
 			}
 			l := &rs.lists[e]
-			l.gates = append(l.gates, newGate(r.match.path))
-			l.rules = append(l.rules, *m)
+			l.rules = append(l.rules, int32(i))
 			l.consulted |= m.consulted()
 			l.args |= m.args(e)
 			if m.match.has == 0 && m.not == nil {
@@ -82,14 +82,33 @@ func Compile(f *File, o Options) (*RuleSet, error) {
 			}
 		}
 	}
-	for e := range rs.lists {
-		l := &rs.lists[e]
-		l.gates, l.rules = slices.Clip(l.gates), slices.Clip(l.rules)
-	}
 	if err := c.problems.finish(); err != nil {
 		return nil, err
 	}
+	rs.classify(few)
 	return rs, nil
+}
+
+// classify files the rules of each event. Events with the same rules share what they are
+// filed in, unless it is about arguments, which are elsewhere in each event. Up to few
+// rules are not filed.
+func (rs *RuleSet) classify(few int) {
+	rs.nodes = []*node{nil}
+	for e := range rs.lists {
+		l := &rs.lists[e]
+		if len(l.rules) == 0 {
+			continue
+		}
+		for before := range rs.lists[:e] {
+			if o := &rs.lists[before]; l.consulted&abi.FieldArgs == 0 && slices.Equal(o.rules, l.rules) {
+				l.rules, l.root = o.rules, o.root
+			}
+		}
+		if l.root == nil {
+			l.rules = slices.Clip(l.rules)
+			l.root = rs.classifierOf(abi.Event(e), l.rules, few)
+		}
+	}
 }
 
 type compiler struct {

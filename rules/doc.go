@@ -6,10 +6,12 @@
 //
 //	Parse    text to a checked File; every problem of the text at once, with its
 //	         position and what to write instead
-//	Compile  File to RuleSet: lists per event, patterns compiled, cgroup paths
-//	         resolved to ids, facts that are consulted summed up
+//	Compile  File to RuleSet: patterns compiled, cgroup paths resolved to ids, facts
+//	         that are consulted summed up, and the rules of each event filed under
+//	         what they demand (classify.go)
 //	Decide   one request in, one Decision out: the first rule that matches wins,
-//	         nothing is allocated, nothing can fail
+//	         nothing is allocated, nothing can fail. It looks at the rules that the
+//	         request finds (index.go, indextext.go), however many there are
 //
 // Load does the first two. Explain is Decide with its reasons written down, off
 // the hot path: both call the same match functions.

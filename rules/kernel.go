@@ -22,7 +22,7 @@ func (rs *RuleSet) KernelRules(e abi.Event) []abi.KernelRule {
 	var out []abi.KernelRule
 	l := &rs.lists[e]
 	for i := range l.rules {
-		m := &l.rules[i]
+		m := &rs.all[l.rules[i]]
 		if m.not != nil || m.decision.Verdict.Action == Audit {
 			return out
 		}

@@ -2,13 +2,9 @@
 
 package rules
 
-import (
-	"encoding/binary"
+import "github.com/arbiterd/arbiter/kernelbridge/abi"
 
-	"github.com/arbiterd/arbiter/kernelbridge/abi"
-)
-
-// matcher is a compiled rule: what the walk of Decide touches, and nothing else.
+// matcher is a compiled rule: what Decide touches, and nothing else.
 type matcher struct {
 	match    conditions
 	not      *conditions
@@ -65,63 +61,22 @@ const (
 	condExe
 )
 
-// gate is a condition that every path a rule can match fulfils, small enough to
-// lie beside those of the other rules: the walk over a long list reads 24 bytes
-// per rule that is about another path. Its zero value lets everything pass.
-type gate struct {
-	want, mask uint64 // of the 8 bytes of the path from offset on
-	offset     uint16
-	least      uint16 // shortest path, bytes
-}
-
 // Decide returns what the rule set says about a request: the verdict of the
 // first rule that matches, the default when none does. It allocates nothing and
 // holds on to nothing of r.
 func (rs *RuleSet) Decide(r *abi.Request) Decision {
 	if r.Event < abi.EventCount {
-		l := &rs.lists[r.Event]
-		for i := range l.gates {
-			// Fast path: a rule about another path.
-			g := &l.gates[i]
-			if binary.LittleEndian.Uint64(r.PathBuf[g.offset:])&g.mask != g.want || r.PathLen < uint32(g.least) {
-				continue
-			}
-			if m := &l.rules[i]; m.match.fails(r) == none && (m.not == nil || m.not.fails(r) != none) {
-				return m.decision
+		if root := rs.lists[r.Event].root; root != nil {
+			if i := rs.search(root, r, nobody); i != nobody {
+				return rs.all[i].decision
 			}
 		}
 	}
 	return rs.fallback
 }
 
-// newGate returns the gate of a list of patterns: the end of the text with which
-// all of them begin.
-func newGate(ps []pattern) gate {
-	var g gate
-	var common string
-	for i, p := range ps {
-		text, least := p.text, len(p.text)
-		if p.kind == globbed {
-			text, least = p.glob.head, len(p.glob.head)+len(p.glob.tail)
-		}
-		if i == 0 {
-			common, g.least = text, uint16(least)
-			continue
-		}
-		n := 0
-		for n < min(len(common), len(text)) && common[n] == text[n] {
-			n++
-		}
-		common, g.least = common[:n], min(g.least, uint16(least))
-	}
-	if len(common) > 8 {
-		g.offset = uint16(len(common) - 8)
-	}
-	for i := len(common) - 1; i >= int(g.offset); i-- {
-		g.want = g.want<<8 | uint64(common[i])
-		g.mask = g.mask<<8 | 0xff
-	}
-	return g
+func (m *matcher) matches(r *abi.Request) bool {
+	return m.match.fails(r) == none && (m.not == nil || m.not.fails(r) != none)
 }
 
 func (m *matcher) consulted() abi.Fields {

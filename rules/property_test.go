@@ -117,7 +117,11 @@ func genFile(t *rapid.T) string {
 	var b strings.Builder
 	verdict := rapid.SampledFrom([]string{"allow", "deny", "audit", "{deny: ENOENT}"})
 	fmt.Fprintf(&b, "version: 1\ndefault: %s\nscope: {paths: [/]}\nrules:\n", verdict.Draw(t, "default"))
-	for i := range rapid.IntRange(0, 6).Draw(t, "rules") {
+	n := rapid.IntRange(0, 6).Draw(t, "rules")
+	if rapid.IntRange(0, 7).Draw(t, "many rules") == 0 {
+		n = rapid.IntRange(few, 40).Draw(t, "rules")
+	}
+	for i := range n {
 		g := rapid.SampledFrom(genEvents).Draw(t, "events")
 		block := func() string { return genBlock(t, g.object, g.detail, g.access, g.args) }
 		fmt.Fprintf(&b, "- {id: r%d, events: [%s], verdict: %s", i, g.events, verdict.Draw(t, "verdict"))
@@ -175,9 +179,17 @@ func TestDecideIsTheReference(t *testing.T) {
 		if err != nil {
 			t.Fatalf("the generator wrote a bad file:\n%s\n%v", src, err)
 		}
+		filed := *rs // each rule that can be is filed
+		for e := range filed.lists {
+			filed.lists[e].root = nil
+		}
+		filed.classify(0)
 		for range 8 {
 			r := genRequest(t)
 			got, want := rs.Decide(r), reference(rs.file, r)
+			if other := filed.Decide(r); other != got {
+				t.Fatalf("filed: rule %d, compared one after another: %d\n%s\n%s", other.Rule, got.Rule, src, rs.Explain(r))
+			}
 			if got.Rule != want {
 				t.Fatalf("Decide: rule %d, the reference says %d\n%s\n%s", got.Rule, want, src, rs.Explain(r))
 			}

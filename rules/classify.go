@@ -1,0 +1,433 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rules
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+
+	"github.com/arbiterd/arbiter/kernelbridge/abi"
+)
+
+// few is up to how many rules are compared one after another instead of being filed:
+// what looking up the bytes of a usual path costs. Measured on amd64.
+const few = 8
+
+// key is one demand that a rule can be filed under.
+type key struct {
+	fact fact
+	kind keyKind
+	n    uint16 // length of a text in bytes, of a network's prefix in bits
+	a, b uint64 // the hash of a text; a number, or the first and the last one of a range; a network
+}
+
+type keyKind uint8
+
+const (
+	keyWhole keyKind = iota
+	keyBegin
+	keyOddBegin // one that does not end in '/'
+	keyName
+	keyPart
+	keyEnd
+	keyNumber
+	keySpan
+	keyCgroup
+	keyNet
+)
+
+func (k key) compare(o key) int {
+	return cmp.Or(cmp.Compare(k.fact, o.fact), cmp.Compare(k.kind, o.kind), cmp.Compare(k.n, o.n), cmp.Compare(k.a, o.a), cmp.Compare(k.b, o.b))
+}
+
+// demand is what a rule demands of one fact: each part has to be filed, under one of its
+// keys, for the rule holds when any of them does.
+type demand struct {
+	fact  fact
+	parts [][]key
+}
+
+// classifierOf files the rules of one event, in rising order, and returns the root.
+func (rs *RuleSet) classifierOf(e abi.Event, rules []int32, few int) *node {
+	b := builder{rs: rs, event: e, few: few}
+	return b.node(rules, 0)
+}
+
+type builder struct {
+	rs    *RuleSet
+	event abi.Event
+	few   int // up to so many are not filed
+}
+
+// node files rules, by none of the facts in used.
+func (b *builder) node(rules []int32, used uint32) *node {
+	n := &node{first: rules[0], rest: rules}
+	if len(rules) <= b.few {
+		return n
+	}
+	demands := make([][]demand, len(rules))
+	counts := newCounts()
+	for at, i := range rules {
+		demands[at] = b.demands(&b.rs.all[i], used)
+		counts.add(demands[at])
+	}
+	counts.finish()
+	type filing struct {
+		key
+		rule int32
+	}
+	var filed []filing
+	n.rest = nil
+	for at, i := range rules {
+		keys := counts.best(demands[at], len(rules))
+		if keys == nil {
+			n.rest = append(n.rest, i)
+		}
+		for _, k := range keys {
+			filed = append(filed, filing{k, i})
+		}
+	}
+	slices.SortFunc(filed, func(x, y filing) int { return cmp.Or(x.compare(y.key), cmp.Compare(x.rule, y.rule)) })
+	var groups []group
+	for from := 0; from < len(filed); {
+		to := from + 1
+		var members []int32
+		for ; to < len(filed) && filed[to].key == filed[from].key; to++ {
+			if filed[to].rule != filed[to-1].rule {
+				members = append(members, filed[to].rule)
+			}
+		}
+		g := group{key: filed[from].key, to: ref(^filed[from].rule)}
+		if len(members) > 0 {
+			members = append(members, 0)
+			copy(members[1:], members)
+			members[0] = filed[from].rule
+			g.to = ref(len(b.rs.nodes))
+			b.rs.nodes = append(b.rs.nodes, nil)
+			b.rs.nodes[g.to] = b.node(slices.Clip(members), used|1<<g.fact)
+		}
+		groups = append(groups, g)
+		from = to
+	}
+	n.file(groups, b.event)
+	return n
+}
+
+// group is the rules that are filed under one key.
+type group struct {
+	key
+	to ref
+}
+
+// file makes the indexes of a node from its groups, which are sorted by key.
+func (n *node) file(groups []group, e abi.Event) {
+	for len(groups) > 0 {
+		f := groups[0].fact
+		to := 1
+		for to < len(groups) && groups[to].fact == f {
+			to++
+		}
+		of := groups[:to]
+		groups = groups[to:]
+		switch f {
+		case factPath, factDetail, factExe:
+			n.texts = append(n.texts, newTextIndex(f, of))
+		case factCgroup:
+			t := newTable(len(of))
+			for _, g := range of {
+				t.put(spread(g.a), g.to)
+			}
+			n.cgroups = &t
+		case factAddr:
+			n.nets = newNetIndex(of, e)
+		default:
+			n.numbers = append(n.numbers, newNumberIndex(f, of))
+		}
+	}
+}
+
+func newTextIndex(f fact, groups []group) textIndex {
+	x := textIndex{fact: f}
+	var number [keyNumber]int
+	for _, g := range groups {
+		number[g.kind]++
+	}
+	number[keyBegin] += number[keyOddBegin] // in one table
+	number[keyOddBegin] = number[keyBegin]
+	tables := [keyNumber]*table{keyWhole: &x.wholes, keyBegin: &x.begins, keyOddBegin: &x.begins, keyName: &x.names, keyPart: &x.parts, keyEnd: &x.ends}
+	sets := [keyNumber]**lengths{keyOddBegin: &x.odd, keyPart: &x.partLengths, keyEnd: &x.endLengths}
+	for _, g := range groups {
+		t, set := tables[g.kind], sets[g.kind]
+		if t.slots == nil {
+			*t = newTable(number[g.kind])
+		}
+		t.put(spread(g.a), g.to)
+		if set != nil {
+			if *set == nil {
+				*set = new(lengths)
+			}
+			(*set).add(int(g.n))
+		}
+	}
+	return x
+}
+
+func newNumberIndex(f fact, groups []group) numberIndex {
+	x := numberIndex{fact: f}
+	singles := 0
+	for _, g := range groups {
+		if g.kind == keyNumber {
+			singles++
+		} else {
+			x.spans = append(x.spans, span{lo: g.a, hi: g.b, to: g.to})
+		}
+	}
+	if singles > 0 {
+		x.values = newTable(singles)
+		for _, g := range groups {
+			if g.kind == keyNumber {
+				x.values.put(spread(g.a), g.to)
+			}
+		}
+	}
+	setTops(x.spans) // sorted by lo, as groups are
+	return x
+}
+
+func newNetIndex(groups []group, e abi.Event) *netIndex {
+	x := &netIndex{high: argIndex("addr_high")[e], low: argIndex("addr_low")[e]}
+	for len(groups) > 0 { // sorted by length first
+		to := 1
+		for to < len(groups) && groups[to].n == groups[0].n {
+			to++
+		}
+		l := netLength{nets: newTable(to)}
+		l.highMask, l.lowMask = masks(int(groups[0].n))
+		for _, g := range groups[:to] {
+			l.nets.put(netHash(g.a, g.b), g.to)
+		}
+		x.lengths = append(x.lengths, l)
+		groups = groups[to:]
+	}
+	return x
+}
+
+// demands lists what a rule demands of each fact that is not in used.
+func (b *builder) demands(m *matcher, used uint32) (out []demand) {
+	add := func(f fact, parts [][]key) {
+		if len(parts) > 0 && !slices.ContainsFunc(parts, func(keys []key) bool { return len(keys) == 0 }) {
+			out = append(out, demand{f, parts})
+		}
+	}
+	c := &m.match
+	for f, p := range [...]*paths{factPath: c.path, factDetail: c.detail, factExe: c.exe} {
+		if p != nil && used>>f&1 == 0 {
+			add(fact(f), p.keys(fact(f)))
+		}
+	}
+	ranges := func(f fact, rs []numberRange) {
+		if used>>f&1 != 0 {
+			return
+		}
+		var parts [][]key
+		for _, r := range rs {
+			k := key{fact: f, kind: keySpan, a: r.lo, b: r.hi}
+			if r.lo == r.hi {
+				k.kind, k.b = keyNumber, 0
+			}
+			parts = append(parts, []key{k})
+		}
+		add(f, parts)
+	}
+	if c.ids != nil {
+		ranges(factUID, c.ids.uid)
+		ranges(factGID, c.ids.gid)
+		ranges(factEUID, c.ids.euid)
+		ranges(factEGID, c.ids.egid)
+		if used>>factCgroup&1 == 0 {
+			var parts [][]key
+			for _, id := range c.ids.cgroup {
+				parts = append(parts, []key{{fact: factCgroup, kind: keyCgroup, a: id}})
+			}
+			add(factCgroup, parts)
+		}
+	}
+	for i := range c.args {
+		if at := c.args[i].at[b.event]; at < abi.Args {
+			ranges(factArg0+fact(at), c.args[i].ranges)
+		}
+	}
+	if c.addr != nil && used>>factAddr&1 == 0 && c.addr.high[b.event] < abi.Args && c.addr.low[b.event] < abi.Args {
+		var parts [][]key
+		for _, n := range c.addr.nets {
+			parts = append(parts, []key{{fact: factAddr, kind: keyNet, n: n.bits, a: n.high, b: n.low}})
+		}
+		add(factAddr, parts)
+	}
+	return out
+}
+
+// keys returns, for each pattern, what it can be filed under.
+func (p *paths) keys(f fact) (parts [][]key) {
+	whole := func(s string) {
+		parts = append(parts, []key{{fact: f, kind: keyWhole, a: hashText(s)}})
+	}
+	for _, s := range p.literals {
+		whole(s)
+	}
+	for s := range p.many {
+		whole(s)
+	}
+	for _, s := range p.prefixes {
+		parts = append(parts, []key{beginKey(f, s)})
+	}
+	for _, g := range p.globs {
+		parts = append(parts, g.keys(f))
+	}
+	return parts
+}
+
+func beginKey(f fact, s string) key {
+	k := key{fact: f, kind: keyBegin, a: hashText(s)}
+	if !strings.HasSuffix(s, "/") {
+		k.kind, k.n = keyOddBegin, uint16(len(s))
+	}
+	return k
+}
+
+// keys returns what a glob fixes: the text before its first wildcard or the directory in
+// it, what is behind the last one, and beginnings of components between.
+func (g *glob) keys(f fact) (keys []key) {
+	if dir := g.head[:strings.LastIndexByte(g.head, '/')+1]; len(dir) > 1 {
+		keys = append(keys, beginKey(f, dir))
+		if dir != g.head {
+			keys = append(keys, beginKey(f, g.head))
+		}
+	} else if len(g.head) > 1 {
+		keys = append(keys, beginKey(f, g.head))
+	}
+	if slash := strings.LastIndexByte(g.tail, '/'); slash >= 0 {
+		if name := g.tail[slash+1:]; name != "" {
+			keys = append(keys, key{fact: f, kind: keyName, a: hashText(name)})
+		}
+	} else if g.tail != "" {
+		keys = append(keys, key{fact: f, kind: keyEnd, n: uint16(len(g.tail)), a: hashEnd(g.tail)})
+	}
+	for _, s := range g.parts() {
+		keys = append(keys, key{fact: f, kind: keyPart, n: uint16(len(s)), a: hashText(s)})
+	}
+	return keys
+}
+
+// parts returns texts with which a component of every path begins that the glob matches.
+func (g *glob) parts() (parts []string) {
+	// How many branches lead past each instruction: not all matches go through it if any does.
+	past := make([]int, len(g.code)+1)
+	for i, in := range g.code {
+		if in.op == opSplit || in.op == opJump {
+			for at := i; at < int(in.x); at++ {
+				past[at]++
+			}
+		}
+	}
+	slash := func(i int) bool { // whether a '/' is before instruction i, always
+		switch {
+		case i == 0:
+			return strings.HasSuffix(g.head, "/")
+		case g.code[i-1].op != opSymbol || g.code[i-1].x != '/':
+			return false
+		case past[i-1] == 0:
+			return true
+		}
+		// The one of "**/", which stands behind a '/' itself and is passed by its own branch alone.
+		return past[i-1] == 1 && i >= 3 && g.code[i-2].op == opDeep && g.code[i-3].op == opSplit && int(g.code[i-3].x) == i
+	}
+	for i := 0; i < len(g.code); i++ {
+		var text []byte
+		for at := i; at < len(g.code) && slash(i); at++ {
+			in := g.code[at]
+			if in.op != opSymbol || in.x == '/' || in.x >= 0x80 {
+				break
+			}
+			text = append(text, byte(in.x))
+		}
+		if len(text) > 0 {
+			parts = append(parts, string(text))
+		}
+	}
+	return parts
+}
+
+// counts says how many rules share a demand.
+type counts struct {
+	keys       map[key]int32
+	from, upTo map[fact][]uint64 // first and last numbers of all ranges, sorted
+}
+
+func newCounts() *counts {
+	return &counts{map[key]int32{}, map[fact][]uint64{}, map[fact][]uint64{}}
+}
+
+func (c *counts) add(ds []demand) {
+	for _, d := range ds {
+		for _, part := range d.parts {
+			for _, k := range part {
+				switch k.kind {
+				case keySpan:
+					c.from[d.fact], c.upTo[d.fact] = append(c.from[d.fact], k.a), append(c.upTo[d.fact], k.b)
+				case keyNumber:
+					c.from[d.fact], c.upTo[d.fact] = append(c.from[d.fact], k.a), append(c.upTo[d.fact], k.a)
+				default:
+					c.keys[k]++
+				}
+			}
+		}
+	}
+}
+
+func (c *counts) finish() {
+	for f := range c.from {
+		slices.Sort(c.from[f])
+		slices.Sort(c.upTo[f])
+	}
+}
+
+// of returns how many rules may be found where one is that is filed under k.
+func (c *counts) of(k key) int {
+	hi := k.b
+	switch k.kind {
+	case keySpan:
+	case keyNumber:
+		hi = k.a
+	default:
+		return int(c.keys[k])
+	}
+	// All ranges but those that begin behind it and those that end before it.
+	begun, _ := slices.BinarySearch(c.from[k.fact], hi+1)
+	if hi+1 == 0 {
+		begun = len(c.from[k.fact])
+	}
+	ended, _ := slices.BinarySearch(c.upTo[k.fact], k.a)
+	return begun - ended
+}
+
+// best returns the keys to file a rule under: of the fact of which it demands what the
+// fewest others do. Nil: filing does not help.
+func (c *counts) best(ds []demand, all int) []key {
+	var best []key
+	least := all
+	for _, d := range ds {
+		var keys []key
+		most := 0
+		for _, part := range d.parts {
+			key := slices.MinFunc(part, func(x, y key) int { return cmp.Compare(c.of(x), c.of(y)) })
+			keys = append(keys, key)
+			most = max(most, c.of(key))
+		}
+		if most < least {
+			best, least = keys, most
+		}
+	}
+	return best
+}

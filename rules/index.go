@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rules
+
+import (
+	"math"
+
+	"github.com/arbiterd/arbiter/kernelbridge/abi"
+)
+
+// A classifier finds the first rule that matches a request without looking at all of
+// them. Each rule is filed under what it demands of one fact, the demand that it shares
+// with the fewest others: a path, the directory or the name that a glob fixes, a user, a
+// port, a network. A request is looked up by what it has, and only the rules found are
+// compared with it in full, so an index may say too much and never too little. Where many
+// rules share a demand, they are filed again below it, by another fact.
+//
+// It costs what the request has (the bytes of its path, some lookups) and not how many
+// rules there are.
+
+// node is a group of rules, filed.
+type node struct {
+	first   int32   // the lowest rule in it
+	rest    []int32 // rules that are not filed, in rising order: too few, or they demand too little
+	texts   []textIndex
+	numbers []numberIndex
+	cgroups *table
+	nets    *netIndex
+}
+
+// ref is what an index leads to: 0 nothing, below 0 the rule ^ref, else a node.
+type ref int32
+
+// nobody is above every rule.
+const nobody = math.MaxInt32
+
+// search returns the first rule in n that matches and is before best, else best. It
+// allocates nothing.
+func (rs *RuleSet) search(n *node, r *abi.Request, best int32) int32 {
+	for _, i := range n.rest {
+		if i >= best {
+			break
+		}
+		if rs.all[i].matches(r) {
+			best = i
+			break
+		}
+	}
+	for i := range n.texts {
+		best = rs.searchText(&n.texts[i], r, best)
+	}
+	for i := range n.numbers {
+		x := &n.numbers[i]
+		v := x.fact.number(r)
+		best = rs.follow(x.values.get(spread(v)), r, best)
+		best = rs.searchSpans(x.spans, v, r, best)
+	}
+	if n.cgroups != nil {
+		for _, id := range r.Cgroup {
+			if id == 0 {
+				break
+			}
+			best = rs.follow(n.cgroups.get(spread(id)), r, best)
+		}
+	}
+	if n.nets != nil {
+		best = rs.searchNets(n.nets, r, best)
+	}
+	return best
+}
+
+// follow goes where an index leads.
+func (rs *RuleSet) follow(to ref, r *abi.Request, best int32) int32 {
+	switch {
+	case to < 0:
+		if i := int32(^to); i < best && rs.all[i].matches(r) {
+			return i
+		}
+	case to > 0:
+		if n := rs.nodes[to]; n.first < best {
+			return rs.search(n, r, best)
+		}
+	}
+	return best
+}
+
+// table maps hashes of keys to refs. A key that is not in it can be found by a hash that
+// is equal in 32 bits and lies near: the comparison in full follows.
+type table struct {
+	slots []slot
+	shift uint8 // of a hash, for its first slot
+}
+
+type slot struct {
+	tag uint32
+	to  ref // 0: free
+}
+
+// newTable returns an empty table with room for n keys.
+func newTable(n int) table {
+	bits := 1
+	for 1<<bits < n+n/3+1 {
+		bits++
+	}
+	return table{slots: make([]slot, 1<<bits), shift: uint8(64 - bits)}
+}
+
+func (t *table) get(hash uint64) ref {
+	if len(t.slots) == 0 {
+		return 0
+	}
+	mask := uint64(len(t.slots) - 1)
+	for i := hash >> t.shift; ; i++ {
+		s := &t.slots[i&mask]
+		if s.to == 0 || s.tag == uint32(hash) {
+			return s.to
+		}
+	}
+}
+
+// put adds a key that is not there.
+func (t *table) put(hash uint64, to ref) {
+	mask := uint64(len(t.slots) - 1)
+	i := hash >> t.shift
+	for t.slots[i&mask].to != 0 {
+		i++
+	}
+	t.slots[i&mask] = slot{uint32(hash), to}
+}
+
+// spread makes a hash of a number: Fibonacci hashing, and the high bits folded down.
+func spread(v uint64) uint64 {
+	v ^= v >> 32
+	v *= 0x9e3779b97f4a7c15
+	return v ^ v>>29
+}
+
+// fact is a number of a request, or one of its texts.
+type fact uint8
+
+const (
+	factPath fact = iota
+	factDetail
+	factExe
+	factUID
+	factGID
+	factEUID
+	factEGID
+	factCgroup
+	factAddr
+	factArg0 // and the others
+	factEnd  = factArg0 + abi.Args
+)
+
+func (f fact) number(r *abi.Request) uint64 {
+	switch f {
+	case factUID:
+		return uint64(r.UID)
+	case factGID:
+		return uint64(r.GID)
+	case factEUID:
+		return uint64(r.EUID)
+	case factEGID:
+		return uint64(r.EGID)
+	}
+	return r.Arg[(f-factArg0)%abi.Args]
+}
+
+// numberIndex files by the value of a number.
+type numberIndex struct {
+	fact   fact
+	values table  // single ones
+	spans  []span // ranges, by their first value
+}
+
+// span is a range in an implicit tree: the middle one of a slice is the root of it.
+type span struct {
+	lo, hi uint64
+	top    uint64 // highest hi in the slice
+	to     ref
+}
+
+func (rs *RuleSet) searchSpans(spans []span, v uint64, r *abi.Request, best int32) int32 {
+	for len(spans) > 0 {
+		mid := len(spans) / 2
+		s := &spans[mid]
+		if v > s.top {
+			return best
+		}
+		best = rs.searchSpans(spans[:mid], v, r, best)
+		if v < s.lo {
+			return best
+		}
+		if v <= s.hi {
+			best = rs.follow(s.to, r, best)
+		}
+		spans = spans[mid+1:]
+	}
+	return best
+}
+
+// setTops fills in top, and returns that of the whole.
+func setTops(spans []span) (top uint64) {
+	if len(spans) == 0 {
+		return 0
+	}
+	mid := len(spans) / 2
+	top = max(spans[mid].hi, setTops(spans[:mid]), setTops(spans[mid+1:]))
+	spans[mid].top = top
+	return top
+}
+
+// netIndex files by the network that an address is in: a table for each length of a prefix.
+type netIndex struct {
+	high, low uint8 // indexes in Request.Arg
+	lengths   []netLength
+}
+
+type netLength struct {
+	highMask, lowMask uint64
+	nets              table
+}
+
+func (rs *RuleSet) searchNets(x *netIndex, r *abi.Request, best int32) int32 {
+	high, low := r.Arg[x.high%abi.Args], r.Arg[x.low%abi.Args]
+	for i := range x.lengths {
+		l := &x.lengths[i]
+		best = rs.follow(l.nets.get(netHash(high&l.highMask, low&l.lowMask)), r, best)
+	}
+	return best
+}
+
+func netHash(high, low uint64) uint64 { return spread(spread(high) ^ low) }
