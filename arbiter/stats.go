@@ -50,7 +50,7 @@ type Latency struct {
 // WorkerStats is one worker's part.
 type WorkerStats struct {
 	CPU       int  // pinned to, -1 for none
-	Displaced bool // that is offline: it runs on any other
+	Displaced bool // that is not to be had: it runs on any other
 	Parked    bool
 	Requests  uint64
 	Epoch     uint64 // of the rule set it decides by

@@ -30,7 +30,7 @@ type worker struct {
 	journal *journal
 	clock   clock
 
-	pinned    int64      // when pin was called last
+	pinnedAt  int64      // when pin was called last
 	taken     bool       // req has no answer yet
 	last      int        // answers given since the arbiter began to stop
 	live      *installed // what this worker decides by
@@ -86,7 +86,7 @@ func (w *worker) run(up chan<- error) {
 
 // pin keeps the thread on the worker's CPU.
 func (w *worker) pin() error {
-	w.pinned = w.clock.now()
+	w.pinnedAt = w.clock.now()
 	if w.cpu < 0 {
 		return nil
 	}
@@ -141,7 +141,13 @@ func (w *worker) loop() (stopped bool) {
 		}
 		// Slow path: idle for a while.
 		w.looks.Add(1)
-		if w.clock.now() >= spinUntil {
+		now := w.clock.now()
+		if now-w.pinnedAt > int64(pinEvery) {
+			// Its CPU may have been offline: the kernel lets the thread run on all others
+			// then, and does not take that back. An error says that it still is.
+			_ = w.pin()
+		}
+		if now >= spinUntil {
 			w.park()
 			polls = 1 // woken for nothing it sleeps on: polling is for after a request
 		}
@@ -167,18 +173,13 @@ const lastAnswers = abi.Slots
 // parkFor bounds one Park, so that nothing that was missed is missed for long.
 const parkFor = time.Second
 
-// pinEvery is how often an idle worker goes back to its CPU.
+// pinEvery is how often a worker that finds nothing for a moment goes back to its CPU.
 const pinEvery = time.Second
 
 // park blocks until there may be work. While parked is set Install counts this
 // worker as having adopted whatever is current: it loads it before its next
 // verdict, which the sequentially consistent order of the two words guarantees.
 func (w *worker) park() {
-	if w.clock.now()-w.pinned > int64(pinEvery) {
-		// Its CPU may have been offline: the kernel lets the thread run on all others
-		// then, and does not take that back. An error says that it still is.
-		_ = w.pin()
-	}
 	w.parked.Store(true)
 	defer w.parked.Store(false) // also after a panic: it goes on working
 	w.source.Park(parkFor)

@@ -24,7 +24,6 @@ type gates struct {
 	logger *slog.Logger
 	now    atomic.Pointer[gate.Gate] // nil: there is none
 	gone   atomic.Bool               // none stays
-	told   bool                      // that somebody was refused; the heart's
 
 	mu     sync.Mutex // serialises open and close
 	all    []*gate.Gate
@@ -111,10 +110,6 @@ func (g *gates) await(gone *gate.Gate) {
 func (g *gates) tick() {
 	if now := g.now.Load(); now != nil {
 		now.Tick()
-	}
-	if !g.told && atomic.LoadUint64(&g.queue.Header().GateRefused) > 0 {
-		g.told = true
-		g.logger.Error("another LSM does not let a task that waits into the gate: such tasks poll; see the warning of arbiterctl status")
 	}
 }
 

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"runtime"
 	"slices"
 
 	"github.com/cilium/ebpf"
@@ -102,19 +101,15 @@ func (s *hookSet) load(asked uint64) {
 			names = append(names, h.name)
 		}
 	}
-	atATime := runtime.NumCPU()
-	if slices.ContainsFunc(s.hooks, func(h *hook) bool { return h.link != nil }) {
-		atATime = 1 // tasks may be waiting: the CPUs are the workers'
-	}
-	for i, l := range s.object.load(names, atATime) {
+	s.object.load(names, func(i int, p *ebpf.Program, err error) {
 		h := missing[i]
-		h.prog, h.err = l.prog, l.err
-		if h.err != nil {
-			s.log.Debug("an LSM hook is not to be had", slog.String("hook", h.name), slog.Any("error", h.err))
+		h.prog, h.err = p, err
+		if err != nil {
+			s.log.Debug("an LSM hook is not to be had", slog.String("hook", h.name), slog.Any("error", err))
 		} else if s.loaded != nil {
 			s.loaded(h)
 		}
-	}
+	})
 }
 
 // unavailable returns those of the given events that cannot be asked about, and why.
@@ -135,7 +130,8 @@ func (s *hookSet) unavailable(asked uint64) map[abi.Event]error {
 	}
 	for _, h := range s.hooks {
 		for _, e := range h.events {
-			if h.err != nil && optional[h.name] == "" && asked>>e&1 != 0 {
+			absent := optional[h.name] != "" && errors.Is(h.err, errNoHook)
+			if h.err != nil && !absent && asked>>e&1 != 0 {
 				out[e] = h.err
 			}
 		}

@@ -153,9 +153,16 @@ func (b *LSM) NoGate() error { return b.noGate }
 // GateLost reports whether there was a gate, and none stays: tasks poll from then on.
 func (b *LSM) GateLost() bool { return b.gates != nil && b.gates.gone.Load() }
 
-// GateRefused returns how many waits another LSM, such as SELinux, has not let into the
-// gate: those tasks poll.
-func (b *LSM) GateRefused() uint64 { return atomic.LoadUint64(&b.queue.Header().GateRefused) }
+// GateRefused returns how many waits another LSM, such as SELinux, has refused at the gate
+// so far: those tasks polled.
+func (b *LSM) GateRefused() uint64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return 0
+	}
+	return atomic.LoadUint64(&b.queue.Header().GateRefused)
+}
 
 // CanSleep says why LSM programs cannot sleep at a gate on this kernel; nil: they can.
 func CanSleep() error {

@@ -139,10 +139,11 @@ func descends(pid string, from int) bool {
 // was restarted has another cgroup.
 const tendEvery = 5 * time.Second
 
-// tend keeps the default mutes up to date until Close.
+// tend keeps the default mutes up to date until Close, and tells of what only a look shows.
 func (b *LSM) tend() {
 	tick := time.NewTicker(tendEvery)
 	defer tick.Stop()
+	told := false
 	for {
 		select {
 		case <-b.stop:
@@ -150,6 +151,10 @@ func (b *LSM) tend() {
 		case <-tick.C:
 			if err := b.refresh(); err != nil && !errors.Is(err, ErrClosed) {
 				b.logger.Error("looking the default mutes up anew", slog.Any("error", err))
+			}
+			if !told && b.GateRefused() > 0 {
+				told = true
+				b.logger.Error("another LSM refuses tasks that wait the gate: they poll; arbiterctl status says more")
 			}
 		}
 	}

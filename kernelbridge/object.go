@@ -6,12 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
+	"golang.org/x/sys/unix"
 )
 
 // object is a BPF object whose programs are loaded on their own, each for an LSM hook:
@@ -45,29 +47,31 @@ func openObject(spec *ebpf.CollectionSpec, to any) (*object, error) {
 	return o, nil
 }
 
-// load loads a program for each of the given hooks, atATime of them at once: the verifier
-// takes its time for each, and does not mind the others.
-func (o *object) load(hooks []string, atATime int) []loaded {
-	out := make([]loaded, len(hooks))
+// load loads a program for each of the given hooks, on all CPUs: the verifier takes its
+// time for each, and does not mind the others. Workers that answer meanwhile go first.
+// done is told of each in turn: the index of the hook, its program or why there is none.
+func (o *object) load(hooks []string, done func(i int, p *ebpf.Program, err error)) {
 	types := btf.NewCache() // of the kernel: reading them takes longer than most programs
-	free := make(chan struct{}, atATime)
+	free := make(chan struct{}, runtime.NumCPU())
 	var wg sync.WaitGroup
+	var mu sync.Mutex
 	for i, hook := range hooks {
 		free <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-free }()
-			out[i].prog, out[i].err = o.loadFirst(hook, types)
+			runtime.LockOSThread() // never unlocked: the thread ends with its priority
+			_ = unix.Setpriority(unix.PRIO_PROCESS, 0, loaderNice)
+			p, err := o.loadFirst(hook, types)
+			mu.Lock()
+			defer mu.Unlock()
+			done(i, p, err)
 		})
 	}
 	wg.Wait()
-	return out
 }
 
-// loaded is the program for a hook, or why there is none.
-type loaded struct {
-	prog *ebpf.Program
-	err  error
-}
+// loaderNice is the lowest of the ordinary priorities.
+const loaderNice = 19
 
 // loadFirst loads the first program for a hook that this kernel takes.
 func (o *object) loadFirst(hook string, types *btf.Cache) (p *ebpf.Program, err error) {
@@ -109,10 +113,13 @@ func (o *object) loadProgram(name string, types *btf.Cache) (*ebpf.Program, erro
 	return c.DetachProgram(name), nil
 }
 
+// errNoHook is that the running kernel lacks a hook.
+var errNoHook = errors.New("this kernel has no LSM hook")
+
 // hookError says why the program on a hook cannot be used.
 func hookError(name string, err error) error {
 	if errors.Is(err, ebpf.ErrNotSupported) || errors.Is(err, btf.ErrNotFound) {
-		return fmt.Errorf("this kernel has no LSM hook %s", name)
+		return fmt.Errorf("%w %s", errNoHook, name)
 	}
 	return loadError("program on the LSM hook "+name, err)
 }

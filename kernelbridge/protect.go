@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"maps"
 	"os"
-	"runtime"
 	"slices"
 	"sync"
 
@@ -94,20 +93,19 @@ func OpenProtection(o ProtectionOptions) (_ *Protection, err error) {
 func (p *Protection) attach() error {
 	hooks := slices.Sorted(maps.Keys(p.object.hooks))
 	failed := map[string]error{} // by hook
-	for i, l := range p.object.load(hooks, runtime.NumCPU()) {
-		err := l.err
+	p.object.load(hooks, func(i int, prog *ebpf.Program, err error) {
 		if err == nil {
-			err = p.attachOne(hooks[i], l.prog)
+			err = p.attachOne(hooks[i], prog)
 		}
 		if err != nil {
 			failed[hooks[i]] = err
 		}
-	}
+	})
 	if len(failed) == len(hooks) {
 		return fmt.Errorf("attaching the self-protection: %w", failed["task_kill"])
 	}
 	for _, on := range slices.Sorted(maps.Keys(failed)) {
-		if optionalGuards[on] != "" {
+		if optionalGuards[on] != "" && errors.Is(failed[on], errNoHook) {
 			continue
 		}
 		p.missing = append(p.missing, failed[on])

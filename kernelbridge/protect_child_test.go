@@ -249,7 +249,7 @@ func fill(dir, bpf string) (string, error) {
 	if err := os.MkdirAll(dir+"/state/empty", 0o755); err != nil {
 		return "", err
 	}
-	return "", errors.Join(os.MkdirAll(bpf+"/pins/deeper", 0o755), os.RemoveAll(dir+"/out/glass"))
+	return "", os.MkdirAll(bpf+"/pins/deeper", 0o755)
 }
 
 // heldLinks keeps what "holdlinks" has opened.

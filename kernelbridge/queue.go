@@ -125,19 +125,20 @@ func (q *queue) heart() {
 	runtime.LockOSThread() // never unlocked: the thread ends with its priority
 	// Without the privilege it beats as an ordinary thread.
 	_ = unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_FIFO, Priority: 1}, 0)
-	// A worker runs in user mode and can be preempted; a requester that polls in
-	// the kernel perhaps cannot. So the heart lives where the workers are.
-	if q.cpus.Count() > 0 {
-		_ = unix.SchedSetaffinity(0, &q.cpus) // else it beats wherever it may
-	}
 	every := unix.NsecToTimespec(int64(heartbeatEvery))
-	for beats := 1; !q.stop.Load(); beats++ {
+	for beats := 0; !q.stop.Load(); beats++ {
 		q.beat()
 		if tick := q.tick.Load(); tick != nil {
 			(*tick)()
 		}
 		if beats%sweepEvery == 0 {
 			q.SweepUnwound()
+			// A worker runs in user mode and can be preempted; a requester that polls
+			// in the kernel perhaps cannot. So the heart lives where the workers are,
+			// and goes back there when their CPUs were offline for a time.
+			if q.cpus.Count() > 0 {
+				_ = unix.SchedSetaffinity(0, &q.cpus) // else it beats wherever it may
+			}
 		}
 		_ = unix.ClockNanosleep(unix.CLOCK_MONOTONIC, 0, &every, nil) // EINTR: it beats early
 	}

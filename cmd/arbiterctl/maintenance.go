@@ -82,7 +82,11 @@ the command; SIGTERM is passed on to it, and ends it after 10 s.`,
 		}
 		key, err := a.readKey(cmd.Context(), file)
 		if err != nil {
-			return fail(exitFailure, "give the key with --key-file", fmt.Errorf("reading the maintenance key: %w", err))
+			next := "give the key with --key-file"
+			if cmd.Context().Err() != nil {
+				next = ""
+			}
+			return fail(exitFailure, next, fmt.Errorf("reading the maintenance key: %w", err))
 		}
 		c, err := a.connect(cmd.Context())
 		if err != nil {
@@ -139,7 +143,11 @@ func (a *app) runMaintained(ctx context.Context, args []string) error {
 	run.Stdin, run.Stdout, run.Stderr = a.stdin, a.stdout, a.stderr
 	run.Cancel = func() error { return run.Process.Signal(unix.SIGTERM) }
 	run.WaitDelay = killDelay
-	if err := run.Run(); err != nil {
+	err := run.Run()
+	if ctx.Err() != nil {
+		err = errors.New("it was ended by SIGTERM")
+	}
+	if err != nil {
 		return fail(exitFailure, "", fmt.Errorf("running %s: %w", quoteArg(args[0]), err))
 	}
 	return nil

@@ -102,7 +102,7 @@ func ranges(ids []*controlv1.IdRange) (out [][]byte) {
 func muteText(m *controlv1.Mute) string {
 	parts := scopeParts(m.GetOf(), m.GetInvert())
 	if len(m.GetEvents()) > 0 {
-		parts = append(parts, "in "+audit.Quote(strings.Join(m.Events, ", "))+" only")
+		parts = append(parts, "only for "+audit.Quote(strings.Join(m.Events, " and ")))
 	}
 	if len(m.GetUnmute()) > 0 {
 		parts = append(parts, "not "+audit.Quote(strings.Join(m.Unmute, ", ")))

@@ -196,7 +196,7 @@ func (b *lsmBackend) problems() []string {
 		out = append(out, "the gate has gone and none stays: tasks that wait keep their CPU; restart the daemon")
 	}
 	if n := b.lsm.GateRefused(); n > 0 {
-		out = append(out, fmt.Sprintf("another LSM kept tasks that wait out of the gate, %d times so far: they poll, no longer than wait; "+
+		out = append(out, fmt.Sprintf("another LSM has refused tasks that wait the gate, %d times since the start: they poll, no longer than wait; "+
 			"with SELinux, allow their domains to read files of fusefs_t (ausearch -m avc shows which)", n))
 	}
 	if b.guard != nil {

@@ -198,7 +198,7 @@ func (d *daemon) info() control.Info {
 	}
 	for n, w := range stats.Workers {
 		if w.Displaced {
-			i.Warnings = append(i.Warnings, fmt.Sprintf("CPU %d is not to be had: worker %d shares the others until it is online again, and verdicts take longer", w.CPU, n))
+			i.Warnings = append(i.Warnings, fmt.Sprintf("CPU %d is not to be had, it is offline or not in our cpuset: worker %d shares the others, and verdicts take longer", w.CPU, n))
 		}
 	}
 	if d.audit != nil {
@@ -257,14 +257,17 @@ func (d *daemon) stop() error {
 
 // bury ends the hooks that a dead daemon has left, now that this one asks.
 func (d *daemon) bury(context.Context) error {
-	n, err := d.backend.bury()
+	d.tellBuried(d.backend.bury())
+	return nil
+}
+
+func (d *daemon) tellBuried(n int, err error) {
 	if err != nil {
 		d.log.Error("ending the hooks of dead daemons", slog.Any("error", err))
 	}
 	if n > 0 {
 		d.log.Warn("ended the hooks of dead daemons, which refused everything in their scope", slog.Int("daemons", n))
 	}
-	return nil
 }
 
 // drain stops asking and answers who has asked.

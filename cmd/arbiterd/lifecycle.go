@@ -77,6 +77,21 @@ func (d *daemon) Resume() {
 	}
 	d.rules.Thaw()
 	d.log.Warn("the other daemon has not taken over: this one stays in charge")
+	d.buryOther()
+}
+
+// buryOther ends the hooks of the daemon that has not taken over, which refuse everything
+// when it has died with survive: closed. It may still be about to.
+func (d *daemon) buryOther() {
+	if d.cfg.Survive != surviveClosed {
+		return
+	}
+	for end := time.Now().Add(retakeFor); time.Now().Before(end) && !d.exchange.isOver(); time.Sleep(retakeEvery) {
+		if n, err := d.backend.bury(); n > 0 || err != nil {
+			d.tellBuried(n, err)
+			return
+		}
+	}
 }
 
 // retake takes store and socket back, if they were let go of.

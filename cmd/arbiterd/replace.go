@@ -254,6 +254,7 @@ func (d *daemon) endOld(context.Context) error {
 		if !p.ended(endFor) {
 			d.log.Error("the old daemon does not die", slog.Int("pid", p.pid))
 		}
+		_ = d.bury(context.Background()) // what it left, which refuses everything
 	}
 	d.log.Info("took over", slog.Int("from", p.pid))
 	p.close()

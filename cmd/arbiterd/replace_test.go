@@ -247,7 +247,17 @@ func fakeNew(args []string) int {
 // it has been replaced already.
 func TestReplaceKilled(t *testing.T) {
 	dir := newTree(t)
-	d := startDaemon(t, dir)
+	replaceKilled(t, dir, startDaemon(t, dir))
+}
+
+// The hooks of a successor that died must not outlive it, though those of a daemon are to.
+func TestReplaceKilledThatSurvives(t *testing.T) {
+	dir := newTree(t)
+	replaceKilled(t, dir, startSurviving(t, dir))
+}
+
+func replaceKilled(t *testing.T, dir string, d *runs) {
+	t.Helper()
 	d.push(closedRules(dir))
 	began := time.Now()
 	next := successor(t, dir)
@@ -272,6 +282,7 @@ func TestReplaceKilled(t *testing.T) {
 		}
 		refusals(t, o.stop())
 		next.soon(unix.EPERM, "bad")
+		next.until("an open that is allowed", func() bool { return openErrno(next.tree+"/plain") == nil })
 	}
 }
 

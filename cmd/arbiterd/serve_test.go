@@ -271,7 +271,6 @@ func TestReadRuleFile(t *testing.T) {
 
 // A stop during the start ends well and leaves nothing behind.
 func TestStopDuringStart(t *testing.T) {
-	notInGuest(t)
 	dir := newTree(t)
 	cfg := defaults()
 	cfg.Socket, cfg.StateDir = dir+"/s", dir+"/state"

@@ -14,7 +14,6 @@ import (
 // TestStoredRulesThatCannotBeKept: the daemon starts, holds nothing, says so, and takes
 // a set that can be kept; the stored one is in force again when its scope is back.
 func TestStoredRulesThatCannotBeKept(t *testing.T) {
-	notInGuest(t)
 	dir := newTree(t)
 	d := startDaemon(t, dir)
 	d.push(ruleText(dir, "EACCES"))

@@ -60,16 +60,22 @@ enum {
 #define ARB_PF_USER_WORKER 0x00004000u
 #define ARB_PF_KTHREAD 0x00200000u
 
+/* include/uapi/asm-generic/errno.h */
+#define ARB_EPERM 1
+#define ARB_EINTR 4
+#define ARB_EACCES 13
+#define ARB_ENODEV 19
+#define ARB_ENOSYS 38
+#define ARB_ENODATA 61
+
 /* include/linux/errno.h: the system call is run again once its task has handled what is
  * pending. Must not be returned when nothing is.
  */
-#define ARB_EPERM 1
+#define ARB_ERESTARTNOINTR 513
 
 /* include/uapi/linux/posix_acl_xattr.h: an ACL as an attribute's value. */
 #define ARB_ACL_HEAD_BYTES 4
 #define ARB_ACL_ENTRY_BYTES 8
-#define ARB_ENOSYS 38
-#define ARB_ERESTARTNOINTR 513
 
 #define ARB_SIGKILL_BIT (1ull << (9 - 1))
 

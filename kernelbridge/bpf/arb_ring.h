@@ -26,7 +26,9 @@
 /*
  * A function that is not static is verified once and by itself, not again in each state
  * that it is called in. Its arguments are numbers, kernel addresses among them, and memory
- * of ours, which may be NULL; the caller knows nothing of what it returns.
+ * of ours, which may be NULL; the caller knows nothing of what it returns. Pointers in the
+ * memory that it is given are numbers from then on, for the caller too: they can be read by
+ * bpf_probe_read_kernel() alone.
  */
 #define ARB_GLOBAL __noinline
 
@@ -181,7 +183,7 @@ struct arb_wait {
 	__u8 killed;
 	__u8 over; /* answered, killed, or out of time */
 	__u8 keep; /* the verdict is for when the system call runs again */
-	__u8 polls; /* it is not let in at the gate */
+	__u8 refused; /* at the gate, by another LSM */
 	__u8 pad[7];
 };
 

@@ -243,7 +243,7 @@ ARB_GLOBAL bool arb_asks(__u32 word, struct arb_question *q)
 	return arb_asks_access(word, q);
 }
 
-#define ARB_MAX_LOOKS 2 /* the verifier follows each; a third one takes two changes in one look */
+#define ARB_MAX_LOOKS 2 /* a third one takes two changes in one look */
 
 static __always_inline bool arb_in_scope(struct arb_header *h, struct arb_question *q)
 {

@@ -10,7 +10,7 @@
  *            then finds the verdict.
  *
  * Both need kfuncs that the running kernel may not have: then the functions here say
- * so, and the caller polls.
+ * so, and the caller polls. So does who is refused at the gate by another LSM.
  */
 #ifndef ARB_WAIT_H
 #define ARB_WAIT_H
@@ -18,9 +18,6 @@
 #include "arb_ring.h"
 
 #define ARB_MAX_SLEEPS 1024 /* the daemon ends each after a second at most */
-#define ARB_EACCES 13
-#define ARB_ENODEV 19
-#define ARB_ENODATA 61
 #define ARB_TICK_NS 10000000 /* of /proc/PID/stat */
 
 extern struct task_struct *bpf_task_from_pid(__s32 pid) __ksym __weak;
@@ -48,7 +45,7 @@ static __always_inline bool arb_can_sleep(struct arb_header *h)
 	       bpf_ksym_exists(bpf_task_from_pid) && READ_ONCE(h->gate_pid);
 }
 
-static __always_inline bool arb_not_let_in(int err)
+static __always_inline bool arb_gate_refuses(int err)
 {
 	return err == -ARB_EACCES || err == -ARB_EPERM;
 }
@@ -82,7 +79,7 @@ static __always_inline int arb_sleep(struct arb_header *h, __u32 index)
 			bpf_dynptr_from_mem(buf, (index & (ARB_SLOTS - 1)) + 1, 0, &value);
 			__sync_fetch_and_add(&h->sleeps, 1);
 			err = bpf_get_file_xattr(gate, arb_gate_name, &value);
-			if (arb_not_let_in(err)) { /* the daemon will never read of it */
+			if (arb_gate_refuses(err)) { /* the daemon will never read of it */
 				__sync_fetch_and_add(&h->sleeps, -1);
 				__sync_fetch_and_add(&h->gate_refused, 1);
 			}
@@ -93,7 +90,7 @@ static __always_inline int arb_sleep(struct arb_header *h, __u32 index)
 	/* ENODATA is the daemon's answer to all of them, EINTR the kernel's to SIGKILL
 	 * before the daemon has read of it.
 	 */
-	return err == -ARB_ENODATA || err == -4 ? 0 : err;
+	return err == -ARB_ENODATA || err == -ARB_EINTR ? 0 : err;
 }
 
 static long arb_sleep_step(__u32 i, struct arb_wait *w)
@@ -106,7 +103,7 @@ static long arb_sleep_step(__u32 i, struct arb_wait *w)
 	err = arb_sleep(h, w->index);
 	if (err) {
 		w->reason = ARB_REASON_GATE_DEAD;
-		w->polls = arb_not_let_in(err);
+		w->refused = arb_gate_refuses(err);
 		goto over;
 	}
 	w->word = READ_ONCE(w->slot->word);
@@ -142,14 +139,14 @@ static __always_inline bool arb_mark_sleeping(struct arb_wait *w)
 	return true;
 }
 
-/* Rung "sleep", in a context that may. Who is not let in polls. */
+/* Rung "sleep", in a context that may. Who is refused at the gate polls. */
 static __always_inline void arb_wait_asleep(struct arb_header *h, struct arb_wait *w)
 {
 	w->deadline = w->slot->facts.posted_ns + h->sleep_ns;
 	if (!arb_mark_sleeping(w))
 		return;
 	bpf_loop(ARB_MAX_SLEEPS, arb_sleep_step, w, 0);
-	if (w->polls) {
+	if (w->refused) {
 		w->over = 0;
 		w->reason = ARB_REASON_DEADLINE;
 		arb_wait_polling(h, w, h->wait_ns);

@@ -195,13 +195,12 @@ SEC("lsm/inode_set_acl")
 int BPF_PROG(arb_inode_set_acl, void *idmap, struct dentry *dentry, const char *name,
 	     struct posix_acl *acl)
 {
-	struct arb_question q = {
-		.event = ARB_EVENT_SETXATTR,
-		.dentry = dentry,
-		.detail = name,
-		.arg = {ARB_ACL_HEAD_BYTES + ARB_ACL_ENTRY_BYTES * BPF_CORE_READ(acl, a_count)},
-	};
+	struct arb_question q = {.event = ARB_EVENT_SETXATTR, .dentry = dentry, .detail = name};
 
+	unsigned int entries = BPF_CORE_READ(acl, a_count); /* NULL, which empties it: 0 */
+
+	if (entries)
+		q.arg[0] = ARB_ACL_HEAD_BYTES + ARB_ACL_ENTRY_BYTES * entries;
 	return arb_locked_hook(&q);
 }
 

@@ -85,7 +85,7 @@ var events = [abi.EventCount]Event{
 	abi.EventTruncate: {Event: abi.EventTruncate, Doc: "a file is cut or extended; by O_TRUNC too, behind its open", Class: Locked, Object: "file"},
 	abi.EventSetAttr:  {Event: abi.EventSetAttr, Doc: "the times of a file are set", Class: Locked, Object: "file", Args: []Arg{{"valid", "ATTR_ bits of the kernel's struct iattr"}}},
 	abi.EventSetXattr: {Event: abi.EventSetXattr, Doc: "an extended attribute is set", Class: Locked, Object: "file", Detail: "name of the attribute",
-		Args: []Arg{{"size", "of the value, bytes"}, {"flags", "of setxattr(2): 1 create, 2 replace"}}},
+		Args: []Arg{{"size", "of the value, bytes"}, {"flags", "of setxattr(2): 1 create, 2 replace; of an ACL 0, since 6.2"}}},
 	abi.EventRemoveXattr: {Event: abi.EventRemoveXattr, Doc: "an extended attribute is removed", Class: Locked, Object: "file", Detail: "name of the attribute"},
 	abi.EventMMapExec: {Event: abi.EventMMapExec, Doc: "memory is mapped executable", Class: Free, Object: "mapped file, if there is one",
 		Args: []Arg{{"prot", "of mmap(2)"}, {"flags", "of mmap(2)"}}},

@@ -112,5 +112,8 @@ func StartTicks(pid int) (uint64, error) {
 	if len(fields) < 20 {
 		return 0, errors.New("reading the start time: /proc/PID/stat is too short")
 	}
+	if fields[0] == "Z" || fields[0] == "X" { // it has ended, and nobody has waited for it yet
+		return 0, fmt.Errorf("reading the start time of process %d: %w", pid, unix.ESRCH)
+	}
 	return strconv.ParseUint(fields[19], 10, 64)
 }

@@ -54,6 +54,7 @@ var configurations = []struct {
 	// Whatever order a reader has, the swap alone loses nobody.
 	{"gate, a stranger in it, the facts before the word", "-DGATE -DFOREIGN -DASKS=1 -DTID_FIRST"},
 	{"gate, a signal, told at once", "-DGATE -DSIGNALS=1 -DASKS=1 -DTELL_AT_ONCE"},
+	{"gate, another LSM before it", "-DGATE -DKICK -DREFUSED -DGIVE_UP -DASKS=1"},
 	// Everybody has an outcome without a worker, too.
 	{"kick, death", "-DKICK -DDEATH"},
 	{"gate, death", "-DGATE -DDEATH -DASKS=1"},

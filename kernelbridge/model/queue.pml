@@ -25,6 +25,7 @@
  *	NEVER_PARK                         workers never go idle
  *	HEART                              how often the heart acts: it reads the gate, and
  *	                                   ends a sleep of 1 s
+ *	REFUSED                            another LSM may keep tasks out of the gate; with KICK
  *	DEATH                              the daemon may die at any moment
  *	FOREIGN                            a task may call the gate by itself, with its last slot
  *	TELL_AT_ONCE, TID_FIRST            ways that the code does not go, but may: a reader
@@ -366,6 +367,12 @@ asleep:
 asleep:
 #endif
 again: /* arb_sleep */
+#ifdef REFUSED /* another LSM lets nobody in, from whatever moment on: arb_wait_polling */
+	if
+	:: true -> goto wake
+	:: true -> skip
+	fi;
+#endif
 #ifdef NEVER_PARK
 	sleeps++;
 #endif
