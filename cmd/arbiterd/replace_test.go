@@ -247,17 +247,7 @@ func fakeNew(args []string) int {
 // it has been replaced already.
 func TestReplaceKilled(t *testing.T) {
 	dir := newTree(t)
-	replaceKilled(t, dir, startDaemon(t, dir))
-}
-
-// The hooks of a successor that died must not outlive it, though those of a daemon are to.
-func TestReplaceKilledThatSurvives(t *testing.T) {
-	dir := newTree(t)
-	replaceKilled(t, dir, startSurviving(t, dir))
-}
-
-func replaceKilled(t *testing.T, dir string, d *runs) {
-	t.Helper()
+	d := startDaemon(t, dir)
 	d.push(closedRules(dir))
 	began := time.Now()
 	next := successor(t, dir)
@@ -282,7 +272,6 @@ func replaceKilled(t *testing.T, dir string, d *runs) {
 		}
 		refusals(t, o.stop())
 		next.soon(unix.EPERM, "bad")
-		next.until("an open that is allowed", func() bool { return openErrno(next.tree+"/plain") == nil })
 	}
 }
 

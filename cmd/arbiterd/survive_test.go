@@ -5,6 +5,7 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -127,4 +128,36 @@ func TestSurviveRescue(t *testing.T) {
 	if err := openErrno(d.tree + "/plain"); err != unix.EPERM {
 		t.Errorf("an open by another: %v, want EPERM", err)
 	}
+}
+
+// A successor that dies when it asks already leaves hooks that refuse everything; the old
+// daemon, which stays in charge, ends them.
+func TestSurviveASuccessor(t *testing.T) {
+	dir := newTree(t)
+	d := startSurviving(t, dir)
+	d.push(closedRules(dir))
+	const tries = 5
+	for try := range tries {
+		cmd, log := daemonCommand(dir, "--config", dir+"/config", "--replace")
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		asks := func() bool {
+			both, err := filepath.Glob("/sys/fs/bpf/arbiter-test/*/file_open")
+			return err == nil && len(both) == 2
+		}
+		d.until("two daemons that ask, or a new one", func() bool { return asks() || strings.Contains(log.String(), "took over") })
+		cmd.Process.Kill()
+		cmd.Wait()
+		if d.staysInCharge(closedRules(dir) + strings.Repeat("#\n", try+1)) {
+			d.until("the end of the dead one's hooks", func() bool { return strings.Contains(d.log.String(), "ended the hooks of dead daemons") })
+			d.until("an open that is allowed", func() bool { return openErrno(d.tree+"/plain") == nil })
+			d.soon(unix.EPERM, "bad")
+			return
+		}
+		t.Logf("try %d: it had taken over already", try+1)
+		d.ended()
+		d = startSurviving(t, dir)
+	}
+	t.Errorf("in %d tries no kill came in time", tries)
 }
