@@ -26,7 +26,8 @@ type Rules struct {
 	cfg  RulesConfig
 	turn chan struct{} // one place, taken for a whole push
 
-	frozen atomic.Bool // changed in its turn
+	frozen  atomic.Bool // changed in its turn
+	pending atomic.Pointer[pending]
 }
 
 // NewRules checks the whole configuration.
@@ -63,6 +64,9 @@ func (r *Rules) Freeze(ctx context.Context) (uint64, error) {
 		return 0, err
 	}
 	defer r.end()
+	if err := r.noPending(); err != nil {
+		return 0, err
+	}
 	r.frozen.Store(true)
 	return r.epoch(), nil
 }
@@ -80,8 +84,11 @@ type Push struct {
 	// BestEffort puts the rules in force also where some of their events are not asked
 	// about.
 	BestEffort bool
-	Reason     string // for the history
-	UID        uint32 // who pushes
+	// ConfirmWithin, if not 0, has the rules before in force again after that time unless
+	// Confirm came, and after a restart.
+	ConfirmWithin time.Duration
+	Reason        string // for the history
+	UID           uint32 // who pushes
 	// Flush labels the flush of the verdict caches; the zero value means
 	// cache.RulesPushed.
 	Flush cache.Reason
@@ -100,12 +107,13 @@ type Pushed struct {
 	Diff        Diff
 	// Unchanged: the text was in force already and nothing was done.
 	Unchanged bool
+	ConfirmBy time.Time // zero: it stays
 }
 
 // Push puts a rule file in force and returns when every worker decides by it.
 // It is all or nothing: after an error the rule set from before is in force, in
 // the engine and in the store. The error is a rules.Problems, a *StaleError, a
-// *StageError, ErrFrozen, or ctx's when it ended before anything was changed; from then on
+// *StageError, a *PendingError, ErrFrozen, or ctx's when it ended before anything was changed; from then on
 // ctx is not looked at any more, so a caller that goes away leaves no half push.
 func (r *Rules) Push(ctx context.Context, p Push) (Pushed, error) {
 	if err := r.begin(ctx); err != nil {
@@ -140,6 +148,9 @@ func (r *Rules) Rollback(ctx context.Context, epoch uint64, p Push) (Pushed, err
 func (r *Rules) push(ctx context.Context, p Push) (Pushed, error) {
 	if r.frozen.Load() {
 		return Pushed{}, ErrFrozen
+	}
+	if err := r.noPending(); err != nil && !p.DryRun {
+		return Pushed{}, err
 	}
 	if err := r.expect(p.ExpectedEpoch); err != nil {
 		return Pushed{}, err
@@ -187,7 +198,9 @@ func (r *Rules) push(ctx context.Context, p Push) (Pushed, error) {
 	if err != nil {
 		return Pushed{}, r.undo(ctx, StageApply, err, epoch, before)
 	}
-	if err := st.Commit(epoch); err != nil {
+	if p.ConfirmWithin > 0 {
+		out.ConfirmBy = r.await(meta, before, p.ConfirmWithin).Until
+	} else if err := st.Commit(epoch); err != nil {
 		return Pushed{}, r.undo(ctx, StageCommit, err, epoch, before)
 	}
 	for _, w := range warnings {
@@ -195,7 +208,7 @@ func (r *Rules) push(ctx context.Context, p Push) (Pushed, error) {
 			out.Warnings = append(out.Warnings, w)
 		}
 	}
-	r.cfg.Logger.Info("rules are in force", "epoch", epoch, "previous", out.Previous, "fingerprint", fmt.Sprintf("%016x", out.Fingerprint),
+	r.cfg.Logger.Info("rules are in force", "confirm_within", p.ConfirmWithin.String(), "epoch", epoch, "previous", out.Previous, "fingerprint", fmt.Sprintf("%016x", out.Fingerprint),
 		"rules", out.Rules, "uid", p.UID, "name", p.Name, "reason", p.Reason, "warnings", len(out.Warnings))
 	return out, nil
 }

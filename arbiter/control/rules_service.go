@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -27,13 +28,50 @@ type rulesService struct {
 
 func (s *rulesService) Push(ctx context.Context, req *controlv1.PushRequest) (*controlv1.PushResponse, error) {
 	who, _ := callerOf(ctx)
-	out, err := s.rules.Push(ctx, Push{Source: req.GetSource(), Name: nameOf(req), ExpectedEpoch: req.ExpectedEpoch,
+	confirm, err := confirmWithin(req)
+	if err != nil {
+		return nil, err
+	}
+	out, err := s.rules.Push(ctx, Push{ConfirmWithin: confirm, Source: req.GetSource(), Name: nameOf(req), ExpectedEpoch: req.ExpectedEpoch,
 		DryRun: req.GetDryRun(), BestEffort: req.GetBestEffort(), Reason: req.GetReason(), UID: who.uid})
 	if err != nil {
 		return nil, pushStatus(err)
 	}
-	return &controlv1.PushResponse{Epoch: out.Epoch, Fingerprint: out.Fingerprint, RuleCount: uint32(out.Rules),
-		Warnings: valid(out.Warnings), Diff: diffMessage(out.Diff), Unchanged: out.Unchanged, PreviousEpoch: out.Previous}, nil
+	answer := &controlv1.PushResponse{Epoch: out.Epoch, Fingerprint: out.Fingerprint, RuleCount: uint32(out.Rules),
+		Warnings: valid(out.Warnings), Diff: diffMessage(out.Diff), Unchanged: out.Unchanged, PreviousEpoch: out.Previous}
+	if !out.ConfirmBy.IsZero() {
+		answer.ConfirmBy = timestamppb.New(out.ConfirmBy)
+	}
+	return answer, nil
+}
+
+// confirmWithin returns how long the rules have to be confirmed, 0 for not at all.
+func confirmWithin(req *controlv1.PushRequest) (time.Duration, error) {
+	if req.GetConfirmWithin() == nil {
+		return 0, nil
+	}
+	long := req.GetConfirmWithin().AsDuration()
+	if long < MinConfirmWithin || long > MaxConfirmWithin {
+		return 0, status.Errorf(codes.InvalidArgument, "confirm_within %v: give %v to %v", long, MinConfirmWithin, MaxConfirmWithin)
+	}
+	return long, nil
+}
+
+func (s *rulesService) Confirm(ctx context.Context, req *controlv1.ConfirmRequest) (*controlv1.ConfirmResponse, error) {
+	who, _ := callerOf(ctx)
+	if err := s.rules.Confirm(ctx, req.GetEpoch(), who.uid); err != nil {
+		return nil, pushStatus(err)
+	}
+	return &controlv1.ConfirmResponse{Epoch: req.GetEpoch()}, nil
+}
+
+func (s *rulesService) Revert(ctx context.Context, req *controlv1.RevertRequest) (*controlv1.RevertResponse, error) {
+	who, _ := callerOf(ctx)
+	previous, err := s.rules.Revert(ctx, req.GetEpoch(), who.uid)
+	if err != nil {
+		return nil, pushStatus(err)
+	}
+	return &controlv1.RevertResponse{Epoch: previous}, nil
 }
 
 // nameOf returns the file's name, one for positions when there is none.
@@ -70,6 +108,10 @@ func (s *rulesService) Get(_ context.Context, req *controlv1.GetRequest) (*contr
 	}
 	if !known || current.Epoch != live.Epoch() { // in force by other means than a push
 		current = store.Meta{Epoch: live.Epoch(), Fingerprint: live.Fingerprint(), Rules: live.Len(), Size: len(live.Source())}
+		if p := s.rules.pending.Load(); p != nil && p.meta.Epoch == live.Epoch() {
+			current = p.meta
+			current.Size = len(live.Source())
+		}
 	}
 	return &controlv1.GetResponse{Info: infoMessage(current, live.Epoch()), Source: live.Source()}, nil
 }
@@ -107,6 +149,7 @@ func pushStatus(err error) error {
 	var stale *StaleError
 	var stage *StageError
 	var unkept *UnkeptError
+	var pending *PendingError
 	switch {
 	case errors.As(err, &unkept):
 		return detailed(codes.FailedPrecondition, err.Error(), problemsMessage(unkept.Problems))
@@ -130,6 +173,11 @@ func pushStatus(err error) error {
 			code = codes.Internal
 		}
 		return status.Error(code, utf8(err.Error()))
+	case errors.As(err, &pending):
+		return status.Error(codes.FailedPrecondition, err.Error())
+	case errors.Is(err, ErrNotPending):
+		text := err.Error() + ", or no longer; see `arbiterctl status`"
+		return status.Error(codes.FailedPrecondition, text)
 	case errors.Is(err, ErrFrozen):
 		return status.Error(codes.Unavailable, err.Error())
 	case errors.Is(err, ErrEpochNotKept):

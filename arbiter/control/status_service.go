@@ -39,6 +39,9 @@ func (s *statusService) Get(context.Context, *controlv1.StatusServiceGetRequest)
 		out.Epoch, out.Fingerprint, out.RuleCount = rs.Epoch(), rs.Fingerprint(), uint32(rs.Len())
 		out.Scope, out.Mute = scopeMessage(rs.Scope()), muteMessage(rs.Mute())
 	}
+	if p, ok := s.cfg.Rules.Pending(); ok {
+		out.Pending = &controlv1.PendingRules{Epoch: p.Epoch, PreviousEpoch: p.Previous, Until: timestamppb.New(p.Until)}
+	}
 	for _, m := range info.DefaultMutes {
 		out.DefaultMutes = append(out.DefaultMutes, &controlv1.DefaultMute{Name: m.Name, What: utf8(m.What), InForce: m.InForce, Why: utf8(m.Why)})
 	}

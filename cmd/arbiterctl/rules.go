@@ -11,9 +11,11 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/arbiterd/arbiter/arbiter/audit"
 	"github.com/arbiterd/arbiter/arbiter/control/controlv1"
@@ -24,7 +26,7 @@ func (a *app) rulesCommand() *cobra.Command {
 	return a.group(&cobra.Command{
 		Use:   "rules",
 		Short: "Push, check, get, list and roll back rule sets",
-	}, a.pushCommand(), a.checkCommand(), a.getCommand(), a.historyCommand(), a.rollbackCommand())
+	}, a.pushCommand(), a.confirmCommand(), a.revertCommand(), a.checkCommand(), a.getCommand(), a.historyCommand(), a.rollbackCommand())
 }
 
 func (a *app) pushCommand() *cobra.Command {
@@ -40,8 +42,13 @@ people who push at once cannot undo each other's work unseen.
 
 Rules about events that the daemon cannot ask about here are refused, each with its
 line and the reason; it exits with 5 then. With --best-effort they are put in force
-all the same: these events go on unasked, and a warning says which.`,
+all the same: these events go on unasked, and a warning says which.
+
+With --confirm-within the rules before are in force again after that time, unless
+"arbiterctl rules confirm EPOCH" came: whoever locks himself out has only to wait. A
+restart of the daemon ends it likewise, and so does "arbiterctl rules revert EPOCH".`,
 		Example: `  arbiterctl rules push rules.yaml --reason "no shells in /srv/app"
+  arbiterctl rules push rules.yaml --confirm-within 2m
   arbiterctl rules push - --expected-epoch 7 --dry-run < rules.yaml`,
 		Args: a.oneArg("a rule file, or - for stdin"),
 	}
@@ -50,8 +57,12 @@ all the same: these events go on unasked, and a warning says which.`,
 	cmd.Flags().BoolVar(&request.DryRun, "dry-run", false, "do everything but store and apply")
 	cmd.Flags().StringVar(&request.Reason, "reason", "", "why, for the history")
 	cmd.Flags().BoolVar(&request.BestEffort, "best-effort", false, bestEffortHelp)
+	confirm := cmd.Flags().Duration("confirm-within", 0, "take the rules back after this time unless they are confirmed, 1s to 24h")
 	out := outputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if cmd.Flags().Changed("confirm-within") {
+			request.ConfirmWithin = durationpb.New(*confirm)
+		}
 		source, name, err := a.readRules(cmd, args[0])
 		if err != nil {
 			return err
@@ -66,9 +77,83 @@ all the same: these events go on unasked, and a warning says which.`,
 		if out.json() {
 			return a.printJSON(jsonOf(p))
 		}
-		return a.printPushed(p, request.DryRun)
+		if err := a.printPushed(p, request.DryRun); err != nil || p.ConfirmBy == nil {
+			return err
+		}
+		return a.print(fmt.Sprintf("  until %s, then %s again; to keep it: arbiterctl rules confirm %d\n",
+			p.ConfirmBy.AsTime().Local().Format(time.DateTime), epochText(p.PreviousEpoch), p.Epoch))
 	}
 	return cmd
+}
+
+// epochText names what is in force by its epoch.
+func epochText(epoch uint64) string {
+	if epoch == 0 {
+		return "no rules are in force"
+	}
+	return fmt.Sprintf("epoch %d is in force", epoch)
+}
+
+func (a *app) confirmCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "confirm EPOCH",
+		Short:   "Keep rules that were pushed with --confirm-within",
+		Example: "  arbiterctl rules confirm 8",
+		Args:    a.oneArg("the epoch that the push has told, see arbiterctl status"),
+	}
+	out := outputFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		epoch, err := parseEpoch(cmd, args[0])
+		if err != nil {
+			return err
+		}
+		r, err := call(a, cmd, "confirming rules", func(c *client) func(context.Context, *controlv1.ConfirmRequest, ...grpc.CallOption) (*controlv1.ConfirmResponse, error) {
+			return c.rules.Confirm
+		}, &controlv1.ConfirmRequest{Epoch: epoch})
+		if err != nil {
+			return err
+		}
+		if out.json() {
+			return a.printJSON(jsonOf(r))
+		}
+		return a.print(fmt.Sprintf("epoch %d stays in force\n", r.Epoch))
+	}
+	return cmd
+}
+
+func (a *app) revertCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "revert EPOCH",
+		Short:   "Take rules back that were pushed with --confirm-within, at once",
+		Example: "  arbiterctl rules revert 8",
+		Args:    a.oneArg("the epoch that the push has told, see arbiterctl status"),
+	}
+	out := outputFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		epoch, err := parseEpoch(cmd, args[0])
+		if err != nil {
+			return err
+		}
+		r, err := call(a, cmd, "taking rules back", func(c *client) func(context.Context, *controlv1.RevertRequest, ...grpc.CallOption) (*controlv1.RevertResponse, error) {
+			return c.rules.Revert
+		}, &controlv1.RevertRequest{Epoch: epoch})
+		if err != nil {
+			return err
+		}
+		if out.json() {
+			return a.printJSON(jsonOf(r))
+		}
+		return a.print(epochText(r.Epoch) + " again\n")
+	}
+	return cmd
+}
+
+func parseEpoch(cmd *cobra.Command, text string) (uint64, error) {
+	epoch, err := strconv.ParseUint(text, 10, 64)
+	if err != nil {
+		return 0, usage(cmd, fmt.Errorf("%s is no epoch: give a number from arbiterctl rules history", quoteArg(text)))
+	}
+	return epoch, nil
 }
 
 const bestEffortHelp = "also put rules in force that are about events which are not asked about here"
@@ -86,9 +171,9 @@ func (a *app) rollbackCommand() *cobra.Command {
 	cmd.Flags().BoolVar(&request.BestEffort, "best-effort", false, bestEffortHelp)
 	out := outputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		epoch, err := strconv.ParseUint(args[0], 10, 64)
+		epoch, err := parseEpoch(cmd, args[0])
 		if err != nil {
-			return usage(cmd, fmt.Errorf("%s is no epoch: give a number from arbiterctl rules history", quoteArg(args[0])))
+			return err
 		}
 		request.Epoch, request.ExpectedEpoch = epoch, expected()
 		r, err := call(a, cmd, "rolling back", func(c *client) func(context.Context, *controlv1.RollbackRequest, ...grpc.CallOption) (*controlv1.RollbackResponse, error) {

@@ -45,6 +45,9 @@ func statusText(s *controlv1.StatusServiceGetResponse) string {
 	t.row("daemon", fmt.Sprintf("%s, pid %d, up %v", audit.Quote(s.Version), s.Pid, s.Uptime.AsDuration().Round(time.Second)))
 	t.row("backend", audit.Quote(s.Backend)+": "+audit.Quote(s.BackendReason))
 	t.row("rules", fmt.Sprintf("epoch %d, %s, fingerprint %s", s.Epoch, plural(s.RuleCount, "rule"), fingerprint(s.Fingerprint)))
+	if p := s.Pending; p != nil {
+		t.row("confirm", fmt.Sprintf("epoch %d by %s, then %s again: arbiterctl rules confirm %[1]d", p.Epoch, p.Until.AsTime().Local().Format(time.DateTime), epochText(p.PreviousEpoch)))
+	}
 	t.row("scope", scopeText(s.Scope))
 	if s.Mute != nil {
 		t.row("left alone", muteText(s.Mute))

@@ -308,6 +308,9 @@ func (d *daemon) close() error {
 		cancel()
 	}
 	d.abort()
+	if d.rules != nil {
+		d.rules.Close()
+	}
 	d.drain()
 	if d.engine != nil {
 		d.engine.Stop()

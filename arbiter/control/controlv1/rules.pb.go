@@ -40,7 +40,11 @@ type PushRequest struct {
 	Reason string `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
 	// Put the rules in force also where they are about events that are not asked about
 	// here: those go on unasked, and warnings say which.
-	BestEffort    bool `protobuf:"varint,6,opt,name=best_effort,json=bestEffort,proto3" json:"best_effort,omitempty"`
+	BestEffort bool `protobuf:"varint,6,opt,name=best_effort,json=bestEffort,proto3" json:"best_effort,omitempty"`
+	// The rules before are in force again after this time, 1 s to 24 h, unless Confirm came:
+	// so nobody locks himself out for longer. A restart ends it likewise, and so does
+	// Revert. Until then other pushes are refused with FAILED_PRECONDITION.
+	ConfirmWithin *durationpb.Duration `protobuf:"bytes,7,opt,name=confirm_within,json=confirmWithin,proto3" json:"confirm_within,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -117,6 +121,13 @@ func (x *PushRequest) GetBestEffort() bool {
 	return false
 }
 
+func (x *PushRequest) GetConfirmWithin() *durationpb.Duration {
+	if x != nil {
+		return x.ConfirmWithin
+	}
+	return nil
+}
+
 type PushResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The epoch in force now; with dry_run the one that the push would have made.
@@ -135,6 +146,8 @@ type PushResponse struct {
 	Unchanged bool `protobuf:"varint,6,opt,name=unchanged,proto3" json:"unchanged,omitempty"`
 	// The epoch that was in force before, 0 for none.
 	PreviousEpoch uint64 `protobuf:"varint,7,opt,name=previous_epoch,json=previousEpoch,proto3" json:"previous_epoch,omitempty"`
+	// When it goes again unless it is confirmed; left out: it stays.
+	ConfirmBy     *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=confirm_by,json=confirmBy,proto3" json:"confirm_by,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -218,6 +231,191 @@ func (x *PushResponse) GetPreviousEpoch() uint64 {
 	return 0
 }
 
+func (x *PushResponse) GetConfirmBy() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ConfirmBy
+	}
+	return nil
+}
+
+type ConfirmRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Epoch         uint64                 `protobuf:"varint,1,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConfirmRequest) Reset() {
+	*x = ConfirmRequest{}
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConfirmRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConfirmRequest) ProtoMessage() {}
+
+func (x *ConfirmRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConfirmRequest.ProtoReflect.Descriptor instead.
+func (*ConfirmRequest) Descriptor() ([]byte, []int) {
+	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *ConfirmRequest) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+type ConfirmResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// In force to stay.
+	Epoch         uint64 `protobuf:"varint,1,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConfirmResponse) Reset() {
+	*x = ConfirmResponse{}
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConfirmResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConfirmResponse) ProtoMessage() {}
+
+func (x *ConfirmResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConfirmResponse.ProtoReflect.Descriptor instead.
+func (*ConfirmResponse) Descriptor() ([]byte, []int) {
+	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *ConfirmResponse) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+type RevertRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Epoch         uint64                 `protobuf:"varint,1,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevertRequest) Reset() {
+	*x = RevertRequest{}
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevertRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevertRequest) ProtoMessage() {}
+
+func (x *RevertRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevertRequest.ProtoReflect.Descriptor instead.
+func (*RevertRequest) Descriptor() ([]byte, []int) {
+	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *RevertRequest) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+type RevertResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// In force again, 0 for none.
+	Epoch         uint64 `protobuf:"varint,1,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevertResponse) Reset() {
+	*x = RevertResponse{}
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevertResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevertResponse) ProtoMessage() {}
+
+func (x *RevertResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevertResponse.ProtoReflect.Descriptor instead.
+func (*RevertResponse) Descriptor() ([]byte, []int) {
+	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *RevertResponse) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
 // RuleDiff names the rules by id, in the order of their file.
 type RuleDiff struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
@@ -234,7 +432,7 @@ type RuleDiff struct {
 
 func (x *RuleDiff) Reset() {
 	*x = RuleDiff{}
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[2]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -246,7 +444,7 @@ func (x *RuleDiff) String() string {
 func (*RuleDiff) ProtoMessage() {}
 
 func (x *RuleDiff) ProtoReflect() protoreflect.Message {
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[2]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -259,7 +457,7 @@ func (x *RuleDiff) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuleDiff.ProtoReflect.Descriptor instead.
 func (*RuleDiff) Descriptor() ([]byte, []int) {
-	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{2}
+	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *RuleDiff) GetAdded() []string {
@@ -302,7 +500,7 @@ type RuleProblems struct {
 
 func (x *RuleProblems) Reset() {
 	*x = RuleProblems{}
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[3]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -314,7 +512,7 @@ func (x *RuleProblems) String() string {
 func (*RuleProblems) ProtoMessage() {}
 
 func (x *RuleProblems) ProtoReflect() protoreflect.Message {
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[3]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -327,7 +525,7 @@ func (x *RuleProblems) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuleProblems.ProtoReflect.Descriptor instead.
 func (*RuleProblems) Descriptor() ([]byte, []int) {
-	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{3}
+	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *RuleProblems) GetProblems() []*RuleProblem {
@@ -355,7 +553,7 @@ type RuleProblem struct {
 
 func (x *RuleProblem) Reset() {
 	*x = RuleProblem{}
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[4]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -367,7 +565,7 @@ func (x *RuleProblem) String() string {
 func (*RuleProblem) ProtoMessage() {}
 
 func (x *RuleProblem) ProtoReflect() protoreflect.Message {
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[4]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -380,7 +578,7 @@ func (x *RuleProblem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuleProblem.ProtoReflect.Descriptor instead.
 func (*RuleProblem) Descriptor() ([]byte, []int) {
-	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{4}
+	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *RuleProblem) GetFile() string {
@@ -437,7 +635,7 @@ type StaleEpoch struct {
 
 func (x *StaleEpoch) Reset() {
 	*x = StaleEpoch{}
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[5]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -449,7 +647,7 @@ func (x *StaleEpoch) String() string {
 func (*StaleEpoch) ProtoMessage() {}
 
 func (x *StaleEpoch) ProtoReflect() protoreflect.Message {
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[5]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -462,7 +660,7 @@ func (x *StaleEpoch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StaleEpoch.ProtoReflect.Descriptor instead.
 func (*StaleEpoch) Descriptor() ([]byte, []int) {
-	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{5}
+	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *StaleEpoch) GetExpectedEpoch() uint64 {
@@ -489,7 +687,7 @@ type GetRequest struct {
 
 func (x *GetRequest) Reset() {
 	*x = GetRequest{}
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[6]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -501,7 +699,7 @@ func (x *GetRequest) String() string {
 func (*GetRequest) ProtoMessage() {}
 
 func (x *GetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[6]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -514,7 +712,7 @@ func (x *GetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRequest.ProtoReflect.Descriptor instead.
 func (*GetRequest) Descriptor() ([]byte, []int) {
-	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{6}
+	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *GetRequest) GetEpoch() uint64 {
@@ -535,7 +733,7 @@ type GetResponse struct {
 
 func (x *GetResponse) Reset() {
 	*x = GetResponse{}
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[7]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -547,7 +745,7 @@ func (x *GetResponse) String() string {
 func (*GetResponse) ProtoMessage() {}
 
 func (x *GetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[7]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -560,7 +758,7 @@ func (x *GetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetResponse.ProtoReflect.Descriptor instead.
 func (*GetResponse) Descriptor() ([]byte, []int) {
-	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{7}
+	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *GetResponse) GetInfo() *RuleSetInfo {
@@ -601,7 +799,7 @@ type RuleSetInfo struct {
 
 func (x *RuleSetInfo) Reset() {
 	*x = RuleSetInfo{}
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[8]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -613,7 +811,7 @@ func (x *RuleSetInfo) String() string {
 func (*RuleSetInfo) ProtoMessage() {}
 
 func (x *RuleSetInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[8]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -626,7 +824,7 @@ func (x *RuleSetInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuleSetInfo.ProtoReflect.Descriptor instead.
 func (*RuleSetInfo) Descriptor() ([]byte, []int) {
-	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{8}
+	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *RuleSetInfo) GetEpoch() uint64 {
@@ -709,7 +907,7 @@ type HistoryRequest struct {
 
 func (x *HistoryRequest) Reset() {
 	*x = HistoryRequest{}
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[9]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -721,7 +919,7 @@ func (x *HistoryRequest) String() string {
 func (*HistoryRequest) ProtoMessage() {}
 
 func (x *HistoryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[9]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -734,7 +932,7 @@ func (x *HistoryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoryRequest.ProtoReflect.Descriptor instead.
 func (*HistoryRequest) Descriptor() ([]byte, []int) {
-	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{9}
+	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *HistoryRequest) GetLimit() uint32 {
@@ -754,7 +952,7 @@ type HistoryResponse struct {
 
 func (x *HistoryResponse) Reset() {
 	*x = HistoryResponse{}
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[10]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -766,7 +964,7 @@ func (x *HistoryResponse) String() string {
 func (*HistoryResponse) ProtoMessage() {}
 
 func (x *HistoryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[10]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -779,7 +977,7 @@ func (x *HistoryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoryResponse.ProtoReflect.Descriptor instead.
 func (*HistoryResponse) Descriptor() ([]byte, []int) {
-	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{10}
+	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *HistoryResponse) GetEntries() []*RuleSetInfo {
@@ -803,7 +1001,7 @@ type RollbackRequest struct {
 
 func (x *RollbackRequest) Reset() {
 	*x = RollbackRequest{}
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[11]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -815,7 +1013,7 @@ func (x *RollbackRequest) String() string {
 func (*RollbackRequest) ProtoMessage() {}
 
 func (x *RollbackRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[11]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -828,7 +1026,7 @@ func (x *RollbackRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RollbackRequest.ProtoReflect.Descriptor instead.
 func (*RollbackRequest) Descriptor() ([]byte, []int) {
-	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{11}
+	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *RollbackRequest) GetEpoch() uint64 {
@@ -876,7 +1074,7 @@ type RollbackResponse struct {
 
 func (x *RollbackResponse) Reset() {
 	*x = RollbackResponse{}
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[12]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -888,7 +1086,7 @@ func (x *RollbackResponse) String() string {
 func (*RollbackResponse) ProtoMessage() {}
 
 func (x *RollbackResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[12]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -901,7 +1099,7 @@ func (x *RollbackResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RollbackResponse.ProtoReflect.Descriptor instead.
 func (*RollbackResponse) Descriptor() ([]byte, []int) {
-	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{12}
+	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *RollbackResponse) GetEpoch() uint64 {
@@ -980,7 +1178,7 @@ type ExplainRequest struct {
 
 func (x *ExplainRequest) Reset() {
 	*x = ExplainRequest{}
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[13]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -992,7 +1190,7 @@ func (x *ExplainRequest) String() string {
 func (*ExplainRequest) ProtoMessage() {}
 
 func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[13]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1005,7 +1203,7 @@ func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainRequest.ProtoReflect.Descriptor instead.
 func (*ExplainRequest) Descriptor() ([]byte, []int) {
-	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{13}
+	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ExplainRequest) GetEvent() string {
@@ -1109,7 +1307,7 @@ type ExplainResponse struct {
 
 func (x *ExplainResponse) Reset() {
 	*x = ExplainResponse{}
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[14]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1121,7 +1319,7 @@ func (x *ExplainResponse) String() string {
 func (*ExplainResponse) ProtoMessage() {}
 
 func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[14]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1134,7 +1332,7 @@ func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainResponse.ProtoReflect.Descriptor instead.
 func (*ExplainResponse) Descriptor() ([]byte, []int) {
-	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{14}
+	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ExplainResponse) GetVerdict() string {
@@ -1248,7 +1446,7 @@ type ExplainStep struct {
 
 func (x *ExplainStep) Reset() {
 	*x = ExplainStep{}
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[15]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1260,7 +1458,7 @@ func (x *ExplainStep) String() string {
 func (*ExplainStep) ProtoMessage() {}
 
 func (x *ExplainStep) ProtoReflect() protoreflect.Message {
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[15]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1273,7 +1471,7 @@ func (x *ExplainStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainStep.ProtoReflect.Descriptor instead.
 func (*ExplainStep) Descriptor() ([]byte, []int) {
-	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{15}
+	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ExplainStep) GetRule() string {
@@ -1308,7 +1506,7 @@ var File_arbiter_control_controlv1_rules_proto protoreflect.FileDescriptor
 
 const file_arbiter_control_controlv1_rules_proto_rawDesc = "" +
 	"\n" +
-	"%arbiter/control/controlv1/rules.proto\x12\x12arbiter.control.v1\x1a&arbiter/control/controlv1/events.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xca\x01\n" +
+	"%arbiter/control/controlv1/rules.proto\x12\x12arbiter.control.v1\x1a&arbiter/control/controlv1/events.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8c\x02\n" +
 	"\vPushRequest\x12\x16\n" +
 	"\x06source\x18\x01 \x01(\fR\x06source\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12*\n" +
@@ -1316,8 +1514,9 @@ const file_arbiter_control_controlv1_rules_proto_rawDesc = "" +
 	"\adry_run\x18\x04 \x01(\bR\x06dryRun\x12\x16\n" +
 	"\x06reason\x18\x05 \x01(\tR\x06reason\x12\x1f\n" +
 	"\vbest_effort\x18\x06 \x01(\bR\n" +
-	"bestEffortB\x11\n" +
-	"\x0f_expected_epoch\"\xf8\x01\n" +
+	"bestEffort\x12@\n" +
+	"\x0econfirm_within\x18\a \x01(\v2\x19.google.protobuf.DurationR\rconfirmWithinB\x11\n" +
+	"\x0f_expected_epoch\"\xb3\x02\n" +
 	"\fPushResponse\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12 \n" +
 	"\vfingerprint\x18\x02 \x01(\x06R\vfingerprint\x12\x1d\n" +
@@ -1326,7 +1525,17 @@ const file_arbiter_control_controlv1_rules_proto_rawDesc = "" +
 	"\bwarnings\x18\x04 \x03(\tR\bwarnings\x120\n" +
 	"\x04diff\x18\x05 \x01(\v2\x1c.arbiter.control.v1.RuleDiffR\x04diff\x12\x1c\n" +
 	"\tunchanged\x18\x06 \x01(\bR\tunchanged\x12%\n" +
-	"\x0eprevious_epoch\x18\a \x01(\x04R\rpreviousEpoch\"\x7f\n" +
+	"\x0eprevious_epoch\x18\a \x01(\x04R\rpreviousEpoch\x129\n" +
+	"\n" +
+	"confirm_by\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\tconfirmBy\"&\n" +
+	"\x0eConfirmRequest\x12\x14\n" +
+	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\"'\n" +
+	"\x0fConfirmResponse\x12\x14\n" +
+	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\"%\n" +
+	"\rRevertRequest\x12\x14\n" +
+	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\"&\n" +
+	"\x0eRevertResponse\x12\x14\n" +
+	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\"\x7f\n" +
 	"\bRuleDiff\x12\x14\n" +
 	"\x05added\x18\x01 \x03(\tR\x05added\x12\x18\n" +
 	"\aremoved\x18\x02 \x03(\tR\aremoved\x12\x18\n" +
@@ -1417,11 +1626,13 @@ const file_arbiter_control_controlv1_rules_proto_rawDesc = "" +
 	"\x04rule\x18\x01 \x01(\tR\x04rule\x12\x12\n" +
 	"\x04line\x18\x02 \x01(\rR\x04line\x12\x18\n" +
 	"\amatched\x18\x03 \x01(\bR\amatched\x12\x10\n" +
-	"\x03why\x18\x04 \x01(\tR\x03why2\xa0\x03\n" +
+	"\x03why\x18\x04 \x01(\tR\x03why2\xc5\x04\n" +
 	"\fRulesService\x12I\n" +
 	"\x04Push\x12\x1f.arbiter.control.v1.PushRequest\x1a .arbiter.control.v1.PushResponse\x12F\n" +
 	"\x03Get\x12\x1e.arbiter.control.v1.GetRequest\x1a\x1f.arbiter.control.v1.GetResponse\x12R\n" +
-	"\aHistory\x12\".arbiter.control.v1.HistoryRequest\x1a#.arbiter.control.v1.HistoryResponse\x12U\n" +
+	"\aHistory\x12\".arbiter.control.v1.HistoryRequest\x1a#.arbiter.control.v1.HistoryResponse\x12R\n" +
+	"\aConfirm\x12\".arbiter.control.v1.ConfirmRequest\x1a#.arbiter.control.v1.ConfirmResponse\x12O\n" +
+	"\x06Revert\x12!.arbiter.control.v1.RevertRequest\x1a\".arbiter.control.v1.RevertResponse\x12U\n" +
 	"\bRollback\x12#.arbiter.control.v1.RollbackRequest\x1a$.arbiter.control.v1.RollbackResponse\x12R\n" +
 	"\aExplain\x12\".arbiter.control.v1.ExplainRequest\x1a#.arbiter.control.v1.ExplainResponseBAZ?github.com/arbiterd/arbiter/arbiter/control/controlv1;controlv1b\x06proto3"
 
@@ -1437,55 +1648,65 @@ func file_arbiter_control_controlv1_rules_proto_rawDescGZIP() []byte {
 	return file_arbiter_control_controlv1_rules_proto_rawDescData
 }
 
-var file_arbiter_control_controlv1_rules_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_arbiter_control_controlv1_rules_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
 var file_arbiter_control_controlv1_rules_proto_goTypes = []any{
 	(*PushRequest)(nil),           // 0: arbiter.control.v1.PushRequest
 	(*PushResponse)(nil),          // 1: arbiter.control.v1.PushResponse
-	(*RuleDiff)(nil),              // 2: arbiter.control.v1.RuleDiff
-	(*RuleProblems)(nil),          // 3: arbiter.control.v1.RuleProblems
-	(*RuleProblem)(nil),           // 4: arbiter.control.v1.RuleProblem
-	(*StaleEpoch)(nil),            // 5: arbiter.control.v1.StaleEpoch
-	(*GetRequest)(nil),            // 6: arbiter.control.v1.GetRequest
-	(*GetResponse)(nil),           // 7: arbiter.control.v1.GetResponse
-	(*RuleSetInfo)(nil),           // 8: arbiter.control.v1.RuleSetInfo
-	(*HistoryRequest)(nil),        // 9: arbiter.control.v1.HistoryRequest
-	(*HistoryResponse)(nil),       // 10: arbiter.control.v1.HistoryResponse
-	(*RollbackRequest)(nil),       // 11: arbiter.control.v1.RollbackRequest
-	(*RollbackResponse)(nil),      // 12: arbiter.control.v1.RollbackResponse
-	(*ExplainRequest)(nil),        // 13: arbiter.control.v1.ExplainRequest
-	(*ExplainResponse)(nil),       // 14: arbiter.control.v1.ExplainResponse
-	(*ExplainStep)(nil),           // 15: arbiter.control.v1.ExplainStep
-	(*timestamppb.Timestamp)(nil), // 16: google.protobuf.Timestamp
-	(*Argument)(nil),              // 17: arbiter.control.v1.Argument
-	(*durationpb.Duration)(nil),   // 18: google.protobuf.Duration
+	(*ConfirmRequest)(nil),        // 2: arbiter.control.v1.ConfirmRequest
+	(*ConfirmResponse)(nil),       // 3: arbiter.control.v1.ConfirmResponse
+	(*RevertRequest)(nil),         // 4: arbiter.control.v1.RevertRequest
+	(*RevertResponse)(nil),        // 5: arbiter.control.v1.RevertResponse
+	(*RuleDiff)(nil),              // 6: arbiter.control.v1.RuleDiff
+	(*RuleProblems)(nil),          // 7: arbiter.control.v1.RuleProblems
+	(*RuleProblem)(nil),           // 8: arbiter.control.v1.RuleProblem
+	(*StaleEpoch)(nil),            // 9: arbiter.control.v1.StaleEpoch
+	(*GetRequest)(nil),            // 10: arbiter.control.v1.GetRequest
+	(*GetResponse)(nil),           // 11: arbiter.control.v1.GetResponse
+	(*RuleSetInfo)(nil),           // 12: arbiter.control.v1.RuleSetInfo
+	(*HistoryRequest)(nil),        // 13: arbiter.control.v1.HistoryRequest
+	(*HistoryResponse)(nil),       // 14: arbiter.control.v1.HistoryResponse
+	(*RollbackRequest)(nil),       // 15: arbiter.control.v1.RollbackRequest
+	(*RollbackResponse)(nil),      // 16: arbiter.control.v1.RollbackResponse
+	(*ExplainRequest)(nil),        // 17: arbiter.control.v1.ExplainRequest
+	(*ExplainResponse)(nil),       // 18: arbiter.control.v1.ExplainResponse
+	(*ExplainStep)(nil),           // 19: arbiter.control.v1.ExplainStep
+	(*durationpb.Duration)(nil),   // 20: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 21: google.protobuf.Timestamp
+	(*Argument)(nil),              // 22: arbiter.control.v1.Argument
 }
 var file_arbiter_control_controlv1_rules_proto_depIdxs = []int32{
-	2,  // 0: arbiter.control.v1.PushResponse.diff:type_name -> arbiter.control.v1.RuleDiff
-	4,  // 1: arbiter.control.v1.RuleProblems.problems:type_name -> arbiter.control.v1.RuleProblem
-	8,  // 2: arbiter.control.v1.GetResponse.info:type_name -> arbiter.control.v1.RuleSetInfo
-	16, // 3: arbiter.control.v1.RuleSetInfo.pushed_at:type_name -> google.protobuf.Timestamp
-	8,  // 4: arbiter.control.v1.HistoryResponse.entries:type_name -> arbiter.control.v1.RuleSetInfo
-	2,  // 5: arbiter.control.v1.RollbackResponse.diff:type_name -> arbiter.control.v1.RuleDiff
-	17, // 6: arbiter.control.v1.ExplainRequest.args:type_name -> arbiter.control.v1.Argument
-	18, // 7: arbiter.control.v1.ExplainResponse.deadline:type_name -> google.protobuf.Duration
-	15, // 8: arbiter.control.v1.ExplainResponse.steps:type_name -> arbiter.control.v1.ExplainStep
-	18, // 9: arbiter.control.v1.ExplainResponse.bound:type_name -> google.protobuf.Duration
-	18, // 10: arbiter.control.v1.ExplainResponse.written_deadline:type_name -> google.protobuf.Duration
-	0,  // 11: arbiter.control.v1.RulesService.Push:input_type -> arbiter.control.v1.PushRequest
-	6,  // 12: arbiter.control.v1.RulesService.Get:input_type -> arbiter.control.v1.GetRequest
-	9,  // 13: arbiter.control.v1.RulesService.History:input_type -> arbiter.control.v1.HistoryRequest
-	11, // 14: arbiter.control.v1.RulesService.Rollback:input_type -> arbiter.control.v1.RollbackRequest
-	13, // 15: arbiter.control.v1.RulesService.Explain:input_type -> arbiter.control.v1.ExplainRequest
-	1,  // 16: arbiter.control.v1.RulesService.Push:output_type -> arbiter.control.v1.PushResponse
-	7,  // 17: arbiter.control.v1.RulesService.Get:output_type -> arbiter.control.v1.GetResponse
-	10, // 18: arbiter.control.v1.RulesService.History:output_type -> arbiter.control.v1.HistoryResponse
-	12, // 19: arbiter.control.v1.RulesService.Rollback:output_type -> arbiter.control.v1.RollbackResponse
-	14, // 20: arbiter.control.v1.RulesService.Explain:output_type -> arbiter.control.v1.ExplainResponse
-	16, // [16:21] is the sub-list for method output_type
-	11, // [11:16] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	20, // 0: arbiter.control.v1.PushRequest.confirm_within:type_name -> google.protobuf.Duration
+	6,  // 1: arbiter.control.v1.PushResponse.diff:type_name -> arbiter.control.v1.RuleDiff
+	21, // 2: arbiter.control.v1.PushResponse.confirm_by:type_name -> google.protobuf.Timestamp
+	8,  // 3: arbiter.control.v1.RuleProblems.problems:type_name -> arbiter.control.v1.RuleProblem
+	12, // 4: arbiter.control.v1.GetResponse.info:type_name -> arbiter.control.v1.RuleSetInfo
+	21, // 5: arbiter.control.v1.RuleSetInfo.pushed_at:type_name -> google.protobuf.Timestamp
+	12, // 6: arbiter.control.v1.HistoryResponse.entries:type_name -> arbiter.control.v1.RuleSetInfo
+	6,  // 7: arbiter.control.v1.RollbackResponse.diff:type_name -> arbiter.control.v1.RuleDiff
+	22, // 8: arbiter.control.v1.ExplainRequest.args:type_name -> arbiter.control.v1.Argument
+	20, // 9: arbiter.control.v1.ExplainResponse.deadline:type_name -> google.protobuf.Duration
+	19, // 10: arbiter.control.v1.ExplainResponse.steps:type_name -> arbiter.control.v1.ExplainStep
+	20, // 11: arbiter.control.v1.ExplainResponse.bound:type_name -> google.protobuf.Duration
+	20, // 12: arbiter.control.v1.ExplainResponse.written_deadline:type_name -> google.protobuf.Duration
+	0,  // 13: arbiter.control.v1.RulesService.Push:input_type -> arbiter.control.v1.PushRequest
+	10, // 14: arbiter.control.v1.RulesService.Get:input_type -> arbiter.control.v1.GetRequest
+	13, // 15: arbiter.control.v1.RulesService.History:input_type -> arbiter.control.v1.HistoryRequest
+	2,  // 16: arbiter.control.v1.RulesService.Confirm:input_type -> arbiter.control.v1.ConfirmRequest
+	4,  // 17: arbiter.control.v1.RulesService.Revert:input_type -> arbiter.control.v1.RevertRequest
+	15, // 18: arbiter.control.v1.RulesService.Rollback:input_type -> arbiter.control.v1.RollbackRequest
+	17, // 19: arbiter.control.v1.RulesService.Explain:input_type -> arbiter.control.v1.ExplainRequest
+	1,  // 20: arbiter.control.v1.RulesService.Push:output_type -> arbiter.control.v1.PushResponse
+	11, // 21: arbiter.control.v1.RulesService.Get:output_type -> arbiter.control.v1.GetResponse
+	14, // 22: arbiter.control.v1.RulesService.History:output_type -> arbiter.control.v1.HistoryResponse
+	3,  // 23: arbiter.control.v1.RulesService.Confirm:output_type -> arbiter.control.v1.ConfirmResponse
+	5,  // 24: arbiter.control.v1.RulesService.Revert:output_type -> arbiter.control.v1.RevertResponse
+	16, // 25: arbiter.control.v1.RulesService.Rollback:output_type -> arbiter.control.v1.RollbackResponse
+	18, // 26: arbiter.control.v1.RulesService.Explain:output_type -> arbiter.control.v1.ExplainResponse
+	20, // [20:27] is the sub-list for method output_type
+	13, // [13:20] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_arbiter_control_controlv1_rules_proto_init() }
@@ -1495,15 +1716,15 @@ func file_arbiter_control_controlv1_rules_proto_init() {
 	}
 	file_arbiter_control_controlv1_events_proto_init()
 	file_arbiter_control_controlv1_rules_proto_msgTypes[0].OneofWrappers = []any{}
-	file_arbiter_control_controlv1_rules_proto_msgTypes[6].OneofWrappers = []any{}
-	file_arbiter_control_controlv1_rules_proto_msgTypes[11].OneofWrappers = []any{}
+	file_arbiter_control_controlv1_rules_proto_msgTypes[10].OneofWrappers = []any{}
+	file_arbiter_control_controlv1_rules_proto_msgTypes[15].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_arbiter_control_controlv1_rules_proto_rawDesc), len(file_arbiter_control_controlv1_rules_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   16,
+			NumMessages:   20,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

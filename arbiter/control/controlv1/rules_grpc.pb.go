@@ -24,6 +24,8 @@ const (
 	RulesService_Push_FullMethodName     = "/arbiter.control.v1.RulesService/Push"
 	RulesService_Get_FullMethodName      = "/arbiter.control.v1.RulesService/Get"
 	RulesService_History_FullMethodName  = "/arbiter.control.v1.RulesService/History"
+	RulesService_Confirm_FullMethodName  = "/arbiter.control.v1.RulesService/Confirm"
+	RulesService_Revert_FullMethodName   = "/arbiter.control.v1.RulesService/Revert"
 	RulesService_Rollback_FullMethodName = "/arbiter.control.v1.RulesService/Rollback"
 	RulesService_Explain_FullMethodName  = "/arbiter.control.v1.RulesService/Explain"
 )
@@ -51,6 +53,13 @@ type RulesServiceClient interface {
 	Get(ctx context.Context, in *GetRequest, opts ...grpc.CallOption) (*GetResponse, error)
 	// History lists the rule sets that are kept, the newest first.
 	History(ctx context.Context, in *HistoryRequest, opts ...grpc.CallOption) (*HistoryResponse, error)
+	// Confirm keeps a set that was pushed with confirm_within. Needs admin.
+	// FAILED_PRECONDITION: this epoch does not await it, or no longer. UNAVAILABLE: it could
+	// not be recorded, and the set before is in force again.
+	Confirm(ctx context.Context, in *ConfirmRequest, opts ...grpc.CallOption) (*ConfirmResponse, error)
+	// Revert puts the set before one that awaits its confirmation in force, at once. Needs
+	// admin. Errors as for Confirm; DATA_LOSS: going back did not work.
+	Revert(ctx context.Context, in *RevertRequest, opts ...grpc.CallOption) (*RevertResponse, error)
 	// Rollback puts the text of an older rule set in force, as a new epoch. Needs
 	// admin. Errors as for Push, and NOT_FOUND. DATA_LOSS also when the stored text
 	// is damaged.
@@ -92,6 +101,26 @@ func (c *rulesServiceClient) History(ctx context.Context, in *HistoryRequest, op
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(HistoryResponse)
 	err := c.cc.Invoke(ctx, RulesService_History_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *rulesServiceClient) Confirm(ctx context.Context, in *ConfirmRequest, opts ...grpc.CallOption) (*ConfirmResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ConfirmResponse)
+	err := c.cc.Invoke(ctx, RulesService_Confirm_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *rulesServiceClient) Revert(ctx context.Context, in *RevertRequest, opts ...grpc.CallOption) (*RevertResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RevertResponse)
+	err := c.cc.Invoke(ctx, RulesService_Revert_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -141,6 +170,13 @@ type RulesServiceServer interface {
 	Get(context.Context, *GetRequest) (*GetResponse, error)
 	// History lists the rule sets that are kept, the newest first.
 	History(context.Context, *HistoryRequest) (*HistoryResponse, error)
+	// Confirm keeps a set that was pushed with confirm_within. Needs admin.
+	// FAILED_PRECONDITION: this epoch does not await it, or no longer. UNAVAILABLE: it could
+	// not be recorded, and the set before is in force again.
+	Confirm(context.Context, *ConfirmRequest) (*ConfirmResponse, error)
+	// Revert puts the set before one that awaits its confirmation in force, at once. Needs
+	// admin. Errors as for Confirm; DATA_LOSS: going back did not work.
+	Revert(context.Context, *RevertRequest) (*RevertResponse, error)
 	// Rollback puts the text of an older rule set in force, as a new epoch. Needs
 	// admin. Errors as for Push, and NOT_FOUND. DATA_LOSS also when the stored text
 	// is damaged.
@@ -166,6 +202,12 @@ func (UnimplementedRulesServiceServer) Get(context.Context, *GetRequest) (*GetRe
 }
 func (UnimplementedRulesServiceServer) History(context.Context, *HistoryRequest) (*HistoryResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method History not implemented")
+}
+func (UnimplementedRulesServiceServer) Confirm(context.Context, *ConfirmRequest) (*ConfirmResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Confirm not implemented")
+}
+func (UnimplementedRulesServiceServer) Revert(context.Context, *RevertRequest) (*RevertResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Revert not implemented")
 }
 func (UnimplementedRulesServiceServer) Rollback(context.Context, *RollbackRequest) (*RollbackResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Rollback not implemented")
@@ -248,6 +290,42 @@ func _RulesService_History_Handler(srv interface{}, ctx context.Context, dec fun
 	return interceptor(ctx, in, info, handler)
 }
 
+func _RulesService_Confirm_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ConfirmRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RulesServiceServer).Confirm(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RulesService_Confirm_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RulesServiceServer).Confirm(ctx, req.(*ConfirmRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _RulesService_Revert_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RevertRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RulesServiceServer).Revert(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RulesService_Revert_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RulesServiceServer).Revert(ctx, req.(*RevertRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _RulesService_Rollback_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(RollbackRequest)
 	if err := dec(in); err != nil {
@@ -302,6 +380,14 @@ var RulesService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "History",
 			Handler:    _RulesService_History_Handler,
+		},
+		{
+			MethodName: "Confirm",
+			Handler:    _RulesService_Confirm_Handler,
+		},
+		{
+			MethodName: "Revert",
+			Handler:    _RulesService_Revert_Handler,
 		},
 		{
 			MethodName: "Rollback",

@@ -94,8 +94,10 @@ type StatusServiceGetResponse struct {
 	// Whether the daemon protects itself: "off", "on", or "on in part" where hooks are
 	// missing; then warnings say which.
 	SelfProtection string `protobuf:"bytes,20,opt,name=self_protection,json=selfProtection,proto3" json:"self_protection,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// The rules in force go again unless they are confirmed; left out: they stay.
+	Pending       *PendingRules `protobuf:"bytes,21,opt,name=pending,proto3" json:"pending,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *StatusServiceGetResponse) Reset() {
@@ -268,6 +270,75 @@ func (x *StatusServiceGetResponse) GetSelfProtection() string {
 	return ""
 }
 
+func (x *StatusServiceGetResponse) GetPending() *PendingRules {
+	if x != nil {
+		return x.Pending
+	}
+	return nil
+}
+
+// PendingRules are rules that await their confirmation, see PushRequest.confirm_within.
+type PendingRules struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Epoch uint64                 `protobuf:"varint,1,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	// In force again afterwards, 0 for none.
+	PreviousEpoch uint64                 `protobuf:"varint,2,opt,name=previous_epoch,json=previousEpoch,proto3" json:"previous_epoch,omitempty"`
+	Until         *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=until,proto3" json:"until,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PendingRules) Reset() {
+	*x = PendingRules{}
+	mi := &file_arbiter_control_controlv1_status_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PendingRules) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PendingRules) ProtoMessage() {}
+
+func (x *PendingRules) ProtoReflect() protoreflect.Message {
+	mi := &file_arbiter_control_controlv1_status_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PendingRules.ProtoReflect.Descriptor instead.
+func (*PendingRules) Descriptor() ([]byte, []int) {
+	return file_arbiter_control_controlv1_status_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *PendingRules) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *PendingRules) GetPreviousEpoch() uint64 {
+	if x != nil {
+		return x.PreviousEpoch
+	}
+	return 0
+}
+
+func (x *PendingRules) GetUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Until
+	}
+	return nil
+}
+
 // Scope is what the rule set is about; nothing outside it is arbitrated.
 type Scope struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -289,7 +360,7 @@ type Scope struct {
 
 func (x *Scope) Reset() {
 	*x = Scope{}
-	mi := &file_arbiter_control_controlv1_status_proto_msgTypes[2]
+	mi := &file_arbiter_control_controlv1_status_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -301,7 +372,7 @@ func (x *Scope) String() string {
 func (*Scope) ProtoMessage() {}
 
 func (x *Scope) ProtoReflect() protoreflect.Message {
-	mi := &file_arbiter_control_controlv1_status_proto_msgTypes[2]
+	mi := &file_arbiter_control_controlv1_status_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -314,7 +385,7 @@ func (x *Scope) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Scope.ProtoReflect.Descriptor instead.
 func (*Scope) Descriptor() ([]byte, []int) {
-	return file_arbiter_control_controlv1_status_proto_rawDescGZIP(), []int{2}
+	return file_arbiter_control_controlv1_status_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Scope) GetPaths() [][]byte {
@@ -370,7 +441,7 @@ type IdRange struct {
 
 func (x *IdRange) Reset() {
 	*x = IdRange{}
-	mi := &file_arbiter_control_controlv1_status_proto_msgTypes[3]
+	mi := &file_arbiter_control_controlv1_status_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -382,7 +453,7 @@ func (x *IdRange) String() string {
 func (*IdRange) ProtoMessage() {}
 
 func (x *IdRange) ProtoReflect() protoreflect.Message {
-	mi := &file_arbiter_control_controlv1_status_proto_msgTypes[3]
+	mi := &file_arbiter_control_controlv1_status_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -395,7 +466,7 @@ func (x *IdRange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdRange.ProtoReflect.Descriptor instead.
 func (*IdRange) Descriptor() ([]byte, []int) {
-	return file_arbiter_control_controlv1_status_proto_rawDescGZIP(), []int{3}
+	return file_arbiter_control_controlv1_status_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *IdRange) GetFirst() uint32 {
@@ -427,7 +498,7 @@ type Mute struct {
 
 func (x *Mute) Reset() {
 	*x = Mute{}
-	mi := &file_arbiter_control_controlv1_status_proto_msgTypes[4]
+	mi := &file_arbiter_control_controlv1_status_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -439,7 +510,7 @@ func (x *Mute) String() string {
 func (*Mute) ProtoMessage() {}
 
 func (x *Mute) ProtoReflect() protoreflect.Message {
-	mi := &file_arbiter_control_controlv1_status_proto_msgTypes[4]
+	mi := &file_arbiter_control_controlv1_status_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -452,7 +523,7 @@ func (x *Mute) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mute.ProtoReflect.Descriptor instead.
 func (*Mute) Descriptor() ([]byte, []int) {
-	return file_arbiter_control_controlv1_status_proto_rawDescGZIP(), []int{4}
+	return file_arbiter_control_controlv1_status_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Mute) GetOf() *Scope {
@@ -497,7 +568,7 @@ type DefaultMute struct {
 
 func (x *DefaultMute) Reset() {
 	*x = DefaultMute{}
-	mi := &file_arbiter_control_controlv1_status_proto_msgTypes[5]
+	mi := &file_arbiter_control_controlv1_status_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -509,7 +580,7 @@ func (x *DefaultMute) String() string {
 func (*DefaultMute) ProtoMessage() {}
 
 func (x *DefaultMute) ProtoReflect() protoreflect.Message {
-	mi := &file_arbiter_control_controlv1_status_proto_msgTypes[5]
+	mi := &file_arbiter_control_controlv1_status_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -522,7 +593,7 @@ func (x *DefaultMute) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DefaultMute.ProtoReflect.Descriptor instead.
 func (*DefaultMute) Descriptor() ([]byte, []int) {
-	return file_arbiter_control_controlv1_status_proto_rawDescGZIP(), []int{5}
+	return file_arbiter_control_controlv1_status_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *DefaultMute) GetName() string {
@@ -582,7 +653,7 @@ type Counters struct {
 
 func (x *Counters) Reset() {
 	*x = Counters{}
-	mi := &file_arbiter_control_controlv1_status_proto_msgTypes[6]
+	mi := &file_arbiter_control_controlv1_status_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -594,7 +665,7 @@ func (x *Counters) String() string {
 func (*Counters) ProtoMessage() {}
 
 func (x *Counters) ProtoReflect() protoreflect.Message {
-	mi := &file_arbiter_control_controlv1_status_proto_msgTypes[6]
+	mi := &file_arbiter_control_controlv1_status_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -607,7 +678,7 @@ func (x *Counters) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Counters.ProtoReflect.Descriptor instead.
 func (*Counters) Descriptor() ([]byte, []int) {
-	return file_arbiter_control_controlv1_status_proto_rawDescGZIP(), []int{6}
+	return file_arbiter_control_controlv1_status_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Counters) GetRequests() uint64 {
@@ -710,7 +781,7 @@ type Latency struct {
 
 func (x *Latency) Reset() {
 	*x = Latency{}
-	mi := &file_arbiter_control_controlv1_status_proto_msgTypes[7]
+	mi := &file_arbiter_control_controlv1_status_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -722,7 +793,7 @@ func (x *Latency) String() string {
 func (*Latency) ProtoMessage() {}
 
 func (x *Latency) ProtoReflect() protoreflect.Message {
-	mi := &file_arbiter_control_controlv1_status_proto_msgTypes[7]
+	mi := &file_arbiter_control_controlv1_status_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -735,7 +806,7 @@ func (x *Latency) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Latency.ProtoReflect.Descriptor instead.
 func (*Latency) Descriptor() ([]byte, []int) {
-	return file_arbiter_control_controlv1_status_proto_rawDescGZIP(), []int{7}
+	return file_arbiter_control_controlv1_status_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Latency) GetCount() uint64 {
@@ -796,7 +867,7 @@ type WorkerState struct {
 
 func (x *WorkerState) Reset() {
 	*x = WorkerState{}
-	mi := &file_arbiter_control_controlv1_status_proto_msgTypes[8]
+	mi := &file_arbiter_control_controlv1_status_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -808,7 +879,7 @@ func (x *WorkerState) String() string {
 func (*WorkerState) ProtoMessage() {}
 
 func (x *WorkerState) ProtoReflect() protoreflect.Message {
-	mi := &file_arbiter_control_controlv1_status_proto_msgTypes[8]
+	mi := &file_arbiter_control_controlv1_status_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -821,7 +892,7 @@ func (x *WorkerState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkerState.ProtoReflect.Descriptor instead.
 func (*WorkerState) Descriptor() ([]byte, []int) {
-	return file_arbiter_control_controlv1_status_proto_rawDescGZIP(), []int{8}
+	return file_arbiter_control_controlv1_status_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *WorkerState) GetIndex() uint32 {
@@ -873,7 +944,7 @@ type StoreState struct {
 
 func (x *StoreState) Reset() {
 	*x = StoreState{}
-	mi := &file_arbiter_control_controlv1_status_proto_msgTypes[9]
+	mi := &file_arbiter_control_controlv1_status_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -885,7 +956,7 @@ func (x *StoreState) String() string {
 func (*StoreState) ProtoMessage() {}
 
 func (x *StoreState) ProtoReflect() protoreflect.Message {
-	mi := &file_arbiter_control_controlv1_status_proto_msgTypes[9]
+	mi := &file_arbiter_control_controlv1_status_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -898,7 +969,7 @@ func (x *StoreState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StoreState.ProtoReflect.Descriptor instead.
 func (*StoreState) Descriptor() ([]byte, []int) {
-	return file_arbiter_control_controlv1_status_proto_rawDescGZIP(), []int{9}
+	return file_arbiter_control_controlv1_status_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *StoreState) GetDirectory() string {
@@ -933,7 +1004,7 @@ type StoreIncident struct {
 
 func (x *StoreIncident) Reset() {
 	*x = StoreIncident{}
-	mi := &file_arbiter_control_controlv1_status_proto_msgTypes[10]
+	mi := &file_arbiter_control_controlv1_status_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -945,7 +1016,7 @@ func (x *StoreIncident) String() string {
 func (*StoreIncident) ProtoMessage() {}
 
 func (x *StoreIncident) ProtoReflect() protoreflect.Message {
-	mi := &file_arbiter_control_controlv1_status_proto_msgTypes[10]
+	mi := &file_arbiter_control_controlv1_status_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -958,7 +1029,7 @@ func (x *StoreIncident) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StoreIncident.ProtoReflect.Descriptor instead.
 func (*StoreIncident) Descriptor() ([]byte, []int) {
-	return file_arbiter_control_controlv1_status_proto_rawDescGZIP(), []int{10}
+	return file_arbiter_control_controlv1_status_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *StoreIncident) GetFile() string {
@@ -987,7 +1058,7 @@ var File_arbiter_control_controlv1_status_proto protoreflect.FileDescriptor
 const file_arbiter_control_controlv1_status_proto_rawDesc = "" +
 	"\n" +
 	"&arbiter/control/controlv1/status.proto\x12\x12arbiter.control.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x19\n" +
-	"\x17StatusServiceGetRequest\"\xef\a\n" +
+	"\x17StatusServiceGetRequest\"\xab\b\n" +
 	"\x18StatusServiceGetResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x18\n" +
 	"\abackend\x18\x02 \x01(\tR\abackend\x12%\n" +
@@ -1011,10 +1082,15 @@ const file_arbiter_control_controlv1_status_proto_rawDesc = "" +
 	"\x03pid\x18\x11 \x01(\rR\x03pid\x12,\n" +
 	"\x04mute\x18\x12 \x01(\v2\x18.arbiter.control.v1.MuteR\x04mute\x12D\n" +
 	"\rdefault_mutes\x18\x13 \x03(\v2\x1f.arbiter.control.v1.DefaultMuteR\fdefaultMutes\x12'\n" +
-	"\x0fself_protection\x18\x14 \x01(\tR\x0eselfProtection\x1aA\n" +
+	"\x0fself_protection\x18\x14 \x01(\tR\x0eselfProtection\x12:\n" +
+	"\apending\x18\x15 \x01(\v2 .arbiter.control.v1.PendingRulesR\apending\x1aA\n" +
 	"\x13KernelCountersEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\xb9\x01\n" +
+	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"}\n" +
+	"\fPendingRules\x12\x14\n" +
+	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12%\n" +
+	"\x0eprevious_epoch\x18\x02 \x01(\x04R\rpreviousEpoch\x120\n" +
+	"\x05until\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\"\xb9\x01\n" +
 	"\x05Scope\x12\x14\n" +
 	"\x05paths\x18\x01 \x03(\fR\x05paths\x12\x18\n" +
 	"\acgroups\x18\x02 \x03(\fR\acgroups\x12/\n" +
@@ -1092,53 +1168,56 @@ func file_arbiter_control_controlv1_status_proto_rawDescGZIP() []byte {
 	return file_arbiter_control_controlv1_status_proto_rawDescData
 }
 
-var file_arbiter_control_controlv1_status_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_arbiter_control_controlv1_status_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
 var file_arbiter_control_controlv1_status_proto_goTypes = []any{
 	(*StatusServiceGetRequest)(nil),  // 0: arbiter.control.v1.StatusServiceGetRequest
 	(*StatusServiceGetResponse)(nil), // 1: arbiter.control.v1.StatusServiceGetResponse
-	(*Scope)(nil),                    // 2: arbiter.control.v1.Scope
-	(*IdRange)(nil),                  // 3: arbiter.control.v1.IdRange
-	(*Mute)(nil),                     // 4: arbiter.control.v1.Mute
-	(*DefaultMute)(nil),              // 5: arbiter.control.v1.DefaultMute
-	(*Counters)(nil),                 // 6: arbiter.control.v1.Counters
-	(*Latency)(nil),                  // 7: arbiter.control.v1.Latency
-	(*WorkerState)(nil),              // 8: arbiter.control.v1.WorkerState
-	(*StoreState)(nil),               // 9: arbiter.control.v1.StoreState
-	(*StoreIncident)(nil),            // 10: arbiter.control.v1.StoreIncident
-	nil,                              // 11: arbiter.control.v1.StatusServiceGetResponse.KernelCountersEntry
-	nil,                              // 12: arbiter.control.v1.Counters.FailedEntry
-	nil,                              // 13: arbiter.control.v1.Counters.CacheFlushesEntry
-	(*timestamppb.Timestamp)(nil),    // 14: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),      // 15: google.protobuf.Duration
+	(*PendingRules)(nil),             // 2: arbiter.control.v1.PendingRules
+	(*Scope)(nil),                    // 3: arbiter.control.v1.Scope
+	(*IdRange)(nil),                  // 4: arbiter.control.v1.IdRange
+	(*Mute)(nil),                     // 5: arbiter.control.v1.Mute
+	(*DefaultMute)(nil),              // 6: arbiter.control.v1.DefaultMute
+	(*Counters)(nil),                 // 7: arbiter.control.v1.Counters
+	(*Latency)(nil),                  // 8: arbiter.control.v1.Latency
+	(*WorkerState)(nil),              // 9: arbiter.control.v1.WorkerState
+	(*StoreState)(nil),               // 10: arbiter.control.v1.StoreState
+	(*StoreIncident)(nil),            // 11: arbiter.control.v1.StoreIncident
+	nil,                              // 12: arbiter.control.v1.StatusServiceGetResponse.KernelCountersEntry
+	nil,                              // 13: arbiter.control.v1.Counters.FailedEntry
+	nil,                              // 14: arbiter.control.v1.Counters.CacheFlushesEntry
+	(*timestamppb.Timestamp)(nil),    // 15: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),      // 16: google.protobuf.Duration
 }
 var file_arbiter_control_controlv1_status_proto_depIdxs = []int32{
-	14, // 0: arbiter.control.v1.StatusServiceGetResponse.started_at:type_name -> google.protobuf.Timestamp
-	15, // 1: arbiter.control.v1.StatusServiceGetResponse.uptime:type_name -> google.protobuf.Duration
-	2,  // 2: arbiter.control.v1.StatusServiceGetResponse.scope:type_name -> arbiter.control.v1.Scope
-	6,  // 3: arbiter.control.v1.StatusServiceGetResponse.counters:type_name -> arbiter.control.v1.Counters
-	11, // 4: arbiter.control.v1.StatusServiceGetResponse.kernel_counters:type_name -> arbiter.control.v1.StatusServiceGetResponse.KernelCountersEntry
-	7,  // 5: arbiter.control.v1.StatusServiceGetResponse.latency:type_name -> arbiter.control.v1.Latency
-	8,  // 6: arbiter.control.v1.StatusServiceGetResponse.workers:type_name -> arbiter.control.v1.WorkerState
-	9,  // 7: arbiter.control.v1.StatusServiceGetResponse.store:type_name -> arbiter.control.v1.StoreState
-	4,  // 8: arbiter.control.v1.StatusServiceGetResponse.mute:type_name -> arbiter.control.v1.Mute
-	5,  // 9: arbiter.control.v1.StatusServiceGetResponse.default_mutes:type_name -> arbiter.control.v1.DefaultMute
-	3,  // 10: arbiter.control.v1.Scope.uids:type_name -> arbiter.control.v1.IdRange
-	2,  // 11: arbiter.control.v1.Mute.of:type_name -> arbiter.control.v1.Scope
-	12, // 12: arbiter.control.v1.Counters.failed:type_name -> arbiter.control.v1.Counters.FailedEntry
-	13, // 13: arbiter.control.v1.Counters.cache_flushes:type_name -> arbiter.control.v1.Counters.CacheFlushesEntry
-	15, // 14: arbiter.control.v1.Latency.p50:type_name -> google.protobuf.Duration
-	15, // 15: arbiter.control.v1.Latency.p90:type_name -> google.protobuf.Duration
-	15, // 16: arbiter.control.v1.Latency.p99:type_name -> google.protobuf.Duration
-	15, // 17: arbiter.control.v1.Latency.p999:type_name -> google.protobuf.Duration
-	15, // 18: arbiter.control.v1.Latency.max:type_name -> google.protobuf.Duration
-	10, // 19: arbiter.control.v1.StoreState.incidents:type_name -> arbiter.control.v1.StoreIncident
-	0,  // 20: arbiter.control.v1.StatusService.Get:input_type -> arbiter.control.v1.StatusServiceGetRequest
-	1,  // 21: arbiter.control.v1.StatusService.Get:output_type -> arbiter.control.v1.StatusServiceGetResponse
-	21, // [21:22] is the sub-list for method output_type
-	20, // [20:21] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	15, // 0: arbiter.control.v1.StatusServiceGetResponse.started_at:type_name -> google.protobuf.Timestamp
+	16, // 1: arbiter.control.v1.StatusServiceGetResponse.uptime:type_name -> google.protobuf.Duration
+	3,  // 2: arbiter.control.v1.StatusServiceGetResponse.scope:type_name -> arbiter.control.v1.Scope
+	7,  // 3: arbiter.control.v1.StatusServiceGetResponse.counters:type_name -> arbiter.control.v1.Counters
+	12, // 4: arbiter.control.v1.StatusServiceGetResponse.kernel_counters:type_name -> arbiter.control.v1.StatusServiceGetResponse.KernelCountersEntry
+	8,  // 5: arbiter.control.v1.StatusServiceGetResponse.latency:type_name -> arbiter.control.v1.Latency
+	9,  // 6: arbiter.control.v1.StatusServiceGetResponse.workers:type_name -> arbiter.control.v1.WorkerState
+	10, // 7: arbiter.control.v1.StatusServiceGetResponse.store:type_name -> arbiter.control.v1.StoreState
+	5,  // 8: arbiter.control.v1.StatusServiceGetResponse.mute:type_name -> arbiter.control.v1.Mute
+	6,  // 9: arbiter.control.v1.StatusServiceGetResponse.default_mutes:type_name -> arbiter.control.v1.DefaultMute
+	2,  // 10: arbiter.control.v1.StatusServiceGetResponse.pending:type_name -> arbiter.control.v1.PendingRules
+	15, // 11: arbiter.control.v1.PendingRules.until:type_name -> google.protobuf.Timestamp
+	4,  // 12: arbiter.control.v1.Scope.uids:type_name -> arbiter.control.v1.IdRange
+	3,  // 13: arbiter.control.v1.Mute.of:type_name -> arbiter.control.v1.Scope
+	13, // 14: arbiter.control.v1.Counters.failed:type_name -> arbiter.control.v1.Counters.FailedEntry
+	14, // 15: arbiter.control.v1.Counters.cache_flushes:type_name -> arbiter.control.v1.Counters.CacheFlushesEntry
+	16, // 16: arbiter.control.v1.Latency.p50:type_name -> google.protobuf.Duration
+	16, // 17: arbiter.control.v1.Latency.p90:type_name -> google.protobuf.Duration
+	16, // 18: arbiter.control.v1.Latency.p99:type_name -> google.protobuf.Duration
+	16, // 19: arbiter.control.v1.Latency.p999:type_name -> google.protobuf.Duration
+	16, // 20: arbiter.control.v1.Latency.max:type_name -> google.protobuf.Duration
+	11, // 21: arbiter.control.v1.StoreState.incidents:type_name -> arbiter.control.v1.StoreIncident
+	0,  // 22: arbiter.control.v1.StatusService.Get:input_type -> arbiter.control.v1.StatusServiceGetRequest
+	1,  // 23: arbiter.control.v1.StatusService.Get:output_type -> arbiter.control.v1.StatusServiceGetResponse
+	23, // [23:24] is the sub-list for method output_type
+	22, // [22:23] is the sub-list for method input_type
+	22, // [22:22] is the sub-list for extension type_name
+	22, // [22:22] is the sub-list for extension extendee
+	0,  // [0:22] is the sub-list for field type_name
 }
 
 func init() { file_arbiter_control_controlv1_status_proto_init() }
@@ -1152,7 +1231,7 @@ func file_arbiter_control_controlv1_status_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_arbiter_control_controlv1_status_proto_rawDesc), len(file_arbiter_control_controlv1_status_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   14,
+			NumMessages:   15,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
