@@ -60,6 +60,8 @@ func TestAuthorisation(t *testing.T) {
 	writing := map[string]bool{
 		controlv1.RulesService_Push_FullMethodName:     true,
 		controlv1.RulesService_Rollback_FullMethodName: true,
+		controlv1.RulesService_Confirm_FullMethodName:  true,
+		controlv1.RulesService_Revert_FullMethodName:   true,
 
 		controlv1.MaintenanceService_Hold_FullMethodName:  true,
 		controlv1.LifecycleService_Replace_FullMethodName: true,
