@@ -5,6 +5,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -17,6 +18,7 @@ import (
 type checked struct {
 	Files    []checkedFile    `json:"files"` // the good ones
 	Problems []checkedProblem `json:"problems"`
+	Lint     []checkedProblem `json:"lint"` // with --lint
 }
 
 type checkedFile struct {
@@ -42,8 +44,12 @@ func (a *app) checkCommand() *cobra.Command {
 file:line:column: message; hint. It needs no daemon, and so a file that is fine
 here can still be refused by a push: only the daemon can tell whether the scope's
 directories and the cgroups exist, and whether its backend can keep such rules.
-"rules push --dry-run" asks it and changes nothing.`,
-		Example: `  arbiterctl rules check rules.yaml
+"rules push --dry-run" asks it and changes nothing.
+
+With --lint it also names, in good files, what cannot be meant: rules that never decide
+because an earlier one matches all that they do, and paths that match nothing because
+they lead through a symbolic link of this machine, such as /bin/sh. It exits with 4 then.`,
+		Example: `  arbiterctl rules check --lint rules.yaml
   arbiterctl rules push --dry-run rules.yaml`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 {
@@ -52,10 +58,11 @@ directories and the cgroups exist, and whether its backend can keep such rules.
 			return nil
 		},
 	}
+	lint := cmd.Flags().Bool("lint", false, "also name what is well-formed and cannot be meant")
 	out := outputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		c := checked{[]checkedFile{}, []checkedProblem{}}
-		var bad rules.Problems
+		c := checked{[]checkedFile{}, []checkedProblem{}, []checkedProblem{}}
+		var bad, found rules.Problems
 		for _, arg := range args {
 			source, name, err := a.readRules(cmd, arg)
 			if err != nil {
@@ -70,16 +77,31 @@ directories and the cgroups exist, and whether its backend can keep such rules.
 				return fail(exitRules, "repair the file and check it again", err)
 			default:
 				c.Files = append(c.Files, checkedFile{name, rs.Len(), fingerprint(rs.Fingerprint())})
+				if *lint {
+					found = append(found, rs.Lint(filepath.EvalSymlinks)...)
+				}
 			}
 		}
 		for _, p := range bad {
 			c.Problems = append(c.Problems, checkedProblem(p))
 		}
+		for _, p := range found {
+			c.Lint = append(c.Lint, checkedProblem(p))
+		}
 		if err := a.printChecked(c, out.json()); err != nil {
 			return err
 		}
-		if len(bad) == 0 {
+		if len(bad)+len(found) == 0 {
 			return nil
+		}
+		if len(bad) == 0 {
+			if !out.json() {
+				for _, p := range found {
+					p.File = audit.Quote(p.File)
+					fmt.Fprintln(a.stderr, safe(p.Error()))
+				}
+			}
+			return fail(exitRules, "change what is named, or push it as it is: it does what it says", fmt.Errorf("--lint: %s", plural(len(found), "finding")))
 		}
 		const next = "repair the file and check it again; docs/policy.md describes rule files"
 		if out.json() {

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rules
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/arbiterd/arbiter/kernelbridge/abi"
+	"pgregory.net/rapid"
+)
+
+// A machine where /bin leads to /usr/bin, sh to dash, and nothing else is a link.
+func resolveFake(p string) (string, error) {
+	if p == "/bin" || strings.HasPrefix(p, "/bin/") {
+		p = "/usr" + p
+	}
+	switch {
+	case p == "/usr/bin/sh":
+		return "/usr/bin/dash", nil
+	case strings.HasPrefix(p, "/gone"):
+		return "", errors.New("not there")
+	}
+	return p, nil
+}
+
+func TestLint(t *testing.T) {
+	for _, tc := range []struct {
+		rules string
+		want  string // of each finding, what it says somewhere; ";" between them
+	}{
+		{"{id: a, events: [open], object: {path: /a/**}, verdict: deny}|{id: b, events: [open], object: {path: /a/b}, verdict: allow}", "rule b: the rule never decides: rule a on line 5"},
+		{"{id: a, events: [open], object: {path: /a/b}, verdict: deny}|{id: b, events: [open], object: {path: /a/**}, verdict: allow}", ""},
+		{"{id: a, events: [open], verdict: deny}|{id: b, events: [open], object: {path: '/x/*'}, verdict: allow}", "rule b: the rule never decides"},
+		{"{id: a, events: [open], verdict: deny}|{id: b, events: [open, exec], object: {path: /x}, verdict: allow}", ""},
+		{"{id: a, events: [open], verdict: deny}|{id: c, events: [exec], verdict: deny}|{id: b, events: [open, exec], object: {path: /x}, verdict: allow}", "rule b: the rule never decides: rule a"},
+		{"{id: a, events: [open], subject: {uid: 0-999}, verdict: deny}|{id: b, events: [open], subject: {uid: [5, 7-9], exe: /x}, verdict: allow}", "rule b"},
+		{"{id: a, events: [open], subject: {uid: 0-8}, verdict: deny}|{id: b, events: [open], subject: {uid: [5, 7-9]}, verdict: allow}", ""},
+		{"{id: a, events: [open], subject: {uid: 0}, not: {object: {path: /a}}, verdict: deny}|{id: b, events: [open], subject: {uid: 0}, verdict: allow}", ""},
+		{"{id: a, events: [open], not: {object: {path: /a}}, verdict: deny}|{id: b, events: [open], not: {object: {path: [/a, /b]}}, verdict: allow}", "rule b"},
+		{"{id: a, events: [open], access: [read, write], verdict: deny}|{id: b, events: [open], access: write, verdict: allow}", "rule b"},
+		{"{id: a, events: [open], access: write, verdict: deny}|{id: b, events: [open], access: [read, write], verdict: allow}", ""},
+		{"{id: a, events: [connect], args: {addr: 10.0.0.0/8}, verdict: deny}|{id: b, events: [connect], args: {addr: 10.1.0.0/16, port: 80}, verdict: allow}", "rule b"},
+		{"{id: a, events: [connect], args: {addr: 10.1.0.0/16}, verdict: deny}|{id: b, events: [connect], args: {addr: 10.0.0.0/8}, verdict: allow}", ""},
+		{"{id: a, events: [connect], args: {port: 1-100}, verdict: deny}|{id: b, events: [connect], args: {port: [80, 90]}, verdict: allow}", "rule b"},
+		{"{id: a, events: [open], object: {path: '/a/*.so'}, verdict: deny}|{id: b, events: [open], object: {path: ['/a/*.so', /a/x.so]}, verdict: allow}", "rule b"},
+		{"{id: a, events: [open], subject: {cgroup: [/a, /bcd]}, verdict: deny}|{id: b, events: [open], subject: {cgroup: /a}, verdict: allow}", "rule b"},
+
+		{"{id: a, events: [exec], object: {path: /bin/cat}, verdict: deny}", "object.path \"/bin/cat\" matches nothing: it leads through a symbolic link; write /usr/bin/cat"},
+		{"{id: a, events: [exec], object: {path: /bin/sh}, verdict: deny}", "write /usr/bin/dash"},
+		{"{id: a, events: [exec], object: {path: /usr/bin/sh}, verdict: deny}", "write /usr/bin/dash"},
+		{"{id: a, events: [exec, unlink], object: {path: /usr/bin/sh}, verdict: deny}", ""},
+		{"{id: a, events: [unlink], object: {path: /bin/sh}, verdict: deny}", "write /usr/bin/sh"},
+		{"{id: a, events: [open], object: {path: '/bin/**'}, verdict: deny}", "write /usr/bin/**"},
+		{"{id: a, events: [open], object: {path: '/bin/*.x'}, verdict: deny}", "write /usr/bin/*.x"},
+		{"{id: a, events: [open], object: {path: {prefix: /bin/}}, verdict: deny}", "write /usr/bin/,"},
+		{"{id: a, events: [open], object: {path: [/etc, /gone/x, /usr/bin/cat]}, not: {subject: {exe: /bin/sh}}, verdict: deny}", "subject.exe \"/bin/sh\""},
+		{"{id: a, events: [rename], detail: /bin/x, verdict: deny}", "detail \"/bin/x\""},
+		{"{id: a, events: [setxattr], detail: user.x, verdict: deny}", ""},
+	} {
+		src := head + "rules:\n- " + strings.ReplaceAll(tc.rules, "|", "\n- ") + "\n"
+		rs, err := Load("f.yaml", []byte(src), Options{CgroupID: fakeCgroups})
+		if err != nil {
+			t.Fatalf("%s: %v", tc.rules, err)
+		}
+		found := rs.Lint(resolveFake)
+		if tc.want == "" && len(found) > 0 || tc.want != "" && (len(found) != 1 || !strings.Contains(found[0].Error(), tc.want)) {
+			t.Errorf("%s: found %v, want %q", tc.rules, found, tc.want)
+		}
+	}
+}
+
+// A rule that lint says never decides never does, whatever is asked.
+func TestLintIsRight(t *testing.T) {
+	named := 0
+	rapid.Check(t, func(t *rapid.T) {
+		src := genFile(t)
+		rs, err := Load("f.yaml", []byte(src), Options{CgroupID: fakeCgroups})
+		if err != nil {
+			t.Fatal(err)
+		}
+		dead := map[string]bool{}
+		for _, p := range rs.Lint(nil) {
+			dead[p.Rule] = true
+			named++
+		}
+		for range 20 {
+			r := genRequest(t)
+			if i := reference(rs.file, r); i >= 0 && dead[rs.RuleID(i)] {
+				t.Fatalf("%s decides\n%s\n%s", rs.RuleID(i), src, rs.Explain(r))
+			}
+		}
+	})
+	if named == 0 {
+		t.Error("nothing was ever named")
+	}
+}
+
+// What a rule is looked for by matches it, for every kind of pattern.
+func TestWitness(t *testing.T) {
+	for _, pattern := range []string{"/a", "{prefix: /a/b}", "'/a/*'", "'/a/**/b'", "'/**'", "'/a?[xy][!a-z]/{b,c/d}e'", "'/{a,b}/**/{x,}y*'", "'/é*ü'"} {
+		rs := mustLoad(t, fmt.Sprintf("%srules:\n- {id: a, events: [open], object: {path: %s}, verdict: deny}\n", head, pattern))
+		var r abi.Request
+		r.Event = abi.EventOpen
+		if m := &rs.all[0]; !m.match.witness(&r) || !m.matches(&r) {
+			t.Errorf("%s: the witness %q does not match", pattern, r.Path())
+		}
+	}
+}
