@@ -50,7 +50,7 @@ type demand struct {
 
 // classifierOf files the rules of one event, in rising order, and returns the root.
 func (rs *RuleSet) classifierOf(e abi.Event, rules []int32, few int) *node {
-	b := builder{rs: rs, event: e, few: few}
+	b := builder{rs: rs, event: e, few: few, left: mostKeys + maxDepth*rs.keys(rules)}
 	return b.node(rules, 0)
 }
 
@@ -58,12 +58,52 @@ type builder struct {
 	rs    *RuleSet
 	event abi.Event
 	few   int // up to so many are not filed
+	left  int // how many keys may still be looked at
+}
+
+// A rule is filed under each of its paths, and below each of them under each of its users:
+// lists multiply. How many keys are looked at is bounded by how many the rules have, which
+// is bounded by the size of the file: so many times all of them, and some more. What is over
+// that is compared one after another.
+const (
+	maxDepth = 8
+	mostKeys = 100_000
+)
+
+// keys returns how many values rules list, of all facts together.
+func (rs *RuleSet) keys(rules []int32) (n int) {
+	for _, i := range rules {
+		n += rs.all[i].match.keys()
+	}
+	return n
+}
+
+func (c *conditions) keys() int {
+	n := 1
+	for _, p := range [...]*paths{c.path, c.detail, c.exe} {
+		if p != nil {
+			n += len(p.literals) + len(p.many) + len(p.prefixes) + len(p.globs)
+		}
+	}
+	for i := range c.args {
+		n += len(c.args[i].ranges)
+	}
+	if c.addr != nil {
+		n += len(c.addr.nets)
+	}
+	if c.ids != nil {
+		n += len(c.ids.uid) + len(c.ids.gid) + len(c.ids.euid) + len(c.ids.egid) + len(c.ids.cgroup)
+	}
+	return n
 }
 
 // node files rules, by none of the facts in used.
 func (b *builder) node(rules []int32, used uint32) *node {
 	n := &node{first: rules[0], rest: rules}
 	if len(rules) <= b.few {
+		return n
+	}
+	if b.left -= b.rs.keys(rules); b.left < 0 {
 		return n
 	}
 	demands := make([][]demand, len(rules))

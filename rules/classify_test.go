@@ -169,3 +169,43 @@ func TestRulesThatCannotBeFiled(t *testing.T) {
 		}
 	}
 }
+
+// Lists multiply where rules share them. The work is bounded all the same, and so is what
+// comes of it; the first match stays.
+func TestListsDoNotMultiply(t *testing.T) {
+	var paths, b strings.Builder
+	const n = 300
+	for i := range n {
+		fmt.Fprintf(&paths, "/p%d, ", i)
+	}
+	b.WriteString(head + "rules:\n")
+	for i := range 5 * few {
+		var uids, gids strings.Builder
+		for j := range n {
+			fmt.Fprintf(&uids, "%d, ", 2*(j*5*few+i))
+			fmt.Fprintf(&gids, "%d, ", 2*(j*5*few+i))
+		}
+		fmt.Fprintf(&b, "- {id: r%d, events: [open], object: {path: [%s]}, subject: {uid: [%s], gid: [%s]}, verdict: deny}\n", i, &paths, &uids, &gids)
+	}
+	rs := mustLoad(t, b.String())
+	size := 0
+	for _, n := range rs.nodes[1:] {
+		size += len(n.rest)
+		for _, x := range n.texts {
+			size += len(x.wholes.slots)
+		}
+		for _, x := range n.numbers {
+			size += len(x.values.slots)
+		}
+	}
+	root := rs.lists[abi.EventOpen].rules
+	if most := 4 * (maxDepth*rs.keys(root) + mostKeys); size > most {
+		t.Errorf("%d entries in %d nodes, want at most %d", size, len(rs.nodes), most)
+	}
+	for i := range uint32(5 * few) {
+		r := request(abi.EventOpen, "/p7", "/x", func(r *abi.Request) { r.UID, r.GID = 2*(9*5*few+i), 2*i })
+		if d := rs.Decide(r); d.Rule != int32(i) {
+			t.Errorf("the user of rule %d: rule %d", i, d.Rule)
+		}
+	}
+}
