@@ -48,9 +48,9 @@ type demand struct {
 	parts [][]key
 }
 
-// classifierOf files the rules of one event, in rising order, and returns the root.
-func (rs *RuleSet) classifierOf(e abi.Event, rules []int32, few int) *node {
-	b := builder{rs: rs, event: e, few: few, left: mostKeys + maxDepth*rs.keys(rules)}
+// root files the rules of one event, in rising order.
+func (b *builder) root(e abi.Event, rules []int32) *node {
+	b.event = e
 	return b.node(rules, 0)
 }
 
@@ -62,12 +62,12 @@ type builder struct {
 }
 
 // A rule is filed under each of its paths, and below each of them under each of its users:
-// lists multiply. How many keys are looked at is bounded by how many the rules have, which
-// is bounded by the size of the file: so many times all of them, and some more. What is over
-// that is compared one after another.
+// lists multiply. How many keys are looked at for all events together is bounded by how many
+// the rules have, which is bounded by the size of the file: so many times all of them, and
+// some more. What is over that is compared one after another.
 const (
-	maxDepth = 8
-	mostKeys = 100_000
+	timesKeys = 8
+	moreKeys  = 1_000_000
 )
 
 // keys returns how many values rules list, of all facts together.
@@ -145,12 +145,13 @@ func (b *builder) node(rules []int32, used uint32) *node {
 			members[0] = filed[from].rule
 			g.to = ref(len(b.rs.nodes))
 			b.rs.nodes = append(b.rs.nodes, nil)
-			b.rs.nodes[g.to] = b.node(slices.Clip(members), used|1<<g.fact)
+			below := b.node(slices.Clip(members), used|1<<g.fact)
+			b.rs.nodes[g.to] = below
 		}
 		groups = append(groups, g)
 		from = to
 	}
-	n.file(groups, b.event)
+	b.file(n, groups)
 	return n
 }
 
@@ -161,7 +162,7 @@ type group struct {
 }
 
 // file makes the indexes of a node from its groups, which are sorted by key.
-func (n *node) file(groups []group, e abi.Event) {
+func (b *builder) file(n *node, groups []group) {
 	for len(groups) > 0 {
 		f := groups[0].fact
 		to := 1
@@ -180,9 +181,9 @@ func (n *node) file(groups []group, e abi.Event) {
 			}
 			n.cgroups = &t
 		case factAddr:
-			n.nets = newNetIndex(of, e)
+			n.nets = newNetIndex(of, b.event)
 		default:
-			n.numbers = append(n.numbers, newNumberIndex(f, of))
+			n.numbers = append(n.numbers, b.rs.newNumberIndex(f, of))
 		}
 	}
 }
@@ -213,7 +214,7 @@ func newTextIndex(f fact, groups []group) textIndex {
 	return x
 }
 
-func newNumberIndex(f fact, groups []group) numberIndex {
+func (rs *RuleSet) newNumberIndex(f fact, groups []group) numberIndex {
 	x := numberIndex{fact: f}
 	singles := 0
 	for _, g := range groups {
@@ -231,7 +232,7 @@ func newNumberIndex(f fact, groups []group) numberIndex {
 			}
 		}
 	}
-	setTops(x.spans) // sorted by lo, as groups are
+	rs.plant(x.spans) // sorted by lo, as groups are
 	return x
 }
 
@@ -320,6 +321,10 @@ func (p *paths) keys(f fact) (parts [][]key) {
 		whole(s)
 	}
 	for _, s := range p.prefixes {
+		if s == "" { // any text, of a detail that is no path
+			parts = append(parts, nil)
+			continue
+		}
 		parts = append(parts, []key{beginKey(f, s)})
 	}
 	for _, g := range p.globs {
@@ -354,22 +359,27 @@ func (g *glob) keys(f fact) (keys []key) {
 	} else if g.tail != "" {
 		keys = append(keys, key{fact: f, kind: keyEnd, n: uint16(len(g.tail)), a: hashEnd(g.tail)})
 	}
-	for _, s := range g.parts() {
+	for _, s := range g.parts {
 		keys = append(keys, key{fact: f, kind: keyPart, n: uint16(len(s)), a: hashText(s)})
 	}
 	return keys
 }
 
-// parts returns texts with which a component of every path begins that the glob matches.
-func (g *glob) parts() (parts []string) {
+// mostParts is how many parts of a glob are looked at.
+const mostParts = 8
+
+// findParts returns texts with which a component of every path begins that the glob matches.
+func (g *glob) findParts() (parts []string) {
 	// How many branches lead past each instruction: not all matches go through it if any does.
 	past := make([]int, len(g.code)+1)
 	for i, in := range g.code {
 		if in.op == opSplit || in.op == opJump {
-			for at := i; at < int(in.x); at++ {
-				past[at]++
-			}
+			past[i]++
+			past[in.x]--
 		}
+	}
+	for i := 1; i < len(past); i++ {
+		past[i] += past[i-1]
 	}
 	slash := func(i int) bool { // whether a '/' is before instruction i, always
 		switch {
@@ -383,7 +393,7 @@ func (g *glob) parts() (parts []string) {
 		// The one of "**/", which stands behind a '/' itself and is passed by its own branch alone.
 		return past[i-1] == 1 && i >= 3 && g.code[i-2].op == opDeep && g.code[i-3].op == opSplit && int(g.code[i-3].x) == i
 	}
-	for i := 0; i < len(g.code); i++ {
+	for i := 0; i < len(g.code) && len(parts) < mostParts; i++ {
 		var text []byte
 		for at := i; at < len(g.code) && slash(i); at++ {
 			in := g.code[at]

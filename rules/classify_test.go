@@ -42,7 +42,7 @@ func TestGlobParts(t *testing.T) {
 		if problem != nil {
 			t.Fatalf("%s: %v", pattern, problem)
 		}
-		if got := strings.Join(g.parts(), " "); got != want {
+		if got := strings.Join(g.parts, " "); got != want {
 			t.Errorf("%s: parts %q, want %q", pattern, got, want)
 		}
 	}
@@ -87,7 +87,7 @@ func many(rng *rand.Rand, n int) (string, []*abi.Request) {
 		uid, port := uint32(rng.IntN(50)), uint64(rng.IntN(50))
 		low := uint64(rng.IntN(1 << 10))
 		event, conditions := abi.EventOpen, ""
-		switch rng.IntN(12) {
+		switch rng.IntN(15) {
 		case 0:
 			conditions = "object: {path: " + path + "}"
 		case 1:
@@ -102,7 +102,8 @@ func many(rng *rand.Rand, n int) (string, []*abi.Request) {
 			conditions = "object: {path: '/**/" + three + "'}"
 		case 6:
 			conditions = fmt.Sprintf("subject: {uid: [%d, %d-%d]}", uid, uid+7, uid+20)
-		case 7:
+		default: // so many that those of one user are filed again by program
+			uid, exe = uint32(rng.IntN(10)), fmt.Sprintf("/usr/bin/w%d", rng.IntN(10))
 			conditions = fmt.Sprintf("object: {path: /%s/**}, subject: {uid: %d, exe: %s}", one, uid, exe)
 		case 8:
 			conditions = fmt.Sprintf("object: {path: [%s, '/*/%s/**']}, not: {subject: {uid: %d}}", path, two, uid)
@@ -132,8 +133,14 @@ func TestManyRulesAreTheReference(t *testing.T) {
 		rng := rand.New(rand.NewPCG(seed, 0))
 		src, requests := many(rng, 2000)
 		rs := mustLoad(t, src)
-		if len(rs.nodes) < 50 {
-			t.Errorf("%d nodes: the rules are not filed below each other", len(rs.nodes))
+		deep := 0
+		for _, n := range rs.nodes[1:] {
+			if len(n.texts)+len(n.numbers) > 0 || n.nets != nil || n.cgroups != nil {
+				deep++
+			}
+		}
+		if deep < 3 {
+			t.Errorf("of %d nodes %d have others below", len(rs.nodes), deep)
 		}
 		late := 0
 		for _, r := range requests {
@@ -173,39 +180,137 @@ func TestRulesThatCannotBeFiled(t *testing.T) {
 // Lists multiply where rules share them. The work is bounded all the same, and so is what
 // comes of it; the first match stays.
 func TestListsDoNotMultiply(t *testing.T) {
-	var paths, b strings.Builder
-	const n = 300
-	for i := range n {
-		fmt.Fprintf(&paths, "/p%d, ", i)
-	}
-	b.WriteString(head + "rules:\n")
-	for i := range 5 * few {
-		var uids, gids strings.Builder
-		for j := range n {
-			fmt.Fprintf(&uids, "%d, ", 2*(j*5*few+i))
-			fmt.Fprintf(&gids, "%d, ", 2*(j*5*few+i))
+	const groups, each, n = 10, few + 1, 200
+	list := func(what string, of int) string {
+		var b strings.Builder
+		for i := range n {
+			fmt.Fprintf(&b, "/%s%d/%d, ", what, of, i)
 		}
-		fmt.Fprintf(&b, "- {id: r%d, events: [open], object: {path: [%s]}, subject: {uid: [%s], gid: [%s]}, verdict: deny}\n", i, &paths, &uids, &gids)
+		return b.String()
+	}
+	var b strings.Builder
+	b.WriteString(head + "rules:\n")
+	for i := range groups * each { // the rules of a group share paths, those at one place in each group programs
+		fmt.Fprintf(&b, "- {id: r%d, events: [open], object: {path: [%s]}, subject: {exe: [%s]}, verdict: deny}\n", i, list("p", i/each), list("x", i%each))
 	}
 	rs := mustLoad(t, b.String())
-	size := 0
-	for _, n := range rs.nodes[1:] {
-		size += len(n.rest)
+	filed := 0
+	count := func(slots []slot) {
+		for _, s := range slots {
+			if s.to != 0 {
+				filed++
+			}
+		}
+	}
+	for _, n := range append(rs.nodes[1:], rs.lists[abi.EventOpen].root) {
 		for _, x := range n.texts {
-			size += len(x.wholes.slots)
-		}
-		for _, x := range n.numbers {
-			size += len(x.values.slots)
+			count(x.wholes.slots)
 		}
 	}
-	root := rs.lists[abi.EventOpen].rules
-	if most := 4 * (maxDepth*rs.keys(root) + mostKeys); size > most {
-		t.Errorf("%d entries in %d nodes, want at most %d", size, len(rs.nodes), most)
+	keys := timesKeys*rs.keys(rs.lists[abi.EventOpen].rules) + moreKeys
+	if all := groups * each * n * n; filed > keys || all < 2*keys {
+		t.Errorf("%d entries in %d nodes, want at most %d of %d", filed, len(rs.nodes), keys, all)
 	}
-	for i := range uint32(5 * few) {
-		r := request(abi.EventOpen, "/p7", "/x", func(r *abi.Request) { r.UID, r.GID = 2*(9*5*few+i), 2*i })
+	if filed < keys/4 {
+		t.Errorf("%d entries: the bound of %d is not what ends it", filed, keys)
+	}
+	for i := range groups * each {
+		r := request(abi.EventOpen, fmt.Sprintf("/p%d/%d", i/each, i), fmt.Sprintf("/x%d/%d", i%each, i), nil)
 		if d := rs.Decide(r); d.Rule != int32(i) {
-			t.Errorf("the user of rule %d: rule %d", i, d.Rule)
+			t.Errorf("what rule %d is for: rule %d", i, d.Rule)
 		}
+	}
+}
+
+// Keys whose hashes are alike are found, each of them: hashes are short and not secret.
+func TestEqualTags(t *testing.T) {
+	var b strings.Builder
+	b.WriteString(head + "rules:\n- {id: a, events: [open], subject: {uid: 128178}, verdict: deny}\n- {id: b, events: [open], subject: {uid: 629919}, verdict: deny}\n")
+	for i := range few {
+		fmt.Fprintf(&b, "- {id: r%d, events: [open], subject: {uid: %d}, verdict: deny}\n", i, i+1)
+	}
+	b.WriteString("- {id: c, events: [connect], args: {addr: '2001:db8::1'}, verdict: deny}\n- {id: d, events: [connect], args: {addr: '2001:db8:0:1:a648:86c2:b29a:ca08'}, verdict: deny}\n")
+	for i := range few {
+		fmt.Fprintf(&b, "- {id: n%d, events: [connect], args: {addr: '::%d'}, verdict: deny}\n", i, i+1)
+	}
+	rs := mustLoad(t, b.String())
+	if uint32(spread(128178)) != uint32(spread(629919)) {
+		t.Error("the tags of the two users differ: find others")
+	}
+	for uid, want := range map[uint32]int32{128178: 0, 629919: 1} {
+		r := request(abi.EventOpen, "/x", "/y", func(r *abi.Request) { r.UID = uid })
+		if d := rs.Decide(r); d.Rule != want {
+			t.Errorf("uid %d: rule %d, want %d", uid, d.Rule, want)
+		}
+	}
+	for text, want := range map[string]string{"2001:db8::1": "c", "2001:db8:0:1:a648:86c2:b29a:ca08": "d"} {
+		r := request(abi.EventConnect, "", "/y", func(r *abi.Request) {
+			r.Arg[0] = familyInet6
+			r.Arg[4], r.Arg[5], _ = ParseAddr(text)
+		})
+		if d := rs.Decide(r); rs.RuleID(d.Rule) != want {
+			t.Errorf("%s: rule %s, want %s", text, rs.RuleID(d.Rule), want)
+		}
+	}
+}
+
+// Any text is a demand that nothing can be filed under.
+func TestAnyDetail(t *testing.T) {
+	var b strings.Builder
+	b.WriteString(head + "rules:\n")
+	for i := range 2 * few {
+		fmt.Fprintf(&b, "- {id: r%d, events: [setxattr], detail: user.a%d, verdict: deny}\n", i, i)
+	}
+	b.WriteString("- {id: rest, events: [setxattr], detail: [user.x, '**'], verdict: deny}\n")
+	rs := mustLoad(t, b.String())
+	for _, name := range []string{"user.zzz", "", "user.x"} {
+		r := request(abi.EventSetXattr, "/x", "/y", func(r *abi.Request) { r.DetailLen = uint32(copy(r.DetailBuf[:], name)) })
+		if d := rs.Decide(r); rs.RuleID(d.Rule) != "rest" {
+			t.Errorf("detail %q: rule %s, want rest", name, rs.RuleID(d.Rule))
+		}
+	}
+}
+
+// A path that names a part again and again does not have its rules compared as often.
+func TestRepeatedParts(t *testing.T) {
+	var b strings.Builder
+	b.WriteString(head + "rules:\n")
+	for i := range 3 * manyParts {
+		fmt.Fprintf(&b, "- {id: r%d, events: [open], object: {path: '/srv/**/x%03d*.so'}, verdict: deny}\n", i, i)
+	}
+	rs := mustLoad(t, b.String())
+	var all strings.Builder
+	for i := range 3 * manyParts {
+		fmt.Fprintf(&all, "/x%03d", i)
+	}
+	for _, tc := range []struct {
+		path string
+		want int32
+	}{
+		{"/srv" + all.String() + "/y.so", -1},
+		{"/srv" + all.String() + "/x100.so", 100},
+		{"/srv" + strings.Repeat("/x007", 700) + "/y.so", -1},
+		{"/srv" + strings.Repeat("/x007", 700) + "/x150.so", 150},
+		{"/srv" + strings.Repeat("/x150", 700) + "/x007.so", 7},
+	} {
+		r := request(abi.EventOpen, tc.path, "/y", nil)
+		if d := rs.Decide(r); d.Rule != tc.want {
+			t.Errorf("a path of %d bytes: rule %d, want %d", len(tc.path), d.Rule, tc.want)
+		}
+		if n := testing.AllocsPerRun(10, func() { rs.Decide(r) }); n != 0 {
+			t.Errorf("%v allocations", n)
+		}
+	}
+	// As much as a walk over those rules, and not seven hundred times that of one.
+	once, often := request(abi.EventOpen, "/srv/"+strings.Repeat("a/", 1750)+"x007/y.so", "/y", nil), request(abi.EventOpen, "/srv"+strings.Repeat("/x007", 700)+"/y.so", "/y", nil)
+	took := func(r *abi.Request) float64 {
+		return float64(testing.Benchmark(func(b *testing.B) {
+			for b.Loop() {
+				rs.Decide(r)
+			}
+		}).NsPerOp())
+	}
+	if ratio := took(often) / took(once); ratio > 100 {
+		t.Errorf("the part 700 times costs %.0f times as much as once", ratio)
 	}
 }

@@ -94,6 +94,10 @@ func Compile(f *File, o Options) (*RuleSet, error) {
 // rules are not filed.
 func (rs *RuleSet) classify(few int) {
 	rs.nodes = []*node{nil}
+	b := builder{rs: rs, few: few, left: moreKeys}
+	for i := range rs.all {
+		b.left += timesKeys * rs.all[i].match.keys()
+	}
 	for e := range rs.lists {
 		l := &rs.lists[e]
 		if len(l.rules) == 0 {
@@ -102,11 +106,12 @@ func (rs *RuleSet) classify(few int) {
 		for before := range rs.lists[:e] {
 			if o := &rs.lists[before]; l.consulted&abi.FieldArgs == 0 && slices.Equal(o.rules, l.rules) {
 				l.rules, l.root = o.rules, o.root
+				break
 			}
 		}
 		if l.root == nil {
 			l.rules = slices.Clip(l.rules)
-			l.root = rs.classifierOf(abi.Event(e), l.rules, few)
+			l.root = b.root(abi.Event(e), l.rules)
 		}
 	}
 }

@@ -63,6 +63,7 @@ func (c *class) has(s int32) bool {
 // match between them. It is immutable.
 type glob struct {
 	head, tail string
+	parts      []string // see findParts
 	code       []inst
 	classes    []class
 	// For automata of one word, see runSmall.

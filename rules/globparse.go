@@ -53,6 +53,7 @@ func compileGlob(text string) (*glob, *globProblem) {
 	if len(g.code) < 64 {
 		g.follow()
 	}
+	g.parts = g.findParts()
 	return g, nil
 }
 

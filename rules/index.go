@@ -15,8 +15,9 @@ import (
 // compared with it in full, so an index may say too much and never too little. Where many
 // rules share a demand, they are filed again below it, by another fact.
 //
-// It costs what the request has (the bytes of its path, some lookups) and not how many
-// rules there are.
+// It costs what the request has (the bytes of its path, some lookups) and the rules that
+// are found, not those that are there. Rules that can be filed under nothing are compared
+// one after another.
 
 // node is a group of rules, filed.
 type node struct {
@@ -52,7 +53,7 @@ func (rs *RuleSet) search(n *node, r *abi.Request, best int32) int32 {
 	for i := range n.numbers {
 		x := &n.numbers[i]
 		v := x.fact.number(r)
-		best = rs.follow(x.values.get(spread(v)), r, best)
+		best = rs.find(&x.values, spread(v), r, best)
 		best = rs.searchSpans(x.spans, v, r, best)
 	}
 	if n.cgroups != nil {
@@ -60,7 +61,7 @@ func (rs *RuleSet) search(n *node, r *abi.Request, best int32) int32 {
 			if id == 0 {
 				break
 			}
-			best = rs.follow(n.cgroups.get(spread(id)), r, best)
+			best = rs.find(n.cgroups, spread(id), r, best)
 		}
 	}
 	if n.nets != nil {
@@ -84,8 +85,8 @@ func (rs *RuleSet) follow(to ref, r *abi.Request, best int32) int32 {
 	return best
 }
 
-// table maps hashes of keys to refs. A key that is not in it can be found by a hash that
-// is equal in 32 bits and lies near: the comparison in full follows.
+// table maps hashes of keys to refs. It holds no keys: all that lie together under an equal
+// tag are followed, the one that is meant and any other, and the comparison in full decides.
 type table struct {
 	slots []slot
 	shift uint8 // of a hash, for its first slot
@@ -105,20 +106,37 @@ func newTable(n int) table {
 	return table{slots: make([]slot, 1<<bits), shift: uint8(64 - bits)}
 }
 
-func (t *table) get(hash uint64) ref {
+// find follows what a hash leads to.
+func (rs *RuleSet) find(t *table, hash uint64, r *abi.Request, best int32) int32 {
 	if len(t.slots) == 0 {
-		return 0
+		return best
 	}
 	mask := uint64(len(t.slots) - 1)
 	for i := hash >> t.shift; ; i++ {
 		s := &t.slots[i&mask]
-		if s.to == 0 || s.tag == uint32(hash) {
-			return s.to
+		if s.to == 0 {
+			return best
+		}
+		if s.tag == uint32(hash) {
+			best = rs.follow(s.to, r, best)
 		}
 	}
 }
 
-// put adds a key that is not there.
+// has reports whether find would follow anything.
+func (t *table) has(hash uint64) bool {
+	if len(t.slots) == 0 {
+		return false
+	}
+	mask := uint64(len(t.slots) - 1)
+	for i := hash >> t.shift; ; i++ {
+		if s := &t.slots[i&mask]; s.to == 0 || s.tag == uint32(hash) {
+			return s.to != 0
+		}
+	}
+}
+
+// put adds a key.
 func (t *table) put(hash uint64, to ref) {
 	mask := uint64(len(t.slots) - 1)
 	i := hash >> t.shift
@@ -178,13 +196,14 @@ type span struct {
 	lo, hi uint64
 	top    uint64 // highest hi in the slice
 	to     ref
+	first  int32 // lowest rule in the slice
 }
 
 func (rs *RuleSet) searchSpans(spans []span, v uint64, r *abi.Request, best int32) int32 {
 	for len(spans) > 0 {
 		mid := len(spans) / 2
 		s := &spans[mid]
-		if v > s.top {
+		if v > s.top || s.first >= best {
 			return best
 		}
 		best = rs.searchSpans(spans[:mid], v, r, best)
@@ -199,15 +218,26 @@ func (rs *RuleSet) searchSpans(spans []span, v uint64, r *abi.Request, best int3
 	return best
 }
 
-// setTops fills in top, and returns that of the whole.
-func setTops(spans []span) (top uint64) {
+// plant makes the implicit tree of spans that are sorted by lo, and returns what its root
+// has of the whole.
+func (rs *RuleSet) plant(spans []span) (top uint64, first int32) {
 	if len(spans) == 0 {
-		return 0
+		return 0, nobody
 	}
 	mid := len(spans) / 2
-	top = max(spans[mid].hi, setTops(spans[:mid]), setTops(spans[mid+1:]))
-	spans[mid].top = top
-	return top
+	s := &spans[mid]
+	lowTop, lowFirst := rs.plant(spans[:mid])
+	highTop, highFirst := rs.plant(spans[mid+1:])
+	s.top, s.first = max(s.hi, lowTop, highTop), min(rs.firstOf(s.to), lowFirst, highFirst)
+	return s.top, s.first
+}
+
+// firstOf returns the lowest rule that a ref leads to.
+func (rs *RuleSet) firstOf(to ref) int32 {
+	if to < 0 {
+		return int32(^to)
+	}
+	return rs.nodes[to].first
 }
 
 // netIndex files by the network that an address is in: a table for each length of a prefix.
@@ -225,7 +255,7 @@ func (rs *RuleSet) searchNets(x *netIndex, r *abi.Request, best int32) int32 {
 	high, low := r.Arg[x.high%abi.Args], r.Arg[x.low%abi.Args]
 	for i := range x.lengths {
 		l := &x.lengths[i]
-		best = rs.follow(l.nets.get(netHash(high&l.highMask, low&l.lowMask)), r, best)
+		best = rs.find(&l.nets, netHash(high&l.highMask, low&l.lowMask), r, best)
 	}
 	return best
 }

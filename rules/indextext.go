@@ -71,29 +71,76 @@ func (rs *RuleSet) searchText(x *textIndex, r *abi.Request, best int32) int32 {
 	}
 	whole, part := uint64(hashStart), uint64(hashStart)
 	from := 0 // of the component
+	parts := 0
 	for i, c := range b {
 		whole = hashOn(whole, c)
 		if c == '/' {
-			best = rs.follow(x.begins.get(spread(whole)), r, best)
+			best = rs.find(&x.begins, spread(whole), r, best)
 			part, from = hashStart, i+1
 			continue
 		}
 		part = hashOn(part, c)
-		if x.partLengths.has(i + 1 - from) {
-			best = rs.follow(x.parts.get(spread(part)), r, best)
+		if x.partLengths.has(i+1-from) && parts < manyParts && x.parts.has(spread(part)) {
+			if parts++; parts == manyParts {
+				best = rs.searchParts(x, b, r, best)
+			} else {
+				best = rs.find(&x.parts, spread(part), r, best)
+			}
 		}
 		if x.odd.has(i + 1) {
-			best = rs.follow(x.begins.get(spread(whole)), r, best)
+			best = rs.find(&x.begins, spread(whole), r, best)
 		}
 	}
-	best = rs.follow(x.wholes.get(spread(whole)), r, best)
-	best = rs.follow(x.names.get(spread(part)), r, best)
+	best = rs.find(&x.wholes, spread(whole), r, best)
+	best = rs.find(&x.names, spread(part), r, best)
 	if x.endLengths != nil {
 		end := uint64(hashStart)
 		for n := 1; n <= len(b); n++ {
 			end = hashOn(end, b[len(b)-n])
 			if x.endLengths.has(n) {
-				best = rs.follow(x.ends.get(spread(end)), r, best)
+				best = rs.find(&x.ends, spread(end), r, best)
+			}
+		}
+	}
+	return best
+}
+
+// manyParts is how many parts of one text are followed without remembering them: more than
+// those of a path that nobody has thought out lead anywhere.
+const manyParts = 64
+
+// searchParts looks all parts of a text up and follows each ref once, however often the
+// text names it: the requester chooses the text.
+func (rs *RuleSet) searchParts(x *textIndex, b []byte, r *abi.Request, best int32) int32 {
+	var followed [2 * abi.PathBytes]ref // a hash table; a text has a part at each byte at most
+	n := 0
+	t := &x.parts
+	mask := uint64(len(t.slots) - 1)
+	part, from := uint64(hashStart), 0
+	for i, c := range b {
+		if c == '/' {
+			part, from = hashStart, i+1
+			continue
+		}
+		part = hashOn(part, c)
+		if !x.partLengths.has(i + 1 - from) {
+			continue
+		}
+		hash := spread(part)
+		for at := hash >> t.shift; t.slots[at&mask].to != 0; at++ {
+			s := &t.slots[at&mask]
+			if s.tag != uint32(hash) {
+				continue
+			}
+			home := spread(uint64(uint32(s.to)))
+			for followed[home%uint64(len(followed))] != 0 && followed[home%uint64(len(followed))] != s.to {
+				home++
+			}
+			if seen := &followed[home%uint64(len(followed))]; *seen == 0 {
+				if n++; n <= abi.PathBytes { // else the tags are equal by design of whoever wrote the rules
+					*seen = s.to
+				}
+				best = rs.follow(s.to, r, best)
 			}
 		}
 	}

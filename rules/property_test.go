@@ -56,6 +56,7 @@ var genEvents = []struct {
 	{"rename", true, true, false, []string{"flags"}},
 	{"link, rename", true, true, false, nil},
 	{"symlink, setxattr, open", true, false, false, nil},
+	{"setxattr, symlink", true, true, false, nil},
 	{"connect, bind", true, false, false, []string{"family", "port", "addr"}},
 	{"listen, setuid", false, false, false, nil},
 	{"setuid, chown", false, false, false, []string{"uid"}},
@@ -68,7 +69,7 @@ var genNumbers = rapid.SampledFrom([]string{"1", "0", "[0, 2]", "1-2", "[3, 0-1,
 
 var genAddrs = rapid.SampledFrom([]string{"0.0.0.1", "\"::/0\"", "0.0.0.0/0", "[0.0.0.2/31, \"::1\"]", "0.0.0.0/30", "\"::/126\"", "\"8000::/1\"", "\"0:0:0:1::/64\""})
 
-func genBlock(t *rapid.T, object, detail, access bool, args []string) string {
+func genBlock(t *rapid.T, object, detail, free, access bool, args []string) string {
 	var parts, subject []string
 	maybe := func(what string) bool { return rapid.IntRange(0, 3).Draw(t, what) == 0 }
 	list := func(what string) string {
@@ -78,7 +79,11 @@ func genBlock(t *rapid.T, object, detail, access bool, args []string) string {
 		parts = append(parts, "object: {path: "+list("object.path")+"}")
 	}
 	if detail && rapid.Bool().Draw(t, "detail given") {
-		parts = append(parts, "detail: "+list("detail"))
+		if free {
+			parts = append(parts, "detail: "+rapid.SampledFrom([]string{"'**'", "'*'", "'a*'", "{prefix: a}", "[a, '*b']", "'**/b'", "ab"}).Draw(t, "free detail"))
+		} else {
+			parts = append(parts, "detail: "+list("detail"))
+		}
 	}
 	var numbers []string
 	for _, a := range args {
@@ -123,7 +128,9 @@ func genFile(t *rapid.T) string {
 	}
 	for i := range n {
 		g := rapid.SampledFrom(genEvents).Draw(t, "events")
-		block := func() string { return genBlock(t, g.object, g.detail, g.access, g.args) }
+		block := func() string {
+			return genBlock(t, g.object, g.detail, g.events == "setxattr, symlink", g.access, g.args)
+		}
 		fmt.Fprintf(&b, "- {id: r%d, events: [%s], verdict: %s", i, g.events, verdict.Draw(t, "verdict"))
 		if s := block(); s != "" {
 			b.WriteString(", " + s)
@@ -152,7 +159,11 @@ func genRequest(t *rapid.T) *abi.Request {
 		for i := range rapid.IntRange(0, 3).Draw(t, "levels") {
 			r.Cgroup[i] = rapid.Uint64Range(1, 8).Draw(t, "cgroup")
 		}
-		r.DetailLen = uint32(copy(r.DetailBuf[:], genPath.Draw(t, "detail")))
+		detail := genPath.Draw(t, "detail")
+		if rapid.IntRange(0, 3).Draw(t, "free text") == 0 {
+			detail = rapid.SampledFrom([]string{"", "a", "b", "ab", "a/b", "cb"}).Draw(t, "detail")
+		}
+		r.DetailLen = uint32(copy(r.DetailBuf[:], detail))
 		mappedBits := rapid.SampledFrom([]uint64{0, 0xffff << 32}).Draw(t, "ipv4")
 		for i := range r.Arg {
 			r.Arg[i] = rapid.SampledFrom([]uint64{0, 1, 2, 3, 4, 6, 7, 1 << 63, 1<<64 - 1}).Draw(t, "arg")
@@ -169,6 +180,16 @@ func genRequest(t *rapid.T) *abi.Request {
 	return r
 }
 
+// filed returns the same rule set with each rule filed that can be, however few there are.
+func filed(rs *RuleSet) *RuleSet {
+	c := *rs
+	for e := range c.lists {
+		c.lists[e].root = nil
+	}
+	c.classify(0)
+	return &c
+}
+
 // TestDecideIsTheReference draws rule sets and requests: Decide, Explain and the
 // reference must say the same, and facts that are not consulted must not matter.
 func TestDecideIsTheReference(t *testing.T) {
@@ -179,11 +200,7 @@ func TestDecideIsTheReference(t *testing.T) {
 		if err != nil {
 			t.Fatalf("the generator wrote a bad file:\n%s\n%v", src, err)
 		}
-		filed := *rs // each rule that can be is filed
-		for e := range filed.lists {
-			filed.lists[e].root = nil
-		}
-		filed.classify(0)
+		filed := filed(rs)
 		for range 8 {
 			r := genRequest(t)
 			got, want := rs.Decide(r), reference(rs.file, r)
@@ -343,8 +360,10 @@ func TestDecideDoesNotAllocate(t *testing.T) {
 		request(abi.EventOpen, "/abc/défg/h/"+strings.Repeat("x", 4000), "", func(r *abi.Request) { r.EUID = 5 }),
 		request(abi.EventNone, "/x", "", nil),
 	} {
-		if n := testing.AllocsPerRun(100, func() { rs.Decide(r) }); n != 0 {
-			t.Errorf("Decide of %v %.40q: %v allocations, want 0", r.Event, r.Path(), n)
+		for _, rs := range []*RuleSet{rs, filed(rs)} {
+			if n := testing.AllocsPerRun(100, func() { rs.Decide(r) }); n != 0 {
+				t.Errorf("Decide of %v %.40q: %v allocations, want 0", r.Event, r.Path(), n)
+			}
 		}
 	}
 }
@@ -356,9 +375,11 @@ func TestLengthsFromOutside(t *testing.T) {
 	r := request(abi.EventExec, "/srv", "/usr", nil)
 	r.PathLen, r.ExeLen, r.DetailLen = 1<<31, 1<<31, 1<<31
 	rs.Decide(r)
+	filed(rs).Decide(r)
 	_ = rs.Explain(r).String()
 	rs = mustLoad(t, head+"rules: [{id: a, events: [rename], detail: [/a, {prefix: /b}, '/*/c'], verdict: deny}]")
 	r.Event = abi.EventRename
 	rs.Decide(r)
+	filed(rs).Decide(r)
 	_ = rs.Explain(r).String()
 }
