@@ -11,7 +11,7 @@ import (
 )
 
 // manyRules is a rule set as an operator writes them, none of which matches
-// /srv/app/data/file: the walk goes to its end.
+// /srv/app/data/file.
 func manyRules(n int, kind string) string {
 	var b strings.Builder
 	b.WriteString(head + "rules:\n")

@@ -16,14 +16,14 @@ import (
 // that no request has because symbolic links lead through them. resolve follows the links
 // of a path, as filepath.EvalSymlinks does; nil leaves paths out.
 //
-// What it names is so: a rule that only several others together leave nothing to is not
-// found.
+// A rule that it names never decides; one that only several others together leave nothing to
+// of a single event is not found. A path that it names matches nothing below the root that
+// resolve looks at: in a container the same path can be another one.
 func (rs *RuleSet) Lint(resolve func(path string) (string, error)) Problems {
 	l := linter{rs: rs, resolve: resolve, dirs: map[string]string{}}
 	for i := range rs.all {
-		if by := l.shadow(int32(i)); by != nil {
-			l.add(i, "the rule never decides: rule "+by.id+fmt.Sprintf(" on line %d", by.line)+" matches all that it does, and stands before it",
-				"take one of them out, or let the narrower one stand first")
+		if by := l.shadow(int32(i)); by != "" {
+			l.add(i, "the rule never decides: "+by+" all that it does, and before it", "take one of them out, or let the narrower one stand first")
 		}
 		if resolve != nil {
 			l.links(i)
@@ -44,30 +44,37 @@ func (l *linter) add(i int, message, hint string) {
 	l.found = append(l.found, Problem{File: l.rs.file.name, Line: r.line, Column: r.column, Rule: r.id, Message: message, Hint: hint})
 }
 
-// shadow returns an earlier rule that matches whatever rule i does, for each event that it
-// is about; nil when none is found. One witness per event finds the candidate: a request that
-// rule i matches and another decides.
-func (l *linter) shadow(i int32) *rule {
+// shadow says which earlier rules match whatever rule i does, one for each event that it
+// is about; "" when one is not found. One witness per event finds the candidate: a request
+// that rule i matches and another decides.
+func (l *linter) shadow(i int32) string {
 	ast, m := &l.rs.file.rules[i], &l.rs.all[i]
-	var by *rule
+	var by []string
 	for _, e := range ast.events.list() {
 		var w abi.Request
 		w.Event = e
 		if !m.match.witness(&w) || !m.matches(&w) {
-			return nil // perhaps its not block, perhaps nothing is like that
+			return "" // perhaps its not block, perhaps nothing is like that
 		}
 		d := l.rs.Decide(&w)
 		if d.Rule < 0 || d.Rule >= i {
-			return nil
+			return ""
 		}
 		if o := &l.rs.all[d.Rule]; !o.covers(m, e) {
-			return nil
+			return ""
 		}
-		if by == nil {
-			by = &l.rs.file.rules[d.Rule]
+		name := fmt.Sprintf("%s on line %d", l.rs.RuleID(d.Rule), l.rs.Line(d.Rule))
+		if !slices.Contains(by, name) {
+			by = append(by, name)
 		}
 	}
-	return by
+	switch len(by) {
+	case 0:
+		return ""
+	case 1:
+		return "rule " + by[0] + " matches"
+	}
+	return "rules " + strings.Join(by, " and ") + " together match"
 }
 
 // witness changes r, whose event is set, into a request that all conditions hold for. False
@@ -267,29 +274,25 @@ var follows = setOf(abi.EventOpen, abi.EventExec, abi.EventTruncate, abi.EventMM
 func (l *linter) links(i int) {
 	r := &l.rs.file.rules[i]
 	whole := r.events&^follows == 0
+	asGiven := r.events&sockets != 0 // the name of a socket is the one that the program wrote
 	for _, b := range []*block{&r.match, r.not} {
 		if b == nil {
 			continue
 		}
 		for _, p := range b.path {
-			l.link(i, "object.path", p, whole)
+			if !asGiven {
+				l.link(i, "object.path", p, whole)
+			}
 		}
 		for _, p := range b.exe {
 			l.link(i, "subject.exe", p, true)
 		}
-		if pathDetail.has(firstOf(r.events)) {
+		if r.events&^pathDetail == 0 {
 			for _, p := range b.detail {
 				l.link(i, "detail", p, false)
 			}
 		}
 	}
-}
-
-func firstOf(s eventSet) abi.Event {
-	for _, e := range s.list() {
-		return e
-	}
-	return abi.EventNone
 }
 
 // link looks at one pattern. whole: its last component is followed, too.
@@ -302,6 +305,9 @@ func (l *linter) link(i int, what string, p pattern, whole bool) {
 	if !strings.HasPrefix(dir, "/") {
 		return
 	}
+	if dir == "/proc/" || strings.HasPrefix(dir, "/proc/") || dir == "/dev/fd/" { // another place for everybody
+		return
+	}
 	real, there := l.dir(path.Clean(dir))
 	if !there {
 		return
@@ -312,18 +318,20 @@ func (l *linter) link(i int, what string, p pattern, whole bool) {
 		if err != nil {
 			return
 		}
-		full = to
+		if full = to; strings.HasPrefix(to, "/proc/") {
+			return
+		}
 	}
 	if full == path.Clean(text) {
 		return
 	}
-	if p.kind != literal && strings.HasSuffix(text, "/") {
+	if p.kind != literal && strings.HasSuffix(text, "/") && full != "/" {
 		full += "/"
 	}
 	if p.kind == globbed {
-		full += p.text[len(text):]
+		full += "..." // the rest may be escaped
 	}
-	l.add(i, fmt.Sprintf("%s %s matches nothing: it leads through a symbolic link", what, quote(p.text)), "write "+full+", which is where that is")
+	l.add(i, fmt.Sprintf("%s %s matches nothing here: it leads through a symbolic link", what, quote(p.text)), "begin it with "+full+", which is where that is")
 }
 
 // dir returns a directory with its links followed; false when it is not there.

@@ -44,8 +44,8 @@ type PendingError struct{ Pending }
 
 // Error says what to do next.
 func (e *PendingError) Error() string {
-	return fmt.Sprintf("epoch %d awaits its confirmation until %s: first `arbiterctl rules confirm %[1]d` or `arbiterctl rules revert %[1]d`",
-		e.Epoch, e.Until.Format(time.TimeOnly))
+	return fmt.Sprintf("epoch %d awaits its confirmation until %s UTC: first `arbiterctl rules confirm %[1]d` or `arbiterctl rules revert %[1]d`",
+		e.Epoch, e.Until.UTC().Format(time.DateTime))
 }
 
 // ErrNotPending is wrapped by the errors about an epoch that does not await confirmation.
@@ -92,7 +92,9 @@ func (r *Rules) Confirm(ctx context.Context, epoch uint64, uid uint32) error {
 	}
 	defer r.end()
 	if err := r.cfg.Store.Commit(epoch); err != nil {
-		return r.undo(ctx, StageCommit, err, epoch, p.before)
+		r.resume(p, time.Until(p.until))
+		return fmt.Errorf("recording that epoch %d stays: %w; it still awaits its confirmation until %s UTC: free what is missing and try again: %w",
+			epoch, err, p.until.UTC().Format(time.DateTime), errNotRecorded)
 	}
 	r.cfg.Logger.Info("rules are confirmed", slog.Uint64("epoch", epoch), slog.Uint64("uid", uint64(uid)))
 	return nil
@@ -106,13 +108,24 @@ func (r *Rules) Revert(ctx context.Context, epoch uint64, uid uint32) (previous 
 	}
 	defer r.end()
 	if err := r.revert(p); err != nil {
-		r.pending.Store(p)
-		p.timer.Reset(revertAgain)
-		return 0, &StageError{Stage: StageApply, Err: err, Reverted: err}
+		r.resume(p, revertAgain)
+		return 0, fmt.Errorf("going back to the rules before: %w; it is tried again every %v: %w", err, revertAgain, errNotReverted)
 	}
 	r.cfg.Logger.Warn("rules are taken back", slog.Uint64("epoch", epoch), slog.Uint64("uid", uint64(uid)))
-	return p.public().Previous, nil
+	return r.epoch(), nil
 }
+
+// resume lets p wait again, for long from now.
+func (r *Rules) resume(p *pending, long time.Duration) {
+	r.pending.Store(p)
+	p.timer.Reset(max(long, 0))
+}
+
+// Of Confirm and Revert, for their codes.
+var (
+	errNotRecorded = errors.New("nothing has changed")
+	errNotReverted = errors.New("until then epoch and verdicts are those of the rules that were to go")
+)
 
 // take begins a turn and ends the time of the set that awaits its confirmation, if it has
 // this epoch.
@@ -138,19 +151,25 @@ func (r *Rules) expire(p *pending) {
 		return
 	}
 	if err := r.revert(p); err != nil {
-		r.cfg.Logger.Error("going back to the rules before those that nobody has confirmed, trying again", slog.Uint64("epoch", p.meta.Epoch), slog.Any("error", err))
+		r.problem(fmt.Sprintf("epoch %d was not confirmed, and going back fails, trying again: %v", p.meta.Epoch, err))
 		p.timer.Reset(revertAgain)
 		return
 	}
 	r.pending.Store(nil)
-	r.cfg.Logger.Warn("nobody has confirmed the rules: those before are in force again", slog.Uint64("epoch", p.meta.Epoch), slog.Uint64("previous", p.public().Previous))
+	r.cfg.Logger.Warn("nobody has confirmed the rules: those before are in force again", slog.Uint64("epoch", p.meta.Epoch), slog.Uint64("previous", r.epoch()))
 }
 
-// revert puts the set before p in force and forgets p.
+// revert puts the set before p in force and forgets p. Where that cannot be put in force any
+// more, because what its scope names has gone, nothing is arbitrated: to stay with rules that
+// lock somebody out would be worse.
 func (r *Rules) revert(p *pending) error {
 	if p.before != nil && r.cfg.Engine.Rules() != p.before {
-		if _, err := r.apply(context.Background(), p.before, cache.RolledBack); err != nil {
-			return err
+		_, err := r.apply(context.Background(), p.before, cache.RolledBack)
+		if err != nil {
+			if _, none := r.apply(context.Background(), rules.Nothing(), cache.RolledBack); none != nil {
+				return errors.Join(err, none)
+			}
+			r.problem(fmt.Sprintf("epoch %d was taken back, and the rules before cannot be put in force again: nothing is arbitrated: push rules: %v", p.meta.Epoch, err))
 		}
 	}
 	if err := r.cfg.Store.Discard(p.meta.Epoch); err != nil {
@@ -159,10 +178,40 @@ func (r *Rules) revert(p *pending) error {
 	return nil
 }
 
-// Close forgets the time of a set that awaits its confirmation: the store does not have
-// it, so the next start begins with the one before.
+// problem is logged, and what status warns of until the next push.
+func (r *Rules) problem(text string) {
+	r.cfg.Logger.Error(text)
+	r.trouble.Store(&text)
+}
+
+// Problem returns what has gone wrong on a way back, "" for nothing.
+func (r *Rules) Problem() string {
+	if text := r.trouble.Load(); text != nil {
+		return *text
+	}
+	return ""
+}
+
+// closeFor bounds how long Close waits for a change under way.
+const closeFor = 2 * time.Second
+
+// Close takes a set that awaits its confirmation out of the store: the next start begins
+// with the one before. No time is over any more.
 func (r *Rules) Close() {
-	if p := r.pending.Load(); p != nil {
+	ctx, cancel := context.WithTimeout(context.Background(), closeFor)
+	defer cancel()
+	begun := r.begin(ctx) == nil
+	p := r.pending.Swap(nil)
+	if p != nil {
 		p.timer.Stop()
+	}
+	if !begun {
+		return
+	}
+	defer r.end()
+	if p != nil {
+		if err := r.cfg.Store.Discard(p.meta.Epoch); err != nil {
+			r.cfg.Logger.Warn("taking rules that nobody has confirmed out of the store", slog.Any("error", err))
+		}
 	}
 }

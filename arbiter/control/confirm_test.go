@@ -24,14 +24,14 @@ func (f *fixture) pending(source string, long time.Duration) Pushed {
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	if out.ConfirmBy.Before(time.Now()) {
-		f.t.Errorf("confirm by %v, want later than now", out.ConfirmBy)
+	if out.ConfirmBy.IsZero() {
+		f.t.Error("it does not say until when it has to be confirmed")
 	}
 	return out
 }
 
-// until waits for what a timer does.
-func (f *fixture) until(what string, cond func() bool) {
+// wait waits for what a timer does.
+func (f *fixture) wait(what string, cond func() bool) {
 	f.t.Helper()
 	for end := time.Now().Add(testTimeout); !cond(); unix.Poll(nil, 1) {
 		if time.Now().After(end) {
@@ -50,7 +50,7 @@ func TestUnconfirmedRulesGo(t *testing.T) {
 	if out.Epoch != 2 || out.Previous != 1 {
 		t.Errorf("epoch %d after %d, want 2 after 1", out.Epoch, out.Previous)
 	}
-	f.until("epoch 1 is in force again", func() bool { _, waits := f.direct.Pending(); return f.inForce(1) && !waits })
+	f.wait("epoch 1 is in force again", func() bool { _, waits := f.direct.Pending(); return f.inForce(1) && !waits })
 	history, err := f.rules.History(f.ctx(), &controlv1.HistoryRequest{})
 	if err != nil || len(history.GetEntries()) != 1 {
 		t.Errorf("history %v, %v; want epoch 1 alone", history.GetEntries(), err)
@@ -65,7 +65,7 @@ func TestUnconfirmedFirstRulesGo(t *testing.T) {
 	f := newFixture(t, nil, nil)
 	before := f.engine.Rules()
 	f.pending(ruleFile("a"), 50*time.Millisecond)
-	f.until("what was in force is again", func() bool { _, waits := f.direct.Pending(); return f.engine.Rules() == before && !waits })
+	f.wait("what was in force is again", func() bool { _, waits := f.direct.Pending(); return f.engine.Rules() == before && !waits })
 }
 
 func TestConfirm(t *testing.T) {
@@ -135,20 +135,73 @@ func TestRevert(t *testing.T) {
 	}
 }
 
-// A way back that fails is tried again, and until it works nothing else is put in force.
+// Where the rules before cannot be put in force any more, nothing is arbitrated.
+func TestRevertToWhatIsGone(t *testing.T) {
+	f := newFixture(t, nil, nil)
+	f.push(ruleFile("a"))
+	f.pending(ruleFile("b"), 50*time.Millisecond)
+	f.applier.mu.Lock()
+	f.applier.failures = []error{errors.New("the scope has gone")}
+	f.applier.mu.Unlock()
+	f.wait("nothing is in force", func() bool { _, waits := f.direct.Pending(); return f.inForce(0) && !waits })
+	s, err := f.status.Get(f.ctx(), &controlv1.StatusServiceGetRequest{})
+	if err != nil || !strings.Contains(strings.Join(s.GetWarnings(), "\n"), "nothing is arbitrated: push rules: the scope has gone") {
+		t.Errorf("warnings %q, %v", s.GetWarnings(), err)
+	}
+	f.push(ruleFile("c"))
+	if p := f.direct.Problem(); p != "" {
+		t.Errorf("after the next push it still says %q", p)
+	}
+}
+
+// A way back that fails altogether is tried again, and until it works nothing else is put in
+// force.
 func TestRevertFails(t *testing.T) {
 	f := newFixture(t, nil, nil)
 	f.push(ruleFile("a"))
 	f.pending(ruleFile("b"), time.Hour)
-	f.applier.failures = []error{errors.New("busy")}
-	if _, err := f.rules.Revert(f.ctx(), &controlv1.RevertRequest{Epoch: 2}); status.Code(err) != codes.DataLoss {
-		t.Errorf("a revert that fails: %v, want DATA_LOSS", err)
+	f.applier.failures = []error{errors.New("busy"), errors.New("busy")}
+	if _, err := f.rules.Revert(f.ctx(), &controlv1.RevertRequest{Epoch: 2}); status.Code(err) != codes.Internal || !strings.Contains(err.Error(), "tried again") {
+		t.Errorf("a revert that fails: %v, want INTERNAL and that it is tried again", err)
 	}
 	if _, waits := f.direct.Pending(); !waits || !f.inForce(2) {
 		t.Errorf("after it: awaits %t, epoch %d in force, want 2, which still does", waits, f.engine.Rules().Epoch())
 	}
 	if _, err := f.rules.Revert(f.ctx(), &controlv1.RevertRequest{Epoch: 2}); err != nil || !f.inForce(1) {
 		t.Errorf("the next one: %v", err)
+	}
+}
+
+// A confirmation that cannot be recorded changes nothing: it can be given again, or not.
+func TestConfirmFails(t *testing.T) {
+	f := newFixture(t, nil, nil)
+	f.push(ruleFile("a"))
+	f.pending(ruleFile("b"), time.Hour)
+	if err := f.store.Release(); err != nil { // another daemon has it
+		t.Fatal(err)
+	}
+	if err := f.store.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.rules.Confirm(f.ctx(), &controlv1.ConfirmRequest{Epoch: 2}); status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "still awaits its confirmation") {
+		t.Errorf("confirming: %v, want UNAVAILABLE and that it still awaits it", err)
+	}
+	if p, waits := f.direct.Pending(); !waits || p.Epoch != 2 || !f.inForce(2) {
+		t.Errorf("after it: %+v, awaits %t, epoch %d in force", p, waits, f.engine.Rules().Epoch())
+	}
+}
+
+// A clean end leaves nothing of it in the store, and no time that could be over.
+func TestCloseWhilePending(t *testing.T) {
+	f := newFixture(t, nil, nil)
+	f.push(ruleFile("a"))
+	f.pending(ruleFile("b"), time.Hour)
+	f.direct.Close()
+	if _, waits := f.direct.Pending(); waits || !f.inForce(2) {
+		t.Errorf("awaits %t, epoch %d in force, want 2 and no time", waits, f.engine.Rules().Epoch())
+	}
+	if err := f.store.Discard(2); err == nil {
+		t.Error("the store still had it")
 	}
 }
 

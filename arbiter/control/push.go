@@ -28,6 +28,7 @@ type Rules struct {
 
 	frozen  atomic.Bool // changed in its turn
 	pending atomic.Pointer[pending]
+	trouble atomic.Pointer[string] // on a way back
 }
 
 // NewRules checks the whole configuration.
@@ -203,12 +204,17 @@ func (r *Rules) push(ctx context.Context, p Push) (Pushed, error) {
 	} else if err := st.Commit(epoch); err != nil {
 		return Pushed{}, r.undo(ctx, StageCommit, err, epoch, before)
 	}
+	r.trouble.Store(nil)
 	for _, w := range warnings {
 		if !slices.Contains(out.Warnings, w) {
 			out.Warnings = append(out.Warnings, w)
 		}
 	}
-	r.cfg.Logger.Info("rules are in force", "confirm_within", p.ConfirmWithin.String(), "epoch", epoch, "previous", out.Previous, "fingerprint", fmt.Sprintf("%016x", out.Fingerprint),
+	log := r.cfg.Logger
+	if p.ConfirmWithin > 0 {
+		log = log.With("confirm_within", p.ConfirmWithin.String())
+	}
+	log.Info("rules are in force", "epoch", epoch, "previous", out.Previous, "fingerprint", fmt.Sprintf("%016x", out.Fingerprint),
 		"rules", out.Rules, "uid", p.UID, "name", p.Name, "reason", p.Reason, "warnings", len(out.Warnings))
 	return out, nil
 }

@@ -53,6 +53,9 @@ func (s *statusService) Get(context.Context, *controlv1.StatusServiceGetRequest)
 	if out.ResidentMemory, err = residentMemory(); err != nil {
 		out.Warnings = append(out.Warnings, utf8(err.Error()))
 	}
+	if p := s.cfg.Rules.Problem(); p != "" {
+		out.Warnings = append(out.Warnings, utf8(p))
+	}
 	for _, i := range out.Store.GetIncidents() {
 		out.Warnings = append(out.Warnings, "rule store: "+i.GetFile()+": "+i.GetProblem())
 	}

@@ -186,7 +186,7 @@ func (s *Store) dropUncommitted(current uint64) {
 	for _, epoch := range slices.Sorted(maps.Keys(s.sets)) {
 		if epoch > current {
 			delete(s.sets, epoch)
-			s.bad(setName(epoch), "it was stored and never put in force: a push was interrupted")
+			s.bad(setName(epoch), "a push was interrupted, or nobody confirmed it before the daemon died")
 		}
 	}
 }

@@ -103,7 +103,7 @@ func (a *app) confirmCommand() *cobra.Command {
 	}
 	out := outputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		epoch, err := parseEpoch(cmd, args[0])
+		epoch, err := parseEpoch(cmd, args[0], "status")
 		if err != nil {
 			return err
 		}
@@ -130,7 +130,7 @@ func (a *app) revertCommand() *cobra.Command {
 	}
 	out := outputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		epoch, err := parseEpoch(cmd, args[0])
+		epoch, err := parseEpoch(cmd, args[0], "status")
 		if err != nil {
 			return err
 		}
@@ -148,10 +148,10 @@ func (a *app) revertCommand() *cobra.Command {
 	return cmd
 }
 
-func parseEpoch(cmd *cobra.Command, text string) (uint64, error) {
+func parseEpoch(cmd *cobra.Command, text, from string) (uint64, error) {
 	epoch, err := strconv.ParseUint(text, 10, 64)
 	if err != nil {
-		return 0, usage(cmd, fmt.Errorf("%s is no epoch: give a number from arbiterctl rules history", quoteArg(text)))
+		return 0, usage(cmd, fmt.Errorf("%s is no epoch: give a number from arbiterctl %s", quoteArg(text), from))
 	}
 	return epoch, nil
 }
@@ -171,7 +171,7 @@ func (a *app) rollbackCommand() *cobra.Command {
 	cmd.Flags().BoolVar(&request.BestEffort, "best-effort", false, bestEffortHelp)
 	out := outputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		epoch, err := parseEpoch(cmd, args[0])
+		epoch, err := parseEpoch(cmd, args[0], "rules history")
 		if err != nil {
 			return err
 		}

@@ -79,7 +79,10 @@ func (d *daemon) applyStored(ctx context.Context, epoch uint64) (*rules.RuleSet,
 // pushFile pushes the contents of the rule file and remembers how that went.
 func (d *daemon) pushFile(ctx context.Context, source []byte, reason string) error {
 	out, err := d.rules.Push(ctx, control.Push{Source: source, Name: d.cfg.Rules, Reason: reason, UID: uint32(os.Getuid()), Flush: cache.Reloaded})
-	d.file.read(source, d.engine.Rules().Epoch(), err != nil)
+	var waits *control.PendingError
+	if !errors.As(err, &waits) && !errors.Is(err, control.ErrFrozen) { // else the next SIGHUP tries again
+		d.file.read(source, d.engine.Rules().Epoch(), err != nil)
+	}
 	d.logLimits(out.Warnings)
 	return err
 }
@@ -140,9 +143,12 @@ func (d *daemon) Apply(ctx context.Context, rs *rules.RuleSet, reason cache.Reas
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(d.hurry, cancel)()
-	warnings, err := d.backend.check(rs)
-	if err != nil {
-		return nil, err
+	var warnings []string
+	if rs.Epoch() != 0 { // else it is nothing, which every backend can keep
+		var err error
+		if warnings, err = d.backend.check(rs); err != nil {
+			return nil, err
+		}
 	}
 	before := d.engine.Rules()
 	was, next := policyOf(before), policyOf(rs)
@@ -151,7 +157,7 @@ func (d *daemon) Apply(ctx context.Context, rs *rules.RuleSet, reason cache.Reas
 			return nil, err
 		}
 	}
-	err = d.engine.Install(ctx, rs, reason)
+	err := d.engine.Install(ctx, rs, reason)
 	if err == nil {
 		err = d.backend.configure(next)
 	}

@@ -42,7 +42,7 @@ type RulesServiceClient interface {
 	//
 	// INVALID_ARGUMENT: the file is wrong; the status details hold one
 	// RuleProblems with everything that is. FAILED_PRECONDITION: expected_epoch is
-	// not the epoch in force, or the rules cannot be kept on this kernel; where they are
+	// not the epoch in force, another set awaits its confirmation, or the rules cannot be kept on this kernel; where they are
 	// about events that are not asked about here, one RuleProblems names them all.
 	// UNAVAILABLE or INTERNAL: could not be stored or applied. In all these cases
 	// the set that was in force still is. DATA_LOSS: going back to it did not work
@@ -55,10 +55,12 @@ type RulesServiceClient interface {
 	History(ctx context.Context, in *HistoryRequest, opts ...grpc.CallOption) (*HistoryResponse, error)
 	// Confirm keeps a set that was pushed with confirm_within. Needs admin.
 	// FAILED_PRECONDITION: this epoch does not await it, or no longer. UNAVAILABLE: it could
-	// not be recorded, and the set before is in force again.
+	// not be recorded, and still awaits it.
 	Confirm(ctx context.Context, in *ConfirmRequest, opts ...grpc.CallOption) (*ConfirmResponse, error)
 	// Revert puts the set before one that awaits its confirmation in force, at once. Needs
-	// admin. Errors as for Confirm; DATA_LOSS: going back did not work.
+	// admin. Where that one cannot be put in force any more nothing is arbitrated, and status
+	// says so. FAILED_PRECONDITION as for Confirm; INTERNAL: going back did not work and is tried
+	// again.
 	Revert(ctx context.Context, in *RevertRequest, opts ...grpc.CallOption) (*RevertResponse, error)
 	// Rollback puts the text of an older rule set in force, as a new epoch. Needs
 	// admin. Errors as for Push, and NOT_FOUND. DATA_LOSS also when the stored text
@@ -159,7 +161,7 @@ type RulesServiceServer interface {
 	//
 	// INVALID_ARGUMENT: the file is wrong; the status details hold one
 	// RuleProblems with everything that is. FAILED_PRECONDITION: expected_epoch is
-	// not the epoch in force, or the rules cannot be kept on this kernel; where they are
+	// not the epoch in force, another set awaits its confirmation, or the rules cannot be kept on this kernel; where they are
 	// about events that are not asked about here, one RuleProblems names them all.
 	// UNAVAILABLE or INTERNAL: could not be stored or applied. In all these cases
 	// the set that was in force still is. DATA_LOSS: going back to it did not work
@@ -172,10 +174,12 @@ type RulesServiceServer interface {
 	History(context.Context, *HistoryRequest) (*HistoryResponse, error)
 	// Confirm keeps a set that was pushed with confirm_within. Needs admin.
 	// FAILED_PRECONDITION: this epoch does not await it, or no longer. UNAVAILABLE: it could
-	// not be recorded, and the set before is in force again.
+	// not be recorded, and still awaits it.
 	Confirm(context.Context, *ConfirmRequest) (*ConfirmResponse, error)
 	// Revert puts the set before one that awaits its confirmation in force, at once. Needs
-	// admin. Errors as for Confirm; DATA_LOSS: going back did not work.
+	// admin. Where that one cannot be put in force any more nothing is arbitrated, and status
+	// says so. FAILED_PRECONDITION as for Confirm; INTERNAL: going back did not work and is tried
+	// again.
 	Revert(context.Context, *RevertRequest) (*RevertResponse, error)
 	// Rollback puts the text of an older rule set in force, as a new epoch. Needs
 	// admin. Errors as for Push, and NOT_FOUND. DATA_LOSS also when the stored text
