@@ -7,6 +7,9 @@ import (
 	"slices"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
+	"github.com/arbiterd/arbiter/kernelbridge/abi"
 	"github.com/arbiterd/arbiter/kernelbridge/catalogue"
 )
 
@@ -109,5 +112,32 @@ func TestLSMDefaultMutes(t *testing.T) {
 	s.configure(scope, Mute{})
 	if !s.asked("read", s.tree+"/f") {
 		t.Error("a cgroup that the daemon shares is muted")
+	}
+}
+
+// Process 1 is left alone unless that is taken away. What it does is decided in the kernel
+// here: nobody may hold it.
+func TestLSMInitIsMuted(t *testing.T) {
+	s := scopeMachine(t)
+	p := asking(abi.EventSignal)
+	p.Rules[abi.EventSignal] = []abi.KernelRule{{Rule: -1}}
+	for _, muted := range []bool{true, false} {
+		if !muted {
+			p.Mute.Unmute = []string{catalogue.MuteInit}
+		}
+		if err := s.b.Configure(Scope{UIDs: []IDRange{{0, 0}}}, p); err != nil {
+			t.Fatal(err)
+		}
+		before, err := s.b.Counts(abi.EventSignal)
+		if err == nil {
+			err = killByInit(s.c.cmd.Process.Pid, unix.SIGCONT)
+		}
+		after, again := s.b.Counts(abi.EventSignal)
+		if err != nil || again != nil {
+			t.Fatal(err, again)
+		}
+		if asked := after.Asked != before.Asked; asked == muted || after.Asked != after.Decided {
+			t.Errorf("a signal of process 1, muted %t: asked about %d times before, %d after, %d decided in the kernel", muted, before.Asked, after.Asked, after.Decided)
+		}
 	}
 }
