@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/protoadapt"
+	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/arbiterd/arbiter/arbiter/control/controlv1"
@@ -37,16 +38,19 @@ func (s *rulesService) Push(ctx context.Context, req *controlv1.PushRequest) (*c
 	if err != nil {
 		return nil, pushStatus(err)
 	}
-	answer := &controlv1.PushResponse{Epoch: out.Epoch, Fingerprint: out.Fingerprint, RuleCount: uint32(out.Rules),
-		Warnings: valid(out.Warnings), Diff: diffMessage(out.Diff), Unchanged: out.Unchanged, PreviousEpoch: out.Previous}
-	if !out.ConfirmBy.IsZero() {
-		answer.ConfirmBy = timestamppb.New(out.ConfirmBy)
+	return &controlv1.PushResponse{Epoch: out.Epoch, Fingerprint: out.Fingerprint, RuleCount: uint32(out.Rules), ConfirmBy: confirmBy(out),
+		Warnings: valid(out.Warnings), Diff: diffMessage(out.Diff), Unchanged: out.Unchanged, PreviousEpoch: out.Previous}, nil
+}
+
+func confirmBy(p Pushed) *timestamppb.Timestamp {
+	if p.ConfirmBy.IsZero() {
+		return nil
 	}
-	return answer, nil
+	return timestamppb.New(p.ConfirmBy)
 }
 
 // confirmWithin returns how long the rules have to be confirmed, 0 for not at all.
-func confirmWithin(req *controlv1.PushRequest) (time.Duration, error) {
+func confirmWithin(req interface{ GetConfirmWithin() *durationpb.Duration }) (time.Duration, error) {
 	if req.GetConfirmWithin() == nil {
 		return 0, nil
 	}
@@ -84,12 +88,16 @@ func nameOf(req *controlv1.PushRequest) string {
 
 func (s *rulesService) Rollback(ctx context.Context, req *controlv1.RollbackRequest) (*controlv1.RollbackResponse, error) {
 	who, _ := callerOf(ctx)
-	out, err := s.rules.Rollback(ctx, req.GetEpoch(), Push{ExpectedEpoch: req.ExpectedEpoch,
+	confirm, err := confirmWithin(req)
+	if err != nil {
+		return nil, err
+	}
+	out, err := s.rules.Rollback(ctx, req.GetEpoch(), Push{ConfirmWithin: confirm, ExpectedEpoch: req.ExpectedEpoch,
 		BestEffort: req.GetBestEffort(), Reason: req.GetReason(), UID: who.uid})
 	if err != nil {
 		return nil, pushStatus(err)
 	}
-	return &controlv1.RollbackResponse{Epoch: out.Epoch, Fingerprint: out.Fingerprint, RuleCount: uint32(out.Rules),
+	return &controlv1.RollbackResponse{Epoch: out.Epoch, Fingerprint: out.Fingerprint, RuleCount: uint32(out.Rules), ConfirmBy: confirmBy(out),
 		Warnings: valid(out.Warnings), Diff: diffMessage(out.Diff), PreviousEpoch: out.Previous, Unchanged: out.Unchanged}, nil
 }
 

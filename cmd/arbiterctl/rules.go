@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/arbiterd/arbiter/arbiter/audit"
 	"github.com/arbiterd/arbiter/arbiter/control/controlv1"
@@ -57,12 +58,10 @@ restart of the daemon ends it likewise, and so does "arbiterctl rules revert EPO
 	cmd.Flags().BoolVar(&request.DryRun, "dry-run", false, "do everything but store and apply")
 	cmd.Flags().StringVar(&request.Reason, "reason", "", "why, for the history")
 	cmd.Flags().BoolVar(&request.BestEffort, "best-effort", false, bestEffortHelp)
-	confirm := cmd.Flags().Duration("confirm-within", 0, "take the rules back after this time unless they are confirmed, 1s to 24h")
+	confirm := confirmFlag(cmd)
 	out := outputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if cmd.Flags().Changed("confirm-within") {
-			request.ConfirmWithin = durationpb.New(*confirm)
-		}
+		request.ConfirmWithin = confirm()
 		source, name, err := a.readRules(cmd, args[0])
 		if err != nil {
 			return err
@@ -77,13 +76,20 @@ restart of the daemon ends it likewise, and so does "arbiterctl rules revert EPO
 		if out.json() {
 			return a.printJSON(jsonOf(p))
 		}
-		if err := a.printPushed(p, request.DryRun); err != nil || p.ConfirmBy == nil {
-			return err
-		}
-		return a.print(fmt.Sprintf("  until %s, then %s again; to keep it: arbiterctl rules confirm %d\n",
-			p.ConfirmBy.AsTime().Local().Format(time.DateTime), epochText(p.PreviousEpoch), p.Epoch))
+		return a.printPushed(p, request.DryRun)
 	}
 	return cmd
+}
+
+// confirmFlag adds --confirm-within; the func returns nil when it was not given.
+func confirmFlag(cmd *cobra.Command) func() *durationpb.Duration {
+	long := cmd.Flags().Duration("confirm-within", 0, "take the rules back after this time unless they are confirmed, 1s to 24h")
+	return func() *durationpb.Duration {
+		if !cmd.Flags().Changed("confirm-within") {
+			return nil
+		}
+		return durationpb.New(*long)
+	}
 }
 
 // epochText names what is in force by its epoch.
@@ -169,12 +175,14 @@ func (a *app) rollbackCommand() *cobra.Command {
 	expected := expectedEpochFlag(cmd)
 	cmd.Flags().StringVar(&request.Reason, "reason", "", "why, for the history")
 	cmd.Flags().BoolVar(&request.BestEffort, "best-effort", false, bestEffortHelp)
+	confirm := confirmFlag(cmd)
 	out := outputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		epoch, err := parseEpoch(cmd, args[0], "rules history")
 		if err != nil {
 			return err
 		}
+		request.ConfirmWithin = confirm()
 		request.Epoch, request.ExpectedEpoch = epoch, expected()
 		r, err := call(a, cmd, "rolling back", func(c *client) func(context.Context, *controlv1.RollbackRequest, ...grpc.CallOption) (*controlv1.RollbackResponse, error) {
 			return c.rules.Rollback
@@ -199,6 +207,7 @@ type pushed interface {
 	GetUnchanged() bool
 	GetDiff() *controlv1.RuleDiff
 	GetWarnings() []string
+	GetConfirmBy() *timestamppb.Timestamp
 }
 
 // printPushed says what a push or a rollback did.
@@ -232,6 +241,9 @@ func (a *app) printPushed(p pushed, dryRun bool) error {
 	}
 	if p.GetDiff().GetSettingsChanged() {
 		b.WriteString("  changed: settings outside of the rules (default, deadline, on_fail, scope or events)\n")
+	}
+	if by := p.GetConfirmBy(); by != nil {
+		fmt.Fprintf(&b, "  until %s, then %s again; to keep it: arbiterctl rules confirm %d\n", by.AsTime().Local().Format(time.DateTime), epochText(previous), epoch)
 	}
 	for _, w := range p.GetWarnings() {
 		fmt.Fprintln(a.stderr, "warning: "+audit.Quote(w))

@@ -994,7 +994,9 @@ type RollbackRequest struct {
 	ExpectedEpoch *uint64 `protobuf:"varint,2,opt,name=expected_epoch,json=expectedEpoch,proto3,oneof" json:"expected_epoch,omitempty"`
 	Reason        string  `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
 	// As in PushRequest.
-	BestEffort    bool `protobuf:"varint,4,opt,name=best_effort,json=bestEffort,proto3" json:"best_effort,omitempty"`
+	BestEffort bool `protobuf:"varint,4,opt,name=best_effort,json=bestEffort,proto3" json:"best_effort,omitempty"`
+	// As in PushRequest.
+	ConfirmWithin *durationpb.Duration `protobuf:"bytes,5,opt,name=confirm_within,json=confirmWithin,proto3" json:"confirm_within,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1057,6 +1059,13 @@ func (x *RollbackRequest) GetBestEffort() bool {
 	return false
 }
 
+func (x *RollbackRequest) GetConfirmWithin() *durationpb.Duration {
+	if x != nil {
+		return x.ConfirmWithin
+	}
+	return nil
+}
+
 type RollbackResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The new epoch, in force now.
@@ -1067,7 +1076,9 @@ type RollbackResponse struct {
 	Diff          *RuleDiff `protobuf:"bytes,5,opt,name=diff,proto3" json:"diff,omitempty"`
 	PreviousEpoch uint64    `protobuf:"varint,6,opt,name=previous_epoch,json=previousEpoch,proto3" json:"previous_epoch,omitempty"`
 	// The text is already in force: nothing was done.
-	Unchanged     bool `protobuf:"varint,7,opt,name=unchanged,proto3" json:"unchanged,omitempty"`
+	Unchanged bool `protobuf:"varint,7,opt,name=unchanged,proto3" json:"unchanged,omitempty"`
+	// As in PushResponse.
+	ConfirmBy     *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=confirm_by,json=confirmBy,proto3" json:"confirm_by,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1149,6 +1160,13 @@ func (x *RollbackResponse) GetUnchanged() bool {
 		return x.Unchanged
 	}
 	return false
+}
+
+func (x *RollbackResponse) GetConfirmBy() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ConfirmBy
+	}
+	return nil
 }
 
 type ExplainRequest struct {
@@ -1578,14 +1596,15 @@ const file_arbiter_control_controlv1_rules_proto_rawDesc = "" +
 	"\x0eHistoryRequest\x12\x14\n" +
 	"\x05limit\x18\x01 \x01(\rR\x05limit\"L\n" +
 	"\x0fHistoryResponse\x129\n" +
-	"\aentries\x18\x01 \x03(\v2\x1f.arbiter.control.v1.RuleSetInfoR\aentries\"\x9f\x01\n" +
+	"\aentries\x18\x01 \x03(\v2\x1f.arbiter.control.v1.RuleSetInfoR\aentries\"\xe1\x01\n" +
 	"\x0fRollbackRequest\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12*\n" +
 	"\x0eexpected_epoch\x18\x02 \x01(\x04H\x00R\rexpectedEpoch\x88\x01\x01\x12\x16\n" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x1f\n" +
 	"\vbest_effort\x18\x04 \x01(\bR\n" +
-	"bestEffortB\x11\n" +
-	"\x0f_expected_epoch\"\xfc\x01\n" +
+	"bestEffort\x12@\n" +
+	"\x0econfirm_within\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\rconfirmWithinB\x11\n" +
+	"\x0f_expected_epoch\"\xb7\x02\n" +
 	"\x10RollbackResponse\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12 \n" +
 	"\vfingerprint\x18\x02 \x01(\x06R\vfingerprint\x12\x1d\n" +
@@ -1594,7 +1613,9 @@ const file_arbiter_control_controlv1_rules_proto_rawDesc = "" +
 	"\bwarnings\x18\x04 \x03(\tR\bwarnings\x120\n" +
 	"\x04diff\x18\x05 \x01(\v2\x1c.arbiter.control.v1.RuleDiffR\x04diff\x12%\n" +
 	"\x0eprevious_epoch\x18\x06 \x01(\x04R\rpreviousEpoch\x12\x1c\n" +
-	"\tunchanged\x18\a \x01(\bR\tunchanged\"\xea\x01\n" +
+	"\tunchanged\x18\a \x01(\bR\tunchanged\x129\n" +
+	"\n" +
+	"confirm_by\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\tconfirmBy\"\xea\x01\n" +
 	"\x0eExplainRequest\x12\x14\n" +
 	"\x05event\x18\x01 \x01(\tR\x05event\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\fR\x04path\x12\x10\n" +
@@ -1682,31 +1703,33 @@ var file_arbiter_control_controlv1_rules_proto_depIdxs = []int32{
 	12, // 4: arbiter.control.v1.GetResponse.info:type_name -> arbiter.control.v1.RuleSetInfo
 	21, // 5: arbiter.control.v1.RuleSetInfo.pushed_at:type_name -> google.protobuf.Timestamp
 	12, // 6: arbiter.control.v1.HistoryResponse.entries:type_name -> arbiter.control.v1.RuleSetInfo
-	6,  // 7: arbiter.control.v1.RollbackResponse.diff:type_name -> arbiter.control.v1.RuleDiff
-	22, // 8: arbiter.control.v1.ExplainRequest.args:type_name -> arbiter.control.v1.Argument
-	20, // 9: arbiter.control.v1.ExplainResponse.deadline:type_name -> google.protobuf.Duration
-	19, // 10: arbiter.control.v1.ExplainResponse.steps:type_name -> arbiter.control.v1.ExplainStep
-	20, // 11: arbiter.control.v1.ExplainResponse.bound:type_name -> google.protobuf.Duration
-	20, // 12: arbiter.control.v1.ExplainResponse.written_deadline:type_name -> google.protobuf.Duration
-	0,  // 13: arbiter.control.v1.RulesService.Push:input_type -> arbiter.control.v1.PushRequest
-	10, // 14: arbiter.control.v1.RulesService.Get:input_type -> arbiter.control.v1.GetRequest
-	13, // 15: arbiter.control.v1.RulesService.History:input_type -> arbiter.control.v1.HistoryRequest
-	2,  // 16: arbiter.control.v1.RulesService.Confirm:input_type -> arbiter.control.v1.ConfirmRequest
-	4,  // 17: arbiter.control.v1.RulesService.Revert:input_type -> arbiter.control.v1.RevertRequest
-	15, // 18: arbiter.control.v1.RulesService.Rollback:input_type -> arbiter.control.v1.RollbackRequest
-	17, // 19: arbiter.control.v1.RulesService.Explain:input_type -> arbiter.control.v1.ExplainRequest
-	1,  // 20: arbiter.control.v1.RulesService.Push:output_type -> arbiter.control.v1.PushResponse
-	11, // 21: arbiter.control.v1.RulesService.Get:output_type -> arbiter.control.v1.GetResponse
-	14, // 22: arbiter.control.v1.RulesService.History:output_type -> arbiter.control.v1.HistoryResponse
-	3,  // 23: arbiter.control.v1.RulesService.Confirm:output_type -> arbiter.control.v1.ConfirmResponse
-	5,  // 24: arbiter.control.v1.RulesService.Revert:output_type -> arbiter.control.v1.RevertResponse
-	16, // 25: arbiter.control.v1.RulesService.Rollback:output_type -> arbiter.control.v1.RollbackResponse
-	18, // 26: arbiter.control.v1.RulesService.Explain:output_type -> arbiter.control.v1.ExplainResponse
-	20, // [20:27] is the sub-list for method output_type
-	13, // [13:20] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	20, // 7: arbiter.control.v1.RollbackRequest.confirm_within:type_name -> google.protobuf.Duration
+	6,  // 8: arbiter.control.v1.RollbackResponse.diff:type_name -> arbiter.control.v1.RuleDiff
+	21, // 9: arbiter.control.v1.RollbackResponse.confirm_by:type_name -> google.protobuf.Timestamp
+	22, // 10: arbiter.control.v1.ExplainRequest.args:type_name -> arbiter.control.v1.Argument
+	20, // 11: arbiter.control.v1.ExplainResponse.deadline:type_name -> google.protobuf.Duration
+	19, // 12: arbiter.control.v1.ExplainResponse.steps:type_name -> arbiter.control.v1.ExplainStep
+	20, // 13: arbiter.control.v1.ExplainResponse.bound:type_name -> google.protobuf.Duration
+	20, // 14: arbiter.control.v1.ExplainResponse.written_deadline:type_name -> google.protobuf.Duration
+	0,  // 15: arbiter.control.v1.RulesService.Push:input_type -> arbiter.control.v1.PushRequest
+	10, // 16: arbiter.control.v1.RulesService.Get:input_type -> arbiter.control.v1.GetRequest
+	13, // 17: arbiter.control.v1.RulesService.History:input_type -> arbiter.control.v1.HistoryRequest
+	2,  // 18: arbiter.control.v1.RulesService.Confirm:input_type -> arbiter.control.v1.ConfirmRequest
+	4,  // 19: arbiter.control.v1.RulesService.Revert:input_type -> arbiter.control.v1.RevertRequest
+	15, // 20: arbiter.control.v1.RulesService.Rollback:input_type -> arbiter.control.v1.RollbackRequest
+	17, // 21: arbiter.control.v1.RulesService.Explain:input_type -> arbiter.control.v1.ExplainRequest
+	1,  // 22: arbiter.control.v1.RulesService.Push:output_type -> arbiter.control.v1.PushResponse
+	11, // 23: arbiter.control.v1.RulesService.Get:output_type -> arbiter.control.v1.GetResponse
+	14, // 24: arbiter.control.v1.RulesService.History:output_type -> arbiter.control.v1.HistoryResponse
+	3,  // 25: arbiter.control.v1.RulesService.Confirm:output_type -> arbiter.control.v1.ConfirmResponse
+	5,  // 26: arbiter.control.v1.RulesService.Revert:output_type -> arbiter.control.v1.RevertResponse
+	16, // 27: arbiter.control.v1.RulesService.Rollback:output_type -> arbiter.control.v1.RollbackResponse
+	18, // 28: arbiter.control.v1.RulesService.Explain:output_type -> arbiter.control.v1.ExplainResponse
+	22, // [22:29] is the sub-list for method output_type
+	15, // [15:22] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_arbiter_control_controlv1_rules_proto_init() }
