@@ -31,9 +31,9 @@ var accessNames = []struct {
 
 // Explain decides a request that nobody made.
 func (s *rulesService) Explain(_ context.Context, req *controlv1.ExplainRequest) (*controlv1.ExplainResponse, error) {
-	rs := s.rules.inForce()
-	if rs == nil {
-		return nil, errNoRules()
+	rs, err := s.ruleSet(req.Epoch)
+	if err != nil {
+		return nil, err
 	}
 	r, err := s.request(req)
 	if err != nil {
@@ -60,6 +60,26 @@ func (s *rulesService) Explain(_ context.Context, req *controlv1.ExplainRequest)
 			Matched: step.Matched, Why: utf8(step.Reason)})
 	}
 	return out, nil
+}
+
+// ruleSet returns the rule set of an epoch, nil for the one in force.
+func (s *rulesService) ruleSet(epoch *uint64) (*rules.RuleSet, error) {
+	live := s.rules.inForce()
+	if epoch == nil && live == nil {
+		return nil, errNoRules()
+	}
+	if epoch == nil || live != nil && live.Epoch() == *epoch {
+		return live, nil
+	}
+	m, source, err := s.rules.load(*epoch)
+	if err != nil {
+		return nil, pushStatus(err)
+	}
+	rs, err := rules.Load(m.Name, source, rules.Options{Epoch: m.Epoch, CgroupID: s.rules.cfg.CgroupID})
+	if err != nil {
+		return nil, status.Errorf(codes.FailedPrecondition, "the rules of epoch %d mean nothing here any more: %s", *epoch, utf8(err.Error()))
+	}
+	return rs, nil
 }
 
 // request builds the request that req describes; all that is wrong with it is

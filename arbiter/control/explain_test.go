@@ -10,6 +10,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/testing/protocmp"
 	"google.golang.org/protobuf/types/known/durationpb"
 
@@ -252,4 +254,25 @@ func TestExplainRefuses(t *testing.T) {
 	f.push(ruleFile("a"))
 	_, err = f.rules.Explain(f.ctx(), &controlv1.ExplainRequest{Event: "exec", Path: []byte("/t/a"), Cgroup: []byte("/box")})
 	wantStatus(t, err, codes.InvalidArgument, "cannot be looked up here")
+}
+
+// A set that is kept explains what it decided when it was in force.
+func TestExplainByEpoch(t *testing.T) {
+	f := newFixture(t, nil, nil)
+	f.push(ruleFile("a"))
+	f.push(ruleFile("b"))
+	q := &controlv1.ExplainRequest{Event: "exec", Path: []byte("/t/a")}
+	for epoch, want := range map[uint64]string{0: "default", 1: "a", 2: "default"} {
+		if q.Epoch = nil; epoch != 0 {
+			q.Epoch = &epoch
+		}
+		x, err := f.rules.Explain(f.ctx(), q)
+		if err != nil || x.GetRule() != want || epoch != 0 && x.GetEpoch() != epoch {
+			t.Errorf("by epoch %d: rule %q of epoch %d, %v; want %q", epoch, x.GetRule(), x.GetEpoch(), err, want)
+		}
+	}
+	q.Epoch = proto.Uint64(9)
+	if _, err := f.rules.Explain(f.ctx(), q); status.Code(err) != codes.NotFound {
+		t.Errorf("by an epoch that is not kept: %v, want NOT_FOUND", err)
+	}
 }

@@ -1189,7 +1189,9 @@ type ExplainRequest struct {
 	// The event's second text; empty for events that have none.
 	Detail []byte `protobuf:"bytes,8,opt,name=detail,proto3" json:"detail,omitempty"`
 	// The event's numbers; what is left out is 0.
-	Args          []*Argument `protobuf:"bytes,9,rep,name=args,proto3" json:"args,omitempty"`
+	Args []*Argument `protobuf:"bytes,9,rep,name=args,proto3" json:"args,omitempty"`
+	// By which rule set, one that is kept; left out: the one in force.
+	Epoch         *uint64 `protobuf:"varint,10,opt,name=epoch,proto3,oneof" json:"epoch,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1285,6 +1287,13 @@ func (x *ExplainRequest) GetArgs() []*Argument {
 		return x.Args
 	}
 	return nil
+}
+
+func (x *ExplainRequest) GetEpoch() uint64 {
+	if x != nil && x.Epoch != nil {
+		return *x.Epoch
+	}
+	return 0
 }
 
 type ExplainResponse struct {
@@ -1615,7 +1624,7 @@ const file_arbiter_control_controlv1_rules_proto_rawDesc = "" +
 	"\x0eprevious_epoch\x18\x06 \x01(\x04R\rpreviousEpoch\x12\x1c\n" +
 	"\tunchanged\x18\a \x01(\bR\tunchanged\x129\n" +
 	"\n" +
-	"confirm_by\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\tconfirmBy\"\xea\x01\n" +
+	"confirm_by\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\tconfirmBy\"\x8f\x02\n" +
 	"\x0eExplainRequest\x12\x14\n" +
 	"\x05event\x18\x01 \x01(\tR\x05event\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\fR\x04path\x12\x10\n" +
@@ -1625,7 +1634,10 @@ const file_arbiter_control_controlv1_rules_proto_rawDesc = "" +
 	"\x06access\x18\x06 \x03(\tR\x06access\x12\x16\n" +
 	"\x06cgroup\x18\a \x01(\fR\x06cgroup\x12\x16\n" +
 	"\x06detail\x18\b \x01(\fR\x06detail\x120\n" +
-	"\x04args\x18\t \x03(\v2\x1c.arbiter.control.v1.ArgumentR\x04args\"\x83\x04\n" +
+	"\x04args\x18\t \x03(\v2\x1c.arbiter.control.v1.ArgumentR\x04args\x12\x19\n" +
+	"\x05epoch\x18\n" +
+	" \x01(\x04H\x00R\x05epoch\x88\x01\x01B\b\n" +
+	"\x06_epoch\"\x83\x04\n" +
 	"\x0fExplainResponse\x12\x18\n" +
 	"\averdict\x18\x01 \x01(\tR\averdict\x12\x14\n" +
 	"\x05errno\x18\x02 \x01(\rR\x05errno\x12\x12\n" +
@@ -1741,6 +1753,7 @@ func file_arbiter_control_controlv1_rules_proto_init() {
 	file_arbiter_control_controlv1_rules_proto_msgTypes[0].OneofWrappers = []any{}
 	file_arbiter_control_controlv1_rules_proto_msgTypes[10].OneofWrappers = []any{}
 	file_arbiter_control_controlv1_rules_proto_msgTypes[15].OneofWrappers = []any{}
+	file_arbiter_control_controlv1_rules_proto_msgTypes[17].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

@@ -66,8 +66,10 @@ type RulesServiceClient interface {
 	// admin. Errors as for Push, and NOT_FOUND. DATA_LOSS also when the stored text
 	// is damaged.
 	Rollback(ctx context.Context, in *RollbackRequest, opts ...grpc.CallOption) (*RollbackResponse, error)
-	// Explain decides a request that nobody made, by the rule set in force, and
-	// says how each rule fared. NOT_FOUND: no rules are in force.
+	// Explain decides a request that nobody made, by the rule set in force or another one
+	// that is kept, and says how each rule fared. NOT_FOUND: no rules are in force, or that
+	// epoch is not kept. FAILED_PRECONDITION: its text cannot be compiled any more, because a
+	// cgroup has gone.
 	Explain(ctx context.Context, in *ExplainRequest, opts ...grpc.CallOption) (*ExplainResponse, error)
 }
 
@@ -185,8 +187,10 @@ type RulesServiceServer interface {
 	// admin. Errors as for Push, and NOT_FOUND. DATA_LOSS also when the stored text
 	// is damaged.
 	Rollback(context.Context, *RollbackRequest) (*RollbackResponse, error)
-	// Explain decides a request that nobody made, by the rule set in force, and
-	// says how each rule fared. NOT_FOUND: no rules are in force.
+	// Explain decides a request that nobody made, by the rule set in force or another one
+	// that is kept, and says how each rule fared. NOT_FOUND: no rules are in force, or that
+	// epoch is not kept. FAILED_PRECONDITION: its text cannot be compiled any more, because a
+	// cgroup has gone.
 	Explain(context.Context, *ExplainRequest) (*ExplainResponse, error)
 	mustEmbedUnimplementedRulesServiceServer()
 }

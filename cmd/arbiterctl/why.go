@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/grpc"
+
+	"github.com/arbiterd/arbiter/arbiter/audit"
+	"github.com/arbiterd/arbiter/arbiter/control/controlv1"
+	"github.com/arbiterd/arbiter/rules"
+)
+
+func (a *app) whyCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "why SEQ",
+		Short: "Say why an event came out as it did",
+		Long: `why takes the number of an event, as events shows it, and says what decided it, and how
+each rule fared that stood before: by the rule set that was in force then, as long as it
+is kept.
+
+A record has neither the subject's effective ids nor its cgroup. Where rules look at
+those the explanation can name another rule than the record; then a line says so.`,
+		Example: `  arbiterctl events --verdict deny --no-follow
+  arbiterctl why 1402`,
+		Args: a.oneArg("the number of an event, see arbiterctl events"),
+	}
+	out := outputFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		seq, err := strconv.ParseUint(args[0], 10, 64)
+		if err != nil || seq == 0 {
+			return usage(cmd, fmt.Errorf("%s is no number of an event: give one from the column SEQ of arbiterctl events", quoteArg(args[0])))
+		}
+		e, err := a.kept(cmd, seq)
+		if err != nil {
+			return err
+		}
+		var x *controlv1.ExplainResponse
+		if e.Epoch != 0 { // else no rules were asked
+			x, err = call(a, cmd, "explaining the event", func(c *client) func(context.Context, *controlv1.ExplainRequest, ...grpc.CallOption) (*controlv1.ExplainResponse, error) {
+				return c.rules.Explain
+			}, explainOf(e))
+			if err != nil {
+				return err
+			}
+		}
+		if out.json() {
+			answer := map[string]any{"event": jsonOf(e)}
+			if x != nil {
+				answer["explanation"] = jsonOf(x)
+			}
+			return a.printJSON(answer)
+		}
+		return a.print(whyText(e, x))
+	}
+	return cmd
+}
+
+// kept returns an event that the daemon still has.
+func (a *app) kept(cmd *cobra.Command, seq uint64) (*controlv1.Event, error) {
+	since := seq - 1
+	var found *controlv1.Event
+	err := a.watch(cmd, &controlv1.WatchRequest{Since: &since, NoFollow: true, IncludeAllowed: true}, func(m *controlv1.WatchResponse) (bool, error) {
+		if e := m.GetEvent(); e != nil && e.Seq == seq {
+			found = e
+		}
+		return found != nil, nil
+	})
+	if err == nil && found == nil {
+		err = fail(exitFailure, "arbiterctl events --no-follow lists those that are kept; older ones are in the verdict log",
+			fmt.Errorf("event %d is not kept: the daemon has the last 1024, and plain allowed requests only while somebody watches with --all", seq))
+	}
+	return found, err
+}
+
+// explainOf is the question that an event was about.
+func explainOf(e *controlv1.Event) *controlv1.ExplainRequest {
+	q := &controlv1.ExplainRequest{Event: e.Event, Path: e.Object.GetPath(), Detail: e.Detail, Args: e.Args, Exe: e.Subject.GetExe(),
+		Uid: e.Subject.GetUid(), Gid: e.Subject.GetGid(), Epoch: &e.Epoch}
+	if e.Event == "open" {
+		q.Access = slices.DeleteFunc(slices.Clone(e.Access), func(name string) bool { return name == "exec" })
+	}
+	return q
+}
+
+func whyText(e *controlv1.Event, x *controlv1.ExplainResponse) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, columns, "TIME", "SEQ", "EVENT", "VERDICT", "RULE", "UID", "PID", "EXE", "PATH", "REASON/LATENCY", "DETAIL/ARGS")
+	b.WriteString(eventLine(e) + "\n")
+	verdict := audit.Quote(e.Verdict)
+	if e.Verdict == "deny" {
+		verdict += " " + rules.ErrnoName(uint16(e.Errno))
+	}
+	switch {
+	case e.Reason != "":
+		fmt.Fprintf(&b, "%s is a failure verdict, %s: no rule decided; docs/threat-model.md says what leads to it\n", verdict, audit.Quote(e.Reason))
+	case e.Late:
+		b.WriteString("the answer came when nobody waited any more: a failure verdict stands, in an event of its own\n")
+	case e.Epoch == 0:
+		fmt.Fprintf(&b, "%s by %s, which is no rule of a rule set\n", verdict, audit.Quote(e.Rule))
+	case e.Cached:
+		b.WriteString("the answer was in a worker's cache: it had decided the same by the same rules before\n")
+	}
+	if e.Message != "" && (x == nil || x.Message != e.Message) {
+		fmt.Fprintf(&b, "message: %s\n", audit.Quote(e.Message))
+	}
+	if x == nil {
+		return b.String()
+	}
+	if e.Reason != "" {
+		b.WriteString("had a worker answered in time, it would have been:\n")
+	} else if x.Rule != e.Rule {
+		fmt.Fprintf(&b, "the record names rule %s, the facts that it has lead to another one: rules look at effective ids or cgroups here, which it has not\n", audit.Quote(e.Rule))
+	}
+	b.WriteString(explainText(x))
+	return b.String()
+}
