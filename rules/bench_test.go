@@ -46,6 +46,29 @@ func BenchmarkDecide(b *testing.B) {
 	}
 }
 
+// BenchmarkDecideAmong is one decision that no rule matches, by as many rules as a file may
+// have, in turns literal, prefix and glob.
+func BenchmarkDecideAmong(b *testing.B) {
+	r := request(abi.EventOpen, "/srv/app/data/file/and/some/more/of/it.conf", "/usr/bin/cat", nil)
+	for _, n := range []int{10, 1000, MaxRules} {
+		var src strings.Builder
+		src.WriteString(head + "rules:\n")
+		for i := range n {
+			pattern := [...]string{"/srv/app/data/f%d", "{prefix: /srv/app/d%d/}", "'/srv/**/x%d*.so'"}[i%3]
+			fmt.Fprintf(&src, "- {id: r%d, events: [open], object: {path: "+pattern+"}, verdict: deny}\n", i, i)
+		}
+		rs := mustLoad(b, src.String())
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if d := rs.Decide(r); d.Rule != -1 {
+					b.Fatalf("got rule %d, want the default", d.Rule)
+				}
+			}
+		})
+	}
+}
+
 // BenchmarkGlob is one pattern on one path.
 func BenchmarkGlob(b *testing.B) {
 	path := []byte("/usr/lib/x86_64-linux-gnu/perl5/5.36/auto/List/Util/Util.so")

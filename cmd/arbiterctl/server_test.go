@@ -173,6 +173,8 @@ var madeUp = map[string]arbiter.Event{
 		Verdict: "allow", Rule: "default", Epoch: 1, Latency: 400 * time.Nanosecond, TGID: 103, UID: 1000, Exe: "/usr/bin/vi", Path: "/srv/app/notes"},
 	"failed": {Time: time.Date(2026, 11, 24, 12, 30, 18, 0, time.UTC), Event: abi.EventExec, Access: abi.AccessExec,
 		Verdict: "allow", Reason: abi.ReasonNoWorker, TGID: 104, UID: 1000, Path: "/srv/app/bin/tool"},
+	"in-kernel": {Time: time.Date(2026, 11, 24, 12, 30, 18, 0, time.UTC), Event: abi.EventMkdir, Verdict: "deny", Errno: 1, Rule: "by-ids", Line: 3, Epoch: 1,
+		TGID: 108, UID: 1000},
 	"renamed": {Time: time.Date(2026, 11, 24, 12, 30, 18, 0, time.UTC), Event: abi.EventRename, Verdict: "deny", Errno: 1, Rule: "no-names", Line: 7,
 		Latency: time.Microsecond, TGID: 106, UID: 1000, Exe: "/usr/bin/mv", Path: "/srv/app/a", Detail: "/srv/app/b c"},
 	"connected": {Time: time.Date(2026, 11, 24, 12, 30, 19, 0, time.UTC), Event: abi.EventConnect, Verdict: "audit", Rule: "web", Line: 8,

@@ -14,6 +14,7 @@ import (
 
 	"github.com/arbiterd/arbiter/arbiter/audit"
 	"github.com/arbiterd/arbiter/arbiter/control/controlv1"
+	"github.com/arbiterd/arbiter/kernelbridge/abi"
 	"github.com/arbiterd/arbiter/rules"
 )
 
@@ -42,7 +43,7 @@ those the explanation can name another rule than the record; then a line says so
 			return err
 		}
 		var x *controlv1.ExplainResponse
-		if e.Epoch != 0 { // else no rules were asked
+		if e.Epoch != 0 && hasObject(e) { // else no rules were asked, or cannot be asked again
 			x, err = call(a, cmd, "explaining the event", func(c *client) func(context.Context, *controlv1.ExplainRequest, ...grpc.CallOption) (*controlv1.ExplainResponse, error) {
 				return c.rules.Explain
 			}, explainOf(e))
@@ -79,6 +80,12 @@ func (a *app) kept(cmd *cobra.Command, seq uint64) (*controlv1.Event, error) {
 	return found, err
 }
 
+// hasObject reports whether the record has what every rule about the event can look at.
+func hasObject(e *controlv1.Event) bool {
+	event, ok := abi.ParseEvent(e.Event)
+	return ok && (len(e.Object.GetPath()) > 0 || !rules.NeedsObject(event))
+}
+
 // explainOf is the question that an event was about.
 func explainOf(e *controlv1.Event) *controlv1.ExplainRequest {
 	q := &controlv1.ExplainRequest{Event: e.Event, Path: e.Object.GetPath(), Detail: e.Detail, Args: e.Args, Exe: e.Subject.GetExe(),
@@ -104,6 +111,9 @@ func whyText(e *controlv1.Event, x *controlv1.ExplainResponse) string {
 		b.WriteString("the answer came when nobody waited any more: a failure verdict stands, in an event of its own\n")
 	case e.Epoch == 0:
 		fmt.Fprintf(&b, "%s by %s, which is no rule of a rule set\n", verdict, audit.Quote(e.Rule))
+	case x == nil:
+		fmt.Fprintf(&b, "%s by rule %s on line %d of epoch %d; the record has no path: ids and numbers alone decided, in the kernel, or the path did not fit\n",
+			verdict, audit.Quote(e.Rule), e.Line, e.Epoch)
 	case e.Cached:
 		b.WriteString("the answer was in a worker's cache: it had decided the same by the same rules before\n")
 	}
