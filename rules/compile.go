@@ -4,6 +4,7 @@ package rules
 
 import (
 	"cmp"
+	"encoding/binary"
 	"slices"
 	"strings"
 
@@ -51,7 +52,7 @@ func Load(name string, src []byte, o Options) (*RuleSet, error) {
 // Compile turns a checked file into a rule set. What can still be wrong is that
 // a cgroup does not exist; the error then is a Problems.
 func Compile(f *File, o Options) (*RuleSet, error) {
-	c := compiler{file: f, options: o, cgroups: map[string]uint64{}, indexes: map[string]*[abi.EventCount]uint8{}}
+	c := compiler{file: f, options: o, cgroups: map[string]uint64{}, ids: map[string]*subjectIDs{}, indexes: map[string]*[abi.EventCount]uint8{}}
 	rs := &RuleSet{
 		file:        f,
 		epoch:       o.Epoch,
@@ -116,11 +117,32 @@ func (rs *RuleSet) classify(few int) {
 	}
 }
 
+// shared returns ids, or the same ones of an earlier rule: most rules of a file name the
+// same few users.
+func (c *compiler) shared(ids *subjectIDs) *subjectIDs {
+	var key []byte
+	for _, rs := range [...][]numberRange{ids.uid, ids.gid, ids.euid, ids.egid} {
+		key = binary.AppendUvarint(key, uint64(len(rs)))
+		for _, r := range rs {
+			key = binary.AppendUvarint(binary.AppendUvarint(key, r.lo), r.hi)
+		}
+	}
+	for _, id := range ids.cgroup {
+		key = binary.AppendUvarint(key, id)
+	}
+	if same := c.ids[string(key)]; same != nil {
+		return same
+	}
+	c.ids[string(key)] = ids
+	return ids
+}
+
 type compiler struct {
 	file     *File
 	options  Options
 	problems Problems
-	cgroups  map[string]uint64 // paths resolved so far
+	cgroups  map[string]uint64      // paths resolved so far
+	ids      map[string]*subjectIDs // by all that is in them
 	// Where each event has an argument, by its name.
 	indexes map[string]*[abi.EventCount]uint8
 }
@@ -162,7 +184,7 @@ func (c *compiler) conditions(r *rule, b *block) conditions {
 		ids.cgroup = c.cgroupIDs(r, b.cgroup)
 	}
 	if out.has&(abi.FieldUID|abi.FieldGID|abi.FieldCgroup) != 0 {
-		out.ids = &ids
+		out.ids = c.shared(&ids)
 	}
 	return out
 }
