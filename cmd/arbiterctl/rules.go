@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -101,37 +102,30 @@ func epochText(epoch uint64) string {
 }
 
 func (a *app) confirmCommand() *cobra.Command {
-	cmd := &cobra.Command{
-		Use:     "confirm EPOCH",
-		Short:   "Keep rules that were pushed with --confirm-within",
-		Example: "  arbiterctl rules confirm 8",
-		Args:    a.oneArg("the epoch that the push has told, see arbiterctl status"),
-	}
-	out := outputFlag(cmd)
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		epoch, err := parseEpoch(cmd, args[0], "status")
-		if err != nil {
-			return err
-		}
+	return a.pendingCommand("confirm", "Keep rules that were pushed with --confirm-within", func(cmd *cobra.Command, epoch uint64) (proto.Message, string, error) {
 		r, err := call(a, cmd, "confirming rules", func(c *client) func(context.Context, *controlv1.ConfirmRequest, ...grpc.CallOption) (*controlv1.ConfirmResponse, error) {
 			return c.rules.Confirm
 		}, &controlv1.ConfirmRequest{Epoch: epoch})
-		if err != nil {
-			return err
-		}
-		if out.json() {
-			return a.printJSON(jsonOf(r))
-		}
-		return a.print(fmt.Sprintf("epoch %d stays in force\n", r.Epoch))
-	}
-	return cmd
+		return r, fmt.Sprintf("epoch %d stays in force\n", r.GetEpoch()), err
+	})
 }
 
 func (a *app) revertCommand() *cobra.Command {
+	return a.pendingCommand("revert", "Take rules back that were pushed with --confirm-within, at once", func(cmd *cobra.Command, epoch uint64) (proto.Message, string, error) {
+		r, err := call(a, cmd, "taking rules back", func(c *client) func(context.Context, *controlv1.RevertRequest, ...grpc.CallOption) (*controlv1.RevertResponse, error) {
+			return c.rules.Revert
+		}, &controlv1.RevertRequest{Epoch: epoch})
+		return r, epochText(r.GetEpoch()) + " again\n", err
+	})
+}
+
+// pendingCommand is what ends the time of rules that await their confirmation: do returns the
+// answer, and what it means.
+func (a *app) pendingCommand(name, short string, do func(*cobra.Command, uint64) (proto.Message, string, error)) *cobra.Command {
 	cmd := &cobra.Command{
-		Use:     "revert EPOCH",
-		Short:   "Take rules back that were pushed with --confirm-within, at once",
-		Example: "  arbiterctl rules revert 8",
+		Use:     name + " EPOCH",
+		Short:   short,
+		Example: "  arbiterctl rules " + name + " 8",
 		Args:    a.oneArg("the epoch that the push has told, see arbiterctl status"),
 	}
 	out := outputFlag(cmd)
@@ -140,16 +134,14 @@ func (a *app) revertCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		r, err := call(a, cmd, "taking rules back", func(c *client) func(context.Context, *controlv1.RevertRequest, ...grpc.CallOption) (*controlv1.RevertResponse, error) {
-			return c.rules.Revert
-		}, &controlv1.RevertRequest{Epoch: epoch})
+		answer, text, err := do(cmd, epoch)
 		if err != nil {
 			return err
 		}
 		if out.json() {
-			return a.printJSON(jsonOf(r))
+			return a.printJSON(jsonOf(answer))
 		}
-		return a.print(epochText(r.Epoch) + " again\n")
+		return a.print(text)
 	}
 	return cmd
 }
