@@ -102,9 +102,6 @@ func many(rng *rand.Rand, n int) (string, []*abi.Request) {
 			conditions = "object: {path: '/**/" + three + "'}"
 		case 6:
 			conditions = fmt.Sprintf("subject: {uid: [%d, %d-%d]}", uid, uid+7, uid+20)
-		default: // so many that those of one user are filed again by program
-			uid, exe = uint32(rng.IntN(10)), fmt.Sprintf("/usr/bin/w%d", rng.IntN(10))
-			conditions = fmt.Sprintf("object: {path: /%s/**}, subject: {uid: %d, exe: %s}", one, uid, exe)
 		case 8:
 			conditions = fmt.Sprintf("object: {path: [%s, '/*/%s/**']}, not: {subject: {uid: %d}}", path, two, uid)
 		case 9:
@@ -113,6 +110,9 @@ func many(rng *rand.Rand, n int) (string, []*abi.Request) {
 			event, conditions = abi.EventConnect, fmt.Sprintf("args: {port: %d}, subject: {cgroup: /a}", port)
 		case 11:
 			event, conditions = abi.EventConnect, fmt.Sprintf("args: {addr: \"::%x/%d\"}", low&^(1<<4-1), 124)
+		default: // so many that those of one user are filed again by program
+			uid, exe = uint32(rng.IntN(10)), fmt.Sprintf("/usr/bin/w%d", rng.IntN(10))
+			conditions = fmt.Sprintf("object: {path: /%s/**}, subject: {uid: %d, exe: %s}", one, uid, exe)
 		}
 		fmt.Fprintf(&b, "- {id: r%d, events: [%s], %s, verdict: deny}\n", i, event, conditions)
 		requests = append(requests, request(event, path, exe, func(r *abi.Request) {
