@@ -93,8 +93,7 @@ func (r *Rules) Confirm(ctx context.Context, epoch uint64, uid uint32) error {
 	defer r.end()
 	if err := r.cfg.Store.Commit(epoch); err != nil {
 		r.resume(p, time.Until(p.until))
-		return fmt.Errorf("recording that epoch %d stays: %w; it still awaits its confirmation until %s UTC: free what is missing and try again: %w",
-			epoch, err, p.until.UTC().Format(time.DateTime), errNotRecorded)
+		return fmt.Errorf("epoch %d still awaits its confirmation, until %s UTC: %w", epoch, p.until.UTC().Format(time.DateTime), &StageError{Stage: StageCommit, Err: err})
 	}
 	r.cfg.Logger.Info("rules are confirmed", slog.Uint64("epoch", epoch), slog.Uint64("uid", uint64(uid)))
 	return nil
@@ -109,7 +108,7 @@ func (r *Rules) Revert(ctx context.Context, epoch uint64, uid uint32) (previous 
 	defer r.end()
 	if err := r.revert(p); err != nil {
 		r.resume(p, revertAgain)
-		return 0, fmt.Errorf("going back to the rules before: %w; it is tried again every %v: %w", err, revertAgain, errNotReverted)
+		return 0, fmt.Errorf("going back to the rules before, which is tried again every %v: %w", revertAgain, err)
 	}
 	r.cfg.Logger.Warn("rules are taken back", slog.Uint64("epoch", epoch), slog.Uint64("uid", uint64(uid)))
 	return r.epoch(), nil
@@ -120,12 +119,6 @@ func (r *Rules) resume(p *pending, long time.Duration) {
 	r.pending.Store(p)
 	p.timer.Reset(max(long, 0))
 }
-
-// Of Confirm and Revert, for their codes.
-var (
-	errNotRecorded = errors.New("nothing has changed")
-	errNotReverted = errors.New("until then epoch and verdicts are those of the rules that were to go")
-)
 
 // take begins a turn and ends the time of the set that awaits its confirmation, if it has
 // this epoch.

@@ -183,7 +183,7 @@ func TestConfirmFails(t *testing.T) {
 	if err := f.store.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := f.rules.Confirm(f.ctx(), &controlv1.ConfirmRequest{Epoch: 2}); status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "still awaits its confirmation") {
+	if _, err := f.rules.Confirm(f.ctx(), &controlv1.ConfirmRequest{Epoch: 2}); status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "still awaits its confirmation, until ") {
 		t.Errorf("confirming: %v, want UNAVAILABLE and that it still awaits it", err)
 	}
 	if p, waits := f.direct.Pending(); !waits || p.Epoch != 2 || !f.inForce(2) {

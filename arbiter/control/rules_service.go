@@ -183,10 +183,6 @@ func pushStatus(err error) error {
 		return status.Error(code, utf8(err.Error()))
 	case errors.As(err, &pending):
 		return status.Error(codes.FailedPrecondition, err.Error())
-	case errors.Is(err, errNotRecorded):
-		return status.Error(codes.Unavailable, utf8(err.Error()))
-	case errors.Is(err, errNotReverted):
-		return status.Error(codes.Internal, utf8(err.Error()))
 	case errors.Is(err, ErrNotPending):
 		text := err.Error() + ", or no longer; see `arbiterctl status`"
 		return status.Error(codes.FailedPrecondition, text)
