@@ -17,6 +17,12 @@ import (
 	"github.com/arbiterd/arbiter/kernelbridge/catalogue"
 )
 
+// lacksNothing reports whether a hook without a program is no gap: the kernel does not have
+// it, and asks elsewhere.
+func lacksNothing(hook string, err error) bool {
+	return optional[hook] != "" && errors.Is(err, errNoHook)
+}
+
 // optional are hooks that a kernel may lack without a gap, and why.
 var optional = map[string]string{
 	"file_truncate":    "before 6.2 ftruncate(2) asks path_truncate",
@@ -130,8 +136,7 @@ func (s *hookSet) unavailable(asked uint64) map[abi.Event]error {
 	}
 	for _, h := range s.hooks {
 		for _, e := range h.events {
-			absent := optional[h.name] != "" && errors.Is(h.err, errNoHook)
-			if h.err != nil && !absent && asked>>e&1 != 0 {
+			if h.err != nil && !lacksNothing(h.name, h.err) && asked>>e&1 != 0 {
 				out[e] = h.err
 			}
 		}

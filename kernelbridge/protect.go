@@ -105,7 +105,7 @@ func (p *Protection) attach() error {
 		return fmt.Errorf("attaching the self-protection: %w", failed["task_kill"])
 	}
 	for _, on := range slices.Sorted(maps.Keys(failed)) {
-		if optionalGuards[on] != "" && errors.Is(failed[on], errNoHook) {
+		if lacksNothing(on, failed[on]) {
 			continue
 		}
 		p.missing = append(p.missing, failed[on])
@@ -113,12 +113,6 @@ func (p *Protection) attach() error {
 			slog.String("hook", on), slog.Any("error", failed[on]))
 	}
 	return nil
-}
-
-// optionalGuards are hooks that a kernel may lack without a gap, and why.
-var optionalGuards = map[string]string{
-	"inode_set_acl":    "before 6.2 ACLs are set by inode_setxattr",
-	"inode_remove_acl": "before 6.2 ACLs are removed by inode_removexattr",
 }
 
 func (p *Protection) attachOne(hook string, prog *ebpf.Program) error {

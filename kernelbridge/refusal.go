@@ -75,7 +75,7 @@ func probeProtection() Feature {
 	var missing []string
 	for _, h := range guardHooks {
 		var fn *btf.Func
-		if err := spec.TypeByName("bpf_lsm_"+h.name, &fn); err != nil && optionalGuards[h.name] == "" {
+		if err := spec.TypeByName("bpf_lsm_"+h.name, &fn); err != nil && optional[h.name] == "" {
 			missing = append(missing, h.name)
 		}
 	}
