@@ -61,8 +61,6 @@ func (d *daemon) warn(msg, problem string) {
 
 // applyStored puts a set of the store in force.
 func (d *daemon) applyStored(ctx context.Context, epoch uint64) (*rules.RuleSet, error) {
-	ctx, cancel := context.WithTimeout(ctx, control.DefaultApplyTimeout)
-	defer cancel()
 	meta, source, err := d.store.Load(epoch)
 	if err != nil {
 		return nil, err
@@ -71,6 +69,8 @@ func (d *daemon) applyStored(ctx context.Context, epoch uint64) (*rules.RuleSet,
 	if err != nil {
 		return nil, err
 	}
+	ctx, cancel := context.WithTimeout(ctx, control.DefaultApplyTimeout)
+	defer cancel()
 	warnings, err := d.Apply(ctx, rs, cache.Start)
 	d.logLimits(warnings)
 	return rs, err

@@ -298,6 +298,9 @@ func (p policy) alsoFor(q policy) policy {
 
 func (b *lsmBackend) counters() map[string]uint64 {
 	m := map[string]uint64{}
+	if n := b.lsm.GateRefused(); n > 0 {
+		m["gate.refused"] = n
+	}
 	for e := abi.EventOpen; e < abi.EventCount; e++ {
 		c, err := b.lsm.Counts(e)
 		if err != nil {
