@@ -169,7 +169,11 @@ func (p *eventPrinter) header() error {
 	if p.json {
 		return nil
 	}
-	return p.app.print(fmt.Sprintf(columns, "TIME", "SEQ", "EVENT", "VERDICT", "RULE", "UID", "PID", "EXE", "PATH", "REASON/LATENCY", "DETAIL/ARGS"))
+	return p.app.print(eventHeader())
+}
+
+func eventHeader() string {
+	return fmt.Sprintf(columns, "TIME", "SEQ", "EVENT", "VERDICT", "RULE", "UID", "PID", "EXE", "PATH", "REASON/LATENCY", "DETAIL/ARGS")
 }
 
 func (p *eventPrinter) event(e *controlv1.Event) error {

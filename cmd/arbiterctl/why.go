@@ -98,8 +98,7 @@ func explainOf(e *controlv1.Event) *controlv1.ExplainRequest {
 
 func whyText(e *controlv1.Event, x *controlv1.ExplainResponse) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, columns, "TIME", "SEQ", "EVENT", "VERDICT", "RULE", "UID", "PID", "EXE", "PATH", "REASON/LATENCY", "DETAIL/ARGS")
-	b.WriteString(eventLine(e) + "\n")
+	b.WriteString(eventHeader() + eventLine(e) + "\n")
 	verdict := audit.Quote(e.Verdict)
 	if e.Verdict == "deny" {
 		verdict += " " + rules.ErrnoName(uint16(e.Errno))
