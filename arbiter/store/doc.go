@@ -18,8 +18,8 @@
 //
 // A rule set is put in force in two steps. Prepare makes it durable, Commit makes
 // it the current one; between the two the caller tries it out, and Discard takes
-// it back. A set that was prepared when the machine stopped was in force for
-// nobody: Open sets it aside.
+// it back. A set that was prepared when the machine stopped is one that nobody has
+// said is to stay: Open sets it aside.
 //
 // Epochs increase for ever: the number of a discarded, lost or damaged set is
 // not given again.
