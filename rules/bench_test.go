@@ -47,25 +47,51 @@ func BenchmarkDecide(b *testing.B) {
 }
 
 // BenchmarkDecideAmong is one decision that no rule matches, by up to as many rules as fit
-// into a file, in turns literal, prefix and glob.
+// into a file.
 func BenchmarkDecideAmong(b *testing.B) {
-	r := request(abi.EventOpen, "/srv/app/data/file/and/some/more/of/it.conf", "/usr/bin/cat", nil)
 	for _, n := range []int{10, 1000, 90_000} {
-		var src strings.Builder
-		src.WriteString(head + "rules:\n")
-		for i := range n {
-			pattern := [...]string{"/srv/app/data/f%d", "{prefix: /srv/app/d%d/}", "'/srv/**/x%d*.so'"}[i%3]
-			fmt.Fprintf(&src, "- {id: r%d, events: [open], object: {path: "+pattern+"}, verdict: deny}\n", i, i)
-		}
-		rs := mustLoad(b, src.String())
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
-			b.ReportAllocs()
-			for b.Loop() {
-				if d := rs.Decide(r); d.Rule != -1 {
-					b.Fatalf("got rule %d, want the default", d.Rule)
-				}
-			}
+			decideAmong(b, amongRules(b, n))
 		})
+	}
+}
+
+// BenchmarkFew is where few comes from: the same decision by rules that are filed, and that
+// are compared one after another.
+func BenchmarkFew(b *testing.B) {
+	for _, n := range []int{2, 4, 8, 12, 16, 32} {
+		for name, few := range map[string]int{"filed": 1, "compared": n} {
+			b.Run(fmt.Sprintf("%d/%s", n, name), func(b *testing.B) {
+				rs := amongRules(b, n)
+				for e := range rs.lists {
+					rs.lists[e].root = nil
+				}
+				rs.classify(few)
+				decideAmong(b, rs)
+			})
+		}
+	}
+}
+
+// amongRules are n rules about open, in turns literal, prefix and glob.
+func amongRules(b *testing.B, n int) *RuleSet {
+	var src strings.Builder
+	src.WriteString(head + "rules:\n")
+	for i := range n {
+		pattern := [...]string{"/srv/app/data/f%d", "{prefix: /srv/app/d%d/}", "'/srv/**/x%d*.so'"}[i%3]
+		fmt.Fprintf(&src, "- {id: r%d, events: [open], object: {path: "+pattern+"}, verdict: deny}\n", i, i)
+	}
+	return mustLoad(b, src.String())
+}
+
+// decideAmong is one decision that none of amongRules matches.
+func decideAmong(b *testing.B, rs *RuleSet) {
+	r := request(abi.EventOpen, "/srv/app/data/file/and/some/more/of/it.conf", "/usr/bin/cat", nil)
+	b.ReportAllocs()
+	for b.Loop() {
+		if d := rs.Decide(r); d.Rule != -1 {
+			b.Fatalf("got rule %d, want the default", d.Rule)
+		}
 	}
 }
 
