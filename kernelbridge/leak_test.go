@@ -135,3 +135,35 @@ func TestNativeOpenErrors(t *testing.T) {
 		})
 	}
 }
+
+// TestNativeNoCapabilities: a kernel that refuses maps and programs is told so, with the step
+// that helps, and nothing stays open.
+func TestNativeNoCapabilities(t *testing.T) {
+	before := settledFiles(t) // and what cilium/ebpf remembers of the kernel is known
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var all, none [2]unix.CapUserData
+	if err := unix.Capget(&header, &all[0]); err != nil {
+		t.Fatal(err)
+	}
+	for i := range all {
+		none[i] = all[i]
+		none[i].Effective = 0 // what is permitted can be had again
+	}
+	if err := unix.Capset(&header, &none[0]); err != nil {
+		t.Fatal(err)
+	}
+	n, err := OpenNative(NativeOptions{CPUs: []int{-1}, Wait: time.Millisecond})
+	if err := unix.Capset(&header, &all[0]); err != nil {
+		t.Fatalf("taking the capabilities back: %v", err)
+	}
+	if err == nil {
+		_ = n.Close()
+	}
+	var unsupported *UnsupportedError
+	if !errors.As(err, &unsupported) || !errors.Is(err, unix.EPERM) || !strings.Contains(err.Error(), "CAP_BPF") {
+		t.Errorf("opening without capabilities: %v, want an UnsupportedError that names CAP_BPF", err)
+	}
+	checkFiles(t, "a refused queue", before)
+}
