@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"math"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -87,7 +88,7 @@ func ParseAddr(text string) (high, low uint64, err error) {
 // addrMatch is a compiled list of networks.
 type addrMatch struct {
 	family, high, low *[abi.EventCount]uint8 // as argMatch.at
-	nets              []netMatch
+	nets              []netMatch             // sorted; none lies in another one
 }
 
 type netMatch struct {
@@ -100,14 +101,25 @@ func masks(bits int) (high, low uint64) {
 	return ^(math.MaxUint64 >> min(bits, 64)), ^(math.MaxUint64 >> max(bits-64, 0))
 }
 
-func (c *compiler) addrs(nets []netip.Prefix) *addrMatch {
-	m := &addrMatch{family: c.index("family"), high: c.index("addr_high"), low: c.index("addr_low")}
-	for _, n := range nets {
+func (c *compiler) addrs(nets []netip.Prefix) addrMatch {
+	m := addrMatch{family: c.index("family"), high: c.index("addr_high"), low: c.index("addr_low")}
+	for _, n := range slices.SortedFunc(slices.Values(nets), netip.Prefix.Compare) {
+		if k := len(m.nets); k > 0 && m.nets[k-1].prefix().Overlaps(n) {
+			continue // two networks are apart, or one lies in the other; the wider one stands first
+		}
 		high, low := halves(n.Addr())
 		highMask, lowMask := masks(n.Bits())
 		m.nets = append(m.nets, netMatch{high, low, highMask, lowMask, uint16(n.Bits())})
 	}
+	m.nets = slices.Clip(m.nets)
 	return m
+}
+
+func (n *netMatch) prefix() netip.Prefix {
+	var b [16]byte
+	binary.BigEndian.PutUint64(b[:8], n.high)
+	binary.BigEndian.PutUint64(b[8:], n.low)
+	return netip.PrefixFrom(netip.AddrFrom16(b), int(n.bits))
 }
 
 // holds reports whether the address is in one of the networks. Without a family that
@@ -121,12 +133,21 @@ func (m *addrMatch) holds(r *abi.Request) bool {
 		return false
 	}
 	high, low := r.Arg[at[1]], r.Arg[at[2]]
-	for _, n := range m.nets {
-		if high&n.highMask == n.high && low&n.lowMask == n.low {
-			return true
+	// The last one that begins at or before the address is the only one that it can be in.
+	from, to := 0, len(m.nets)
+	for from < to {
+		mid := int(uint(from+to) / 2)
+		if n := &m.nets[mid]; n.high < high || n.high == high && n.low <= low {
+			from = mid + 1
+		} else {
+			to = mid
 		}
 	}
-	return false
+	if from == 0 {
+		return false
+	}
+	n := &m.nets[from-1]
+	return high&n.highMask == n.high && low&n.lowMask == n.low
 }
 
 // netText writes a network as rules do.

@@ -26,7 +26,7 @@ var noTarget = setOf(abi.EventSignal, abi.EventPtrace)
 // say of names: a cgroup that is not known counts as in the scope and not muted, and
 // mounts and process trees are not looked at. Default mutes are not either.
 func (rs *RuleSet) Asks(a *Access) bool {
-	scope, mute := &rs.file.scope, &rs.file.mute
+	scope, mute := &rs.scope, &rs.mute
 	if len(mute.Events) > 0 && !slices.Contains(mute.Events, a.Event) {
 		mute = &Mute{}
 	}

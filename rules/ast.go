@@ -13,9 +13,9 @@ import (
 // what the kernel can ever present or a person read.
 const (
 	// MaxFileBytes is the largest rule file.
-	MaxFileBytes = 8 << 20
+	MaxFileBytes = 256 << 20
 	// MaxRules is the largest number of rules in a file.
-	MaxRules = 100_000
+	MaxRules = 1_000_000
 	// MaxPatternBytes is the longest path or pattern: PATH_MAX without its NUL.
 	MaxPatternBytes = abi.PathBytes - 1
 	// MaxMessageBytes is the longest message of a rule.
@@ -32,8 +32,14 @@ const (
 // File is a rule file that has been read and checked. Only Parse makes one; it
 // is immutable and safe for concurrent use.
 type File struct {
+	settings
+	source []byte
+	rules  []rule
+}
+
+// settings is what a file says outside of its rules.
+type settings struct {
 	name     string
-	source   []byte
 	def      Verdict
 	deadline time.Duration
 	// The file has the key deadline.
@@ -43,7 +49,6 @@ type File struct {
 	mute            Mute
 	listed          eventSet // that the default is applied to, rules or not
 	listedAt        pos      // of the key events
-	rules           []rule
 }
 
 // Name returns the name given to Parse.

@@ -18,31 +18,31 @@ func (p *parser) readFile(root *yaml.Node, f *File) {
 	if m == nil {
 		return
 	}
-	if !p.readVersion(root, m["version"]) {
+	if !p.readVersion(root, m.get("version")) {
 		// A file of another version would only fill the screen.
 		return
 	}
-	if n := m["default"]; n != nil {
+	if n := m.get("default"); n != nil {
 		f.def = p.verdict(n, "default", true)
 	} else {
 		p.add(root, "write default: allow, or default: deny", "the field default is missing")
 	}
 	f.deadline = DefaultDeadline
-	if n := m["deadline"]; n != nil {
+	if n := m.get("deadline"); n != nil {
 		f.deadline, f.deadlineWritten = p.deadline(n), true
 	}
-	if n := m["on_fail"]; n != nil {
+	if n := m.get("on_fail"); n != nil {
 		f.onFail = p.verdict(n, "on_fail", false)
 	}
-	p.scope(root, m["scope"], f)
-	if n := m["mute"]; n != nil {
+	p.scope(root, m.get("scope"), f)
+	if n := m.get("mute"); n != nil {
 		p.mute(n, f)
 	}
-	if n := m["events"]; n != nil {
+	if n := m.get("events"); n != nil {
 		f.listedAt = pos{n.Line, n.Column}
 		f.listed = p.eventList(n, "name at least one event that the default is for, or leave events out")
 	}
-	if n := m["rules"]; n != nil && n.ShortTag() != "!!null" {
+	if n := m.get("rules"); n != nil && n.ShortTag() != "!!null" {
 		p.rules(n, f)
 	}
 }
@@ -94,19 +94,19 @@ func (p *parser) oneRule(n *yaml.Node, index int, f *File) rule {
 	if m == nil {
 		return r
 	}
-	if v := m["id"]; v != nil {
+	if v := m.get("id"); v != nil {
 		r.id = p.id(v)
 	} else {
 		p.add(n, "write id: with a name of your own, such as no-shells", "%s has no id", what)
 	}
-	if v := m["events"]; v != nil {
+	if v := m.get("events"); v != nil {
 		r.eventsAt = pos{v.Line, v.Column}
 		r.events = p.eventList(v, eventsHint)
 	} else {
 		p.add(n, eventsHint, "%s has no events", what)
 	}
 	r.match = p.block(m, r.events)
-	if v := m["not"]; v != nil {
+	if v := m.get("not"); v != nil {
 		if nm := p.mapping(v, "not", "object", "detail", "args", "subject", "access"); nm != nil {
 			b := p.block(nm, r.events)
 			r.not = &b
@@ -115,18 +115,18 @@ func (p *parser) oneRule(n *yaml.Node, index int, f *File) rule {
 			}
 		}
 	}
-	if v := m["verdict"]; v != nil {
+	if v := m.get("verdict"); v != nil {
 		r.verdict = p.verdict(v, "verdict", true)
 	} else {
 		p.add(n, verdictHint, "%s has no verdict", what)
 	}
-	if v := m["message"]; v != nil {
+	if v := m.get("message"); v != nil {
 		r.message = p.message(v)
 	}
-	if v := m["deadline"]; v != nil {
+	if v := m.get("deadline"); v != nil {
 		r.deadline, r.deadlineWritten = p.deadline(v), true
 	}
-	if v := m["on_fail"]; v != nil {
+	if v := m.get("on_fail"); v != nil {
 		r.onFail = p.verdict(v, "on_fail", false)
 	}
 	return r
@@ -191,13 +191,13 @@ func (p *parser) eventList(n *yaml.Node, hint string) (set eventSet) {
 
 // block reads the conditions from the fields of a rule or of its not block, and checks
 // by the catalogue that the events have what they are about.
-func (p *parser) block(m map[string]*yaml.Node, about eventSet) block {
+func (p *parser) block(m fields, about eventSet) block {
 	var b block
 	for _, c := range [...]struct {
 		field string
 		with  eventSet
 	}{{"object", withObject}, {"detail", withDetail}, {"access", withAccess}} {
-		n := m[c.field]
+		n := m.get(c.field)
 		if n == nil {
 			continue
 		}
@@ -205,31 +205,31 @@ func (p *parser) block(m map[string]*yaml.Node, about eventSet) block {
 			p.add(n, instead(c.field, e, about), "the event %s has no %s to match", e, c.field)
 		}
 	}
-	if n := m["object"]; n != nil {
-		if f := p.fields(n, "object", "path"); f["path"] != nil {
-			b.path = p.patterns(f["path"], objectText(about))
+	if n := m.get("object"); n != nil {
+		if f := p.fields(n, "object", "path"); f.get("path") != nil {
+			b.path = p.patterns(f.get("path"), objectText(about))
 		}
 	}
-	if n := m["detail"]; n != nil && about&withDetail != 0 {
+	if n := m.get("detail"); n != nil && about&withDetail != 0 {
 		b.detail = p.patterns(n, detailText(about))
 	}
-	if n := m["args"]; n != nil {
+	if n := m.get("args"); n != nil {
 		p.args(n, about, &b)
 	}
-	if n := m["subject"]; n != nil {
+	if n := m.get("subject"); n != nil {
 		f := p.fields(n, "subject", "exe", "uid", "gid", "euid", "egid", "cgroup")
-		if f["exe"] != nil {
-			b.exe = p.patterns(f["exe"], pathText("subject.exe"))
+		if f.get("exe") != nil {
+			b.exe = p.patterns(f.get("exe"), pathText("subject.exe"))
 		}
-		b.uid = p.ids32(f["uid"], "subject.uid")
-		b.gid = p.ids32(f["gid"], "subject.gid")
-		b.euid = p.ids32(f["euid"], "subject.euid")
-		b.egid = p.ids32(f["egid"], "subject.egid")
-		if f["cgroup"] != nil {
-			b.cgroup = p.cgroups(f["cgroup"], "subject.cgroup")
+		b.uid = p.ids32(f.get("uid"), "subject.uid")
+		b.gid = p.ids32(f.get("gid"), "subject.gid")
+		b.euid = p.ids32(f.get("euid"), "subject.euid")
+		b.egid = p.ids32(f.get("egid"), "subject.egid")
+		if f.get("cgroup") != nil {
+			b.cgroup = p.cgroups(f.get("cgroup"), "subject.cgroup")
 		}
 	}
-	if n := m["access"]; n != nil {
+	if n := m.get("access"); n != nil {
 		b.access = p.access(n)
 	}
 	return b
@@ -254,7 +254,7 @@ func instead(field string, e abi.Event, about eventSet) string {
 }
 
 // fields is mapping for a block of conditions, which must hold at least one.
-func (p *parser) fields(n *yaml.Node, what string, known ...string) map[string]*yaml.Node {
+func (p *parser) fields(n *yaml.Node, what string, known ...string) fields {
 	m := p.mapping(n, what, known...)
 	if m != nil && len(n.Content) == 0 {
 		p.add(n, "name one of "+strings.Join(known, ", ")+", or leave "+what+" out", "%s is empty", what)

@@ -116,7 +116,7 @@ func (p *parser) argTest(n *yaml.Node, what string, names numbering) (t argTest)
 			key  string
 			bits *uint64
 		}{{"all", &t.all}, {"any", &t.any}} {
-			if v := m[b.key]; v != nil {
+			if v := m.get(b.key); v != nil {
 				*b.bits = p.mask(v, what+"."+b.key, names)
 			}
 		}

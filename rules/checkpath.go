@@ -92,10 +92,10 @@ func (p *parser) pattern(n *yaml.Node, t textKind) (pattern, bool) {
 			}
 			return pt, false
 		}
-		for k, v := range m {
-			n = v
-			what += "." + k
-			switch k {
+		for _, one := range m {
+			n = one.value
+			what += "." + one.name
+			switch one.name {
 			case "prefix":
 				pt.kind = prefix
 			case "glob":

@@ -31,24 +31,24 @@ func (p *parser) mute(n *yaml.Node, f *File) {
 	known := slices.Concat(dimensions, []string{"invert", "events", "unmute"})
 	m := p.fields(n, "mute", known...)
 	f.mute.Scope = p.dimensions(m, "mute")
-	if v := m["invert"]; v != nil {
+	if v := m.get("invert"); v != nil {
 		f.mute.Invert = p.words(v, "mute.invert", func(s string) string {
 			switch {
 			case !slices.Contains(dimensions, s):
 				return "write any of " + strings.Join(dimensions, ", ")
-			case m[s] == nil:
+			case m.get(s) == nil:
 				return "add mute." + s + " with what is to be asked about, or take " + s + " out of invert"
 			}
 			return ""
 		})
 	}
-	if v := m["events"]; v != nil {
+	if v := m.get("events"); v != nil {
 		f.mute.Events = p.eventList(v, "name at least one event that is left alone, or leave events out: then all are").list()
 		if len(f.mute.Named()) == 0 {
 			p.add(v, "name what is left alone in any of "+strings.Join(dimensions, ", ")+", or leave mute.events out", "mute.events stands alone")
 		}
 	}
-	if v := m["unmute"]; v != nil {
+	if v := m.get("unmute"); v != nil {
 		var defaults []string
 		for _, d := range catalogue.Mutes() {
 			defaults = append(defaults, d.Name)
@@ -83,17 +83,17 @@ func (p *parser) words(n *yaml.Node, what string, hint func(string) string) (wor
 }
 
 // dimensions reads the keys that scope and mute share.
-func (p *parser) dimensions(m map[string]*yaml.Node, what string) (s Scope) {
-	s.Paths = p.places(m["paths"], what+".paths", "directory", "a "+what+" names trees")
-	s.Exes = p.places(m["exes"], what+".exes", "program", "a "+what+" names programs, or directories of them")
-	s.Mounts = p.places(m["mounts"], what+".mounts", "mount point", "a "+what+" names mount points")
-	s.ProcessTrees = p.places(m["process_trees"], what+".process_trees", "program", "a process tree is named by a program")
-	if n := m["cgroups"]; n != nil {
+func (p *parser) dimensions(m fields, what string) (s Scope) {
+	s.Paths = p.places(m.get("paths"), what+".paths", "directory", "a "+what+" names trees")
+	s.Exes = p.places(m.get("exes"), what+".exes", "program", "a "+what+" names programs, or directories of them")
+	s.Mounts = p.places(m.get("mounts"), what+".mounts", "mount point", "a "+what+" names mount points")
+	s.ProcessTrees = p.places(m.get("process_trees"), what+".process_trees", "program", "a process tree is named by a program")
+	if n := m.get("cgroups"); n != nil {
 		for _, c := range p.cgroups(n, what+".cgroups") {
 			s.Cgroups = append(s.Cgroups, c.path)
 		}
 	}
-	for _, r := range p.ids32(m["uids"], what+".uids") {
+	for _, r := range p.ids32(m.get("uids"), what+".uids") {
 		s.UIDs = append(s.UIDs, IDRange{uint32(r.lo), uint32(r.hi)})
 	}
 	return s

@@ -87,8 +87,8 @@ func (p *parser) verdict(n *yaml.Node, what string, audit bool) Verdict {
 	if n.Kind == yaml.MappingNode {
 		m := p.mapping(n, what, "deny")
 		switch {
-		case m["deny"] != nil:
-			return Verdict{Deny, p.errno(m["deny"])}
+		case m.get("deny") != nil:
+			return Verdict{Deny, p.errno(m.get("deny"))}
 		case len(n.Content) == 0:
 			p.add(n, hint, "%s is empty", what)
 		}

@@ -20,7 +20,9 @@ type key struct {
 	fact fact
 	kind keyKind
 	n    uint16 // length of a text in bytes, of a network's prefix in bits
-	a, b uint64 // the hash of a text; a number, or the first and the last one of a range; a network
+	// Of a part, its first byte.
+	first byte
+	a, b  uint64 // the hash of a text; a number, or the first and the last one of a range; a network
 }
 
 type keyKind uint8
@@ -71,31 +73,15 @@ const (
 	moreKeys  = 1_000_000
 )
 
-// keys returns how many values rules list, of all facts together.
-func (rs *RuleSet) keys(rules []int32) (n int) {
-	for _, i := range rules {
-		n += rs.all[i].match.keys()
+// keys returns how many values a rule lists, of all facts together.
+func (rs *RuleSet) keys(m *matcher) int {
+	c := &m.match
+	n := 1 + rs.len(c.path) + rs.len(c.detail) + rs.len(c.exe) + len(rs.addrs[c.addr].nets)
+	for _, a := range rs.argsOf(c) {
+		n += len(a.ranges)
 	}
-	return n
-}
-
-func (c *conditions) keys() int {
-	n := 1
-	for _, p := range [...]*paths{c.path, c.detail, c.exe} {
-		if p != nil {
-			n += len(p.literals) + len(p.many) + len(p.prefixes) + len(p.globs)
-		}
-	}
-	for i := range c.args {
-		n += len(c.args[i].ranges)
-	}
-	if c.addr != nil {
-		n += len(c.addr.nets)
-	}
-	if c.ids != nil {
-		n += len(c.ids.uid) + len(c.ids.gid) + len(c.ids.euid) + len(c.ids.egid) + len(c.ids.cgroup)
-	}
-	return n
+	s := &rs.ids[c.ids]
+	return n + len(s.uid) + len(s.gid) + len(s.euid) + len(s.egid) + len(s.cgroup)
 }
 
 // node files rules, by none of the facts in used.
@@ -104,7 +90,10 @@ func (b *builder) node(rules []int32, used uint32) *node {
 	if len(rules) <= b.few {
 		return n
 	}
-	if b.left -= b.rs.keys(rules); b.left < 0 {
+	for _, i := range rules {
+		b.left -= b.rs.keys(&b.rs.all[i])
+	}
+	if b.left < 0 {
 		return n
 	}
 	demands := make([][]demand, len(rules))
@@ -195,21 +184,16 @@ func newTextIndex(f fact, groups []group) textIndex {
 	for _, g := range groups {
 		number[g.kind]++
 	}
-	number[keyBegin] += number[keyOddBegin] // in one table
-	number[keyOddBegin] = number[keyBegin]
-	tables := [keyNumber]*table{keyWhole: &x.wholes, keyBegin: &x.begins, keyOddBegin: &x.begins, keyName: &x.names, keyPart: &x.parts, keyEnd: &x.ends}
-	sets := [keyNumber]**lengths{keyOddBegin: &x.odd, keyPart: &x.partLengths, keyEnd: &x.endLengths}
+	tables := [keyNumber]*textTable{keyWhole: &x.wholes, keyBegin: &x.begins, keyOddBegin: &x.odd, keyName: &x.names, keyPart: &x.parts, keyEnd: &x.ends}
 	for _, g := range groups {
-		t, set := tables[g.kind], sets[g.kind]
-		if t.slots == nil {
-			*t = newTable(number[g.kind])
+		t := tables[g.kind]
+		if t.lengths == nil {
+			t.table, t.lengths = newTable(number[g.kind]), new(lengths)
 		}
 		t.put(spread(g.a), g.to)
-		if set != nil {
-			if *set == nil {
-				*set = new(lengths)
-			}
-			(*set).add(int(g.n))
+		t.add(int(g.n))
+		if g.kind == keyPart {
+			x.firsts[g.first>>6] |= 1 << (g.first & 63)
 		}
 	}
 	return x
@@ -263,9 +247,9 @@ func (b *builder) demands(m *matcher, used uint32) (out []demand) {
 		}
 	}
 	c := &m.match
-	for f, p := range [...]*paths{factPath: c.path, factDetail: c.detail, factExe: c.exe} {
-		if p != nil && used>>f&1 == 0 {
-			add(fact(f), p.keys(fact(f)))
+	for f, t := range [...]texts{factPath: c.path, factDetail: c.detail, factExe: c.exe} {
+		if t.kind != noTexts && used>>f&1 == 0 {
+			add(fact(f), b.rs.textKeys(fact(f), t))
 		}
 	}
 	ranges := func(f fact, rs []numberRange) {
@@ -282,27 +266,26 @@ func (b *builder) demands(m *matcher, used uint32) (out []demand) {
 		}
 		add(f, parts)
 	}
-	if c.ids != nil {
-		ranges(factUID, c.ids.uid)
-		ranges(factGID, c.ids.gid)
-		ranges(factEUID, c.ids.euid)
-		ranges(factEGID, c.ids.egid)
-		if used>>factCgroup&1 == 0 {
-			var parts [][]key
-			for _, id := range c.ids.cgroup {
-				parts = append(parts, []key{{fact: factCgroup, kind: keyCgroup, a: id}})
-			}
-			add(factCgroup, parts)
-		}
-	}
-	for i := range c.args {
-		if at := c.args[i].at[b.event]; at < abi.Args {
-			ranges(factArg0+fact(at), c.args[i].ranges)
-		}
-	}
-	if c.addr != nil && used>>factAddr&1 == 0 && c.addr.high[b.event] < abi.Args && c.addr.low[b.event] < abi.Args {
+	ids := &b.rs.ids[c.ids]
+	ranges(factUID, ids.uid)
+	ranges(factGID, ids.gid)
+	ranges(factEUID, ids.euid)
+	ranges(factEGID, ids.egid)
+	if used>>factCgroup&1 == 0 {
 		var parts [][]key
-		for _, n := range c.addr.nets {
+		for _, g := range ids.cgroup {
+			parts = append(parts, []key{{fact: factCgroup, kind: keyCgroup, a: g.id}})
+		}
+		add(factCgroup, parts)
+	}
+	for _, a := range b.rs.argsOf(c) {
+		if at := a.at[b.event]; at < abi.Args {
+			ranges(factArg0+fact(at), a.ranges)
+		}
+	}
+	if a := &b.rs.addrs[c.addr]; c.addr != 0 && used>>factAddr&1 == 0 && a.high[b.event] < abi.Args && a.low[b.event] < abi.Args {
+		var parts [][]key
+		for _, n := range a.nets {
 			parts = append(parts, []key{{fact: factAddr, kind: keyNet, n: n.bits, a: n.high, b: n.low}})
 		}
 		add(factAddr, parts)
@@ -310,34 +293,29 @@ func (b *builder) demands(m *matcher, used uint32) (out []demand) {
 	return out
 }
 
-// keys returns, for each pattern, what it can be filed under.
-func (p *paths) keys(f fact) (parts [][]key) {
-	whole := func(s string) {
-		parts = append(parts, []key{{fact: f, kind: keyWhole, a: hashText(s)}})
-	}
-	for _, s := range p.literals {
-		whole(s)
-	}
-	for s := range p.many {
-		whole(s)
-	}
-	for _, s := range p.prefixes {
-		if s == "" { // any text, of a detail that is no path
-			parts = append(parts, nil)
-			continue
+// textKeys returns, for each pattern, what it can be filed under.
+func (p *pool) textKeys(f fact, t texts) (parts [][]key) {
+	for q := range p.each(t) {
+		var keys []key
+		switch q.kind {
+		case literal:
+			keys = []key{{fact: f, kind: keyWhole, n: uint16(len(q.text)), a: hashText(q.text)}}
+		case prefix:
+			if q.text != "" { // else any text, of a detail that is no path
+				keys = []key{beginKey(f, q.text)}
+			}
+		default:
+			keys = q.glob.keys(f)
 		}
-		parts = append(parts, []key{beginKey(f, s)})
-	}
-	for _, g := range p.globs {
-		parts = append(parts, g.keys(f))
+		parts = append(parts, keys)
 	}
 	return parts
 }
 
 func beginKey(f fact, s string) key {
-	k := key{fact: f, kind: keyBegin, a: hashText(s)}
+	k := key{fact: f, kind: keyBegin, n: uint16(len(s)), a: hashText(s)}
 	if !strings.HasSuffix(s, "/") {
-		k.kind, k.n = keyOddBegin, uint16(len(s))
+		k.kind = keyOddBegin
 	}
 	return k
 }
@@ -355,13 +333,13 @@ func (g *glob) keys(f fact) (keys []key) {
 	}
 	if slash := strings.LastIndexByte(g.tail, '/'); slash >= 0 {
 		if name := g.tail[slash+1:]; name != "" {
-			keys = append(keys, key{fact: f, kind: keyName, a: hashText(name)})
+			keys = append(keys, key{fact: f, kind: keyName, n: uint16(len(name)), a: hashText(name)})
 		}
 	} else if g.tail != "" {
 		keys = append(keys, key{fact: f, kind: keyEnd, n: uint16(len(g.tail)), a: hashEnd(g.tail)})
 	}
-	for _, s := range g.parts {
-		keys = append(keys, key{fact: f, kind: keyPart, n: uint16(len(s)), a: hashText(s)})
+	for _, s := range g.parts() {
+		keys = append(keys, key{fact: f, kind: keyPart, n: uint16(len(s)), first: s[0], a: hashText(s)})
 	}
 	return keys
 }
@@ -369,8 +347,8 @@ func (g *glob) keys(f fact) (keys []key) {
 // mostParts is how many parts of a glob are looked at.
 const mostParts = 8
 
-// findParts returns texts with which a component of every path begins that the glob matches.
-func (g *glob) findParts() (parts []string) {
+// parts returns texts with which a component of every path begins that the glob matches.
+func (g *glob) parts() (parts []string) {
 	// How many branches lead past each instruction: not all matches go through it if any does.
 	past := make([]int, len(g.code)+1)
 	for i, in := range g.code {

@@ -42,7 +42,7 @@ func TestGlobParts(t *testing.T) {
 		if problem != nil {
 			t.Fatalf("%s: %v", pattern, problem)
 		}
-		if got := strings.Join(g.parts, " "); got != want {
+		if got := strings.Join(g.parts(), " "); got != want {
 			t.Errorf("%s: parts %q, want %q", pattern, got, want)
 		}
 	}
@@ -142,9 +142,9 @@ func TestManyRulesAreTheReference(t *testing.T) {
 		if deep < 3 {
 			t.Errorf("of %d nodes %d have others below", len(rs.nodes), deep)
 		}
-		late := 0
+		f, late := rs.parsed(), 0
 		for _, r := range requests {
-			got, want := rs.Decide(r).Rule, reference(rs.file, r)
+			got, want := rs.Decide(r).Rule, reference(f, r)
 			if got != want {
 				t.Fatalf("seed %d: rule %d, the reference says %d: %s %q by %q, uid %d, %v", seed, got, want, r.Event, r.Path(), r.Exe(), r.UID, r.Arg)
 			}
@@ -207,7 +207,10 @@ func TestListsDoNotMultiply(t *testing.T) {
 			count(x.wholes.slots)
 		}
 	}
-	keys := timesKeys*rs.keys(rs.lists[abi.EventOpen].rules) + moreKeys
+	keys := moreKeys
+	for i := range rs.all {
+		keys += timesKeys * rs.keys(&rs.all[i])
+	}
 	if all := groups * each * n * n; filed > keys || all < 2*keys {
 		t.Errorf("%d entries in %d nodes, want at most %d of %d", filed, len(rs.nodes), keys, all)
 	}
@@ -251,6 +254,37 @@ func TestEqualTags(t *testing.T) {
 		if d := rs.Decide(r); rs.RuleID(d.Rule) != want {
 			t.Errorf("%s: rule %s, want %s", text, rs.RuleID(d.Rule), want)
 		}
+	}
+}
+
+// Of many rules the last ones about the event are explained.
+func TestExplainMany(t *testing.T) {
+	var b strings.Builder
+	b.WriteString(head + "rules:\n")
+	for i := range 3 * mostSteps {
+		fmt.Fprintf(&b, "- {id: r%d, events: [%s], object: {path: /f%d}, verdict: deny}\n", i, [...]string{"open", "exec"}[i%2], i)
+	}
+	rs := mustLoad(t, b.String())
+	for name, tc := range map[string]struct {
+		path        string
+		first, last string
+		steps, left int
+	}{
+		"decided early": {"/f10", "r0", "r10", 11, 0},
+		"decided late":  {fmt.Sprintf("/f%d", 3*mostSteps-2), fmt.Sprintf("r%d", mostSteps), fmt.Sprintf("r%d", 3*mostSteps-2), mostSteps, 2*mostSteps - 1},
+		"by none":       {"/x", fmt.Sprintf("r%d", mostSteps), fmt.Sprintf("r%d", 3*mostSteps-2), mostSteps, 2 * mostSteps},
+	} {
+		t.Run(name, func(t *testing.T) {
+			x := rs.Explain(request(abi.EventOpen, tc.path, "/y", nil))
+			if n := len(x.Steps); n != tc.steps || x.LeftOut != tc.left || x.Steps[0].Rule != tc.first || x.Steps[n-1].Rule != tc.last {
+				t.Errorf("%d steps, %s to %s, %d left out; want %d, %s to %s, %d", n, x.Steps[0].Rule, x.Steps[n-1].Rule, x.LeftOut, tc.steps, tc.first, tc.last, tc.left)
+			}
+			for i, s := range x.Steps {
+				if s.Matched != (s.Rule == x.Rule) {
+					t.Errorf("step %d is %+v, the decisive rule %s", i, s, x.Rule)
+				}
+			}
+		})
 	}
 }
 

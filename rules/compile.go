@@ -21,25 +21,6 @@ type Options struct {
 	CgroupID func(path string) (uint64, error)
 }
 
-// RuleSet is a compiled rule file. It is immutable and safe for concurrent use.
-type RuleSet struct {
-	file        *File
-	epoch       uint64
-	fingerprint uint64
-	fallback    Decision // what decides when no rule does
-	all         []matcher
-	lists       [abi.EventCount]list
-	nodes       []*node // of the classifiers, by ref
-}
-
-// list is what one event is decided by.
-type list struct {
-	rules     []int32 // of all, in order
-	root      *node   // the same, filed; nil when there are none
-	consulted abi.Fields
-	args      uint8 // bit i: Request.Arg[i] is consulted
-}
-
 // Load is Parse and Compile.
 func Load(name string, src []byte, o Options) (*RuleSet, error) {
 	f, err := Parse(name, src)
@@ -49,45 +30,50 @@ func Load(name string, src []byte, o Options) (*RuleSet, error) {
 	return Compile(f, o)
 }
 
-// Compile turns a checked file into a rule set. What can still be wrong is that
-// a cgroup does not exist; the error then is a Problems.
+// Compile turns a checked file into a rule set, which keeps nothing of it. What can still be
+// wrong is that a cgroup does not exist; the error then is a Problems.
 func Compile(f *File, o Options) (*RuleSet, error) {
-	c := compiler{file: f, options: o, cgroups: map[string]uint64{}, ids: map[string]*subjectIDs{}, indexes: map[string]*[abi.EventCount]uint8{}}
-	rs := &RuleSet{
-		file:        f,
-		epoch:       o.Epoch,
-		fingerprint: fingerprint(f),
-		fallback:    Decision{Verdict: f.def, Rule: -1, Deadline: f.deadline, OnFail: f.onFail},
-		all:         make([]matcher, len(f.rules)),
-	}
-	var closed eventSet // events that a rule without conditions has ended
+	rs := newRuleSet(f.settings)
+	rs.epoch = o.Epoch
+	rs.fingerprint = fingerprint(f)
+	rs.all = make([]matcher, len(f.rules))
+	rs.about = make([]about, len(f.rules))
+	c := newCompiler(&rs.pool)
+	c.file, c.options = f, o
 	for i := range f.rules {
-		r := &f.rules[i]
-		m := &rs.all[i]
-		*m = matcher{decision: Decision{Verdict: r.verdict, Rule: int32(i), Deadline: r.deadline, OnFail: r.onFail}}
-		m.match = c.conditions(r, &r.match)
-		if r.not != nil {
-			not := c.conditions(r, r.not)
-			m.not = &not
-		}
-		for e := abi.EventNone + 1; e < abi.EventCount; e++ {
-			if !r.events.has(e) || closed.has(e) {
-				continue
-			}
-			l := &rs.lists[e]
-			l.rules = append(l.rules, int32(i))
-			l.consulted |= m.consulted()
-			l.args |= m.args(e)
-			if m.match.has == 0 && m.not == nil {
-				closed.add(e)
-			}
-		}
+		c.rule(rs, int32(i), &f.rules[i])
 	}
 	if err := c.problems.finish(); err != nil {
 		return nil, err
 	}
+	c.finish()
+	packed := make(chan packed, 1)
+	go func() { packed <- pack(f.source) }()
+	rs.list()
 	rs.classify(few)
+	rs.source = <-packed
 	return rs, nil
+}
+
+// list makes the lists of the events.
+func (rs *RuleSet) list() {
+	var closed eventSet // events that a rule without conditions has ended
+	for i := range rs.all {
+		m := &rs.all[i]
+		for e := abi.EventNone + 1; e < abi.EventCount; e++ {
+			if !rs.about[i].events.has(e) || closed.has(e) {
+				continue
+			}
+			l := &rs.lists[e]
+			l.rules = append(l.rules, int32(i))
+			fields, args := rs.consulted(m, e)
+			l.consulted |= fields
+			l.args |= args
+			if m.match.has == 0 && m.not == 0 {
+				closed.add(e)
+			}
+		}
+	}
 }
 
 // classify files the rules of each event. Events with the same rules share what they are
@@ -97,7 +83,7 @@ func (rs *RuleSet) classify(few int) {
 	rs.nodes = []*node{nil}
 	b := builder{rs: rs, few: few, left: moreKeys}
 	for i := range rs.all {
-		b.left += timesKeys * rs.all[i].match.keys()
+		b.left += timesKeys * rs.keys(&rs.all[i])
 	}
 	for e := range rs.lists {
 		l := &rs.lists[e]
@@ -117,34 +103,69 @@ func (rs *RuleSet) classify(few int) {
 	}
 }
 
-// shared returns ids, or the same ones of an earlier rule: most rules of a file name the
-// same few users.
-func (c *compiler) shared(ids *subjectIDs) *subjectIDs {
-	var key []byte
-	for _, rs := range [...][]numberRange{ids.uid, ids.gid, ids.euid, ids.egid} {
-		key = binary.AppendUvarint(key, uint64(len(rs)))
-		for _, r := range rs {
-			key = binary.AppendUvarint(binary.AppendUvarint(key, r.lo), r.hi)
-		}
-	}
-	for _, id := range ids.cgroup {
-		key = binary.AppendUvarint(key, id)
-	}
-	if same := c.ids[string(key)]; same != nil {
-		return same
-	}
-	c.ids[string(key)] = ids
-	return ids
-}
-
+// compiler fills a pool.
 type compiler struct {
 	file     *File
 	options  Options
 	problems Problems
-	cgroups  map[string]uint64      // paths resolved so far
-	ids      map[string]*subjectIDs // by all that is in them
+	pool     *pool
+	text     strings.Builder
+	cgroups  map[string]uint64 // paths resolved so far
+	// What is in the pool, by all that is in it: rules have much in common.
+	ids   map[string]uint32
+	thens map[Decision]uint32
+	notes map[note]uint32
 	// Where each event has an argument, by its name.
 	indexes map[string]*[abi.EventCount]uint8
+}
+
+func newCompiler(p *pool) *compiler {
+	*p = pool{nots: make([]conditions, 1), addrs: make([]addrMatch, 1), ids: make([]subjectIDs, 1), notes: make([]note, 1)}
+	return &compiler{pool: p, cgroups: map[string]uint64{}, ids: map[string]uint32{}, thens: map[Decision]uint32{}, notes: map[note]uint32{{}: 0},
+		indexes: map[string]*[abi.EventCount]uint8{}}
+}
+
+// finish gives the pool what is complete only now, and takes spare room away.
+func (c *compiler) finish() {
+	p := c.pool
+	p.text = strings.Clone(c.text.String())
+	p.patterns, p.globs, p.nots, p.args, p.addrs, p.ids = slices.Clip(p.patterns), slices.Clip(p.globs), slices.Clip(p.nots), slices.Clip(p.args), slices.Clip(p.addrs), slices.Clip(p.ids)
+	for _, q := range p.patterns {
+		if q.kind == globbed {
+			p.globs[q.glob].share(p.text[q.at : q.at+uint32(q.n)])
+		}
+	}
+}
+
+// index returns the number of v in a slice of the pool, which it is added to if it is not
+// in it.
+func index[T comparable](known map[T]uint32, all *[]T, v T) uint32 {
+	n, ok := known[v]
+	if !ok {
+		n = uint32(len(*all))
+		known[v] = n
+		*all = append(*all, v)
+	}
+	return n
+}
+
+// write returns where s is in the text of the pool.
+func (c *compiler) write(s string) uint32 {
+	c.text.WriteString(s)
+	return uint32(c.text.Len() - len(s))
+}
+
+// rule compiles rule i.
+func (c *compiler) rule(rs *RuleSet, i int32, r *rule) {
+	m := &rs.all[i]
+	m.match = c.conditions(r, &r.match)
+	if r.not != nil {
+		m.not = uint32(len(c.pool.nots))
+		c.pool.nots = append(c.pool.nots, c.conditions(r, r.not))
+	}
+	m.then = index(c.thens, &c.pool.thens, Decision{Verdict: r.verdict, Deadline: r.deadline, OnFail: r.onFail})
+	rs.about[i] = about{id: c.write(r.id), idLen: uint8(len(r.id)), line: uint32(r.line), events: r.events, deadlineWritten: r.deadlineWritten,
+		note: index(c.notes, &c.pool.notes, note{r.message})}
 }
 
 func (c *compiler) conditions(r *rule, b *block) conditions {
@@ -154,11 +175,11 @@ func (c *compiler) conditions(r *rule, b *block) conditions {
 	}
 	if len(b.path) > 0 {
 		out.has |= abi.FieldPath
-		out.path = compilePaths(b.path)
+		out.path = c.texts(factPath, b.path)
 	}
 	if len(b.detail) > 0 {
 		out.has |= abi.FieldDetail
-		out.detail = compilePaths(b.detail)
+		out.detail = c.texts(factDetail, b.detail)
 	}
 	if len(b.args) > 0 {
 		out.has |= abi.FieldArgs
@@ -166,11 +187,12 @@ func (c *compiler) conditions(r *rule, b *block) conditions {
 	}
 	if len(b.addr) > 0 {
 		out.has |= abi.FieldArgs
-		out.addr = c.addrs(b.addr)
+		out.addr = uint32(len(c.pool.addrs))
+		c.pool.addrs = append(c.pool.addrs, c.addrs(b.addr))
 	}
 	if len(b.exe) > 0 {
 		out.has |= abi.FieldExe
-		out.exe = compilePaths(b.exe)
+		out.exe = c.texts(factExe, b.exe)
 	}
 	ids := subjectIDs{uid: mergeRanges(b.uid), gid: mergeRanges(b.gid), euid: mergeRanges(b.euid), egid: mergeRanges(b.egid)}
 	if len(b.uid)+len(b.euid) > 0 {
@@ -184,15 +206,65 @@ func (c *compiler) conditions(r *rule, b *block) conditions {
 		ids.cgroup = c.cgroupIDs(r, b.cgroup)
 	}
 	if out.has&(abi.FieldUID|abi.FieldGID|abi.FieldCgroup) != 0 {
-		out.ids = c.shared(&ids)
+		out.ids = c.shared(ids)
 	}
 	return out
 }
 
-func (c *compiler) args(tests []argTest) []argMatch {
-	var out []argMatch
+// texts adds a list of patterns to the pool.
+func (c *compiler) texts(f fact, ps []pattern) texts {
+	if len(ps) > fewPatterns {
+		c.pool.members = append(c.pool.members, newMembers(f, ps))
+		return texts{at: uint32(len(c.pool.members) - 1), kind: manyTexts}
+	}
+	first := c.pattern(ps[0])
+	if one, ok := first.alone(); ok && len(ps) == 1 {
+		return one
+	}
+	t := texts{at: uint32(len(c.pool.patterns)), n: uint16(len(ps)), kind: fewTexts}
+	c.pool.patterns = append(c.pool.patterns, first)
+	for _, p := range ps[1:] {
+		c.pool.patterns = append(c.pool.patterns, c.pattern(p))
+	}
+	return t
+}
+
+// newMembers compiles a long list of patterns.
+func newMembers(f fact, ps []pattern) members {
+	rs := &RuleSet{all: make([]matcher, len(ps))}
+	c := newCompiler(&rs.pool)
+	l := &rs.lists[abi.EventOpen] // any one
+	for i := range ps {
+		*rs.all[i].match.text(f) = c.texts(f, ps[i:i+1])
+		l.rules = append(l.rules, int32(i))
+	}
+	c.finish()
+	rs.classify(few)
+	return members{rs, l.root, f}
+}
+
+// pattern compiles one pattern.
+func (c *compiler) pattern(p pattern) textPattern {
+	q := textPattern{kind: p.kind, asGlob: p.kind == globbed}
+	text := p.text
+	switch {
+	case p.kind != globbed:
+	case len(p.glob.code) == 0: // all wildcards are escaped
+		q.kind, text = literal, p.glob.head
+	case len(p.glob.code) == 1 && p.glob.code[0].op == opDeep && p.glob.tail == "":
+		q.kind, text = prefix, p.glob.head
+	default:
+		q.glob = uint32(len(c.pool.globs))
+		c.pool.globs = append(c.pool.globs, *p.glob)
+	}
+	q.at, q.n = c.write(text), uint16(len(text))
+	return q
+}
+
+func (c *compiler) args(tests []argTest) run {
+	out := run{uint32(len(c.pool.args)), uint32(len(tests))}
 	for _, t := range tests {
-		out = append(out, argMatch{at: c.index(t.name), ranges: mergeRanges(t.ranges), all: t.all, any: t.any})
+		c.pool.args = append(c.pool.args, argMatch{name: t.name, at: c.index(t.name), ranges: mergeRanges(t.ranges), all: t.all, any: t.any})
 	}
 	return out
 }
@@ -207,8 +279,30 @@ func (c *compiler) index(name string) *[abi.EventCount]uint8 {
 	return at
 }
 
-func (c *compiler) cgroupIDs(r *rule, paths []cgroupPath) []uint64 {
-	var ids []uint64
+// shared returns the number of ids in the pool, or that of the same ones of an earlier rule:
+// most rules of a file name the same few users.
+func (c *compiler) shared(ids subjectIDs) uint32 {
+	var key []byte
+	for _, rs := range [...][]numberRange{ids.uid, ids.gid, ids.euid, ids.egid} {
+		key = binary.AppendUvarint(key, uint64(len(rs)))
+		for _, r := range rs {
+			key = binary.AppendUvarint(binary.AppendUvarint(key, r.lo), r.hi)
+		}
+	}
+	for _, g := range ids.cgroup {
+		key = binary.AppendUvarint(key, g.id)
+	}
+	n, ok := c.ids[string(key)]
+	if !ok {
+		n = uint32(len(c.pool.ids))
+		c.ids[string(key)] = n
+		c.pool.ids = append(c.pool.ids, ids)
+	}
+	return n
+}
+
+func (c *compiler) cgroupIDs(r *rule, paths []cgroupPath) []cgroupID {
+	var ids []cgroupID
 	for _, p := range paths {
 		id, ok := c.cgroups[p.path]
 		if !ok {
@@ -231,7 +325,7 @@ func (c *compiler) cgroupIDs(r *rule, paths []cgroupPath) []uint64 {
 			}
 			c.cgroups[p.path] = id
 		}
-		ids = append(ids, id)
+		ids = append(ids, cgroupID{id, p.path})
 	}
 	return ids
 }
@@ -251,35 +345,4 @@ func mergeRanges(rs []numberRange) []numberRange {
 		}
 	}
 	return slices.Clip(out)
-}
-
-// fewLiterals is up to how many paths are compared one after another, which
-// mostly ends at the length; more are looked up in a map. Measured on amd64: the
-// map costs as much as about eight comparisons.
-const fewLiterals = 8
-
-func compilePaths(ps []pattern) *paths {
-	out := &paths{}
-	for _, p := range ps {
-		switch {
-		case p.kind == literal:
-			out.literals = append(out.literals, p.text)
-		case p.kind == prefix:
-			out.prefixes = append(out.prefixes, p.text)
-		case len(p.glob.code) == 0: // a glob whose wildcards are all escaped
-			out.literals = append(out.literals, p.glob.head)
-		case len(p.glob.code) == 1 && p.glob.code[0].op == opDeep && p.glob.tail == "":
-			out.prefixes = append(out.prefixes, p.glob.head)
-		default:
-			out.globs = append(out.globs, p.glob)
-		}
-	}
-	if len(out.literals) > fewLiterals {
-		out.many = make(map[string]struct{}, len(out.literals))
-		for _, s := range out.literals {
-			out.many[strings.Clone(s)] = struct{}{}
-		}
-		out.literals = nil
-	}
-	return out
 }

@@ -4,6 +4,7 @@ package rules
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/arbiterd/arbiter/kernelbridge/abi"
@@ -14,7 +15,10 @@ type Explanation struct {
 	Event abi.Event
 	// Steps are the rules in the order of the file, up to and with the decisive
 	// one; all of them when the default decided.
-	Steps    []Step
+	Steps []Step
+	// LeftOut is how many rules were considered that are not among Steps, because they are
+	// too many: none of them matches.
+	LeftOut  int
 	Decision Decision
 	// Rule is the id of the decisive rule, or "default".
 	Rule string
@@ -38,32 +42,64 @@ type Step struct {
 // Explain decides like Decide and says why. It allocates and belongs nowhere
 // near the hot path.
 func (rs *RuleSet) Explain(r *abi.Request) Explanation {
-	x := Explanation{Event: r.Event, Decision: rs.fallback, Consulted: rs.Consulted(r.Event)}
-	for i := range rs.all {
-		m, ast := &rs.all[i], &rs.file.rules[i]
-		s := Step{Rule: ast.id, Line: ast.line}
-		if !ast.events.has(r.Event) {
-			s.Reason = "it is not about the event " + r.Event.String()
-		} else if c := m.match.fails(r); c != none {
-			s.Reason = ast.match.why(c, r)
-		} else if m.not != nil && m.not.fails(r) == none {
-			s.Reason = "its not block holds: " + ast.not.held(r)
-		} else {
-			s.Matched = true
-		}
-		x.Steps = append(x.Steps, s)
-		if s.Matched {
-			x.Decision = m.decision
-			break
-		}
+	x := Explanation{Event: r.Event, Decision: rs.Decide(r), Consulted: rs.Consulted(r.Event)}
+	considered := int32(len(rs.all))
+	if x.Decision.Rule >= 0 {
+		considered = x.Decision.Rule + 1
 	}
+	shown := rs.shown(r.Event, considered)
+	for _, i := range shown {
+		x.Steps = append(x.Steps, rs.step(i, r))
+	}
+	x.LeftOut = int(considered) - len(shown)
 	x.Rule, x.Line, x.Message = rs.RuleID(x.Decision.Rule), rs.Line(x.Decision.Rule), rs.Message(x.Decision.Rule)
 	return x
+}
+
+// mostSteps is how many rules are explained: nobody reads more.
+const mostSteps = 1000
+
+// shown returns which of the first rules are explained: all, or, when they are too many, the
+// last ones about the event.
+func (rs *RuleSet) shown(e abi.Event, considered int32) []int32 {
+	if considered <= mostSteps {
+		all := make([]int32, considered)
+		for i := range all {
+			all[i] = int32(i)
+		}
+		return all
+	}
+	var about []int32
+	if e < abi.EventCount {
+		about = rs.lists[e].rules
+		n, _ := slices.BinarySearch(about, considered)
+		about = about[max(0, n-mostSteps):n]
+	}
+	return about
+}
+
+// step says how rule i fares.
+func (rs *RuleSet) step(i int32, r *abi.Request) Step {
+	m := &rs.all[i]
+	s := Step{Rule: rs.RuleID(i), Line: rs.Line(i)}
+	if !rs.about[i].events.has(r.Event) {
+		s.Reason = "it is not about the event " + r.Event.String()
+	} else if c := rs.fails(&m.match, r); c != none {
+		s.Reason = rs.why(&m.match, c, r)
+	} else if m.not != 0 && rs.fails(&rs.nots[m.not], r) == none {
+		s.Reason = "its not block holds: " + rs.held(&rs.nots[m.not], r)
+	} else {
+		s.Matched = true
+	}
+	return s
 }
 
 // String returns the explanation as lines of text.
 func (x Explanation) String() string {
 	var b strings.Builder
+	if x.LeftOut > 0 {
+		fmt.Fprintf(&b, "  %d more rules do not match\n", x.LeftOut)
+	}
 	for _, s := range x.Steps {
 		if s.Matched {
 			fmt.Fprintf(&b, "  line %d: rule %s matches\n", s.Line, s.Rule)

@@ -10,7 +10,7 @@ import (
 )
 
 // why says why condition c of the block does not hold.
-func (b *block) why(c condition, r *abi.Request) string {
+func (p *pool) why(b *conditions, c condition, r *abi.Request) string {
 	switch c {
 	case condPath:
 		switch {
@@ -24,18 +24,18 @@ func (b *block) why(c condition, r *abi.Request) string {
 			return "detail is not known"
 		}
 	case condArgs:
-		for _, a := range b.args {
-			if subject, wanted, ok := a.words(r); !ok {
-				return doesNot(subject, wanted)
+		for _, a := range p.argsOf(b) {
+			if !a.holds(r) {
+				return doesNot(a.words(r))
 			}
 		}
-		return doesNot(b.addrWords(r))
+		return doesNot(p.addrs[b.addr].words(r))
 	case condExe:
 		if r.Flags&abi.FlagNoExe != 0 {
 			return "subject.exe is not known"
 		}
 	}
-	return doesNot(b.words(c, r))
+	return doesNot(p.words(b, c, r))
 }
 
 func doesNot(subject string, wanted []string) string {
@@ -46,21 +46,21 @@ func doesNot(subject string, wanted []string) string {
 }
 
 // held says what all conditions of the block were, in the order they are tried.
-func (b *block) held(r *abi.Request) string {
+func (p *pool) held(b *conditions, r *abi.Request) string {
 	var parts []string
 	for c := condAccess; c <= condExe; c++ {
 		if c == condArgs {
-			for _, a := range b.args {
-				subject, wanted, _ := a.words(r)
+			for _, a := range p.argsOf(b) {
+				subject, wanted := a.words(r)
 				parts = append(parts, subject+" matches "+shorten(wanted))
 			}
-			if len(b.addr) > 0 {
-				subject, wanted := b.addrWords(r)
+			if b.addr != 0 {
+				subject, wanted := p.addrs[b.addr].words(r)
 				parts = append(parts, subject+" matches "+shorten(wanted))
 			}
 			continue
 		}
-		if subject, wanted := b.words(c, r); len(wanted) > 0 {
+		if subject, wanted := p.words(b, c, r); len(wanted) > 0 {
 			parts = append(parts, subject+" matches "+shorten(wanted))
 		}
 	}
@@ -69,7 +69,7 @@ func (b *block) held(r *abi.Request) string {
 
 // words returns what condition c looks at, with its value, and what it wants;
 // nothing when the block does not give it.
-func (b *block) words(c condition, r *abi.Request) (subject string, wanted []string) {
+func (p *pool) words(b *conditions, c condition, r *abi.Request) (subject string, wanted []string) {
 	ids := func(rs []numberRange) {
 		for _, v := range rs {
 			if v.lo == v.hi {
@@ -79,30 +79,31 @@ func (b *block) words(c condition, r *abi.Request) (subject string, wanted []str
 			}
 		}
 	}
-	pats := func(ps []pattern) {
-		for _, p := range ps {
-			wanted = append(wanted, p.String())
+	pats := func(t texts) {
+		for q := range p.each(t) {
+			wanted = append(wanted, q.String())
 		}
 	}
+	of := &p.ids[b.ids]
 	switch c {
 	case condAccess:
 		subject, wanted = fmt.Sprintf("access %v", AccessNames(r.Access)), AccessNames(b.access)
 	case condUID:
 		subject = fmt.Sprintf("subject.uid %d", r.UID)
-		ids(b.uid)
+		ids(of.uid)
 	case condGID:
 		subject = fmt.Sprintf("subject.gid %d", r.GID)
-		ids(b.gid)
+		ids(of.gid)
 	case condEUID:
 		subject = fmt.Sprintf("subject.euid %d", r.EUID)
-		ids(b.euid)
+		ids(of.euid)
 	case condEGID:
 		subject = fmt.Sprintf("subject.egid %d", r.EGID)
-		ids(b.egid)
+		ids(of.egid)
 	case condCgroup:
 		subject = "subject.cgroup"
-		for _, p := range b.cgroup {
-			wanted = append(wanted, bare(p.path))
+		for _, g := range of.cgroup {
+			wanted = append(wanted, bare(g.path))
 		}
 	case condPath:
 		subject = "object.path " + quote(string(r.PathBuf[:min(r.PathLen, abi.PathBytes)]))
@@ -117,9 +118,8 @@ func (b *block) words(c condition, r *abi.Request) (subject string, wanted []str
 	return subject, wanted
 }
 
-// words returns the argument with its value, what is wanted, and whether it is so.
-func (a *argTest) words(r *abi.Request) (subject string, wanted []string, ok bool) {
-	m := argMatch{at: argIndex(a.name), ranges: mergeRanges(a.ranges), all: a.all, any: a.any}
+// words returns the argument with its value, and what is wanted.
+func (a *argMatch) words(r *abi.Request) (subject string, wanted []string) {
 	text := func(v uint64) string { return ArgText(r.Event, a.name, v) }
 	for _, v := range a.ranges {
 		if v.lo == v.hi {
@@ -138,13 +138,13 @@ func (a *argTest) words(r *abi.Request) (subject string, wanted []string, ok boo
 	if bits != nil {
 		wanted = []string{strings.Join(bits, " and ")}
 	}
-	return "args." + a.name + " " + text(r.Arg[m.at[r.Event]%abi.Args]), wanted, m.holds(r)
+	return "args." + a.name + " " + text(r.Arg[a.at[r.Event]%abi.Args]), wanted
 }
 
-// addrWords returns the address, and the networks that are wanted.
-func (b *block) addrWords(r *abi.Request) (subject string, wanted []string) {
-	for _, n := range b.addr {
-		wanted = append(wanted, netText(n))
+// words returns the address, and the networks that are wanted.
+func (m *addrMatch) words(r *abi.Request) (subject string, wanted []string) {
+	for _, n := range m.nets {
+		wanted = append(wanted, netText(n.prefix()))
 	}
 	number := func(name string) uint64 {
 		if i := argIndex(name)[r.Event]; i < abi.Args {

@@ -5,6 +5,7 @@ package rules
 import (
 	"bytes"
 	"math/bits"
+	"strings"
 	"unicode/utf8"
 )
 
@@ -63,7 +64,6 @@ func (c *class) has(s int32) bool {
 // match between them. It is immutable.
 type glob struct {
 	head, tail string
-	parts      []string // see findParts
 	code       []inst
 	classes    []class
 	// For automata of one word, see runSmall.
@@ -190,6 +190,16 @@ func (g *glob) runSmall(b []byte) (ok bool, steps int) {
 		cur = next
 	}
 	return cur&end != 0, steps
+}
+
+// share takes head and tail from the text of the pattern, where they stand there as they are.
+func (g *glob) share(text string) {
+	if strings.HasPrefix(text, g.head) {
+		g.head = text[:len(g.head)]
+	}
+	if strings.HasSuffix(text, g.tail) {
+		g.tail = text[len(text)-len(g.tail):]
+	}
 }
 
 // follow fills start and leads for runSmall.

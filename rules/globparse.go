@@ -39,7 +39,7 @@ func compileGlob(text string) (*glob, *globProblem) {
 	for to > max(from, p.target) && plain(code[to-1]) {
 		to--
 	}
-	g := &glob{head: spell(code[:from]), tail: spell(code[to:]), classes: p.classes}
+	g := &glob{head: spell(code[:from]), tail: spell(code[to:]), classes: p.classes, code: make([]inst, 0, to-from)}
 	for _, in := range code[from:to] {
 		if in.op == opSplit || in.op == opJump {
 			in.x -= int32(from)
@@ -53,7 +53,6 @@ func compileGlob(text string) (*glob, *globProblem) {
 	if len(g.code) < 64 {
 		g.follow()
 	}
-	g.parts = g.findParts()
 	return g, nil
 }
 

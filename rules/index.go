@@ -42,7 +42,7 @@ func (rs *RuleSet) search(n *node, r *abi.Request, best int32) int32 {
 		if i >= best {
 			break
 		}
-		if rs.all[i].matches(r) {
+		if rs.matches(&rs.all[i], r) {
 			best = i
 			break
 		}
@@ -74,7 +74,7 @@ func (rs *RuleSet) search(n *node, r *abi.Request, best int32) int32 {
 func (rs *RuleSet) follow(to ref, r *abi.Request, best int32) int32 {
 	switch {
 	case to < 0:
-		if i := int32(^to); i < best && rs.all[i].matches(r) {
+		if i := int32(^to); i < best && rs.matches(&rs.all[i], r) {
 			return i
 		}
 	case to > 0:
@@ -123,8 +123,8 @@ func (rs *RuleSet) find(t *table, hash uint64, r *abi.Request, best int32) int32
 	}
 }
 
-// has reports whether find would follow anything.
-func (t *table) has(hash uint64) bool {
+// leads reports whether find would follow anything.
+func (t *table) leads(hash uint64) bool {
 	if len(t.slots) == 0 {
 		return false
 	}

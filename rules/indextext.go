@@ -8,17 +8,19 @@ import "github.com/arbiterd/arbiter/kernelbridge/abi"
 // One pass over the bytes finds all that fits, but for ends.
 type textIndex struct {
 	fact   fact
-	wholes table // the text itself
-	// Beginnings of it. Those that end in '/' are looked up behind each '/', the others
-	// at each length that there is one of.
-	begins table
-	odd    *lengths
-	names  table // the last component
-	// Beginnings of a component, wherever it is, at each length that there is one of.
-	parts       table
-	partLengths *lengths
-	ends        table // ends of it
-	endLengths  *lengths
+	wholes textTable // the text itself
+	begins textTable // beginnings of it that end in '/', and
+	odd    textTable // others
+	names  textTable // the last component
+	parts  textTable // beginnings of a component, wherever it is,
+	firsts [4]uint64 // and the bytes that they begin with, a bit each
+	ends   textTable // ends of it
+}
+
+// textTable is a table of texts. Most that are looked for have a length that none in it has.
+type textTable struct {
+	table
+	*lengths
 }
 
 // lengths is a set of lengths of texts, in bytes.
@@ -64,6 +66,19 @@ func (f fact) of(r *abi.Request) ([]byte, bool) {
 	return r.ExeBuf[:min(r.ExeLen, abi.PathBytes)], r.Flags&abi.FlagNoExe == 0
 }
 
+// put makes s the text in a request, which it returns.
+func (f fact) put(r *abi.Request, s string) *abi.Request {
+	switch f {
+	case factPath:
+		r.PathLen = uint32(copy(r.PathBuf[:], s))
+	case factDetail:
+		r.DetailLen = uint32(copy(r.DetailBuf[:], s))
+	default:
+		r.ExeLen = uint32(copy(r.ExeBuf[:], s))
+	}
+	return r
+}
+
 func (rs *RuleSet) searchText(x *textIndex, r *abi.Request, best int32) int32 {
 	b, ok := x.fact.of(r)
 	if !ok {
@@ -72,33 +87,43 @@ func (rs *RuleSet) searchText(x *textIndex, r *abi.Request, best int32) int32 {
 	whole, part := uint64(hashStart), uint64(hashStart)
 	from := 0 // of the component
 	parts := 0
+	begins := false // a part, as far as the first byte of the component tells
 	for i, c := range b {
 		whole = hashOn(whole, c)
 		if c == '/' {
-			best = rs.find(&x.begins, spread(whole), r, best)
+			if x.begins.has(i + 1) {
+				best = rs.find(&x.begins.table, spread(whole), r, best)
+			}
 			part, from = hashStart, i+1
 			continue
 		}
 		part = hashOn(part, c)
-		if x.partLengths.has(i+1-from) && parts < manyParts && x.parts.has(spread(part)) {
+		if i == from {
+			begins = x.firsts[c>>6]>>(c&63)&1 != 0
+		}
+		if begins && x.parts.has(i+1-from) && parts < manyParts && x.parts.leads(spread(part)) {
 			if parts++; parts == manyParts {
 				best = rs.searchParts(x, b, r, best)
 			} else {
-				best = rs.find(&x.parts, spread(part), r, best)
+				best = rs.find(&x.parts.table, spread(part), r, best)
 			}
 		}
 		if x.odd.has(i + 1) {
-			best = rs.find(&x.begins, spread(whole), r, best)
+			best = rs.find(&x.odd.table, spread(whole), r, best)
 		}
 	}
-	best = rs.find(&x.wholes, spread(whole), r, best)
-	best = rs.find(&x.names, spread(part), r, best)
-	if x.endLengths != nil {
+	if x.wholes.has(len(b)) {
+		best = rs.find(&x.wholes.table, spread(whole), r, best)
+	}
+	if x.names.has(len(b) - from) {
+		best = rs.find(&x.names.table, spread(part), r, best)
+	}
+	if x.ends.lengths != nil {
 		end := uint64(hashStart)
 		for n := 1; n <= len(b); n++ {
 			end = hashOn(end, b[len(b)-n])
-			if x.endLengths.has(n) {
-				best = rs.find(&x.ends, spread(end), r, best)
+			if x.ends.has(n) {
+				best = rs.find(&x.ends.table, spread(end), r, best)
 			}
 		}
 	}
@@ -123,7 +148,7 @@ func (rs *RuleSet) searchParts(x *textIndex, b []byte, r *abi.Request, best int3
 			continue
 		}
 		part = hashOn(part, c)
-		if !x.partLengths.has(i + 1 - from) {
+		if !x.parts.has(i + 1 - from) {
 			continue
 		}
 		hash := spread(part)

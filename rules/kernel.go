@@ -23,15 +23,16 @@ func (rs *RuleSet) KernelRules(e abi.Event) []abi.KernelRule {
 	l := &rs.lists[e]
 	for i := range l.rules {
 		m := &rs.all[l.rules[i]]
-		if m.not != nil || m.decision.Verdict.Action == Audit {
+		d := rs.decision(l.rules[i])
+		if m.not != 0 || d.Verdict.Action == Audit {
 			return out
 		}
-		tests, ok := m.match.kernelTests(e)
+		tests, ok := rs.kernelTests(&m.match, e)
 		if !ok || len(out)+len(tests) > abi.MaxKernelRules {
 			return out
 		}
 		for _, t := range tests {
-			out = append(out, abi.KernelRule{Rule: m.decision.Rule, Errno: m.decision.Verdict.Errno, Tests: t})
+			out = append(out, abi.KernelRule{Rule: d.Rule, Errno: d.Verdict.Errno, Tests: t})
 		}
 	}
 	if len(out) == 0 || rs.fallback.Verdict.Action == Audit || len(out) == abi.MaxKernelRules {
@@ -42,9 +43,10 @@ func (rs *RuleSet) KernelRules(e abi.Event) []abi.KernelRule {
 
 // kernelTests turns conditions into lists of tests: one of the lists has to hold. False
 // when there is a condition that the kernel side does not know, or there are too many.
-func (c *conditions) kernelTests(e abi.Event) ([][]abi.KernelTest, bool) {
+func (p *pool) kernelTests(c *conditions, e abi.Event) ([][]abi.KernelTest, bool) {
 	const known = abi.FieldUID | abi.FieldGID | abi.FieldArgs | abi.FieldAccess
-	if c.has&^known != 0 || c.addr != nil || c.ids != nil && c.ids.cgroup != nil {
+	ids := &p.ids[c.ids]
+	if c.has&^known != 0 || c.addr != 0 || ids.cgroup != nil {
 		return nil, false
 	}
 	all := [][]abi.KernelTest{nil}
@@ -63,18 +65,15 @@ func (c *conditions) kernelTests(e abi.Event) ([][]abi.KernelTest, bool) {
 	if c.access != 0 {
 		ok = ok && and([]abi.KernelTest{anyBit(abi.KernelAccess, uint64(c.access))})
 	}
-	if c.ids != nil {
-		for _, id := range []struct {
-			field  abi.KernelField
-			ranges []numberRange
-		}{{abi.KernelUID, c.ids.uid}, {abi.KernelEUID, c.ids.euid}, {abi.KernelGID, c.ids.gid}, {abi.KernelEGID, c.ids.egid}} {
-			if id.ranges != nil {
-				ok = ok && and(inTests(id.field, id.ranges))
-			}
+	for _, id := range [...]struct {
+		field  abi.KernelField
+		ranges []numberRange
+	}{{abi.KernelUID, ids.uid}, {abi.KernelEUID, ids.euid}, {abi.KernelGID, ids.gid}, {abi.KernelEGID, ids.egid}} {
+		if id.ranges != nil {
+			ok = ok && and(inTests(id.field, id.ranges))
 		}
 	}
-	for i := range c.args {
-		a := &c.args[i]
+	for _, a := range p.argsOf(c) {
 		at := a.at[e]
 		if at >= abi.Args {
 			return nil, false // never matches: the worker says so

@@ -20,7 +20,7 @@ import (
 // of a single event is not found. A path that it names matches nothing below the root that
 // resolve looks at: in a container the same path can be another one.
 func (rs *RuleSet) Lint(resolve func(path string) (string, error)) Problems {
-	l := linter{rs: rs, resolve: resolve, dirs: map[string]string{}}
+	l := linter{rs: rs, file: rs.parsed(), resolve: resolve, dirs: map[string]string{}}
 	for i := range rs.all {
 		if by := l.shadow(int32(i)); by != "" {
 			l.add(i, "the rule never decides: "+by+" all that it does, and before it", "take one of them out, or let the narrower one stand first")
@@ -34,33 +34,34 @@ func (rs *RuleSet) Lint(resolve func(path string) (string, error)) Problems {
 
 type linter struct {
 	rs      *RuleSet
+	file    *File
 	resolve func(string) (string, error)
 	dirs    map[string]string // resolved so far, "" for those that are not there
 	found   Problems
 }
 
 func (l *linter) add(i int, message, hint string) {
-	r := &l.rs.file.rules[i]
-	l.found = append(l.found, Problem{File: l.rs.file.name, Line: r.line, Column: r.column, Rule: r.id, Message: message, Hint: hint})
+	r := &l.file.rules[i]
+	l.found = append(l.found, Problem{File: l.file.name, Line: r.line, Column: r.column, Rule: r.id, Message: message, Hint: hint})
 }
 
 // shadow says which earlier rules match whatever rule i does, one for each event that it
 // is about; "" when one is not found. One witness per event finds the candidate: a request
 // that rule i matches and another decides.
 func (l *linter) shadow(i int32) string {
-	ast, m := &l.rs.file.rules[i], &l.rs.all[i]
+	m := &l.rs.all[i]
 	var by []string
-	for _, e := range ast.events.list() {
+	for _, e := range l.rs.about[i].events.list() {
 		var w abi.Request
 		w.Event = e
-		if !m.match.witness(&w) || !m.matches(&w) {
+		if !l.rs.witness(&m.match, &w) || !l.rs.matches(m, &w) {
 			return "" // perhaps its not block, perhaps nothing is like that
 		}
 		d := l.rs.Decide(&w)
 		if d.Rule < 0 || d.Rule >= i {
 			return ""
 		}
-		if o := &l.rs.all[d.Rule]; !o.covers(m, e) {
+		if !l.rs.covers(&l.rs.all[d.Rule], m, e) {
 			return ""
 		}
 		name := fmt.Sprintf("%s on line %d", l.rs.RuleID(d.Rule), l.rs.Line(d.Rule))
@@ -79,21 +80,21 @@ func (l *linter) shadow(i int32) string {
 
 // witness changes r, whose event is set, into a request that all conditions hold for. False
 // when it does not know how.
-func (c *conditions) witness(r *abi.Request) bool {
+func (p *pool) witness(c *conditions, r *abi.Request) bool {
 	r.Access = c.access
-	text := func(p *paths, buf []byte, n *uint32) bool {
-		s, ok := "/", true
-		if p != nil {
-			s, ok = p.witness()
+	text := func(t texts, buf []byte, n *uint32) bool {
+		s := "/"
+		for q := range p.each(t) {
+			s = q.witness()
+			break
 		}
 		*n = uint32(copy(buf, s))
-		return ok && int(*n) == len(s)
+		return int(*n) == len(s)
 	}
 	if !text(c.path, r.PathBuf[:], &r.PathLen) || !text(c.detail, r.DetailBuf[:], &r.DetailLen) || !text(c.exe, r.ExeBuf[:], &r.ExeLen) {
 		return false
 	}
-	for i := range c.args {
-		a := &c.args[i]
+	for _, a := range p.argsOf(c) {
 		at := a.at[r.Event]
 		if at >= abi.Args {
 			return false
@@ -104,42 +105,36 @@ func (c *conditions) witness(r *abi.Request) bool {
 			r.Arg[at] |= a.all | a.any
 		}
 	}
-	if a := c.addr; a != nil {
+	if a := &p.addrs[c.addr]; c.addr != 0 {
 		at := [...]uint8{a.family[r.Event], a.high[r.Event], a.low[r.Event]}
 		if slices.Max(at[:]) >= abi.Args {
 			return false
 		}
 		r.Arg[at[0]], r.Arg[at[1]], r.Arg[at[2]] = familyInet6, a.nets[0].high, a.nets[0].low
 	}
-	if c.ids != nil {
-		first := func(rs []numberRange) uint32 {
-			if rs == nil {
-				return 0
-			}
-			return uint32(rs[0].lo)
+	first := func(rs []numberRange) uint32 {
+		if rs == nil {
+			return 0
 		}
-		r.UID, r.GID, r.EUID, r.EGID = first(c.ids.uid), first(c.ids.gid), first(c.ids.euid), first(c.ids.egid)
-		if c.ids.cgroup != nil {
-			r.Cgroup[0] = c.ids.cgroup[0]
-		}
+		return uint32(rs[0].lo)
+	}
+	ids := &p.ids[c.ids]
+	r.UID, r.GID, r.EUID, r.EGID = first(ids.uid), first(ids.gid), first(ids.euid), first(ids.egid)
+	if ids.cgroup != nil {
+		r.Cgroup[0] = ids.cgroup[0].id
 	}
 	return true
 }
 
-// witness returns a text that matches.
-func (p *paths) witness() (string, bool) {
-	switch {
-	case len(p.literals) > 0:
-		return p.literals[0], true
-	case len(p.prefixes) > 0:
-		return p.prefixes[0] + "x", true
-	case len(p.globs) > 0:
-		return p.globs[0].witness(), true
+// witness returns a text that the pattern may match.
+func (c compiledPattern) witness() string {
+	switch c.kind {
+	case literal:
+		return c.text
+	case prefix:
+		return c.text + "x"
 	}
-	for s := range p.many {
-		return s, true
-	}
-	return "", false
+	return c.glob.witness()
 }
 
 // witness returns a text that the pattern may match: wildcards as short as they can be.
@@ -179,37 +174,35 @@ func (c *class) member() int32 {
 }
 
 // covers reports whether m matches whatever o does, of one event.
-func (m *matcher) covers(o *matcher, e abi.Event) bool {
-	if !m.match.covers(&o.match, e) {
+func (rs *RuleSet) covers(m, o *matcher, e abi.Event) bool {
+	if !rs.wider(&m.match, &o.match, e) {
 		return false
 	}
-	return m.not == nil || o.not != nil && o.not.covers(m.not, e)
+	return m.not == 0 || o.not != 0 && rs.wider(&rs.nots[o.not], &rs.nots[m.not], e)
 }
 
-// covers reports whether c holds wherever o does. False also when it cannot tell.
-func (c *conditions) covers(o *conditions, e abi.Event) bool {
+// wider reports whether c holds wherever o does. False also when it cannot tell.
+func (p *pool) wider(c, o *conditions, e abi.Event) bool {
 	if c.access != 0 && (o.access == 0 || o.access&^c.access != 0) {
 		return false
 	}
-	if !c.path.covers(o.path) || !c.detail.covers(o.detail) || !c.exe.covers(o.exe) {
+	if !p.widerTexts(c.path, o.path, factPath) || !p.widerTexts(c.detail, o.detail, factDetail) || !p.widerTexts(c.exe, o.exe, factExe) {
 		return false
 	}
-	for i := range c.args {
-		if !slices.ContainsFunc(o.args, func(a argMatch) bool { return c.args[i].covers(&a, e) }) {
+	for _, a := range p.argsOf(c) {
+		if !slices.ContainsFunc(p.argsOf(o), func(b argMatch) bool { return a.covers(&b, e) }) {
 			return false
 		}
 	}
-	if c.addr != nil && (o.addr == nil || slices.ContainsFunc(o.addr.nets, func(n netMatch) bool { return !c.addr.covers(n) })) {
+	if c.addr != 0 && (o.addr == 0 || slices.ContainsFunc(p.addrs[o.addr].nets, func(n netMatch) bool { return !p.addrs[c.addr].covers(n) })) {
 		return false
 	}
-	if c.ids == nil {
+	if c.ids == 0 {
 		return true
 	}
-	if o.ids == nil {
-		return false
-	}
-	return covered(c.ids.uid, o.ids.uid) && covered(c.ids.gid, o.ids.gid) && covered(c.ids.euid, o.ids.euid) && covered(c.ids.egid, o.ids.egid) &&
-		(c.ids.cgroup == nil || o.ids.cgroup != nil && !slices.ContainsFunc(o.ids.cgroup, func(id uint64) bool { return !slices.Contains(c.ids.cgroup, id) }))
+	a, b := &p.ids[c.ids], &p.ids[o.ids]
+	return covered(a.uid, b.uid) && covered(a.gid, b.gid) && covered(a.euid, b.euid) && covered(a.egid, b.egid) &&
+		(a.cgroup == nil || b.cgroup != nil && !slices.ContainsFunc(b.cgroup, func(id cgroupID) bool { return !slices.Contains(a.cgroup, id) }))
 }
 
 func (a *argMatch) covers(o *argMatch, e abi.Event) bool {
@@ -238,25 +231,47 @@ func covered(wide, ranges []numberRange) bool {
 	})
 }
 
-// covers reports whether p matches whatever o does; nil is every text, and none at all.
-func (p *paths) covers(o *paths) bool {
-	if p == nil {
+// widerTexts reports whether a matches whatever b does; no list is every text, and none at
+// all.
+func (p *pool) widerTexts(a, b texts, f fact) bool {
+	if a.kind == noTexts {
 		return true
 	}
-	if o == nil {
+	if b.kind == noTexts {
 		return false
 	}
-	for s := range o.many {
-		if !p.match([]byte(s)) {
+	begins := func(s string) bool {
+		for q := range p.each(a) {
+			if q.kind == prefix && strings.HasPrefix(s, q.text) {
+				return true
+			}
+		}
+		return false
+	}
+	same := func(g *glob) bool {
+		for q := range p.each(a) {
+			if q.kind == globbed && q.glob.same(g) {
+				return true
+			}
+		}
+		return false
+	}
+	var r abi.Request
+	for q := range p.each(b) {
+		var ok bool
+		switch q.kind {
+		case literal:
+			ok = p.holds(a, f, f.put(&r, q.text))
+		case prefix:
+			ok = begins(q.text)
+		default:
+			ok = begins(q.glob.head) || same(q.glob)
+		}
+		if !ok {
 			return false
 		}
 	}
-	begins := func(s string) bool {
-		return slices.ContainsFunc(p.prefixes, func(prefix string) bool { return strings.HasPrefix(s, prefix) })
-	}
-	return !slices.ContainsFunc(o.literals, func(s string) bool { return !p.match([]byte(s)) }) &&
-		!slices.ContainsFunc(o.prefixes, func(s string) bool { return !begins(s) }) &&
-		!slices.ContainsFunc(o.globs, func(g *glob) bool { return !begins(g.head) && !slices.ContainsFunc(p.globs, g.same) })
+	return true
 }
 
 // same reports whether two patterns are written alike.
@@ -272,7 +287,7 @@ var follows = setOf(abi.EventOpen, abi.EventExec, abi.EventTruncate, abi.EventMM
 // links names the paths of a rule that lead through symbolic links: a request has the path
 // without them.
 func (l *linter) links(i int) {
-	r := &l.rs.file.rules[i]
+	r := &l.file.rules[i]
 	whole := r.events&^follows == 0
 	asGiven := r.events&sockets != 0 // the name of a socket is the one that the program wrote
 	for _, b := range []*block{&r.match, r.not} {

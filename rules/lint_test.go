@@ -93,7 +93,7 @@ func TestLintIsRight(t *testing.T) {
 		}
 		for range 20 {
 			r := genRequest(t)
-			if i := reference(rs.file, r); i >= 0 && dead[rs.RuleID(i)] {
+			if i := reference(rs.parsed(), r); i >= 0 && dead[rs.RuleID(i)] {
 				t.Fatalf("%s decides\n%s\n%s", rs.RuleID(i), src, rs.Explain(r))
 			}
 		}
@@ -109,7 +109,7 @@ func TestWitness(t *testing.T) {
 		rs := mustLoad(t, fmt.Sprintf("%srules:\n- {id: a, events: [open], object: {path: %s}, verdict: deny}\n", head, pattern))
 		var r abi.Request
 		r.Event = abi.EventOpen
-		if m := &rs.all[0]; !m.match.witness(&r) || !m.matches(&r) {
+		if m := &rs.all[0]; !rs.witness(&m.match, &r) || !rs.matches(m, &r) {
 			t.Errorf("%s: the witness %q does not match", pattern, r.Path())
 		}
 	}

@@ -4,11 +4,13 @@ package rules
 
 import "github.com/arbiterd/arbiter/kernelbridge/abi"
 
-// matcher is a compiled rule: what Decide touches, and nothing else.
+// matcher is a compiled rule: what Decide touches, and nothing else. It is one cache line,
+// and has no pointers, so that a million of them are nothing to the garbage collector: what
+// it refers to is in the pool of its rule set.
 type matcher struct {
-	match    conditions
-	not      *conditions
-	decision Decision
+	match conditions
+	not   uint32 // of pool.nots, 0 for none
+	then  uint32 // of pool.thens
 }
 
 // conditions is a compiled block. has says which are given: FieldUID for uid or
@@ -16,16 +18,35 @@ type matcher struct {
 type conditions struct {
 	has    abi.Fields
 	access abi.Access
-	path   *paths
-	detail *paths
-	exe    *paths
-	args   []argMatch
-	addr   *addrMatch
-	ids    *subjectIDs
+	path   texts
+	detail texts
+	exe    texts
+	args   run    // of pool.args
+	addr   uint32 // of pool.addrs, 0 for none
+	ids    uint32 // of pool.ids, 0 for none
+}
+
+// run is a part of a slice in a pool.
+type run struct{ at, n uint32 }
+
+// pool is what the matchers of a rule set refer to. Entries with the number 0 are empty: they
+// stand for none.
+type pool struct {
+	text     string // of ids and patterns, one behind the other
+	patterns []textPattern
+	globs    []glob
+	members  []members
+	nots     []conditions
+	args     []argMatch
+	addrs    []addrMatch
+	ids      []subjectIDs
+	thens    []Decision // without Rule
+	notes    []note
 }
 
 // argMatch is a compiled argTest.
 type argMatch struct {
+	name     string
 	at       *[abi.EventCount]uint8 // index in Request.Arg by event, abi.Args for none
 	ranges   []numberRange          // sorted, apart; nil when bits are compared
 	all, any uint64
@@ -33,15 +54,13 @@ type argMatch struct {
 
 type subjectIDs struct {
 	uid, gid, euid, egid []numberRange // sorted, apart; nil when not given
-	cgroup               []uint64
+	cgroup               []cgroupID
 }
 
-// paths is a list of patterns sorted by what they cost.
-type paths struct {
-	literals []string
-	many     map[string]struct{} // the literals, when there are many
-	prefixes []string
-	globs    []*glob
+// cgroupID is a cgroup that was looked up.
+type cgroupID struct {
+	id   uint64
+	path string
 }
 
 // condition names one condition of a block.
@@ -68,70 +87,81 @@ func (rs *RuleSet) Decide(r *abi.Request) Decision {
 	if r.Event < abi.EventCount {
 		if root := rs.lists[r.Event].root; root != nil {
 			if i := rs.search(root, r, nobody); i != nobody {
-				return rs.all[i].decision
+				return rs.decision(i)
 			}
 		}
 	}
 	return rs.fallback
 }
 
-func (m *matcher) matches(r *abi.Request) bool {
-	return m.match.fails(r) == none && (m.not == nil || m.not.fails(r) != none)
+// decision returns what rule i decides.
+func (rs *RuleSet) decision(i int32) Decision {
+	d := rs.thens[rs.all[i].then]
+	d.Rule = i
+	return d
 }
 
-func (m *matcher) consulted() abi.Fields {
-	f := m.match.has
-	if m.not != nil {
-		f |= m.not.has
-	}
-	return f
+func (rs *RuleSet) matches(m *matcher, r *abi.Request) bool {
+	return rs.fails(&m.match, r) == none && (m.not == 0 || rs.fails(&rs.nots[m.not], r) != none)
 }
 
 // fails returns the first condition that does not hold, none when all do. The
 // order is cheapest first, and the same for Decide and Explain.
-func (c *conditions) fails(r *abi.Request) condition {
+func (p *pool) fails(c *conditions, r *abi.Request) condition {
 	if c.access != 0 && r.Access&c.access == 0 {
 		return condAccess
 	}
-	if c.ids != nil {
-		if f := c.ids.fails(r); f != none {
+	if c.ids != 0 {
+		if f := p.ids[c.ids].fails(r); f != none {
 			return f
 		}
 	}
-	for i := range c.args {
-		if !c.args[i].holds(r) {
+	if c.has&abi.FieldArgs != 0 {
+		for i := range p.argsOf(c) {
+			if !p.args[c.args.at+uint32(i)].holds(r) {
+				return condArgs
+			}
+		}
+		if c.addr != 0 && !p.addrs[c.addr].holds(r) {
 			return condArgs
 		}
 	}
-	if c.addr != nil && !c.addr.holds(r) {
-		return condArgs
-	}
-	if c.path != nil && (r.Flags&(abi.FlagPathTruncated|abi.FlagNoObject) != 0 || !c.path.match(r.PathBuf[:min(r.PathLen, abi.PathBytes)])) {
+	if c.path.kind != noTexts && !p.holds(c.path, factPath, r) {
 		return condPath
 	}
-	if c.detail != nil && (r.Flags&abi.FlagDetailTruncated != 0 || !c.detail.match(r.DetailBuf[:min(r.DetailLen, abi.PathBytes)])) {
+	if c.detail.kind != noTexts && !p.holds(c.detail, factDetail, r) {
 		return condDetail
 	}
-	if c.exe != nil && (r.Flags&abi.FlagNoExe != 0 || !c.exe.match(r.ExeBuf[:min(r.ExeLen, abi.PathBytes)])) {
+	if c.exe.kind != noTexts && !p.holds(c.exe, factExe, r) {
 		return condExe
 	}
 	return none
 }
 
-// args returns which numbers of a request of this event are looked at.
-func (m *matcher) args(e abi.Event) (bits uint8) {
-	for _, c := range [...]*conditions{&m.match, m.not} {
-		if c == nil {
-			continue
+func (p *pool) argsOf(c *conditions) []argMatch { return p.args[c.args.at : c.args.at+c.args.n] }
+
+// blocks returns the conditions of a rule, those of its not block last.
+func (rs *RuleSet) blocks(m *matcher) []*conditions {
+	if m.not == 0 {
+		return []*conditions{&m.match}
+	}
+	return []*conditions{&m.match, &rs.nots[m.not]}
+}
+
+// consulted returns which facts a rule looks at, and which numbers of a request of this
+// event, a bit each.
+func (rs *RuleSet) consulted(m *matcher, e abi.Event) (fields abi.Fields, args uint8) {
+	for _, c := range rs.blocks(m) {
+		fields |= c.has
+		for _, a := range rs.argsOf(c) {
+			args |= 1 << a.at[e] // abi.Args shifts out
 		}
-		for _, a := range c.args {
-			bits |= 1 << a.at[e] // abi.Args shifts out
-		}
-		if a := c.addr; a != nil {
-			bits |= 1<<a.family[e] | 1<<a.high[e] | 1<<a.low[e]
+		if c.addr != 0 {
+			a := &rs.addrs[c.addr]
+			args |= 1<<a.family[e] | 1<<a.high[e] | 1<<a.low[e]
 		}
 	}
-	return bits
+	return fields, args
 }
 
 func (a *argMatch) holds(r *abi.Request) bool {
@@ -181,40 +211,15 @@ func inRanges(rs []numberRange, v uint64) bool {
 
 // inCgroup reports whether one of the subject's cgroups, its own or an ancestor,
 // is in the list.
-func inCgroup(list []uint64, of *[abi.CgroupLevels]uint64) bool {
+func inCgroup(list []cgroupID, of *[abi.CgroupLevels]uint64) bool {
 	for _, id := range of {
 		if id == 0 {
 			return false
 		}
-		for _, want := range list {
-			if id == want {
+		for i := range list {
+			if id == list[i].id {
 				return true
 			}
-		}
-	}
-	return false
-}
-
-// match reports whether one of the patterns matches b.
-func (p *paths) match(b []byte) bool {
-	for _, s := range p.literals {
-		if string(b) == s {
-			return true
-		}
-	}
-	if p.many != nil {
-		if _, ok := p.many[string(b)]; ok {
-			return true
-		}
-	}
-	for _, s := range p.prefixes {
-		if len(b) >= len(s) && string(b[:len(s)]) == s {
-			return true
-		}
-	}
-	for _, g := range p.globs {
-		if g.match(b) {
-			return true
 		}
 	}
 	return false

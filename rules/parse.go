@@ -24,13 +24,23 @@ func Parse(name string, src []byte) (*File, error) {
 }
 
 // version is what a version of the format knows and bounds.
-type version struct{ fileBytes, rulesMax int }
+type version struct {
+	fileBytes, rulesMax int
+	// A file is read in parts from so many bytes on, and a part is about so long; see
+	// parseParts.
+	partsFrom, partBytes int
+}
 
-var current = version{MaxFileBytes, MaxRules}
+var current = version{MaxFileBytes, MaxRules, 64 << 10, 64 << 10}
 
 func parseWith(v version, name string, src []byte) (*File, error) {
-	p := &parser{file: name, version: v, ids: map[string]int{}}
-	f := &File{name: name}
+	if len(src) >= v.partsFrom && len(src) <= v.fileBytes {
+		if f := parseParts(v, name, src); f != nil {
+			return f, nil
+		}
+	}
+	p := newParser(v, name)
+	f := &File{settings: settings{name: name}}
 	if root := p.document(src); root != nil {
 		f.source = bytes.Clone(src)
 		p.readFile(root, f)
@@ -48,6 +58,10 @@ type parser struct {
 	problems Problems
 	rule     string         // id of the rule that is being read
 	ids      map[string]int // line of each rule id
+}
+
+func newParser(v version, file string) *parser {
+	return &parser{file: file, version: v, ids: map[string]int{}}
 }
 
 func (p *parser) add(n *yaml.Node, hint, format string, args ...any) {
@@ -239,39 +253,64 @@ func kind(n *yaml.Node) string {
 	return quote(n.Value)
 }
 
+// fields are the values of a mapping by field, of which there are few.
+type fields []field
+
+type field struct {
+	name  string
+	line  int // of its name
+	value *yaml.Node
+}
+
+// get returns the value of a field, nil when it is not there.
+func (f fields) get(name string) *yaml.Node {
+	for i := range f {
+		if f[i].name == name {
+			return f[i].value
+		}
+	}
+	return nil
+}
+
 // mapping returns the values of a mapping by field. Duplicate and unknown
 // fields are reported. The result is nil when n is no mapping.
-func (p *parser) mapping(n *yaml.Node, what string, known ...string) map[string]*yaml.Node {
+func (p *parser) mapping(n *yaml.Node, what string, known ...string) fields {
 	if n.Kind != yaml.MappingNode || n.ShortTag() != "!!map" {
 		if n.Kind != yaml.AliasNode {
 			p.add(n, "its fields are "+strings.Join(known, ", "), "%s must be a mapping, not %s", what, kind(n))
 		}
 		return nil
 	}
-	fields := make(map[string]*yaml.Node, len(known))
-	first := make(map[string]int, len(known))
+	out := make(fields, 0, min(len(n.Content)/2, len(known)))
+	var strange map[string]int // unknown fields, by the line of the first
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		k, v := n.Content[i], n.Content[i+1]
 		if k.Kind != yaml.ScalarNode {
 			p.add(k, "its fields are "+strings.Join(known, ", "), "a field of %s cannot be %s", what, kind(k))
 			continue
 		}
-		if line, ok := first[k.Value]; ok {
-			p.add(k, "keep one of them", "duplicate field %s in %s, the first is on line %d", bare(k.Value), what, line)
-			continue
+		line, dup := strange[k.Value]
+		if i := slices.IndexFunc(out, func(f field) bool { return f.name == k.Value }); i >= 0 {
+			line, dup = out[i].line, true
 		}
-		first[k.Value] = k.Line
-		if !slices.Contains(known, k.Value) {
+		switch {
+		case dup:
+			p.add(k, "keep one of them", "duplicate field %s in %s, the first is on line %d", bare(k.Value), what, line)
+		case !slices.Contains(known, k.Value):
+			if strange == nil {
+				strange = map[string]int{}
+			}
+			strange[k.Value] = k.Line
 			hint := "its fields are " + strings.Join(known, ", ")
 			if s := suggest(k.Value, known); s != "" {
 				hint = "did you mean " + s + "? " + hint
 			}
 			p.add(k, hint, "unknown field %s in %s", bare(k.Value), what)
-			continue
+		default:
+			out = append(out, field{k.Value, k.Line, v})
 		}
-		fields[k.Value] = v
 	}
-	return fields
+	return out
 }
 
 // list returns the entries of a list; a single value is a list of one. An empty

@@ -8,6 +8,56 @@ import (
 	"github.com/arbiterd/arbiter/kernelbridge/abi"
 )
 
+// RuleSet is a compiled rule file. It is immutable and safe for concurrent use.
+type RuleSet struct {
+	settings
+	source      packed
+	epoch       uint64
+	fingerprint uint64
+	fallback    Decision // what decides when no rule does
+	pool
+	all   []matcher
+	about []about // of each rule
+	lists [abi.EventCount]list
+	nodes []*node // of the classifiers, by ref
+}
+
+// list is what one event is decided by.
+type list struct {
+	rules     []int32 // of all, in order
+	root      *node   // the same, filed; nil when there are none
+	consulted abi.Fields
+	args      uint8 // bit i: Request.Arg[i] is consulted
+}
+
+// about is what people want to know of a rule.
+type about struct {
+	events          eventSet
+	id              uint32 // in pool.text
+	line            uint32
+	note            uint32 // of pool.notes
+	idLen           uint8
+	deadlineWritten bool // it has one of its own
+}
+
+// note is what rules say to people.
+type note struct {
+	message string
+}
+
+func newRuleSet(s settings) *RuleSet {
+	return &RuleSet{settings: s, fallback: Decision{Verdict: s.def, Rule: -1, Deadline: s.deadline, OnFail: s.onFail}}
+}
+
+// Nothing returns the rule set of a daemon that was given none: it has no scope, so
+// nothing is arbitrated, and it allows. Its epoch is 0, which no pushed set has.
+func Nothing() *RuleSet {
+	f := &File{settings: settings{name: "nothing", deadline: DefaultDeadline}}
+	rs := newRuleSet(f.settings)
+	rs.fingerprint = fingerprint(f)
+	return rs
+}
+
 // Epoch returns the number of this rule set in the order of pushes.
 func (rs *RuleSet) Epoch() uint64 { return rs.epoch }
 
@@ -24,13 +74,20 @@ func (rs *RuleSet) WithEpoch(epoch uint64) *RuleSet {
 func (rs *RuleSet) Fingerprint() uint64 { return rs.fingerprint }
 
 // Scope returns what the rule set is about. Its slices must not be modified.
-func (rs *RuleSet) Scope() Scope { return rs.file.scope }
+func (rs *RuleSet) Scope() Scope { return rs.scope }
 
-// Source returns the text that was parsed; it must not be modified.
-func (rs *RuleSet) Source() []byte { return rs.file.source }
+// Source returns the text that was parsed. That of a large file is unpacked for it, which
+// takes time and memory.
+func (rs *RuleSet) Source() []byte { return rs.source.bytes() }
+
+// SourceIs reports whether src is the text that was parsed, without unpacking it.
+func (rs *RuleSet) SourceIs(src []byte) bool { return rs.source.is(src) }
+
+// SourceLen returns how many bytes the text has.
+func (rs *RuleSet) SourceLen() int { return rs.source.len }
 
 // Len returns the number of rules.
-func (rs *RuleSet) Len() int { return len(rs.file.rules) }
+func (rs *RuleSet) Len() int { return len(rs.all) }
 
 // Default returns the decision that is made when no rule matches: Rule is -1.
 func (rs *RuleSet) Default() Decision { return rs.fallback }
@@ -38,39 +95,39 @@ func (rs *RuleSet) Default() Decision { return rs.fallback }
 // RuleID returns the id of rule i as in Decision.Rule: "default" for -1 and for
 // a number that is none of a rule.
 func (rs *RuleSet) RuleID(i int32) string {
-	if r := rs.rule(i); r != nil {
-		return r.id
+	if a := rs.rule(i); a != nil {
+		return rs.text[a.id : a.id+uint32(a.idLen)]
 	}
 	return "default"
 }
 
 // Message returns the message of rule i, "" when it has none and for the default.
 func (rs *RuleSet) Message(i int32) string {
-	if r := rs.rule(i); r != nil {
-		return r.message
+	if a := rs.rule(i); a != nil {
+		return rs.notes[a.note].message
 	}
 	return ""
 }
 
 // Line returns the line on which rule i begins, 0 for the default.
 func (rs *RuleSet) Line(i int32) int {
-	if r := rs.rule(i); r != nil {
-		return r.line
+	if a := rs.rule(i); a != nil {
+		return int(a.line)
 	}
 	return 0
 }
 
-func (rs *RuleSet) rule(i int32) *rule {
-	if i < 0 || int(i) >= len(rs.file.rules) {
+func (rs *RuleSet) rule(i int32) *about {
+	if i < 0 || int(i) >= len(rs.about) {
 		return nil
 	}
-	return &rs.file.rules[i]
+	return &rs.about[i]
 }
 
 // Events returns the events that are to be asked about: those that some rule is about,
 // those that the file lists, and open and exec when the default is not allow.
 func (rs *RuleSet) Events() []abi.Event {
-	set := rs.file.listed
+	set := rs.listed
 	if rs.fallback.Verdict.Action != Allow {
 		set |= setOf(abi.EventOpen, abi.EventExec)
 	}
@@ -83,13 +140,31 @@ func (rs *RuleSet) Events() []abi.Event {
 }
 
 // Listed returns the events that the file lists for the default.
-func (rs *RuleSet) Listed() []abi.Event { return rs.file.listed.list() }
+func (rs *RuleSet) Listed() []abi.Event { return rs.listed.list() }
+
+// OnFail returns the failure verdict of rule i as in Decision.Rule: for -1, and for
+// a number that is none of a rule, that of the file.
+func (rs *RuleSet) OnFail(i int32) Verdict {
+	if rs.rule(i) != nil {
+		return rs.decision(i).OnFail
+	}
+	return rs.onFail
+}
+
+// WrittenDeadline returns the deadline that is written in rule i, or for -1 in the
+// file outside of rules; false when none is, so that it is inherited.
+func (rs *RuleSet) WrittenDeadline(i int32) (time.Duration, bool) {
+	if a := rs.rule(i); a != nil {
+		return rs.decision(i).Deadline, a.deadlineWritten
+	}
+	return rs.deadline, rs.deadlineWritten
+}
 
 // MaxDeadline returns the longest deadline of any rule and the default.
 func (rs *RuleSet) MaxDeadline() time.Duration {
 	longest := rs.fallback.Deadline
-	for i := range rs.all {
-		longest = max(longest, rs.all[i].decision.Deadline)
+	for i := range rs.thens {
+		longest = max(longest, rs.thens[i].Deadline)
 	}
 	return longest
 }

@@ -40,7 +40,7 @@ type Mute struct {
 }
 
 // Mute returns what the rule set leaves alone; it is not to be changed.
-func (rs *RuleSet) Mute() Mute { return rs.file.mute }
+func (rs *RuleSet) Mute() Mute { return rs.mute }
 
 // dimensions are the keys of scope and mute.
 var dimensions = []string{"paths", "cgroups", "uids", "exes", "mounts", "process_trees"}

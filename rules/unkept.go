@@ -12,25 +12,29 @@ import (
 // Unkept returns what of the rule set cannot be kept where some events are not asked
 // about: a problem for each rule and event. cannot says of these events why.
 func (rs *RuleSet) Unkept(cannot map[abi.Event]string) Problems {
+	if len(cannot) == 0 {
+		return nil
+	}
 	var ps Problems
-	for i := range rs.file.rules {
-		r := &rs.file.rules[i]
+	f := rs.parsed()
+	for i := range f.rules {
+		r := &f.rules[i]
 		for _, e := range r.events.list() {
 			if why, ok := cannot[e]; ok {
 				ps = append(ps, rs.unkept(r.eventsAt, r.id, e, why))
 			}
 		}
 	}
-	for _, e := range rs.file.listed.list() {
+	for _, e := range rs.listed.list() {
 		if why, ok := cannot[e]; ok {
-			ps = append(ps, rs.unkept(rs.file.listedAt, "", e, why))
+			ps = append(ps, rs.unkept(rs.listedAt, "", e, why))
 		}
 	}
 	return ps.sorted()
 }
 
 func (rs *RuleSet) unkept(at pos, rule string, e abi.Event, why string) Problem {
-	return Problem{File: rs.file.name, Line: at.line, Column: at.column, Rule: rule,
+	return Problem{File: rs.name, Line: at.line, Column: at.column, Rule: rule,
 		Message: fmt.Sprintf("the event %s cannot be asked about here: %s", e, why),
 		Hint:    fmt.Sprintf("take %s out of events, or push with --best-effort: it goes on unasked then", e)}
 }
@@ -45,9 +49,9 @@ func (rs *RuleSet) UnkeptWarnings(cannot map[abi.Event]string) []string {
 			continue
 		}
 		var of []string
-		for i := range rs.file.rules {
-			if r := &rs.file.rules[i]; r.events.has(e) {
-				of = append(of, r.id)
+		for i := range rs.about {
+			if rs.about[i].events.has(e) {
+				of = append(of, rs.RuleID(int32(i)))
 			}
 		}
 		where := "the default is not applied to it"

@@ -3,7 +3,6 @@
 package control
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -174,7 +173,7 @@ func (r *Rules) push(ctx context.Context, p Push) (Pushed, error) {
 	out := Pushed{Epoch: epoch, Fingerprint: rs.Fingerprint(), Rules: rs.Len(), Diff: diffRules(before, rs), Warnings: rs.UnkeptWarnings(cannot)}
 	if before != nil {
 		out.Previous = before.Epoch()
-		if bytes.Equal(before.Source(), p.Source) && !bound(rs) && r.recorded(before.Epoch()) && !r.cfg.Applier.Moved(before) {
+		if before.SourceIs(p.Source) && !bound(rs) && r.recorded(before.Epoch()) && !r.cfg.Applier.Moved(before) {
 			out.Epoch, out.Unchanged = before.Epoch(), true
 			return out, nil
 		}

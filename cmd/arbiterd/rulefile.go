@@ -3,7 +3,6 @@
 package main
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"fmt"
 	"io"
@@ -46,7 +45,7 @@ func (d *daemon) compareFile(inForce *rules.RuleSet) string {
 		return fmt.Sprintf("%s; %v", stored, err)
 	}
 	d.file.read(source, inForce.Epoch(), false)
-	if bytes.Equal(source, inForce.Source()) {
+	if inForce.SourceIs(source) {
 		return ""
 	}
 	rs, err := rules.Load(d.cfg.Rules, source, rules.Options{CgroupID: kernelbridge.CgroupID})

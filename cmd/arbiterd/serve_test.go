@@ -259,7 +259,7 @@ func TestReadRuleFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, tc := range []struct{ path, want string }{
-		{dir + "/fits", ""}, {dir + "/large", "8388608 bytes"}, {dir + "/pipe", "no regular file"},
+		{dir + "/fits", ""}, {dir + "/large", "268435456 bytes"}, {dir + "/pipe", "no regular file"},
 		{dir, "no regular file"}, {"/dev/zero", "no regular file"}, {dir + "/none", "no such file"},
 	} {
 		_, err := readRuleFile(tc.path)
