@@ -59,6 +59,7 @@ func TestAuthorisation(t *testing.T) {
 	f.push(ruleFile("a"))
 	writing := map[string]bool{
 		controlv1.RulesService_Push_FullMethodName:     true,
+		controlv1.RulesService_PushFile_FullMethodName: true,
 		controlv1.RulesService_Rollback_FullMethodName: true,
 		controlv1.RulesService_Confirm_FullMethodName:  true,
 		controlv1.RulesService_Revert_FullMethodName:   true,

@@ -72,8 +72,8 @@ const (
 	DefaultWatchBuffer = 4096
 )
 
-// MaxMessageBytes is the largest message in either direction: a rule file and
-// its frame, with room to spare.
+// MaxMessageBytes is the largest message in either direction: an ordinary rule file and its
+// frame, with room to spare. Larger files come and go in parts.
 const MaxMessageBytes = 16 << 20
 
 // Maintainer lets a process, and those that descend from it, past the self-protection for

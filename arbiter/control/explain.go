@@ -55,6 +55,7 @@ func (s *rulesService) Explain(_ context.Context, req *controlv1.ExplainRequest)
 			out.Deadline, out.OnFail = out.Bound, rs.OnFail(-1).String()
 		}
 	}
+	out.StepsLeftOut = uint32(x.LeftOut)
 	for _, step := range x.Steps {
 		out.Steps = append(out.Steps, &controlv1.ExplainStep{Rule: step.Rule, Line: uint32(step.Line),
 			Matched: step.Matched, Why: utf8(step.Reason)})

@@ -6,8 +6,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -100,14 +102,14 @@ func TestPushGetHistoryRollback(t *testing.T) {
 	f := newFixture(t, nil, nil)
 	first := f.push(ruleFile("a", "b"))
 	want := &controlv1.PushResponse{Epoch: 1, RuleCount: 2, Fingerprint: f.engine.Rules().Fingerprint(),
-		Diff: &controlv1.RuleDiff{Added: []string{"a", "b"}, Removed: []string{"boot"}}}
+		Diff: &controlv1.RuleDiff{Added: []string{"a", "b"}, Removed: []string{"boot"}, AddedCount: 2, RemovedCount: 1}}
 	if diff := cmp.Diff(want, first, protocmp.Transform()); diff != "" {
 		t.Errorf("first push (-want +got):\n%s", diff)
 	}
 	f.applier.warnings = []string{"slow"}
 	second := f.push(ruleFile("b", "c"))
 	want = &controlv1.PushResponse{Epoch: 2, RuleCount: 2, Fingerprint: f.engine.Rules().Fingerprint(), PreviousEpoch: 1,
-		Warnings: []string{"slow"}, Diff: &controlv1.RuleDiff{Added: []string{"c"}, Removed: []string{"a"}}}
+		Warnings: []string{"slow"}, Diff: &controlv1.RuleDiff{Added: []string{"c"}, Removed: []string{"a"}, AddedCount: 1, RemovedCount: 1}}
 	if diff := cmp.Diff(want, second, protocmp.Transform()); diff != "" {
 		t.Errorf("second push (-want +got):\n%s", diff)
 	}
@@ -426,13 +428,88 @@ func TestPushTooLarge(t *testing.T) {
 	f := newFixture(t, nil, nil)
 	_, err := f.rules.Push(f.ctx(), &controlv1.PushRequest{Source: make([]byte, MaxMessageBytes)})
 	wantStatus(t, err, codes.ResourceExhausted)
-	// The largest file goes both ways.
-	text := ruleFile("a")
-	text += "#" + strings.Repeat("x", rules.MaxFileBytes-len(text)-1)
-	f.push(text)
-	got, err := f.rules.Get(f.ctx(), &controlv1.GetRequest{})
-	if err != nil || len(got.GetSource()) != rules.MaxFileBytes {
-		t.Errorf("Get: %d bytes, %v; want %d", len(got.GetSource()), err, rules.MaxFileBytes)
+}
+
+// pushFile pushes text in parts of so many bytes.
+func (f *fixture) pushFile(text string, size int) (*controlv1.PushResponse, error) {
+	f.t.Helper()
+	stream, err := f.rules.PushFile(f.ctx())
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	err = stream.Send(&controlv1.PushFileRequest{Part: &controlv1.PushFileRequest_Push{Push: &controlv1.PushRequest{Name: "f.yaml"}}})
+	for part := range slices.Chunk([]byte(text), size) {
+		if err == nil {
+			err = stream.Send(&controlv1.PushFileRequest{Part: &controlv1.PushFileRequest_Text{Text: part}})
+		}
+	}
+	if err != nil && !errors.Is(err, io.EOF) {
+		f.t.Fatal(err)
+	}
+	return stream.CloseAndRecv()
+}
+
+func TestPushFile(t *testing.T) {
+	f := newFixture(t, nil, nil)
+	text := ruleFile("a") + "#" + strings.Repeat("x", MaxMessageBytes)
+	if _, err := f.pushFile(text, 1<<20); err != nil {
+		t.Fatal(err)
+	}
+	_, err := f.rules.Get(f.ctx(), &controlv1.GetRequest{})
+	wantStatus(t, err, codes.ResourceExhausted)
+	get, err := f.rules.GetFile(f.ctx(), &controlv1.GetFileRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got strings.Builder
+	var info *controlv1.RuleSetInfo
+	for {
+		m, err := get.Recv()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if m.GetInfo() != nil {
+			info = m.GetInfo()
+		}
+		got.Write(m.GetText())
+	}
+	if got.String() != text || info.GetSize() != uint64(len(text)) || info.GetEpoch() != 1 {
+		t.Errorf("got %d bytes, %v; want %d", got.Len(), info, len(text))
+	}
+	if _, err := f.pushFile("rules: wrong", 3); status.Code(err) != codes.InvalidArgument {
+		t.Errorf("a wrong file: %v", err)
+	}
+}
+
+func TestPushFileMessages(t *testing.T) {
+	f := newFixture(t, nil, nil)
+	part := func(text string) *controlv1.PushFileRequest {
+		return &controlv1.PushFileRequest{Part: &controlv1.PushFileRequest_Text{Text: []byte(text)}}
+	}
+	push := func(source string) *controlv1.PushFileRequest {
+		return &controlv1.PushFileRequest{Part: &controlv1.PushFileRequest_Push{Push: &controlv1.PushRequest{Source: []byte(source)}}}
+	}
+	for name, messages := range map[string][]*controlv1.PushFileRequest{
+		"no push":       {part("x")},
+		"empty":         {{}},
+		"with a source": {push("x")},
+		"a second push": {push(""), part("x"), push("")},
+	} {
+		stream, err := f.rules.PushFile(f.ctx())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range messages {
+			if err := stream.Send(m); err != nil && !errors.Is(err, io.EOF) {
+				t.Fatal(err)
+			}
+		}
+		if _, err := stream.CloseAndRecv(); status.Code(err) != codes.InvalidArgument {
+			t.Errorf("%s: %v, want InvalidArgument", name, err)
+		}
 	}
 }
 

@@ -102,26 +102,38 @@ func (s *rulesService) Rollback(ctx context.Context, req *controlv1.RollbackRequ
 }
 
 func (s *rulesService) Get(_ context.Context, req *controlv1.GetRequest) (*controlv1.GetResponse, error) {
+	info, source, err := s.get(req.Epoch)
+	if err != nil {
+		return nil, err
+	}
+	if info.Size > MaxMessageBytes/2 {
+		return nil, status.Errorf(codes.ResourceExhausted, "the rules of epoch %d have %d bytes: get them by GetFile", info.Epoch, info.Size)
+	}
+	return &controlv1.GetResponse{Info: info, Source: source}, nil
+}
+
+// get returns a rule set with its text; nil for the one in force.
+func (s *rulesService) get(epoch *uint64) (*controlv1.RuleSetInfo, []byte, error) {
 	current, known := s.rules.cfg.Store.Current()
 	live := s.rules.inForce()
-	if req.Epoch != nil && (live == nil || *req.Epoch != live.Epoch()) {
-		m, source, err := s.rules.load(*req.Epoch)
+	if epoch != nil && (live == nil || *epoch != live.Epoch()) {
+		m, source, err := s.rules.load(*epoch)
 		if err != nil {
-			return nil, pushStatus(err)
+			return nil, nil, pushStatus(err)
 		}
-		return &controlv1.GetResponse{Info: infoMessage(m, s.rules.epoch()), Source: source}, nil
+		return infoMessage(m, s.rules.epoch()), source, nil
 	}
 	if live == nil {
-		return nil, errNoRules()
+		return nil, nil, errNoRules()
 	}
 	if !known || current.Epoch != live.Epoch() { // in force by other means than a push
-		current = store.Meta{Epoch: live.Epoch(), Fingerprint: live.Fingerprint(), Rules: live.Len(), Size: len(live.Source())}
+		current = store.Meta{Epoch: live.Epoch(), Fingerprint: live.Fingerprint(), Rules: live.Len(), Size: live.SourceLen()}
 		if p := s.rules.pending.Load(); p != nil && p.meta.Epoch == live.Epoch() {
 			current = p.meta
-			current.Size = len(live.Source())
+			current.Size = live.SourceLen()
 		}
 	}
-	return &controlv1.GetResponse{Info: infoMessage(current, live.Epoch()), Source: live.Source()}, nil
+	return infoMessage(current, live.Epoch()), live.Source(), nil
 }
 
 func (s *rulesService) History(_ context.Context, req *controlv1.HistoryRequest) (*controlv1.HistoryResponse, error) {
@@ -148,7 +160,10 @@ func infoMessage(m store.Meta, current uint64) *controlv1.RuleSetInfo {
 }
 
 func diffMessage(d Diff) *controlv1.RuleDiff {
-	return &controlv1.RuleDiff{Added: d.Added, Removed: d.Removed, Changed: d.Changed, SettingsChanged: d.Settings}
+	const named = 10_000 // of each kind: a message has room for them
+	first := func(ids []string) []string { return ids[:min(len(ids), named)] }
+	return &controlv1.RuleDiff{Added: first(d.Added), Removed: first(d.Removed), Changed: first(d.Changed), SettingsChanged: d.Settings,
+		AddedCount: uint32(len(d.Added)), RemovedCount: uint32(len(d.Removed)), ChangedCount: uint32(len(d.Changed))}
 }
 
 // pushStatus gives an error of Rules its code and its typed details.

@@ -20,9 +20,8 @@ const (
 	tempSuffix  = ".tmp"
 	// epochDigits is enough for every uint64, so that names sort as epochs do.
 	epochDigits = 20
-	// maxFileBytes bounds what is read into memory: twice the largest message
-	// that the control interface accepts.
-	maxFileBytes = 32 << 20
+	// maxFileBytes bounds what is read into memory: twice the largest rule file.
+	maxFileBytes = 512 << 20
 )
 
 // setName returns the file name of an epoch.

@@ -94,7 +94,7 @@ func (s *Store) Prepare(m Meta, source []byte) error {
 }
 
 // Commit puts the prepared rule set in force, durably, and forgets the oldest
-// ones beyond Options.Keep. After an error the one before is in force, and the
+// ones beyond Options.Keep and KeepBytes. After an error the one before is in force, and the
 // prepared one still waits for Commit or Discard.
 func (s *Store) Commit(epoch uint64) error {
 	s.mu.Lock()
@@ -143,8 +143,13 @@ func (s *Store) Discard(epoch uint64) error {
 // prune forgets the oldest sets; s.mu is held. A file that cannot be removed is
 // tried again after the next push.
 func (s *Store) prune() {
-	epochs := slices.Sorted(maps.Keys(s.sets))
-	for _, e := range epochs[:max(0, len(epochs)-s.keep)] {
+	kept, bytes := 0, 0
+	for _, e := range slices.Backward(slices.Sorted(maps.Keys(s.sets))) {
+		kept++
+		bytes += s.sets[e].Size
+		if e == s.pointer.Epoch || kept <= s.keep && bytes <= s.keepBytes {
+			continue
+		}
 		if s.remove(e) == nil {
 			delete(s.sets, e)
 		}

@@ -3,6 +3,7 @@
 package store
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -14,14 +15,21 @@ import (
 	"sync"
 )
 
-// DefaultKeep is how many rule sets are kept when Options does not say.
-const DefaultKeep = 50
+// How many rule sets are kept when Options does not say, and how many bytes they may have
+// together.
+const (
+	DefaultKeep      = 50
+	DefaultKeepBytes = 1 << 30
+)
 
 // Options of Open; the zero value is the default.
 type Options struct {
 	// Keep is how many rule sets are kept, the one in force among them; 0 means
 	// DefaultKeep.
 	Keep int
+	// KeepBytes is how many bytes the texts of those that are kept have at most; the one in
+	// force is kept in any case. 0 means DefaultKeepBytes.
+	KeepBytes int
 }
 
 // Incident is something that was wrong when the store was opened. The store has
@@ -44,6 +52,7 @@ func (i Incident) String() string {
 type Store struct {
 	dir       string
 	keep      int
+	keepBytes int
 	lock      *os.File
 	incidents []Incident // immutable after Open
 	// fault is called before each step of a write; tests set it.
@@ -63,7 +72,7 @@ type Store struct {
 // ErrLocked when another process has it open; a directory that cannot be written
 // or a file that this process cannot open is an error too, a damaged file never is.
 func Open(dir string, o Options) (*Store, error) {
-	s := &Store{dir: filepath.Clean(dir), keep: o.Keep, sets: map[uint64]Meta{}}
+	s := &Store{dir: filepath.Clean(dir), keep: o.Keep, keepBytes: cmp.Or(o.KeepBytes, DefaultKeepBytes), sets: map[uint64]Meta{}}
 	if s.keep == 0 {
 		s.keep = DefaultKeep
 	}

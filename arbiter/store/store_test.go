@@ -195,6 +195,20 @@ func TestKeepsTheNewest(t *testing.T) {
 	wantCurrent(t, s, 5, "4")
 }
 
+func TestKeepsSoManyBytes(t *testing.T) {
+	s := open(t, newDir(t), Options{KeepBytes: 10})
+	for _, text := range []string{"12345", "1234", "123456"} {
+		push(t, s, text)
+	}
+	if h := s.History(0); len(h) != 2 || h[1].Epoch != 2 {
+		t.Errorf("kept are %v, want the last two, of 10 bytes", h)
+	}
+	push(t, s, "12345678901") // too much by itself
+	if h := s.History(0); len(h) != 1 || h[0].Epoch != 4 {
+		t.Errorf("kept are %v, want the one in force", h)
+	}
+}
+
 func TestSecondOpenIsRefused(t *testing.T) {
 	dir := newDir(t)
 	s := open(t, dir, Options{})

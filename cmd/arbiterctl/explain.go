@@ -217,6 +217,7 @@ func (a *app) explainOffline(cmd *cobra.Command, q *controlv1.ExplainRequest, fi
 		Rule: x.Rule, Line: uint32(x.Line), Message: x.Message, Deadline: durationpb.New(x.Decision.Deadline),
 		OnFail: x.Decision.OnFail.String(), Fingerprint: rs.Fingerprint(), OutOfScope: !rs.Asks(&rules.Access{
 			Event: r.Event, Object: string(q.Path), Detail: string(q.Detail), Exe: string(q.Exe), Cgroup: string(q.Cgroup), UID: q.Uid})}
+	answer.StepsLeftOut = uint32(x.LeftOut)
 	for _, s := range x.Steps {
 		answer.Steps = append(answer.Steps, &controlv1.ExplainStep{Rule: s.Rule, Line: uint32(s.Line), Matched: s.Matched,
 			Why: strings.ToValidUTF8(s.Reason, "\ufffd")})
@@ -262,6 +263,9 @@ func explainText(x *controlv1.ExplainResponse) string {
 	}
 	if len(x.Steps) > 0 {
 		b.WriteString("\n")
+		if x.StepsLeftOut > 0 {
+			fmt.Fprintf(&b, "%d more rules were considered and do not match; these are the last ones about the event:\n", x.StepsLeftOut)
+		}
 		t := newTable("LINE", "RULE", "MATCHES", "WHY")
 		for _, s := range x.Steps {
 			matches := "no"

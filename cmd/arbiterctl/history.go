@@ -30,13 +30,11 @@ when and why.`,
 	epoch := cmd.Flags().Uint64("epoch", 0, "of this epoch, not the one in force")
 	out := outputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		request := &controlv1.GetRequest{}
+		request := &controlv1.GetFileRequest{}
 		if cmd.Flags().Changed("epoch") {
 			request.Epoch = epoch
 		}
-		g, err := call(a, cmd, "getting rules", func(c *client) func(context.Context, *controlv1.GetRequest, ...grpc.CallOption) (*controlv1.GetResponse, error) {
-			return c.rules.Get
-		}, request)
+		g, err := a.getFile(cmd, request)
 		if err != nil {
 			return err
 		}

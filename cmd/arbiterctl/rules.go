@@ -68,9 +68,7 @@ restart of the daemon ends it likewise, and so does "arbiterctl rules revert EPO
 			return err
 		}
 		request.Source, request.Name, request.ExpectedEpoch = source, strings.ToValidUTF8(name, "\ufffd"), epoch()
-		p, err := call(a, cmd, "pushing rules", func(c *client) func(context.Context, *controlv1.PushRequest, ...grpc.CallOption) (*controlv1.PushResponse, error) {
-			return c.rules.Push
-		}, request)
+		p, err := a.push(cmd, request)
 		if err != nil {
 			return err
 		}
@@ -224,11 +222,13 @@ func (a *app) printPushed(p pushed, dryRun bool) error {
 		fmt.Fprintf(&b, "epoch %d is in force: %s; %s\n", epoch, what, before)
 	}
 	for _, d := range []struct {
-		name string
-		ids  []string
-	}{{"added", p.GetDiff().GetAdded()}, {"removed", p.GetDiff().GetRemoved()}, {"changed", p.GetDiff().GetChanged()}} {
+		name  string
+		ids   []string
+		count uint32
+	}{{"added", p.GetDiff().GetAdded(), p.GetDiff().GetAddedCount()}, {"removed", p.GetDiff().GetRemoved(), p.GetDiff().GetRemovedCount()},
+		{"changed", p.GetDiff().GetChanged(), p.GetDiff().GetChangedCount()}} {
 		if len(d.ids) > 0 {
-			fmt.Fprintf(&b, "  %s: %s\n", d.name, audit.Quote(firstIDs(d.ids)))
+			fmt.Fprintf(&b, "  %s: %s\n", d.name, audit.Quote(firstIDs(d.ids, int(d.count))))
 		}
 	}
 	if p.GetDiff().GetSettingsChanged() {
@@ -243,14 +243,14 @@ func (a *app) printPushed(p pushed, dryRun bool) error {
 	return a.print(b.String())
 }
 
-// shownIDs is how many rules a line names; -o json names all.
+// shownIDs is how many rules a line names; -o json names more.
 const shownIDs = 10
 
-func firstIDs(ids []string) string {
+func firstIDs(ids []string, count int) string {
 	if len(ids) <= shownIDs {
 		return strings.Join(ids, ", ")
 	}
-	return fmt.Sprintf("%s and %d more", strings.Join(ids[:shownIDs], ", "), len(ids)-shownIDs)
+	return fmt.Sprintf("%s and %d more", strings.Join(ids[:shownIDs], ", "), max(count, len(ids))-shownIDs)
 }
 
 // readRules reads a rule file or stdin, and returns the name for positions.

@@ -27,7 +27,7 @@ const (
 
 type PushRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The rule file, at most 8 MiB; a message may have 16 MiB.
+	// The rule file, at most 8 MiB as a message may have 16; PushFile takes more.
 	Source []byte `protobuf:"bytes,1,opt,name=source,proto3" json:"source,omitempty"`
 	// The file's name, for positions in problems and for the history. Not opened.
 	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
@@ -128,6 +128,91 @@ func (x *PushRequest) GetConfirmWithin() *durationpb.Duration {
 	return nil
 }
 
+// PushFileRequest is a part of a push.
+type PushFileRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Part:
+	//
+	//	*PushFileRequest_Push
+	//	*PushFileRequest_Text
+	Part          isPushFileRequest_Part `protobuf_oneof:"part"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PushFileRequest) Reset() {
+	*x = PushFileRequest{}
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PushFileRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PushFileRequest) ProtoMessage() {}
+
+func (x *PushFileRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PushFileRequest.ProtoReflect.Descriptor instead.
+func (*PushFileRequest) Descriptor() ([]byte, []int) {
+	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *PushFileRequest) GetPart() isPushFileRequest_Part {
+	if x != nil {
+		return x.Part
+	}
+	return nil
+}
+
+func (x *PushFileRequest) GetPush() *PushRequest {
+	if x != nil {
+		if x, ok := x.Part.(*PushFileRequest_Push); ok {
+			return x.Push
+		}
+	}
+	return nil
+}
+
+func (x *PushFileRequest) GetText() []byte {
+	if x != nil {
+		if x, ok := x.Part.(*PushFileRequest_Text); ok {
+			return x.Text
+		}
+	}
+	return nil
+}
+
+type isPushFileRequest_Part interface {
+	isPushFileRequest_Part()
+}
+
+type PushFileRequest_Push struct {
+	// The first, without source.
+	Push *PushRequest `protobuf:"bytes,1,opt,name=push,proto3,oneof"`
+}
+
+type PushFileRequest_Text struct {
+	// The next bytes of the source, at most 1 MiB.
+	Text []byte `protobuf:"bytes,2,opt,name=text,proto3,oneof"`
+}
+
+func (*PushFileRequest_Push) isPushFileRequest_Part() {}
+
+func (*PushFileRequest_Text) isPushFileRequest_Part() {}
+
 type PushResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The epoch in force now; with dry_run the one that the push would have made.
@@ -154,7 +239,7 @@ type PushResponse struct {
 
 func (x *PushResponse) Reset() {
 	*x = PushResponse{}
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[1]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -166,7 +251,7 @@ func (x *PushResponse) String() string {
 func (*PushResponse) ProtoMessage() {}
 
 func (x *PushResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[1]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -179,7 +264,7 @@ func (x *PushResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PushResponse.ProtoReflect.Descriptor instead.
 func (*PushResponse) Descriptor() ([]byte, []int) {
-	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{1}
+	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *PushResponse) GetEpoch() uint64 {
@@ -247,7 +332,7 @@ type ConfirmRequest struct {
 
 func (x *ConfirmRequest) Reset() {
 	*x = ConfirmRequest{}
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[2]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -259,7 +344,7 @@ func (x *ConfirmRequest) String() string {
 func (*ConfirmRequest) ProtoMessage() {}
 
 func (x *ConfirmRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[2]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -272,7 +357,7 @@ func (x *ConfirmRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfirmRequest.ProtoReflect.Descriptor instead.
 func (*ConfirmRequest) Descriptor() ([]byte, []int) {
-	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{2}
+	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *ConfirmRequest) GetEpoch() uint64 {
@@ -292,7 +377,7 @@ type ConfirmResponse struct {
 
 func (x *ConfirmResponse) Reset() {
 	*x = ConfirmResponse{}
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[3]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -304,7 +389,7 @@ func (x *ConfirmResponse) String() string {
 func (*ConfirmResponse) ProtoMessage() {}
 
 func (x *ConfirmResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[3]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -317,7 +402,7 @@ func (x *ConfirmResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfirmResponse.ProtoReflect.Descriptor instead.
 func (*ConfirmResponse) Descriptor() ([]byte, []int) {
-	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{3}
+	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *ConfirmResponse) GetEpoch() uint64 {
@@ -336,7 +421,7 @@ type RevertRequest struct {
 
 func (x *RevertRequest) Reset() {
 	*x = RevertRequest{}
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[4]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -348,7 +433,7 @@ func (x *RevertRequest) String() string {
 func (*RevertRequest) ProtoMessage() {}
 
 func (x *RevertRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[4]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -361,7 +446,7 @@ func (x *RevertRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevertRequest.ProtoReflect.Descriptor instead.
 func (*RevertRequest) Descriptor() ([]byte, []int) {
-	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{4}
+	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *RevertRequest) GetEpoch() uint64 {
@@ -381,7 +466,7 @@ type RevertResponse struct {
 
 func (x *RevertResponse) Reset() {
 	*x = RevertResponse{}
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[5]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -393,7 +478,7 @@ func (x *RevertResponse) String() string {
 func (*RevertResponse) ProtoMessage() {}
 
 func (x *RevertResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[5]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -406,7 +491,7 @@ func (x *RevertResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevertResponse.ProtoReflect.Descriptor instead.
 func (*RevertResponse) Descriptor() ([]byte, []int) {
-	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{5}
+	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *RevertResponse) GetEpoch() uint64 {
@@ -416,13 +501,17 @@ func (x *RevertResponse) GetEpoch() uint64 {
 	return 0
 }
 
-// RuleDiff names the rules by id, in the order of their file.
+// RuleDiff names the rules by id, in the order of their file, the first 10,000 of each kind.
 type RuleDiff struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Added   []string               `protobuf:"bytes,1,rep,name=added,proto3" json:"added,omitempty"`
 	Removed []string               `protobuf:"bytes,2,rep,name=removed,proto3" json:"removed,omitempty"`
 	// In both, with another text or another place among the rules in both.
 	Changed []string `protobuf:"bytes,3,rep,name=changed,proto3" json:"changed,omitempty"`
+	// How many there are of each, those without a name here included.
+	AddedCount   uint32 `protobuf:"varint,5,opt,name=added_count,json=addedCount,proto3" json:"added_count,omitempty"`
+	RemovedCount uint32 `protobuf:"varint,6,opt,name=removed_count,json=removedCount,proto3" json:"removed_count,omitempty"`
+	ChangedCount uint32 `protobuf:"varint,7,opt,name=changed_count,json=changedCount,proto3" json:"changed_count,omitempty"`
 	// Something outside the rules is different: default, deadline, on_fail, scope, events.
 	// Not set by a first push, which has nothing to differ from.
 	SettingsChanged bool `protobuf:"varint,4,opt,name=settings_changed,json=settingsChanged,proto3" json:"settings_changed,omitempty"`
@@ -432,7 +521,7 @@ type RuleDiff struct {
 
 func (x *RuleDiff) Reset() {
 	*x = RuleDiff{}
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[6]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -444,7 +533,7 @@ func (x *RuleDiff) String() string {
 func (*RuleDiff) ProtoMessage() {}
 
 func (x *RuleDiff) ProtoReflect() protoreflect.Message {
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[6]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -457,7 +546,7 @@ func (x *RuleDiff) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuleDiff.ProtoReflect.Descriptor instead.
 func (*RuleDiff) Descriptor() ([]byte, []int) {
-	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{6}
+	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *RuleDiff) GetAdded() []string {
@@ -481,6 +570,27 @@ func (x *RuleDiff) GetChanged() []string {
 	return nil
 }
 
+func (x *RuleDiff) GetAddedCount() uint32 {
+	if x != nil {
+		return x.AddedCount
+	}
+	return 0
+}
+
+func (x *RuleDiff) GetRemovedCount() uint32 {
+	if x != nil {
+		return x.RemovedCount
+	}
+	return 0
+}
+
+func (x *RuleDiff) GetChangedCount() uint32 {
+	if x != nil {
+		return x.ChangedCount
+	}
+	return 0
+}
+
 func (x *RuleDiff) GetSettingsChanged() bool {
 	if x != nil {
 		return x.SettingsChanged
@@ -500,7 +610,7 @@ type RuleProblems struct {
 
 func (x *RuleProblems) Reset() {
 	*x = RuleProblems{}
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[7]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -512,7 +622,7 @@ func (x *RuleProblems) String() string {
 func (*RuleProblems) ProtoMessage() {}
 
 func (x *RuleProblems) ProtoReflect() protoreflect.Message {
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[7]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -525,7 +635,7 @@ func (x *RuleProblems) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuleProblems.ProtoReflect.Descriptor instead.
 func (*RuleProblems) Descriptor() ([]byte, []int) {
-	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{7}
+	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *RuleProblems) GetProblems() []*RuleProblem {
@@ -553,7 +663,7 @@ type RuleProblem struct {
 
 func (x *RuleProblem) Reset() {
 	*x = RuleProblem{}
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[8]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -565,7 +675,7 @@ func (x *RuleProblem) String() string {
 func (*RuleProblem) ProtoMessage() {}
 
 func (x *RuleProblem) ProtoReflect() protoreflect.Message {
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[8]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -578,7 +688,7 @@ func (x *RuleProblem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuleProblem.ProtoReflect.Descriptor instead.
 func (*RuleProblem) Descriptor() ([]byte, []int) {
-	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{8}
+	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *RuleProblem) GetFile() string {
@@ -635,7 +745,7 @@ type StaleEpoch struct {
 
 func (x *StaleEpoch) Reset() {
 	*x = StaleEpoch{}
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[9]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -647,7 +757,7 @@ func (x *StaleEpoch) String() string {
 func (*StaleEpoch) ProtoMessage() {}
 
 func (x *StaleEpoch) ProtoReflect() protoreflect.Message {
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[9]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -660,7 +770,7 @@ func (x *StaleEpoch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StaleEpoch.ProtoReflect.Descriptor instead.
 func (*StaleEpoch) Descriptor() ([]byte, []int) {
-	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{9}
+	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *StaleEpoch) GetExpectedEpoch() uint64 {
@@ -687,7 +797,7 @@ type GetRequest struct {
 
 func (x *GetRequest) Reset() {
 	*x = GetRequest{}
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[10]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -699,7 +809,7 @@ func (x *GetRequest) String() string {
 func (*GetRequest) ProtoMessage() {}
 
 func (x *GetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[10]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -712,7 +822,7 @@ func (x *GetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRequest.ProtoReflect.Descriptor instead.
 func (*GetRequest) Descriptor() ([]byte, []int) {
-	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{10}
+	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *GetRequest) GetEpoch() uint64 {
@@ -721,6 +831,135 @@ func (x *GetRequest) GetEpoch() uint64 {
 	}
 	return 0
 }
+
+type GetFileRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Left out: the one in force.
+	Epoch         *uint64 `protobuf:"varint,1,opt,name=epoch,proto3,oneof" json:"epoch,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetFileRequest) Reset() {
+	*x = GetFileRequest{}
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetFileRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetFileRequest) ProtoMessage() {}
+
+func (x *GetFileRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetFileRequest.ProtoReflect.Descriptor instead.
+func (*GetFileRequest) Descriptor() ([]byte, []int) {
+	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *GetFileRequest) GetEpoch() uint64 {
+	if x != nil && x.Epoch != nil {
+		return *x.Epoch
+	}
+	return 0
+}
+
+type GetFileResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Part:
+	//
+	//	*GetFileResponse_Info
+	//	*GetFileResponse_Text
+	Part          isGetFileResponse_Part `protobuf_oneof:"part"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetFileResponse) Reset() {
+	*x = GetFileResponse{}
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetFileResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetFileResponse) ProtoMessage() {}
+
+func (x *GetFileResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetFileResponse.ProtoReflect.Descriptor instead.
+func (*GetFileResponse) Descriptor() ([]byte, []int) {
+	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *GetFileResponse) GetPart() isGetFileResponse_Part {
+	if x != nil {
+		return x.Part
+	}
+	return nil
+}
+
+func (x *GetFileResponse) GetInfo() *RuleSetInfo {
+	if x != nil {
+		if x, ok := x.Part.(*GetFileResponse_Info); ok {
+			return x.Info
+		}
+	}
+	return nil
+}
+
+func (x *GetFileResponse) GetText() []byte {
+	if x != nil {
+		if x, ok := x.Part.(*GetFileResponse_Text); ok {
+			return x.Text
+		}
+	}
+	return nil
+}
+
+type isGetFileResponse_Part interface {
+	isGetFileResponse_Part()
+}
+
+type GetFileResponse_Info struct {
+	// The first.
+	Info *RuleSetInfo `protobuf:"bytes,1,opt,name=info,proto3,oneof"`
+}
+
+type GetFileResponse_Text struct {
+	// The next bytes of the text.
+	Text []byte `protobuf:"bytes,2,opt,name=text,proto3,oneof"`
+}
+
+func (*GetFileResponse_Info) isGetFileResponse_Part() {}
+
+func (*GetFileResponse_Text) isGetFileResponse_Part() {}
 
 type GetResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -733,7 +972,7 @@ type GetResponse struct {
 
 func (x *GetResponse) Reset() {
 	*x = GetResponse{}
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[11]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -745,7 +984,7 @@ func (x *GetResponse) String() string {
 func (*GetResponse) ProtoMessage() {}
 
 func (x *GetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[11]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -758,7 +997,7 @@ func (x *GetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetResponse.ProtoReflect.Descriptor instead.
 func (*GetResponse) Descriptor() ([]byte, []int) {
-	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{11}
+	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *GetResponse) GetInfo() *RuleSetInfo {
@@ -799,7 +1038,7 @@ type RuleSetInfo struct {
 
 func (x *RuleSetInfo) Reset() {
 	*x = RuleSetInfo{}
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[12]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -811,7 +1050,7 @@ func (x *RuleSetInfo) String() string {
 func (*RuleSetInfo) ProtoMessage() {}
 
 func (x *RuleSetInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[12]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -824,7 +1063,7 @@ func (x *RuleSetInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuleSetInfo.ProtoReflect.Descriptor instead.
 func (*RuleSetInfo) Descriptor() ([]byte, []int) {
-	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{12}
+	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *RuleSetInfo) GetEpoch() uint64 {
@@ -907,7 +1146,7 @@ type HistoryRequest struct {
 
 func (x *HistoryRequest) Reset() {
 	*x = HistoryRequest{}
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[13]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -919,7 +1158,7 @@ func (x *HistoryRequest) String() string {
 func (*HistoryRequest) ProtoMessage() {}
 
 func (x *HistoryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[13]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -932,7 +1171,7 @@ func (x *HistoryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoryRequest.ProtoReflect.Descriptor instead.
 func (*HistoryRequest) Descriptor() ([]byte, []int) {
-	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{13}
+	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *HistoryRequest) GetLimit() uint32 {
@@ -952,7 +1191,7 @@ type HistoryResponse struct {
 
 func (x *HistoryResponse) Reset() {
 	*x = HistoryResponse{}
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[14]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -964,7 +1203,7 @@ func (x *HistoryResponse) String() string {
 func (*HistoryResponse) ProtoMessage() {}
 
 func (x *HistoryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[14]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -977,7 +1216,7 @@ func (x *HistoryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoryResponse.ProtoReflect.Descriptor instead.
 func (*HistoryResponse) Descriptor() ([]byte, []int) {
-	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{14}
+	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *HistoryResponse) GetEntries() []*RuleSetInfo {
@@ -1003,7 +1242,7 @@ type RollbackRequest struct {
 
 func (x *RollbackRequest) Reset() {
 	*x = RollbackRequest{}
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[15]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1015,7 +1254,7 @@ func (x *RollbackRequest) String() string {
 func (*RollbackRequest) ProtoMessage() {}
 
 func (x *RollbackRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[15]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1028,7 +1267,7 @@ func (x *RollbackRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RollbackRequest.ProtoReflect.Descriptor instead.
 func (*RollbackRequest) Descriptor() ([]byte, []int) {
-	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{15}
+	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *RollbackRequest) GetEpoch() uint64 {
@@ -1085,7 +1324,7 @@ type RollbackResponse struct {
 
 func (x *RollbackResponse) Reset() {
 	*x = RollbackResponse{}
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[16]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1097,7 +1336,7 @@ func (x *RollbackResponse) String() string {
 func (*RollbackResponse) ProtoMessage() {}
 
 func (x *RollbackResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[16]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1110,7 +1349,7 @@ func (x *RollbackResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RollbackResponse.ProtoReflect.Descriptor instead.
 func (*RollbackResponse) Descriptor() ([]byte, []int) {
-	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{16}
+	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *RollbackResponse) GetEpoch() uint64 {
@@ -1198,7 +1437,7 @@ type ExplainRequest struct {
 
 func (x *ExplainRequest) Reset() {
 	*x = ExplainRequest{}
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[17]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1210,7 +1449,7 @@ func (x *ExplainRequest) String() string {
 func (*ExplainRequest) ProtoMessage() {}
 
 func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[17]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1223,7 +1462,7 @@ func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainRequest.ProtoReflect.Descriptor instead.
 func (*ExplainRequest) Descriptor() ([]byte, []int) {
-	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{17}
+	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ExplainRequest) GetEvent() string {
@@ -1316,8 +1555,11 @@ type ExplainResponse struct {
 	OnFail      string `protobuf:"bytes,7,opt,name=on_fail,json=onFail,proto3" json:"on_fail,omitempty"`
 	Epoch       uint64 `protobuf:"varint,8,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	Fingerprint uint64 `protobuf:"fixed64,9,opt,name=fingerprint,proto3" json:"fingerprint,omitempty"`
-	// The rules that were considered, in order, the deciding one last.
+	// The rules that were considered, in order, the deciding one last; where they are more
+	// than 1,000, the last ones that are about the event.
 	Steps []*ExplainStep `protobuf:"bytes,10,rep,name=steps,proto3" json:"steps,omitempty"`
+	// How many others were considered; none of them matches.
+	StepsLeftOut uint32 `protobuf:"varint,15,opt,name=steps_left_out,json=stepsLeftOut,proto3" json:"steps_left_out,omitempty"`
 	// The object, or for want of one the subject's executable, is in no tree of the scope:
 	// the kernel would not have asked, and the request goes on whatever the verdict above
 	// says.
@@ -1334,7 +1576,7 @@ type ExplainResponse struct {
 
 func (x *ExplainResponse) Reset() {
 	*x = ExplainResponse{}
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[18]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1346,7 +1588,7 @@ func (x *ExplainResponse) String() string {
 func (*ExplainResponse) ProtoMessage() {}
 
 func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[18]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1359,7 +1601,7 @@ func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainResponse.ProtoReflect.Descriptor instead.
 func (*ExplainResponse) Descriptor() ([]byte, []int) {
-	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{18}
+	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ExplainResponse) GetVerdict() string {
@@ -1432,6 +1674,13 @@ func (x *ExplainResponse) GetSteps() []*ExplainStep {
 	return nil
 }
 
+func (x *ExplainResponse) GetStepsLeftOut() uint32 {
+	if x != nil {
+		return x.StepsLeftOut
+	}
+	return 0
+}
+
 func (x *ExplainResponse) GetOutOfScope() bool {
 	if x != nil {
 		return x.OutOfScope
@@ -1473,7 +1722,7 @@ type ExplainStep struct {
 
 func (x *ExplainStep) Reset() {
 	*x = ExplainStep{}
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[19]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1485,7 +1734,7 @@ func (x *ExplainStep) String() string {
 func (*ExplainStep) ProtoMessage() {}
 
 func (x *ExplainStep) ProtoReflect() protoreflect.Message {
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[19]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1498,7 +1747,7 @@ func (x *ExplainStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainStep.ProtoReflect.Descriptor instead.
 func (*ExplainStep) Descriptor() ([]byte, []int) {
-	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{19}
+	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ExplainStep) GetRule() string {
@@ -1543,7 +1792,11 @@ const file_arbiter_control_controlv1_rules_proto_rawDesc = "" +
 	"\vbest_effort\x18\x06 \x01(\bR\n" +
 	"bestEffort\x12@\n" +
 	"\x0econfirm_within\x18\a \x01(\v2\x19.google.protobuf.DurationR\rconfirmWithinB\x11\n" +
-	"\x0f_expected_epoch\"\xb3\x02\n" +
+	"\x0f_expected_epoch\"f\n" +
+	"\x0fPushFileRequest\x125\n" +
+	"\x04push\x18\x01 \x01(\v2\x1f.arbiter.control.v1.PushRequestH\x00R\x04push\x12\x14\n" +
+	"\x04text\x18\x02 \x01(\fH\x00R\x04textB\x06\n" +
+	"\x04part\"\xb3\x02\n" +
 	"\fPushResponse\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12 \n" +
 	"\vfingerprint\x18\x02 \x01(\x06R\vfingerprint\x12\x1d\n" +
@@ -1562,11 +1815,15 @@ const file_arbiter_control_controlv1_rules_proto_rawDesc = "" +
 	"\rRevertRequest\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\"&\n" +
 	"\x0eRevertResponse\x12\x14\n" +
-	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\"\x7f\n" +
+	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\"\xea\x01\n" +
 	"\bRuleDiff\x12\x14\n" +
 	"\x05added\x18\x01 \x03(\tR\x05added\x12\x18\n" +
 	"\aremoved\x18\x02 \x03(\tR\aremoved\x12\x18\n" +
-	"\achanged\x18\x03 \x03(\tR\achanged\x12)\n" +
+	"\achanged\x18\x03 \x03(\tR\achanged\x12\x1f\n" +
+	"\vadded_count\x18\x05 \x01(\rR\n" +
+	"addedCount\x12#\n" +
+	"\rremoved_count\x18\x06 \x01(\rR\fremovedCount\x12#\n" +
+	"\rchanged_count\x18\a \x01(\rR\fchangedCount\x12)\n" +
 	"\x10settings_changed\x18\x04 \x01(\bR\x0fsettingsChanged\"K\n" +
 	"\fRuleProblems\x12;\n" +
 	"\bproblems\x18\x01 \x03(\v2\x1f.arbiter.control.v1.RuleProblemR\bproblems\"\x8f\x01\n" +
@@ -1584,7 +1841,14 @@ const file_arbiter_control_controlv1_rules_proto_rawDesc = "" +
 	"\n" +
 	"GetRequest\x12\x19\n" +
 	"\x05epoch\x18\x01 \x01(\x04H\x00R\x05epoch\x88\x01\x01B\b\n" +
-	"\x06_epoch\"Z\n" +
+	"\x06_epoch\"5\n" +
+	"\x0eGetFileRequest\x12\x19\n" +
+	"\x05epoch\x18\x01 \x01(\x04H\x00R\x05epoch\x88\x01\x01B\b\n" +
+	"\x06_epoch\"f\n" +
+	"\x0fGetFileResponse\x125\n" +
+	"\x04info\x18\x01 \x01(\v2\x1f.arbiter.control.v1.RuleSetInfoH\x00R\x04info\x12\x14\n" +
+	"\x04text\x18\x02 \x01(\fH\x00R\x04textB\x06\n" +
+	"\x04part\"Z\n" +
 	"\vGetResponse\x123\n" +
 	"\x04info\x18\x01 \x01(\v2\x1f.arbiter.control.v1.RuleSetInfoR\x04info\x12\x16\n" +
 	"\x06source\x18\x02 \x01(\fR\x06source\"\xaa\x02\n" +
@@ -1637,7 +1901,7 @@ const file_arbiter_control_controlv1_rules_proto_rawDesc = "" +
 	"\x04args\x18\t \x03(\v2\x1c.arbiter.control.v1.ArgumentR\x04args\x12\x19\n" +
 	"\x05epoch\x18\n" +
 	" \x01(\x04H\x00R\x05epoch\x88\x01\x01B\b\n" +
-	"\x06_epoch\"\x83\x04\n" +
+	"\x06_epoch\"\xa9\x04\n" +
 	"\x0fExplainResponse\x12\x18\n" +
 	"\averdict\x18\x01 \x01(\tR\averdict\x12\x14\n" +
 	"\x05errno\x18\x02 \x01(\rR\x05errno\x12\x12\n" +
@@ -1649,7 +1913,8 @@ const file_arbiter_control_controlv1_rules_proto_rawDesc = "" +
 	"\x05epoch\x18\b \x01(\x04R\x05epoch\x12 \n" +
 	"\vfingerprint\x18\t \x01(\x06R\vfingerprint\x125\n" +
 	"\x05steps\x18\n" +
-	" \x03(\v2\x1f.arbiter.control.v1.ExplainStepR\x05steps\x12 \n" +
+	" \x03(\v2\x1f.arbiter.control.v1.ExplainStepR\x05steps\x12$\n" +
+	"\x0esteps_left_out\x18\x0f \x01(\rR\fstepsLeftOut\x12 \n" +
 	"\fout_of_scope\x18\v \x01(\bR\n" +
 	"outOfScope\x12/\n" +
 	"\x05bound\x18\f \x01(\v2\x19.google.protobuf.DurationR\x05bound\x12D\n" +
@@ -1659,10 +1924,12 @@ const file_arbiter_control_controlv1_rules_proto_rawDesc = "" +
 	"\x04rule\x18\x01 \x01(\tR\x04rule\x12\x12\n" +
 	"\x04line\x18\x02 \x01(\rR\x04line\x12\x18\n" +
 	"\amatched\x18\x03 \x01(\bR\amatched\x12\x10\n" +
-	"\x03why\x18\x04 \x01(\tR\x03why2\xc5\x04\n" +
+	"\x03why\x18\x04 \x01(\tR\x03why2\xf0\x05\n" +
 	"\fRulesService\x12I\n" +
-	"\x04Push\x12\x1f.arbiter.control.v1.PushRequest\x1a .arbiter.control.v1.PushResponse\x12F\n" +
-	"\x03Get\x12\x1e.arbiter.control.v1.GetRequest\x1a\x1f.arbiter.control.v1.GetResponse\x12R\n" +
+	"\x04Push\x12\x1f.arbiter.control.v1.PushRequest\x1a .arbiter.control.v1.PushResponse\x12S\n" +
+	"\bPushFile\x12#.arbiter.control.v1.PushFileRequest\x1a .arbiter.control.v1.PushResponse(\x01\x12F\n" +
+	"\x03Get\x12\x1e.arbiter.control.v1.GetRequest\x1a\x1f.arbiter.control.v1.GetResponse\x12T\n" +
+	"\aGetFile\x12\".arbiter.control.v1.GetFileRequest\x1a#.arbiter.control.v1.GetFileResponse0\x01\x12R\n" +
 	"\aHistory\x12\".arbiter.control.v1.HistoryRequest\x1a#.arbiter.control.v1.HistoryResponse\x12R\n" +
 	"\aConfirm\x12\".arbiter.control.v1.ConfirmRequest\x1a#.arbiter.control.v1.ConfirmResponse\x12O\n" +
 	"\x06Revert\x12!.arbiter.control.v1.RevertRequest\x1a\".arbiter.control.v1.RevertResponse\x12U\n" +
@@ -1681,67 +1948,76 @@ func file_arbiter_control_controlv1_rules_proto_rawDescGZIP() []byte {
 	return file_arbiter_control_controlv1_rules_proto_rawDescData
 }
 
-var file_arbiter_control_controlv1_rules_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_arbiter_control_controlv1_rules_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_arbiter_control_controlv1_rules_proto_goTypes = []any{
 	(*PushRequest)(nil),           // 0: arbiter.control.v1.PushRequest
-	(*PushResponse)(nil),          // 1: arbiter.control.v1.PushResponse
-	(*ConfirmRequest)(nil),        // 2: arbiter.control.v1.ConfirmRequest
-	(*ConfirmResponse)(nil),       // 3: arbiter.control.v1.ConfirmResponse
-	(*RevertRequest)(nil),         // 4: arbiter.control.v1.RevertRequest
-	(*RevertResponse)(nil),        // 5: arbiter.control.v1.RevertResponse
-	(*RuleDiff)(nil),              // 6: arbiter.control.v1.RuleDiff
-	(*RuleProblems)(nil),          // 7: arbiter.control.v1.RuleProblems
-	(*RuleProblem)(nil),           // 8: arbiter.control.v1.RuleProblem
-	(*StaleEpoch)(nil),            // 9: arbiter.control.v1.StaleEpoch
-	(*GetRequest)(nil),            // 10: arbiter.control.v1.GetRequest
-	(*GetResponse)(nil),           // 11: arbiter.control.v1.GetResponse
-	(*RuleSetInfo)(nil),           // 12: arbiter.control.v1.RuleSetInfo
-	(*HistoryRequest)(nil),        // 13: arbiter.control.v1.HistoryRequest
-	(*HistoryResponse)(nil),       // 14: arbiter.control.v1.HistoryResponse
-	(*RollbackRequest)(nil),       // 15: arbiter.control.v1.RollbackRequest
-	(*RollbackResponse)(nil),      // 16: arbiter.control.v1.RollbackResponse
-	(*ExplainRequest)(nil),        // 17: arbiter.control.v1.ExplainRequest
-	(*ExplainResponse)(nil),       // 18: arbiter.control.v1.ExplainResponse
-	(*ExplainStep)(nil),           // 19: arbiter.control.v1.ExplainStep
-	(*durationpb.Duration)(nil),   // 20: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 21: google.protobuf.Timestamp
-	(*Argument)(nil),              // 22: arbiter.control.v1.Argument
+	(*PushFileRequest)(nil),       // 1: arbiter.control.v1.PushFileRequest
+	(*PushResponse)(nil),          // 2: arbiter.control.v1.PushResponse
+	(*ConfirmRequest)(nil),        // 3: arbiter.control.v1.ConfirmRequest
+	(*ConfirmResponse)(nil),       // 4: arbiter.control.v1.ConfirmResponse
+	(*RevertRequest)(nil),         // 5: arbiter.control.v1.RevertRequest
+	(*RevertResponse)(nil),        // 6: arbiter.control.v1.RevertResponse
+	(*RuleDiff)(nil),              // 7: arbiter.control.v1.RuleDiff
+	(*RuleProblems)(nil),          // 8: arbiter.control.v1.RuleProblems
+	(*RuleProblem)(nil),           // 9: arbiter.control.v1.RuleProblem
+	(*StaleEpoch)(nil),            // 10: arbiter.control.v1.StaleEpoch
+	(*GetRequest)(nil),            // 11: arbiter.control.v1.GetRequest
+	(*GetFileRequest)(nil),        // 12: arbiter.control.v1.GetFileRequest
+	(*GetFileResponse)(nil),       // 13: arbiter.control.v1.GetFileResponse
+	(*GetResponse)(nil),           // 14: arbiter.control.v1.GetResponse
+	(*RuleSetInfo)(nil),           // 15: arbiter.control.v1.RuleSetInfo
+	(*HistoryRequest)(nil),        // 16: arbiter.control.v1.HistoryRequest
+	(*HistoryResponse)(nil),       // 17: arbiter.control.v1.HistoryResponse
+	(*RollbackRequest)(nil),       // 18: arbiter.control.v1.RollbackRequest
+	(*RollbackResponse)(nil),      // 19: arbiter.control.v1.RollbackResponse
+	(*ExplainRequest)(nil),        // 20: arbiter.control.v1.ExplainRequest
+	(*ExplainResponse)(nil),       // 21: arbiter.control.v1.ExplainResponse
+	(*ExplainStep)(nil),           // 22: arbiter.control.v1.ExplainStep
+	(*durationpb.Duration)(nil),   // 23: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 24: google.protobuf.Timestamp
+	(*Argument)(nil),              // 25: arbiter.control.v1.Argument
 }
 var file_arbiter_control_controlv1_rules_proto_depIdxs = []int32{
-	20, // 0: arbiter.control.v1.PushRequest.confirm_within:type_name -> google.protobuf.Duration
-	6,  // 1: arbiter.control.v1.PushResponse.diff:type_name -> arbiter.control.v1.RuleDiff
-	21, // 2: arbiter.control.v1.PushResponse.confirm_by:type_name -> google.protobuf.Timestamp
-	8,  // 3: arbiter.control.v1.RuleProblems.problems:type_name -> arbiter.control.v1.RuleProblem
-	12, // 4: arbiter.control.v1.GetResponse.info:type_name -> arbiter.control.v1.RuleSetInfo
-	21, // 5: arbiter.control.v1.RuleSetInfo.pushed_at:type_name -> google.protobuf.Timestamp
-	12, // 6: arbiter.control.v1.HistoryResponse.entries:type_name -> arbiter.control.v1.RuleSetInfo
-	20, // 7: arbiter.control.v1.RollbackRequest.confirm_within:type_name -> google.protobuf.Duration
-	6,  // 8: arbiter.control.v1.RollbackResponse.diff:type_name -> arbiter.control.v1.RuleDiff
-	21, // 9: arbiter.control.v1.RollbackResponse.confirm_by:type_name -> google.protobuf.Timestamp
-	22, // 10: arbiter.control.v1.ExplainRequest.args:type_name -> arbiter.control.v1.Argument
-	20, // 11: arbiter.control.v1.ExplainResponse.deadline:type_name -> google.protobuf.Duration
-	19, // 12: arbiter.control.v1.ExplainResponse.steps:type_name -> arbiter.control.v1.ExplainStep
-	20, // 13: arbiter.control.v1.ExplainResponse.bound:type_name -> google.protobuf.Duration
-	20, // 14: arbiter.control.v1.ExplainResponse.written_deadline:type_name -> google.protobuf.Duration
-	0,  // 15: arbiter.control.v1.RulesService.Push:input_type -> arbiter.control.v1.PushRequest
-	10, // 16: arbiter.control.v1.RulesService.Get:input_type -> arbiter.control.v1.GetRequest
-	13, // 17: arbiter.control.v1.RulesService.History:input_type -> arbiter.control.v1.HistoryRequest
-	2,  // 18: arbiter.control.v1.RulesService.Confirm:input_type -> arbiter.control.v1.ConfirmRequest
-	4,  // 19: arbiter.control.v1.RulesService.Revert:input_type -> arbiter.control.v1.RevertRequest
-	15, // 20: arbiter.control.v1.RulesService.Rollback:input_type -> arbiter.control.v1.RollbackRequest
-	17, // 21: arbiter.control.v1.RulesService.Explain:input_type -> arbiter.control.v1.ExplainRequest
-	1,  // 22: arbiter.control.v1.RulesService.Push:output_type -> arbiter.control.v1.PushResponse
-	11, // 23: arbiter.control.v1.RulesService.Get:output_type -> arbiter.control.v1.GetResponse
-	14, // 24: arbiter.control.v1.RulesService.History:output_type -> arbiter.control.v1.HistoryResponse
-	3,  // 25: arbiter.control.v1.RulesService.Confirm:output_type -> arbiter.control.v1.ConfirmResponse
-	5,  // 26: arbiter.control.v1.RulesService.Revert:output_type -> arbiter.control.v1.RevertResponse
-	16, // 27: arbiter.control.v1.RulesService.Rollback:output_type -> arbiter.control.v1.RollbackResponse
-	18, // 28: arbiter.control.v1.RulesService.Explain:output_type -> arbiter.control.v1.ExplainResponse
-	22, // [22:29] is the sub-list for method output_type
-	15, // [15:22] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	23, // 0: arbiter.control.v1.PushRequest.confirm_within:type_name -> google.protobuf.Duration
+	0,  // 1: arbiter.control.v1.PushFileRequest.push:type_name -> arbiter.control.v1.PushRequest
+	7,  // 2: arbiter.control.v1.PushResponse.diff:type_name -> arbiter.control.v1.RuleDiff
+	24, // 3: arbiter.control.v1.PushResponse.confirm_by:type_name -> google.protobuf.Timestamp
+	9,  // 4: arbiter.control.v1.RuleProblems.problems:type_name -> arbiter.control.v1.RuleProblem
+	15, // 5: arbiter.control.v1.GetFileResponse.info:type_name -> arbiter.control.v1.RuleSetInfo
+	15, // 6: arbiter.control.v1.GetResponse.info:type_name -> arbiter.control.v1.RuleSetInfo
+	24, // 7: arbiter.control.v1.RuleSetInfo.pushed_at:type_name -> google.protobuf.Timestamp
+	15, // 8: arbiter.control.v1.HistoryResponse.entries:type_name -> arbiter.control.v1.RuleSetInfo
+	23, // 9: arbiter.control.v1.RollbackRequest.confirm_within:type_name -> google.protobuf.Duration
+	7,  // 10: arbiter.control.v1.RollbackResponse.diff:type_name -> arbiter.control.v1.RuleDiff
+	24, // 11: arbiter.control.v1.RollbackResponse.confirm_by:type_name -> google.protobuf.Timestamp
+	25, // 12: arbiter.control.v1.ExplainRequest.args:type_name -> arbiter.control.v1.Argument
+	23, // 13: arbiter.control.v1.ExplainResponse.deadline:type_name -> google.protobuf.Duration
+	22, // 14: arbiter.control.v1.ExplainResponse.steps:type_name -> arbiter.control.v1.ExplainStep
+	23, // 15: arbiter.control.v1.ExplainResponse.bound:type_name -> google.protobuf.Duration
+	23, // 16: arbiter.control.v1.ExplainResponse.written_deadline:type_name -> google.protobuf.Duration
+	0,  // 17: arbiter.control.v1.RulesService.Push:input_type -> arbiter.control.v1.PushRequest
+	1,  // 18: arbiter.control.v1.RulesService.PushFile:input_type -> arbiter.control.v1.PushFileRequest
+	11, // 19: arbiter.control.v1.RulesService.Get:input_type -> arbiter.control.v1.GetRequest
+	12, // 20: arbiter.control.v1.RulesService.GetFile:input_type -> arbiter.control.v1.GetFileRequest
+	16, // 21: arbiter.control.v1.RulesService.History:input_type -> arbiter.control.v1.HistoryRequest
+	3,  // 22: arbiter.control.v1.RulesService.Confirm:input_type -> arbiter.control.v1.ConfirmRequest
+	5,  // 23: arbiter.control.v1.RulesService.Revert:input_type -> arbiter.control.v1.RevertRequest
+	18, // 24: arbiter.control.v1.RulesService.Rollback:input_type -> arbiter.control.v1.RollbackRequest
+	20, // 25: arbiter.control.v1.RulesService.Explain:input_type -> arbiter.control.v1.ExplainRequest
+	2,  // 26: arbiter.control.v1.RulesService.Push:output_type -> arbiter.control.v1.PushResponse
+	2,  // 27: arbiter.control.v1.RulesService.PushFile:output_type -> arbiter.control.v1.PushResponse
+	14, // 28: arbiter.control.v1.RulesService.Get:output_type -> arbiter.control.v1.GetResponse
+	13, // 29: arbiter.control.v1.RulesService.GetFile:output_type -> arbiter.control.v1.GetFileResponse
+	17, // 30: arbiter.control.v1.RulesService.History:output_type -> arbiter.control.v1.HistoryResponse
+	4,  // 31: arbiter.control.v1.RulesService.Confirm:output_type -> arbiter.control.v1.ConfirmResponse
+	6,  // 32: arbiter.control.v1.RulesService.Revert:output_type -> arbiter.control.v1.RevertResponse
+	19, // 33: arbiter.control.v1.RulesService.Rollback:output_type -> arbiter.control.v1.RollbackResponse
+	21, // 34: arbiter.control.v1.RulesService.Explain:output_type -> arbiter.control.v1.ExplainResponse
+	26, // [26:35] is the sub-list for method output_type
+	17, // [17:26] is the sub-list for method input_type
+	17, // [17:17] is the sub-list for extension type_name
+	17, // [17:17] is the sub-list for extension extendee
+	0,  // [0:17] is the sub-list for field type_name
 }
 
 func init() { file_arbiter_control_controlv1_rules_proto_init() }
@@ -1751,16 +2027,25 @@ func file_arbiter_control_controlv1_rules_proto_init() {
 	}
 	file_arbiter_control_controlv1_events_proto_init()
 	file_arbiter_control_controlv1_rules_proto_msgTypes[0].OneofWrappers = []any{}
-	file_arbiter_control_controlv1_rules_proto_msgTypes[10].OneofWrappers = []any{}
-	file_arbiter_control_controlv1_rules_proto_msgTypes[15].OneofWrappers = []any{}
-	file_arbiter_control_controlv1_rules_proto_msgTypes[17].OneofWrappers = []any{}
+	file_arbiter_control_controlv1_rules_proto_msgTypes[1].OneofWrappers = []any{
+		(*PushFileRequest_Push)(nil),
+		(*PushFileRequest_Text)(nil),
+	}
+	file_arbiter_control_controlv1_rules_proto_msgTypes[11].OneofWrappers = []any{}
+	file_arbiter_control_controlv1_rules_proto_msgTypes[12].OneofWrappers = []any{}
+	file_arbiter_control_controlv1_rules_proto_msgTypes[13].OneofWrappers = []any{
+		(*GetFileResponse_Info)(nil),
+		(*GetFileResponse_Text)(nil),
+	}
+	file_arbiter_control_controlv1_rules_proto_msgTypes[18].OneofWrappers = []any{}
+	file_arbiter_control_controlv1_rules_proto_msgTypes[20].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_arbiter_control_controlv1_rules_proto_rawDesc), len(file_arbiter_control_controlv1_rules_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   20,
+			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

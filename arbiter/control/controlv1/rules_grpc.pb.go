@@ -22,7 +22,9 @@ const _ = grpc.SupportPackageIsVersion9
 
 const (
 	RulesService_Push_FullMethodName     = "/arbiter.control.v1.RulesService/Push"
+	RulesService_PushFile_FullMethodName = "/arbiter.control.v1.RulesService/PushFile"
 	RulesService_Get_FullMethodName      = "/arbiter.control.v1.RulesService/Get"
+	RulesService_GetFile_FullMethodName  = "/arbiter.control.v1.RulesService/GetFile"
 	RulesService_History_FullMethodName  = "/arbiter.control.v1.RulesService/History"
 	RulesService_Confirm_FullMethodName  = "/arbiter.control.v1.RulesService/Confirm"
 	RulesService_Revert_FullMethodName   = "/arbiter.control.v1.RulesService/Revert"
@@ -48,9 +50,16 @@ type RulesServiceClient interface {
 	// the set that was in force still is. DATA_LOSS: going back to it did not work
 	// either.
 	Push(ctx context.Context, in *PushRequest, opts ...grpc.CallOption) (*PushResponse, error)
+	// PushFile is Push for a file of any size: the first message says what to do, with an
+	// empty source, and the others bring the text.
+	PushFile(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[PushFileRequest, PushResponse], error)
 	// Get returns a rule set with its source text. NOT_FOUND: no such epoch is
-	// kept, or no rules are in force.
+	// kept, or no rules are in force. RESOURCE_EXHAUSTED: the text does not fit into a
+	// message; GetFile has it.
 	Get(ctx context.Context, in *GetRequest, opts ...grpc.CallOption) (*GetResponse, error)
+	// GetFile is Get for a text of any size: the first message says of which set, the others
+	// bring the text.
+	GetFile(ctx context.Context, in *GetFileRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[GetFileResponse], error)
 	// History lists the rule sets that are kept, the newest first.
 	History(ctx context.Context, in *HistoryRequest, opts ...grpc.CallOption) (*HistoryResponse, error)
 	// Confirm keeps a set that was pushed with confirm_within. Needs admin.
@@ -91,6 +100,19 @@ func (c *rulesServiceClient) Push(ctx context.Context, in *PushRequest, opts ...
 	return out, nil
 }
 
+func (c *rulesServiceClient) PushFile(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[PushFileRequest, PushResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &RulesService_ServiceDesc.Streams[0], RulesService_PushFile_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[PushFileRequest, PushResponse]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type RulesService_PushFileClient = grpc.ClientStreamingClient[PushFileRequest, PushResponse]
+
 func (c *rulesServiceClient) Get(ctx context.Context, in *GetRequest, opts ...grpc.CallOption) (*GetResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(GetResponse)
@@ -100,6 +122,25 @@ func (c *rulesServiceClient) Get(ctx context.Context, in *GetRequest, opts ...gr
 	}
 	return out, nil
 }
+
+func (c *rulesServiceClient) GetFile(ctx context.Context, in *GetFileRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[GetFileResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &RulesService_ServiceDesc.Streams[1], RulesService_GetFile_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[GetFileRequest, GetFileResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type RulesService_GetFileClient = grpc.ServerStreamingClient[GetFileResponse]
 
 func (c *rulesServiceClient) History(ctx context.Context, in *HistoryRequest, opts ...grpc.CallOption) (*HistoryResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
@@ -169,9 +210,16 @@ type RulesServiceServer interface {
 	// the set that was in force still is. DATA_LOSS: going back to it did not work
 	// either.
 	Push(context.Context, *PushRequest) (*PushResponse, error)
+	// PushFile is Push for a file of any size: the first message says what to do, with an
+	// empty source, and the others bring the text.
+	PushFile(grpc.ClientStreamingServer[PushFileRequest, PushResponse]) error
 	// Get returns a rule set with its source text. NOT_FOUND: no such epoch is
-	// kept, or no rules are in force.
+	// kept, or no rules are in force. RESOURCE_EXHAUSTED: the text does not fit into a
+	// message; GetFile has it.
 	Get(context.Context, *GetRequest) (*GetResponse, error)
+	// GetFile is Get for a text of any size: the first message says of which set, the others
+	// bring the text.
+	GetFile(*GetFileRequest, grpc.ServerStreamingServer[GetFileResponse]) error
 	// History lists the rule sets that are kept, the newest first.
 	History(context.Context, *HistoryRequest) (*HistoryResponse, error)
 	// Confirm keeps a set that was pushed with confirm_within. Needs admin.
@@ -205,8 +253,14 @@ type UnimplementedRulesServiceServer struct{}
 func (UnimplementedRulesServiceServer) Push(context.Context, *PushRequest) (*PushResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Push not implemented")
 }
+func (UnimplementedRulesServiceServer) PushFile(grpc.ClientStreamingServer[PushFileRequest, PushResponse]) error {
+	return status.Error(codes.Unimplemented, "method PushFile not implemented")
+}
 func (UnimplementedRulesServiceServer) Get(context.Context, *GetRequest) (*GetResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Get not implemented")
+}
+func (UnimplementedRulesServiceServer) GetFile(*GetFileRequest, grpc.ServerStreamingServer[GetFileResponse]) error {
+	return status.Error(codes.Unimplemented, "method GetFile not implemented")
 }
 func (UnimplementedRulesServiceServer) History(context.Context, *HistoryRequest) (*HistoryResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method History not implemented")
@@ -262,6 +316,13 @@ func _RulesService_Push_Handler(srv interface{}, ctx context.Context, dec func(i
 	return interceptor(ctx, in, info, handler)
 }
 
+func _RulesService_PushFile_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(RulesServiceServer).PushFile(&grpc.GenericServerStream[PushFileRequest, PushResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type RulesService_PushFileServer = grpc.ClientStreamingServer[PushFileRequest, PushResponse]
+
 func _RulesService_Get_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(GetRequest)
 	if err := dec(in); err != nil {
@@ -279,6 +340,17 @@ func _RulesService_Get_Handler(srv interface{}, ctx context.Context, dec func(in
 	}
 	return interceptor(ctx, in, info, handler)
 }
+
+func _RulesService_GetFile_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(GetFileRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(RulesServiceServer).GetFile(m, &grpc.GenericServerStream[GetFileRequest, GetFileResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type RulesService_GetFileServer = grpc.ServerStreamingServer[GetFileResponse]
 
 func _RulesService_History_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(HistoryRequest)
@@ -406,6 +478,17 @@ var RulesService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _RulesService_Explain_Handler,
 		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "PushFile",
+			Handler:       _RulesService_PushFile_Handler,
+			ClientStreams: true,
+		},
+		{
+			StreamName:    "GetFile",
+			Handler:       _RulesService_GetFile_Handler,
+			ServerStreams: true,
+		},
+	},
 	Metadata: "arbiter/control/controlv1/rules.proto",
 }

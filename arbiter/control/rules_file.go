@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package control
+
+import (
+	"errors"
+	"io"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/arbiterd/arbiter/arbiter/control/controlv1"
+	"github.com/arbiterd/arbiter/rules"
+)
+
+// fileChunk is how many bytes of a rule file a message brings.
+const fileChunk = 1 << 20
+
+// PushFile implements the RPC. The caller is authorised before the first message is read, so
+// nobody else has the daemon keep what he sends.
+func (s *rulesService) PushFile(stream grpc.ClientStreamingServer[controlv1.PushFileRequest, controlv1.PushResponse]) error {
+	first, err := stream.Recv()
+	if err != nil {
+		return err
+	}
+	push := first.GetPush()
+	if push == nil || len(push.GetSource()) > 0 {
+		return status.Error(codes.InvalidArgument, "pushing a file: the first message must be a push without source, and the next ones the text")
+	}
+	for {
+		m, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return err
+		}
+		if m.GetPush() != nil {
+			return status.Error(codes.InvalidArgument, "pushing a file: there is a push behind the first message")
+		}
+		// One byte too many is enough for the ordinary report that it is too large.
+		if room := rules.MaxFileBytes + 1 - len(push.Source); room > 0 {
+			push.Source = append(push.Source, m.GetText()[:min(len(m.GetText()), room)]...)
+		}
+	}
+	answer, err := s.Push(stream.Context(), push)
+	if err != nil {
+		return err
+	}
+	return stream.SendAndClose(answer)
+}
+
+// GetFile implements the RPC.
+func (s *rulesService) GetFile(req *controlv1.GetFileRequest, stream grpc.ServerStreamingServer[controlv1.GetFileResponse]) error {
+	info, source, err := s.get(req.Epoch)
+	if err != nil {
+		return err
+	}
+	if err := stream.Send(&controlv1.GetFileResponse{Part: &controlv1.GetFileResponse_Info{Info: info}}); err != nil {
+		return err
+	}
+	for len(source) > 0 {
+		n := min(len(source), fileChunk)
+		if err := stream.Send(&controlv1.GetFileResponse{Part: &controlv1.GetFileResponse_Text{Text: source[:n]}}); err != nil {
+			return err
+		}
+		source = source[n:]
+	}
+	return nil
+}
