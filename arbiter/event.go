@@ -22,8 +22,8 @@ type Event struct {
 
 	Event   abi.Event
 	Access  abi.Access
-	Verdict string // "allow", "deny" or "audit"
-	Errno   uint16 // of the verdict, 0 unless denied; fanotify makes EPERM of each
+	Verdict string // "allow", "deny", "audit", or "kill" if that was done
+	Errno   uint16 // of the verdict, 0 unless it refuses; fanotify makes EPERM of each
 
 	// Rule is the id of the rule that decided, "default" when none matched,
 	// empty when no rule was asked (a failure verdict of the kernel side).

@@ -23,6 +23,8 @@ type Stats struct {
 
 	Allowed uint64 // answered allow, audited ones among them
 	Denied  uint64 // answered with an errno
+	Killed  uint64 // among them: the process that asked was killed
+	Spared  uint64 // among them: it should have been, and could not
 	Audited uint64 // allowed and recorded
 	Late    uint64 // answers that found nobody waiting; among Hits, Decided or Failed too
 
@@ -65,6 +67,8 @@ type counters struct {
 	decided  atomic.Uint64
 	allowed  atomic.Uint64
 	denied   atomic.Uint64
+	killed   atomic.Uint64
+	spared   atomic.Uint64
 	audited  atomic.Uint64
 	late     atomic.Uint64
 	skipped  atomic.Uint64
@@ -89,6 +93,8 @@ func (a *Arbiter) Stats() Stats {
 		requests := s.addOutcomes(c)
 		s.Requests += requests
 		s.Late += c.late.Load()
+		s.Killed += c.killed.Load()
+		s.Spared += c.spared.Load()
 		s.CacheSkipped += c.skipped.Load()
 		s.EventsDropped += c.dropped.Load()
 		for r := range c.flushes {

@@ -222,7 +222,9 @@ func (w *worker) answer() {
 		d, hash, hit = w.cache.Get(key)
 	}
 	if !hit {
-		d = w.rules.Decide(r)
+		for d = w.rules.Decide(r); d.Once && !w.rules.Take(d.Rule); { // another worker was first
+			d = w.rules.Decide(r)
+		}
 	}
 
 	verdict, reason := d.Verdict, abi.ReasonNone
@@ -231,7 +233,15 @@ func (w *worker) answer() {
 	}
 	// What nobody is told of, the kernel side may decide by itself the next time.
 	keep := reason == abi.ReasonNone && verdict.Action == rules.Allow && !w.arbiter.stream.wantsAllowed()
-	inTime := w.source.Reply(r, abi.Verdict{Errno: verdict.Errno, Keep: keep})
+	pidfd := -1
+	if verdict.Action == rules.Kill {
+		pidfd = target(r)
+	}
+	inTime := w.source.Reply(r, abi.Verdict{Errno: verdict.Errno, Keep: keep && !d.Once})
+	if verdict.Action == rules.Kill && !kill(pidfd, inTime) {
+		verdict.Action = rules.Deny // which is all that came of it
+		w.counters.spared.Add(1)
+	}
 
 	// Answered once and counted once: nothing in between can panic.
 	w.taken = false
@@ -243,7 +253,7 @@ func (w *worker) answer() {
 		c.hits.Add(1)
 	default:
 		c.decided.Add(1)
-		if inTime && w.cache != nil && !w.cache.Put(key, hash, d) {
+		if inTime && w.cache != nil && !d.Once && !w.cache.Put(key, hash, d) {
 			c.skipped.Add(1)
 		}
 	}
@@ -269,6 +279,9 @@ func (w *worker) account(rec record) {
 	c := &w.counters
 	switch rec.verdict.Action {
 	case rules.Deny:
+		c.denied.Add(1)
+	case rules.Kill:
+		c.killed.Add(1)
 		c.denied.Add(1)
 	case rules.Audit:
 		c.audited.Add(1)

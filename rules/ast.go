@@ -18,8 +18,10 @@ const (
 	MaxRules = 1_000_000
 	// MaxPatternBytes is the longest path or pattern: PATH_MAX without its NUL.
 	MaxPatternBytes = abi.PathBytes - 1
-	// MaxMessageBytes is the longest message of a rule.
+	// MaxMessageBytes is the longest message of a rule, and MaxNoteBytes the longest of its
+	// other notes.
 	MaxMessageBytes = 1 << 10
+	MaxNoteBytes    = 256
 )
 
 // The deadline that a file may ask for, and the one it has when it does not ask.
@@ -69,7 +71,9 @@ type rule struct {
 	match    block
 	not      *block // nil when the rule has none
 	verdict  Verdict
-	message  string
+	only     abi.Access // what an open may ask for that is allowed; 0 for anything
+	note     Note
+	life     lifespan
 	deadline time.Duration
 	// The rule has a deadline of its own.
 	deadlineWritten bool

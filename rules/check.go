@@ -90,7 +90,7 @@ func (p *parser) oneRule(n *yaml.Node, index int, f *File) rule {
 			}
 		}
 	}
-	m := p.mapping(n, what, "id", "events", "object", "detail", "args", "subject", "access", "not", "verdict", "message", "deadline", "on_fail")
+	m := p.mapping(n, what, "id", "events", "object", "detail", "args", "subject", "access", "not", "verdict", "message", "owner", "reason", "ticket", "lifespan", "expires", "times", "deadline", "on_fail")
 	if m == nil {
 		return r
 	}
@@ -116,13 +116,13 @@ func (p *parser) oneRule(n *yaml.Node, index int, f *File) rule {
 		}
 	}
 	if v := m.get("verdict"); v != nil {
-		r.verdict = p.verdict(v, "verdict", true)
+		r.verdict, r.only = p.ruleVerdict(v, r.events)
 	} else {
 		p.add(n, verdictHint, "%s has no verdict", what)
 	}
-	if v := m.get("message"); v != nil {
-		r.message = p.message(v)
-	}
+	r.note = Note{Message: p.note(m.get("message"), "message", MaxMessageBytes), Owner: p.note(m.get("owner"), "owner", MaxNoteBytes),
+		Reason: p.note(m.get("reason"), "reason", MaxNoteBytes), Ticket: p.note(m.get("ticket"), "ticket", MaxNoteBytes)}
+	r.life = p.lifespan(m)
 	if v := m.get("deadline"); v != nil {
 		r.deadline, r.deadlineWritten = p.deadline(v), true
 	}

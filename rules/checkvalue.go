@@ -14,7 +14,7 @@ import (
 	"github.com/arbiterd/arbiter/kernelbridge/abi"
 )
 
-const verdictHint = "write allow, deny, audit or {deny: EACCES}"
+const verdictHint = "write allow, deny, audit, kill, {deny: EACCES}, or for open {allow: [read]}"
 
 var accessNames = [...]struct {
 	name string
@@ -39,17 +39,25 @@ func (p *parser) access(n *yaml.Node) abi.Access {
 	return set
 }
 
-func (p *parser) message(n *yaml.Node) string {
-	s, ok := p.text(n, "message", "write what the person who is refused should know, or leave it out")
+// note reads a text for people; n may be nil.
+func (p *parser) note(n *yaml.Node, what string, most int) string {
+	if n == nil {
+		return ""
+	}
+	hint := "write what those who look after the rules should know, or leave it out"
+	if what == "message" {
+		hint = "write what the person who is refused should know, or leave it out"
+	}
+	s, ok := p.text(n, what, hint)
 	if !ok {
 		return ""
 	}
-	if len(s) > MaxMessageBytes {
-		p.add(n, "shorten it", "the message has %d bytes, at most %d are kept", len(s), MaxMessageBytes)
+	if len(s) > most {
+		p.add(n, "shorten it", "the %s has %d bytes, at most %d are kept", what, len(s), most)
 	}
 	for _, r := range s {
 		if unicode.IsControl(r) && r != '\n' && r != '\t' || r == utf8.RuneError {
-			p.add(n, "write plain text", "the message has the control character %U", r)
+			p.add(n, "write plain text", "the %s has the control character %U", what, r)
 			break
 		}
 	}
@@ -78,9 +86,27 @@ func (p *parser) deadline(n *yaml.Node) time.Duration {
 	return d
 }
 
+// ruleVerdict reads the verdict of a rule about these events, and what of an open it allows, 0
+// for all.
+func (p *parser) ruleVerdict(n *yaml.Node, about eventSet) (Verdict, abi.Access) {
+	if n.Kind == yaml.ScalarNode && n.Value == "kill" {
+		return Verdict{Kill, errnoByName("EPERM")}, 0
+	}
+	if n.Kind != yaml.MappingNode || len(n.Content) != 2 || n.Content[0].Value != "allow" {
+		return p.verdict(n, "verdict", true), 0
+	}
+	for _, e := range (about &^ withAccess).list() {
+		p.add(n, "write verdict: allow, or put "+e.String()+" in a rule of its own", "the event %s asks for no access that could be allowed in part", e)
+	}
+	return Verdict{Action: Allow}, p.access(n.Content[1])
+}
+
 // verdict reads a verdict; audit says whether audit is one of the choices.
 func (p *parser) verdict(n *yaml.Node, what string, audit bool) Verdict {
 	hint := verdictHint
+	if what != "verdict" {
+		hint = "write allow, deny, audit or {deny: EACCES}"
+	}
 	if !audit {
 		hint = "write allow, deny or {deny: EACCES}"
 	}
@@ -105,6 +131,8 @@ func (p *parser) verdict(n *yaml.Node, what string, audit bool) Verdict {
 		return Verdict{Deny, errnoByName("EPERM")}
 	case s == "audit" && audit:
 		return Verdict{Action: Audit}
+	case s == "kill":
+		p.add(n, hint, "%s cannot be kill: it would be for whatever no rule is about", what)
 	case s == "audit":
 		p.add(n, "write allow; a failure is always counted and recorded", "%s cannot be audit", what)
 	default:

@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/arbiterd/arbiter/kernelbridge/abi"
 )
@@ -60,8 +61,9 @@ func (rs *RuleSet) list() {
 	var closed eventSet // events that a rule without conditions has ended
 	for i := range rs.all {
 		m := &rs.all[i]
+		_, isOff := rs.off[int32(i)]
 		for e := abi.EventNone + 1; e < abi.EventCount; e++ {
-			if !rs.about[i].events.has(e) || closed.has(e) {
+			if !rs.about[i].events.has(e) || closed.has(e) || isOff {
 				continue
 			}
 			l := &rs.lists[e]
@@ -69,7 +71,7 @@ func (rs *RuleSet) list() {
 			fields, args := rs.consulted(m, e)
 			l.consulted |= fields
 			l.args |= args
-			if m.match.has == 0 && m.not == 0 {
+			if m.match.has == 0 && m.not == 0 && !m.once {
 				closed.add(e)
 			}
 		}
@@ -113,15 +115,15 @@ type compiler struct {
 	cgroups  map[string]uint64 // paths resolved so far
 	// What is in the pool, by all that is in it: rules have much in common.
 	ids   map[string]uint32
-	thens map[Decision]uint32
-	notes map[note]uint32
+	thens map[then]uint32
+	notes map[Note]uint32
 	// Where each event has an argument, by its name.
 	indexes map[string]*[abi.EventCount]uint8
 }
 
 func newCompiler(p *pool) *compiler {
-	*p = pool{nots: make([]conditions, 1), addrs: make([]addrMatch, 1), ids: make([]subjectIDs, 1), notes: make([]note, 1)}
-	return &compiler{pool: p, cgroups: map[string]uint64{}, ids: map[string]uint32{}, thens: map[Decision]uint32{}, notes: map[note]uint32{{}: 0},
+	*p = pool{nots: make([]conditions, 1), addrs: make([]addrMatch, 1), ids: make([]subjectIDs, 1), notes: make([]Note, 1)}
+	return &compiler{pool: p, cgroups: map[string]uint64{}, ids: map[string]uint32{}, thens: map[then]uint32{}, notes: map[Note]uint32{{}: 0},
 		indexes: map[string]*[abi.EventCount]uint8{}}
 }
 
@@ -163,9 +165,17 @@ func (c *compiler) rule(rs *RuleSet, i int32, r *rule) {
 		m.not = uint32(len(c.pool.nots))
 		c.pool.nots = append(c.pool.nots, c.conditions(r, r.not))
 	}
-	m.then = index(c.thens, &c.pool.thens, Decision{Verdict: r.verdict, Deadline: r.deadline, OnFail: r.onFail})
+	if !r.life.always() {
+		t := timed{rule: i, lifespan: r.life}
+		if m.once = r.life.kind == once; m.once {
+			t.spent = new(atomic.Bool)
+		}
+		rs.timed = append(rs.timed, t)
+	}
+	rs.named |= r.events
+	m.then = index(c.thens, &c.pool.thens, then{Decision{Verdict: r.verdict, Deadline: r.deadline, OnFail: r.onFail, Once: m.once}, r.only})
 	rs.about[i] = about{id: c.write(r.id), idLen: uint8(len(r.id)), line: uint32(r.line), events: r.events, deadlineWritten: r.deadlineWritten,
-		note: index(c.notes, &c.pool.notes, note{r.message})}
+		note: index(c.notes, &c.pool.notes, r.note)}
 }
 
 func (c *compiler) conditions(r *rule, b *block) conditions {

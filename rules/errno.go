@@ -67,11 +67,13 @@ func (a Action) String() string {
 		return "deny"
 	case Audit:
 		return "audit"
+	case Kill:
+		return "kill"
 	}
 	return "unknown"
 }
 
-// String returns "allow", "audit" or "deny ENAME".
+// String returns "allow", "audit", "kill" or "deny ENAME".
 func (v Verdict) String() string {
 	if v.Action == Deny {
 		return "deny " + ErrnoName(v.Errno)

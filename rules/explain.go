@@ -34,8 +34,8 @@ type Step struct {
 	Rule    string
 	Line    int
 	Matched bool
-	// Reason says in words why the rule does not match; empty when it does. Bytes
-	// of the request are quoted in it.
+	// Reason says in words why the rule does not match, or why one that allows an open in part
+	// refuses this one; else empty. Bytes of the request are quoted in it.
 	Reason string
 }
 
@@ -84,12 +84,19 @@ func (rs *RuleSet) step(i int32, r *abi.Request) Step {
 	s := Step{Rule: rs.RuleID(i), Line: rs.Line(i)}
 	if !rs.about[i].events.has(r.Event) {
 		s.Reason = "it is not about the event " + r.Event.String()
+	} else if why, off := rs.off[i]; off {
+		s.Reason = why
+	} else if m.once && rs.spent(i) {
+		s.Reason = "it has decided once"
 	} else if c := rs.fails(&m.match, r); c != none {
 		s.Reason = rs.why(&m.match, c, r)
 	} else if m.not != 0 && rs.fails(&rs.nots[m.not], r) == none {
 		s.Reason = "its not block holds: " + rs.held(&rs.nots[m.not], r)
 	} else {
 		s.Matched = true
+		if only := rs.thens[m.then].only; only != 0 && r.Access&^only != 0 {
+			s.Reason = fmt.Sprintf("it allows %v and no more", AccessNames(only))
+		}
 	}
 	return s
 }
@@ -103,6 +110,9 @@ func (x Explanation) String() string {
 	for _, s := range x.Steps {
 		if s.Matched {
 			fmt.Fprintf(&b, "  line %d: rule %s matches\n", s.Line, s.Rule)
+			if s.Reason != "" {
+				fmt.Fprintf(&b, "    %s\n", s.Reason)
+			}
 		} else {
 			fmt.Fprintf(&b, "  line %d: rule %s does not match: %s\n", s.Line, s.Rule, s.Reason)
 		}

@@ -4,6 +4,7 @@ package rules
 
 import (
 	"encoding/binary"
+	"time"
 
 	"github.com/cespare/xxhash/v2"
 )
@@ -36,7 +37,7 @@ func fingerprint(f *File) uint64 {
 			e.block(r.not)
 		}
 		e.verdict(r.verdict)
-		e.text(r.message)
+		e.text(r.note.Message)
 		e.number(uint64(r.deadline))
 		e.verdict(r.onFail)
 	}
@@ -51,6 +52,14 @@ func fingerprint(f *File) uint64 {
 	}
 	if len(m.Events) > 0 {
 		e.number(uint64(setOf(m.Events...)))
+	}
+	for i := range f.rules {
+		if r := &f.rules[i]; r.only != 0 || !r.life.always() || r.note != (Note{Message: r.note.Message}) {
+			e.number(uint64(i))
+			e.number(uint64(r.only))
+			e.list([]string{r.note.Owner, r.note.Reason, r.note.Ticket})
+			e.life(&r.life)
+		}
 	}
 	return e.d.Sum64()
 }
@@ -87,6 +96,23 @@ func (e *encoder) dimensions(s *Scope) {
 	e.number(uint64(len(s.UIDs)))
 	for _, r := range s.UIDs {
 		e.number(uint64(r.First)<<32 | uint64(r.Last))
+	}
+}
+
+func (e *encoder) life(l *lifespan) {
+	e.number(uint64(l.kind))
+	e.number(uint64(l.long))
+	if l.expires.IsZero() {
+		e.number(0)
+	} else {
+		e.text(l.expires.UTC().Format(time.RFC3339Nano))
+	}
+	e.number(uint64(len(l.times)))
+	for _, w := range l.times {
+		e.number(uint64(w.days))
+		e.number(uint64(w.from))
+		e.number(uint64(w.to))
+		e.text(w.zone.String())
 	}
 }
 

@@ -119,6 +119,31 @@ func TestFingerprintSeesEveryField(t *testing.T) {
 	}
 }
 
+// TestFingerprintOfRules: every key of a rule counts that came later.
+func TestFingerprintOfRules(t *testing.T) {
+	seen := map[uint64]string{}
+	for _, text := range []string{
+		"verdict: allow", "verdict: {allow: [read]}", "verdict: {allow: [write]}", "verdict: kill", "verdict: deny",
+		"verdict: allow, owner: x", "verdict: allow, reason: x", "verdict: allow, ticket: x", "verdict: allow, message: x",
+		"verdict: allow, lifespan: once", "verdict: allow, lifespan: session", "verdict: allow, lifespan: until-reboot", "verdict: allow, lifespan: 8h", "verdict: allow, lifespan: 9h",
+		"verdict: allow, expires: 2027-01-31T18:00:00Z", "verdict: allow, expires: 2027-01-31T18:00:01Z",
+		"verdict: allow, times: {days: mon}", "verdict: allow, times: {days: tue}", "verdict: allow, times: {hours: 08:00-09:00}", "verdict: allow, times: {hours: 08:00-09:01}",
+		"verdict: allow, times: {hours: 08:00-09:00, zone: UTC}", "verdict: allow, times: [{days: mon}, {days: tue}]",
+	} {
+		got := printOf(t, head+"rules:\n- {id: a, events: [open], "+text+"}\n")
+		if before, ok := seen[got]; ok {
+			t.Errorf("the same fingerprint of\n%s\nand\n%s", before, text)
+		}
+		seen[got] = text
+	}
+	for _, same := range [][2]string{{"verdict: allow, lifespan: 1h", "verdict: allow, lifespan: 60m"}, {"verdict: allow, lifespan: forever", "verdict: allow"},
+		{"verdict: allow, expires: 2027-01-31T18:00:00Z", "verdict: allow, expires: 2027-01-31T19:00:00+01:00"}} {
+		if a, b := printOf(t, head+"rules:\n- {id: a, events: [open], "+same[0]+"}\n"), printOf(t, head+"rules:\n- {id: a, events: [open], "+same[1]+"}\n"); a != b {
+			t.Errorf("%s and %s: %#x, %#x", same[0], same[1], a, b)
+		}
+	}
+}
+
 // TestFingerprintOfScopes: every key of scope and mute counts, and where it stands.
 func TestFingerprintOfScopes(t *testing.T) {
 	seen := map[uint64]string{}

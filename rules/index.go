@@ -42,7 +42,7 @@ func (rs *RuleSet) search(n *node, r *abi.Request, best int32) int32 {
 		if i >= best {
 			break
 		}
-		if rs.matches(&rs.all[i], r) {
+		if rs.matches(i, r) {
 			best = i
 			break
 		}
@@ -74,7 +74,7 @@ func (rs *RuleSet) search(n *node, r *abi.Request, best int32) int32 {
 func (rs *RuleSet) follow(to ref, r *abi.Request, best int32) int32 {
 	switch {
 	case to < 0:
-		if i := int32(^to); i < best && rs.matches(&rs.all[i], r) {
+		if i := int32(^to); i < best && rs.matches(i, r) {
 			return i
 		}
 	case to > 0:

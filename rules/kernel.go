@@ -23,8 +23,8 @@ func (rs *RuleSet) KernelRules(e abi.Event) []abi.KernelRule {
 	l := &rs.lists[e]
 	for i := range l.rules {
 		m := &rs.all[l.rules[i]]
-		d := rs.decision(l.rules[i])
-		if m.not != 0 || d.Verdict.Action == Audit {
+		then := &rs.thens[m.then]
+		if a := then.Verdict.Action; m.not != 0 || a == Audit || a == Kill || m.once || then.only != 0 {
 			return out
 		}
 		tests, ok := rs.kernelTests(&m.match, e)
@@ -32,7 +32,7 @@ func (rs *RuleSet) KernelRules(e abi.Event) []abi.KernelRule {
 			return out
 		}
 		for _, t := range tests {
-			out = append(out, abi.KernelRule{Rule: d.Rule, Errno: d.Verdict.Errno, Tests: t})
+			out = append(out, abi.KernelRule{Rule: l.rules[i], Errno: then.Verdict.Errno, Tests: t})
 		}
 	}
 	if len(out) == 0 || rs.fallback.Verdict.Action == Audit || len(out) == abi.MaxKernelRules {

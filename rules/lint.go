@@ -54,7 +54,7 @@ func (l *linter) shadow(i int32) string {
 	for _, e := range l.rs.about[i].events.list() {
 		var w abi.Request
 		w.Event = e
-		if !l.rs.witness(&m.match, &w) || !l.rs.matches(m, &w) {
+		if !l.rs.witness(&m.match, &w) || !l.rs.matches(i, &w) {
 			return "" // perhaps its not block, perhaps nothing is like that
 		}
 		d := l.rs.Decide(&w)

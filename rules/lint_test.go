@@ -109,7 +109,7 @@ func TestWitness(t *testing.T) {
 		rs := mustLoad(t, fmt.Sprintf("%srules:\n- {id: a, events: [open], object: {path: %s}, verdict: deny}\n", head, pattern))
 		var r abi.Request
 		r.Event = abi.EventOpen
-		if m := &rs.all[0]; !rs.witness(&m.match, &r) || !rs.matches(m, &r) {
+		if m := &rs.all[0]; !rs.witness(&m.match, &r) || !rs.matches(0, &r) {
 			t.Errorf("%s: the witness %q does not match", pattern, r.Path())
 		}
 	}

@@ -11,6 +11,13 @@ type matcher struct {
 	match conditions
 	not   uint32 // of pool.nots, 0 for none
 	then  uint32 // of pool.thens
+	once  bool   // it has the lifespan once
+}
+
+// then is what a rule decides.
+type then struct {
+	Decision            // without Rule
+	only     abi.Access // what an open may ask for, 0 for anything
 }
 
 // conditions is a compiled block. has says which are given: FieldUID for uid or
@@ -40,8 +47,8 @@ type pool struct {
 	args     []argMatch
 	addrs    []addrMatch
 	ids      []subjectIDs
-	thens    []Decision // without Rule
-	notes    []note
+	thens    []then
+	notes    []Note
 }
 
 // argMatch is a compiled argTest.
@@ -82,26 +89,39 @@ const (
 
 // Decide returns what the rule set says about a request: the verdict of the
 // first rule that matches, the default when none does. It allocates nothing and
-// holds on to nothing of r.
+// holds on to nothing of r. Whoever does what it says of a rule with the lifespan once calls
+// Take first.
 func (rs *RuleSet) Decide(r *abi.Request) Decision {
 	if r.Event < abi.EventCount {
 		if root := rs.lists[r.Event].root; root != nil {
 			if i := rs.search(root, r, nobody); i != nobody {
-				return rs.decision(i)
+				return rs.decision(i, r)
 			}
 		}
 	}
 	return rs.fallback
 }
 
-// decision returns what rule i decides.
-func (rs *RuleSet) decision(i int32) Decision {
-	d := rs.thens[rs.all[i].then]
+// decision returns what rule i decides about a request that it matches.
+func (rs *RuleSet) decision(i int32, r *abi.Request) Decision {
+	t := &rs.thens[rs.all[i].then]
+	d := t.Decision
 	d.Rule = i
+	if t.only != 0 && r.Access&^t.only != 0 {
+		d.Verdict = tooMuch
+	}
 	return d
 }
 
-func (rs *RuleSet) matches(m *matcher, r *abi.Request) bool {
+// tooMuch is the verdict on an open that asks for more than a rule allows.
+var tooMuch = Verdict{Deny, errnoByName("EACCES")}
+
+// matches reports whether rule i matches a request.
+func (rs *RuleSet) matches(i int32, r *abi.Request) bool {
+	m := &rs.all[i]
+	if m.once && rs.spent(i) {
+		return false
+	}
 	return rs.fails(&m.match, r) == none && (m.not == 0 || rs.fails(&rs.nots[m.not], r) != none)
 }
 
@@ -151,6 +171,9 @@ func (rs *RuleSet) blocks(m *matcher) []*conditions {
 // consulted returns which facts a rule looks at, and which numbers of a request of this
 // event, a bit each.
 func (rs *RuleSet) consulted(m *matcher, e abi.Event) (fields abi.Fields, args uint8) {
+	if rs.thens[m.then].only != 0 {
+		fields = abi.FieldAccess
+	}
 	for _, c := range rs.blocks(m) {
 		fields |= c.has
 		for _, a := range rs.argsOf(c) {

@@ -112,7 +112,7 @@ func bare(s string) string {
 // synonyms are words that people write for a field, learned from other tools.
 var synonyms = map[string]string{
 	"action": "verdict", "effect": "verdict", "decision": "verdict", "name": "id", "event": "events", "hook": "events",
-	"user": "uid", "group": "gid", "description": "message", "reason": "message", "timeout": "deadline",
+	"user": "uid", "group": "gid", "description": "message", "timeout": "deadline",
 	"except": "not", "unless": "not", "failure": "on_fail", "fail": "on_fail", "binary": "exe", "executable": "exe",
 	"file": "path", "target": "object", "mode": "access", "regex": "glob", "exact": "literal",
 	"arguments": "args", "arg": "args", "new_path": "detail", "xattr": "detail", "fstype": "detail",

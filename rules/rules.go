@@ -7,17 +7,22 @@ import "time"
 // Action is the kind of a verdict.
 type Action uint8
 
-// The actions. Audit allows and records; a refusal is always recorded.
+// The actions. Audit allows and records; a refusal is always recorded. Kill refuses, and kills
+// who asked.
 const (
 	Allow Action = iota
 	Deny
 	Audit
+	Kill
 )
+
+// Refuses reports whether the system call fails.
+func (a Action) Refuses() bool { return a == Deny || a == Kill }
 
 // Verdict is what a rule says.
 type Verdict struct {
 	Action Action
-	// Errno is what a denied system call returns; 0 unless Action is Deny.
+	// Errno is what a denied system call returns; 0 unless Action is Deny or Kill.
 	Errno uint16
 }
 
@@ -30,4 +35,14 @@ type Decision struct {
 	// beyond it OnFail is the verdict.
 	Deadline time.Duration
 	OnFail   Verdict
+	// Once: the rule may decide once, see RuleSet.Take. Nobody may keep the decision.
+	Once bool
+}
+
+// Note is what a rule says to people.
+type Note struct {
+	Message string // for who is refused
+	// For those who look after the rules: whose it is, why it is there, and where that was
+	// talked about.
+	Owner, Reason, Ticket string
 }

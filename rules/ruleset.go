@@ -17,9 +17,14 @@ type RuleSet struct {
 	fallback    Decision // what decides when no rule does
 	pool
 	all   []matcher
-	about []about // of each rule
+	about []about  // of each rule
+	named eventSet // that rules are about
 	lists [abi.EventCount]list
 	nodes []*node // of the classifiers, by ref
+
+	timed []timed          // by rule
+	whole *RuleSet         // the one that At made this one from, nil for none
+	off   map[int32]string // rules that do not match now, with the reason
 }
 
 // list is what one event is decided by.
@@ -38,11 +43,6 @@ type about struct {
 	note            uint32 // of pool.notes
 	idLen           uint8
 	deadlineWritten bool // it has one of its own
-}
-
-// note is what rules say to people.
-type note struct {
-	message string
 }
 
 func newRuleSet(s settings) *RuleSet {
@@ -102,11 +102,14 @@ func (rs *RuleSet) RuleID(i int32) string {
 }
 
 // Message returns the message of rule i, "" when it has none and for the default.
-func (rs *RuleSet) Message(i int32) string {
+func (rs *RuleSet) Message(i int32) string { return rs.Note(i).Message }
+
+// Note returns what rule i says to people, empty for the default.
+func (rs *RuleSet) Note(i int32) Note {
 	if a := rs.rule(i); a != nil {
-		return rs.notes[a.note].message
+		return rs.notes[a.note]
 	}
-	return ""
+	return Note{}
 }
 
 // Line returns the line on which rule i begins, 0 for the default.
@@ -131,12 +134,7 @@ func (rs *RuleSet) Events() []abi.Event {
 	if rs.fallback.Verdict.Action != Allow {
 		set |= setOf(abi.EventOpen, abi.EventExec)
 	}
-	for e := range rs.lists {
-		if len(rs.lists[e].rules) > 0 {
-			set.add(abi.Event(e))
-		}
-	}
-	return set.list()
+	return (set | rs.named).list()
 }
 
 // Listed returns the events that the file lists for the default.
@@ -146,7 +144,7 @@ func (rs *RuleSet) Listed() []abi.Event { return rs.listed.list() }
 // a number that is none of a rule, that of the file.
 func (rs *RuleSet) OnFail(i int32) Verdict {
 	if rs.rule(i) != nil {
-		return rs.decision(i).OnFail
+		return rs.thens[rs.all[i].then].OnFail
 	}
 	return rs.onFail
 }
@@ -155,7 +153,7 @@ func (rs *RuleSet) OnFail(i int32) Verdict {
 // file outside of rules; false when none is, so that it is inherited.
 func (rs *RuleSet) WrittenDeadline(i int32) (time.Duration, bool) {
 	if a := rs.rule(i); a != nil {
-		return rs.decision(i).Deadline, a.deadlineWritten
+		return rs.thens[rs.all[i].then].Deadline, a.deadlineWritten
 	}
 	return rs.deadline, rs.deadlineWritten
 }

@@ -170,7 +170,7 @@ type Unmapped struct {
 	DetailB64 string `json:"detail_b64,omitempty"`
 	// The event's numbers by the names that rules have for them.
 	Args      map[string]uint64 `json:"args,omitempty"`
-	Verdict   string            `json:"verdict"` // "allow", "deny", "audit"
+	Verdict   string            `json:"verdict"` // "allow", "deny", "audit", "kill"
 	RuleLine  int               `json:"rule_line,omitempty"`
 	Cached    bool              `json:"cached"`
 	LatencyNS int64             `json:"latency_ns"`
@@ -210,7 +210,7 @@ func NewRecord(e *arbiter.Event) Record {
 // outcome fills in what became of the request.
 func (r *Record) outcome(e *arbiter.Event) {
 	switch e.Verdict {
-	case "deny":
+	case "deny", "kill":
 		r.ActionID, r.DispositionID, r.SeverityID = ActionDenied, DispositionBlocked, SeverityMedium
 		r.StatusID, r.StatusCode = StatusFailure, rules.ErrnoName(e.Errno)
 	case "audit":

@@ -35,10 +35,11 @@ const (
 	RulesPushed               // a new rule set was pushed
 	RolledBack                // an older rule set was brought back
 	Reloaded                  // the rule file was read again
+	TimeCame                  // the time of a rule began or ended
 	ReasonCount
 )
 
-var reasonNames = [ReasonCount]string{"start", "rules_pushed", "rolled_back", "reloaded"}
+var reasonNames = [ReasonCount]string{"start", "rules_pushed", "rolled_back", "reloaded", "time_came"}
 
 // String returns the reason as metrics write it.
 func (r Reason) String() string {

@@ -64,7 +64,8 @@ func (c *engineCollector) Collect(ch chan<- prometheus.Metric) {
 		count(c.failed, s.Failed[r], r.String())
 	}
 	count(c.verdicts, s.Allowed-min(s.Audited, s.Allowed), "allow")
-	count(c.verdicts, s.Denied, "deny")
+	count(c.verdicts, s.Denied-min(s.Killed, s.Denied), "deny")
+	count(c.verdicts, s.Killed, "kill")
 	count(c.verdicts, s.Audited, "audit")
 	count(c.late, s.Late)
 	for r := range cache.ReasonCount {

@@ -86,7 +86,7 @@ func muteMessage(m rules.Mute) *controlv1.Mute {
 func countersMessage(s *arbiter.Stats) *controlv1.Counters {
 	out := &controlv1.Counters{
 		Requests: s.Requests, Hits: s.Hits, Decided: s.Decided, Failed: map[string]uint64{}, Late: s.Late,
-		Allowed: s.Allowed, Denied: s.Denied, Audited: s.Audited, CacheFlushes: map[string]uint64{},
+		Allowed: s.Allowed, Denied: s.Denied, Killed: s.Killed, Spared: s.Spared, Audited: s.Audited, CacheFlushes: map[string]uint64{},
 		InFlight: s.InFlight, EventsRecorded: s.EventsRecorded, EventsDropped: s.EventsDropped,
 	}
 	for r := abi.ReasonNone + 1; r < abi.ReasonCount; r++ {

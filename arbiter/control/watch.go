@@ -84,8 +84,8 @@ func checkFilters(req *controlv1.WatchRequest) error {
 		}
 	}
 	for _, v := range req.GetVerdicts() {
-		if v != "allow" && v != "deny" && v != "audit" {
-			return status.Errorf(codes.InvalidArgument, "the verdict %q is none: give allow, deny or audit", v)
+		if v != "allow" && v != "deny" && v != "audit" && v != "kill" {
+			return status.Errorf(codes.InvalidArgument, "the verdict %q is none: give allow, deny, audit or kill", v)
 		}
 	}
 	return nil

@@ -361,7 +361,7 @@ func TestWatchRefusesFilters(t *testing.T) {
 	}{
 		{&controlv1.WatchRequest{Events: []string{"exec", "connekt"}}, `the event "connekt" is none: did you mean connect?`},
 		{&controlv1.WatchRequest{Events: []string{"none"}}, `the event "none"`},
-		{&controlv1.WatchRequest{Verdicts: []string{"denied"}}, `the verdict "denied" is none: give allow, deny or audit`},
+		{&controlv1.WatchRequest{Verdicts: []string{"denied"}}, `the verdict "denied" is none: give allow, deny, audit or kill`},
 	} {
 		stream, err := f.events.Watch(f.ctx(), tt.req)
 		if err == nil {

@@ -57,7 +57,7 @@ said on stderr.`,
 	f.BoolVar(&request.IncludeAllowed, "all", false, "plain allowed requests too")
 	f.StringSliceVar(&request.Rules, "rule", nil, "decided by one of these rules; default for the default")
 	f.StringSliceVar(&request.Events, "event", nil, "one of these events, such as exec, open, connect; docs/policy.md lists them")
-	f.StringSliceVar(&request.Verdicts, "verdict", nil, "one of these verdicts: allow, deny, audit")
+	f.StringSliceVar(&request.Verdicts, "verdict", nil, "one of these verdicts: allow, deny, audit, kill")
 	f.Uint32Var(&request.Recent, "recent", 0, "begin with at most this many of the events that are kept")
 	since := f.Uint64("since", 0, "begin behind this sequence number, as far as events are kept")
 	count := f.Uint64("count", 0, "end after this many events, 0 for never")

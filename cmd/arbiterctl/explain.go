@@ -78,7 +78,7 @@ request would be refused.`,
 		} else {
 			err = a.print(explainText(x))
 		}
-		if err == nil && *exitCode && x.Verdict == "deny" && !x.OutOfScope {
+		if err == nil && *exitCode && (x.Verdict == "deny" || x.Verdict == "kill") && !x.OutOfScope {
 			return fail(exitRefused, "", nil)
 		}
 		return err

@@ -58,7 +58,11 @@ func statusText(s *controlv1.StatusServiceGetResponse) string {
 	c := s.Counters
 	t.row("requests", fmt.Sprintf("%d: %d from a cache, %d decided, %d failed, %d in flight", c.GetRequests(), c.GetHits(),
 		c.GetDecided(), sum(c.GetFailed()), c.GetInFlight()))
-	t.row("verdicts", fmt.Sprintf("%d allowed (%d of them audited), %d denied, %d too late", c.GetAllowed(), c.GetAudited(), c.GetDenied(), c.GetLate()))
+	killed := ""
+	if c.GetKilled()+c.GetSpared() > 0 {
+		killed = fmt.Sprintf(" (%d of them killed, %d could not be)", c.GetKilled(), c.GetSpared())
+	}
+	t.row("verdicts", fmt.Sprintf("%d allowed (%d of them audited), %d denied%s, %d too late", c.GetAllowed(), c.GetAudited(), c.GetDenied(), killed, c.GetLate()))
 	t.row("failed", counts(c.GetFailed()))
 	flushes := counts(c.GetCacheFlushes())
 	if sum(c.GetCacheFlushes()) > 0 {

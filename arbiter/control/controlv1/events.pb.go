@@ -34,7 +34,7 @@ type WatchRequest struct {
 	Rules []string `protobuf:"bytes,2,rep,name=rules,proto3" json:"rules,omitempty"`
 	// As rules name them, such as "open" or "connect".
 	Events []string `protobuf:"bytes,3,rep,name=events,proto3" json:"events,omitempty"`
-	// "allow", "deny", "audit".
+	// "allow", "deny", "audit", "kill".
 	Verdicts []string `protobuf:"bytes,4,rep,name=verdicts,proto3" json:"verdicts,omitempty"`
 	// Begin with those events after this sequence number that are still kept.
 	Since *uint64 `protobuf:"varint,5,opt,name=since,proto3,oneof" json:"since,omitempty"`
@@ -302,7 +302,7 @@ type Event struct {
 	Event string `protobuf:"bytes,3,opt,name=event,proto3" json:"event,omitempty"`
 	// Of an open or exec: read, write, exec, append, truncate, create.
 	Access []string `protobuf:"bytes,4,rep,name=access,proto3" json:"access,omitempty"`
-	// "allow", "deny" or "audit".
+	// "allow", "deny" or "audit"; "kill" if the process was killed.
 	Verdict string `protobuf:"bytes,5,opt,name=verdict,proto3" json:"verdict,omitempty"`
 	// What the system call returned, 0 unless denied.
 	Errno uint32 `protobuf:"varint,6,opt,name=errno,proto3" json:"errno,omitempty"`

@@ -1537,7 +1537,7 @@ func (x *ExplainRequest) GetEpoch() uint64 {
 
 type ExplainResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// "allow", "deny" or "audit".
+	// "allow", "deny", "audit" or "kill".
 	Verdict string `protobuf:"bytes,1,opt,name=verdict,proto3" json:"verdict,omitempty"`
 	// What the system call returns, 0 unless denied.
 	Errno uint32 `protobuf:"varint,2,opt,name=errno,proto3" json:"errno,omitempty"`

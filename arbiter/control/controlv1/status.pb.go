@@ -647,6 +647,9 @@ type Counters struct {
 	// Lost because a worker's journal was full. Their sequence numbers are passed
 	// over.
 	EventsDropped uint64 `protobuf:"varint,12,opt,name=events_dropped,json=eventsDropped,proto3" json:"events_dropped,omitempty"`
+	// Among the denied: the process was killed, or should have been and could not.
+	Killed        uint64 `protobuf:"varint,13,opt,name=killed,proto3" json:"killed,omitempty"`
+	Spared        uint64 `protobuf:"varint,14,opt,name=spared,proto3" json:"spared,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -761,6 +764,20 @@ func (x *Counters) GetEventsRecorded() uint64 {
 func (x *Counters) GetEventsDropped() uint64 {
 	if x != nil {
 		return x.EventsDropped
+	}
+	return 0
+}
+
+func (x *Counters) GetKilled() uint64 {
+	if x != nil {
+		return x.Killed
+	}
+	return 0
+}
+
+func (x *Counters) GetSpared() uint64 {
+	if x != nil {
+		return x.Spared
 	}
 	return 0
 }
@@ -1110,7 +1127,7 @@ const file_arbiter_control_controlv1_status_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04what\x18\x02 \x01(\tR\x04what\x12\x19\n" +
 	"\bin_force\x18\x03 \x01(\bR\ainForce\x12\x10\n" +
-	"\x03why\x18\x04 \x01(\tR\x03why\"\xb4\x04\n" +
+	"\x03why\x18\x04 \x01(\tR\x03why\"\xe4\x04\n" +
 	"\bCounters\x12\x1a\n" +
 	"\brequests\x18\x01 \x01(\x04R\brequests\x12\x12\n" +
 	"\x04hits\x18\x02 \x01(\x04R\x04hits\x12\x18\n" +
@@ -1124,7 +1141,9 @@ const file_arbiter_control_controlv1_status_proto_rawDesc = "" +
 	"\tin_flight\x18\n" +
 	" \x01(\x04R\binFlight\x12'\n" +
 	"\x0fevents_recorded\x18\v \x01(\x04R\x0eeventsRecorded\x12%\n" +
-	"\x0eevents_dropped\x18\f \x01(\x04R\reventsDropped\x1a9\n" +
+	"\x0eevents_dropped\x18\f \x01(\x04R\reventsDropped\x12\x16\n" +
+	"\x06killed\x18\r \x01(\x04R\x06killed\x12\x16\n" +
+	"\x06spared\x18\x0e \x01(\x04R\x06spared\x1a9\n" +
 	"\vFailedEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\x1a?\n" +
