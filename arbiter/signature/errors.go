@@ -60,7 +60,7 @@ func Missing() *Error {
 // NoKeys is the error of a signature where no key is trusted.
 func NoKeys() *Error {
 	return &Error{ErrNoKeys, "there is a signature, and nothing to verify it by",
-		"set trusted_keys in the daemon's configuration and restart it; or push with --no-signature"}
+		"set trusted_keys in the daemon's configuration and restart it; or leave the signature out: arbiterctl rules push --no-signature"}
 }
 
 func malformed(format string, args ...any) *Error {

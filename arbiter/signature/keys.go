@@ -101,13 +101,10 @@ func parseKey(data []byte) (key minisign.PublicKey, err error) {
 func libraryText(err error) string { return strings.TrimPrefix(err.Error(), "minisign: ") }
 
 // ReadFile reads a signature or a key: a regular file, of which it returns at most one
-// byte more than MaxBytes, so that Verify can say that it is too large. It neither waits
-// for a writer nor follows a symbolic link. permit may be nil.
+// byte more than MaxBytes, so that Verify can say that it is too large. It does not wait
+// for a writer. permit, if not nil, says whether the file may be relied on.
 func ReadFile(path string, permit func(fs.FileInfo) error) ([]byte, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
-	if errors.Is(err, syscall.ELOOP) {
-		return nil, errors.New("it is a symbolic link: put the file itself there")
-	}
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOCTTY, 0)
 	if err != nil {
 		return nil, err
 	}
