@@ -108,7 +108,7 @@ type Pushed struct {
 	Fingerprint uint64
 	Rules       int
 	Warnings    []string
-	Diff        Diff
+	Diff        rules.Diff
 	// Unchanged: the text was in force already and nothing was done.
 	Unchanged bool
 	ConfirmBy time.Time // zero: it stays
@@ -184,7 +184,7 @@ func (r *Rules) push(ctx context.Context, p Push) (Pushed, error) {
 		return Pushed{}, &StageError{Stage: StageCheck, Err: &UnkeptError{ps}}
 	}
 	before := r.cfg.Engine.Rules()
-	out := Pushed{Epoch: epoch, Fingerprint: rs.Fingerprint(), Rules: rs.Len(), Diff: diffRules(before, rs), Warnings: rs.UnkeptWarnings(cannot),
+	out := Pushed{Epoch: epoch, Fingerprint: rs.Fingerprint(), Rules: rs.Len(), Diff: rules.Compare(before, rs), Warnings: rs.UnkeptWarnings(cannot),
 		KeyID: signed.KeyID, Serial: signed.Serial}
 	if unsure != "" {
 		out.Warnings = append(out.Warnings, unsure)

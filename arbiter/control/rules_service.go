@@ -147,7 +147,7 @@ func infoMessage(m store.Meta, current uint64) *controlv1.RuleSetInfo {
 	return info
 }
 
-func diffMessage(d Diff) *controlv1.RuleDiff {
+func diffMessage(d rules.Diff) *controlv1.RuleDiff {
 	return &controlv1.RuleDiff{Added: d.Added, Removed: d.Removed, Changed: d.Changed, SettingsChanged: d.Settings}
 }
 
