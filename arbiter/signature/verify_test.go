@@ -311,3 +311,16 @@ func TestKeysWithOneID(t *testing.T) {
 		t.Errorf("IDs = %v, want one", got)
 	}
 }
+
+// BenchmarkVerify is of a file with a hundred rules or so.
+func BenchmarkVerify(b *testing.B) {
+	key, dir := newKey(b)
+	keys := readKeys(b, dir)
+	rules := strings.Repeat(text, 400)
+	sig := sign(b, key, rules, 1, "")
+	for b.Loop() {
+		if _, err := keys.Verify([]byte(rules), sig); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
