@@ -69,6 +69,9 @@ func (r *Rules) Freeze(ctx context.Context) (uint64, error) {
 	if err := r.noPending(); err != nil {
 		return 0, err
 	}
+	if _, locked := r.Locked(); locked {
+		r.cfg.Logger.Warn("the rules are locked here, and will not be when the other daemon has taken over")
+	}
 	r.frozen.Store(true)
 	return r.epoch(), nil
 }

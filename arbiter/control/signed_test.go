@@ -55,6 +55,16 @@ func (s *signers) trustOnly(keys ...signature.SecretKey) {
 	}
 }
 
+// trustTool trusts the key of testdata alone. The tool signs comments that
+// SecretKey.Sign refuses to.
+func (s *signers) trustTool() {
+	s.t.Helper()
+	var err error
+	if s.trust.Keys, err = signature.ReadKeys("testdata/keys", nil); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
 // fixture serves with the keys of s.
 func (s *signers) fixture() *fixture {
 	return newFixture(s.t, func(_ *Config, c *RulesConfig) { c.Trust = func() Trust { return s.trust } }, nil)
@@ -127,6 +137,23 @@ func TestSignatureRefused(t *testing.T) {
 	}
 	if out, err := f.pushSigned(two, good); err != nil || out.GetSerial() != 43 || out.GetEpoch() != 2 {
 		t.Errorf("the good one: %v, %v; want epoch 2, serial 43", out, err)
+	}
+}
+
+// Signed as minisign does by default: well, and without a serial.
+func TestSignatureWithoutSerial(t *testing.T) {
+	s := newSigners(t, true)
+	s.trustTool()
+	f := s.fixture()
+	sig, err := os.ReadFile("testdata/noserial.minisig")
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := f.engine.Rules()
+	_, err = f.pushSigned(ruleFile("two"), sig)
+	wantUnsigned(t, err, `"timestamp:1 file:rules.yaml" has 0 words serial:N, not one`)
+	if f.engine.Rules() != before || len(f.store.History(0)) != 0 {
+		t.Errorf("epoch %d, %d sets kept; want nothing changed", f.engine.Rules().Epoch(), len(f.store.History(0)))
 	}
 }
 

@@ -140,7 +140,7 @@ func (c *client) rpcFailure(cmd *cobra.Command, doing string, err error) *failur
 // namesEpoch reports whether cmd was about an epoch that the user gave.
 func namesEpoch(cmd *cobra.Command) bool {
 	_, err := strconv.ParseUint(cmd.Flags().Arg(0), 10, 64)
-	return cmd.Flags().Changed("epoch") || err == nil
+	return cmd.Flags().Changed("epoch") || cmd.Name() == "rollback" || cmd.Name() == "diff" && err == nil
 }
 
 func problemsOf(m *controlv1.RuleProblems) rules.Problems {
