@@ -63,6 +63,7 @@ func TestAuthorisation(t *testing.T) {
 		controlv1.RulesService_Rollback_FullMethodName: true,
 		controlv1.RulesService_Confirm_FullMethodName:  true,
 		controlv1.RulesService_Revert_FullMethodName:   true,
+		controlv1.RulesService_Lock_FullMethodName:     true,
 
 		controlv1.MaintenanceService_Hold_FullMethodName:  true,
 		controlv1.LifecycleService_Replace_FullMethodName: true,

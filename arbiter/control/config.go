@@ -147,6 +147,9 @@ type RulesConfig struct {
 	Engine  Engine
 	Applier Applier
 	Store   *store.Store
+	// Trust says whose signatures count; it is called for each push. Nil: nobody's, and none
+	// is required.
+	Trust func() Trust
 	// CgroupID is what rules.Options wants; nil: rules cannot name cgroups.
 	CgroupID func(path string) (uint64, error)
 	// ApplyTimeout bounds Apply, and going back when it failed; 0 means

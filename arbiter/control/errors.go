@@ -15,6 +15,8 @@ var (
 	ErrInUse = errors.New("another process serves this socket")
 	// ErrFrozen is returned for a push while another daemon takes over.
 	ErrFrozen = errors.New("another daemon takes over from this one: push again when it has")
+	// ErrNoRules is returned for what is about the rules in force when there are none.
+	ErrNoRules = errors.New("no rules are in force: push some with `arbiterctl rules push FILE`")
 	// ErrEpochNotKept is wrapped by the errors about an epoch that the store does
 	// not hold, or no longer.
 	ErrEpochNotKept = errors.New("this epoch is not kept")

@@ -50,6 +50,16 @@ func ruleFile(ids ...string) string {
 	return b.String()
 }
 
+// ruleSet compiles a rule file; epoch 0 is the daemon's own.
+func ruleSet(t *testing.T, text string, epoch uint64) *rules.RuleSet {
+	t.Helper()
+	rs, err := rules.Load("a.yaml", []byte(text), rules.Options{Epoch: epoch, CgroupID: boxIDs})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return rs
+}
+
 // fakeSource has the requests of fixture.ask.
 type fakeSource struct {
 	wake    chan struct{} // buffer of one

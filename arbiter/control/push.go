@@ -25,7 +25,8 @@ type Rules struct {
 	cfg  RulesConfig
 	turn chan struct{} // one place, taken for a whole push
 
-	frozen  atomic.Bool // changed in its turn
+	frozen  atomic.Bool            // changed in its turn
+	locked  atomic.Pointer[Locked] // set in its turn, for good
 	pending atomic.Pointer[pending]
 	trouble atomic.Pointer[string] // on a way back
 }
@@ -67,6 +68,9 @@ func (r *Rules) Freeze(ctx context.Context) (uint64, error) {
 	if err := r.noPending(); err != nil {
 		return 0, err
 	}
+	if _, locked := r.Locked(); locked {
+		r.cfg.Logger.Warn("the rules are locked here, and will not be when the other daemon has taken over")
+	}
 	r.frozen.Store(true)
 	return r.epoch(), nil
 }
@@ -77,7 +81,9 @@ func (r *Rules) Thaw() { r.frozen.Store(false) }
 // Push is a rule file on its way.
 type Push struct {
 	Source []byte
-	Name   string
+	// Signature is the file of minisign for Source, nil for none.
+	Signature []byte
+	Name      string
 	// ExpectedEpoch, if not nil, must be in force, else the push is refused.
 	ExpectedEpoch *uint64
 	DryRun        bool
@@ -104,16 +110,19 @@ type Pushed struct {
 	Fingerprint uint64
 	Rules       int
 	Warnings    []string
-	Diff        Diff
+	Diff        rules.Diff
 	// Unchanged: the text was in force already and nothing was done.
 	Unchanged bool
 	ConfirmBy time.Time // zero: it stays
+	// KeyID and Serial are of the signature; empty and 0 without one.
+	KeyID  string
+	Serial uint64
 }
 
 // Push puts a rule file in force and returns when every worker decides by it.
 // It is all or nothing: after an error the rule set from before is in force, in
 // the engine and in the store. The error is a rules.Problems, a *StaleError, a
-// *StageError, a *PendingError, ErrFrozen, or ctx's when it ended before anything was changed; from then on
+// *StageError, a *PendingError, a *LockedError, a *signature.Error, ErrFrozen, or ctx's when it ended before anything was changed; from then on
 // ctx is not looked at any more, so a caller that goes away leaves no half push.
 func (r *Rules) Push(ctx context.Context, p Push) (Pushed, error) {
 	if err := r.begin(ctx); err != nil {
@@ -124,7 +133,7 @@ func (r *Rules) Push(ctx context.Context, p Push) (Pushed, error) {
 }
 
 // Rollback pushes the text of an older epoch as a new one; errors as for Push,
-// or one that wraps ErrEpochNotKept. Source, Name, DryRun and Flush are ignored.
+// or one that wraps ErrEpochNotKept. Source, Signature, Name, DryRun and Flush are ignored.
 func (r *Rules) Rollback(ctx context.Context, epoch uint64, p Push) (Pushed, error) {
 	if err := r.begin(ctx); err != nil {
 		return Pushed{}, err
@@ -137,7 +146,7 @@ func (r *Rules) Rollback(ctx context.Context, epoch uint64, p Push) (Pushed, err
 	if err != nil {
 		return Pushed{}, err
 	}
-	p.Source, p.Name, p.DryRun, p.Flush, p.rollbackOf = source, m.Name, false, cache.RolledBack, epoch
+	p.Source, p.Signature, p.Name, p.DryRun, p.Flush, p.rollbackOf = source, m.Signature, m.Name, false, cache.RolledBack, epoch
 	if p.Reason == "" {
 		p.Reason = fmt.Sprintf("rollback to epoch %d", epoch)
 	}
@@ -149,6 +158,9 @@ func (r *Rules) push(ctx context.Context, p Push) (Pushed, error) {
 	if r.frozen.Load() {
 		return Pushed{}, ErrFrozen
 	}
+	if err := r.notLocked(); err != nil && !p.DryRun {
+		return Pushed{}, err
+	}
 	if err := r.noPending(); err != nil && !p.DryRun {
 		return Pushed{}, err
 	}
@@ -159,6 +171,10 @@ func (r *Rules) push(ctx context.Context, p Push) (Pushed, error) {
 		p.Flush = cache.RulesPushed
 	}
 	p.Name, p.Reason = strings.ToValidUTF8(p.Name, "\ufffd"), strings.ToValidUTF8(p.Reason, "\ufffd")
+	signed, unsure, err := r.signed(&p)
+	if err != nil {
+		return Pushed{}, err
+	}
 	st := r.cfg.Store
 	epoch := st.Next()
 	rs, err := rules.Load(p.Name, p.Source, rules.Options{Epoch: epoch, CgroupID: r.cfg.CgroupID})
@@ -170,10 +186,14 @@ func (r *Rules) push(ctx context.Context, p Push) (Pushed, error) {
 		return Pushed{}, &StageError{Stage: StageCheck, Err: &UnkeptError{ps}}
 	}
 	before := r.cfg.Engine.Rules()
-	out := Pushed{Epoch: epoch, Fingerprint: rs.Fingerprint(), Rules: rs.Len(), Diff: diffRules(before, rs), Warnings: rs.UnkeptWarnings(cannot)}
+	out := Pushed{Epoch: epoch, Fingerprint: rs.Fingerprint(), Rules: rs.Len(), Diff: rules.Compare(before, rs), Warnings: rs.UnkeptWarnings(cannot),
+		KeyID: signed.KeyID, Serial: signed.Serial}
+	if unsure != "" {
+		out.Warnings = append(out.Warnings, unsure)
+	}
 	if before != nil {
 		out.Previous = before.Epoch()
-		if before.SourceIs(p.Source) && !bound(rs) && r.recorded(before.Epoch()) && !r.cfg.Applier.Moved(before) {
+		if before.SourceIs(p.Source) && !bound(rs) && r.recorded(before.Epoch()) && r.alsoSigned(signed) && !r.cfg.Applier.Moved(before) {
 			out.Epoch, out.Unchanged = before.Epoch(), true
 			return out, nil
 		}
@@ -191,6 +211,9 @@ func (r *Rules) push(ctx context.Context, p Push) (Pushed, error) {
 	}
 	meta := store.Meta{Epoch: epoch, Fingerprint: rs.Fingerprint(), PushedAt: time.Now(), UID: p.UID,
 		Reason: p.Reason, Name: p.Name, Rules: rs.Len(), RollbackOf: p.rollbackOf}
+	if signed.Serial != 0 {
+		meta.KeyID, meta.Serial, meta.Signature = signed.KeyID, signed.Serial, p.Signature
+	}
 	if err := st.Prepare(meta, p.Source); err != nil {
 		return Pushed{}, &StageError{Stage: StageStore, Err: err}
 	}
@@ -213,6 +236,9 @@ func (r *Rules) push(ctx context.Context, p Push) (Pushed, error) {
 	if p.ConfirmWithin > 0 {
 		log = log.With("confirm_within", p.ConfirmWithin.String())
 	}
+	if signed.Serial != 0 {
+		log = log.With("key", signed.KeyID, "serial", signed.Serial)
+	}
 	log.Info("rules are in force", "epoch", epoch, "previous", out.Previous, "fingerprint", fmt.Sprintf("%016x", out.Fingerprint),
 		"rules", out.Rules, "uid", p.UID, "name", p.Name, "reason", p.Reason, "warnings", len(out.Warnings))
 	return out, nil
@@ -233,6 +259,16 @@ func (r *Rules) inForce() *rules.RuleSet {
 		return rs
 	}
 	return nil
+}
+
+// metaOf returns what was recorded of the set in force, also of one that awaits its
+// confirmation.
+func (r *Rules) metaOf(inForce *rules.RuleSet) (store.Meta, bool) {
+	if p := r.pending.Load(); p != nil && p.meta.Epoch == inForce.Epoch() {
+		return p.meta, true
+	}
+	m, ok := r.cfg.Store.Current()
+	return m, ok && m.Epoch == inForce.Epoch()
 }
 
 // epoch returns the epoch in force, 0 for none.

@@ -471,8 +471,8 @@ func TestPushFile(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if m.GetInfo() != nil {
-			info = m.GetInfo()
+		if m.GetGet() != nil {
+			info = m.GetGet().GetInfo()
 		}
 		got.Write(m.GetText())
 	}

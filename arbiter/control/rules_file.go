@@ -5,6 +5,7 @@ package control
 import (
 	"errors"
 	"io"
+	"slices"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -53,19 +54,19 @@ func (s *rulesService) PushFile(stream grpc.ClientStreamingServer[controlv1.Push
 
 // GetFile implements the RPC.
 func (s *rulesService) GetFile(req *controlv1.GetFileRequest, stream grpc.ServerStreamingServer[controlv1.GetFileResponse]) error {
-	info, source, err := s.get(req.Epoch)
+	out, err := s.get(req.Epoch)
 	if err != nil {
 		return err
 	}
-	if err := stream.Send(&controlv1.GetFileResponse{Part: &controlv1.GetFileResponse_Info{Info: info}}); err != nil {
+	source := out.Source
+	out.Source = nil
+	if err := stream.Send(&controlv1.GetFileResponse{Part: &controlv1.GetFileResponse_Get{Get: out}}); err != nil {
 		return err
 	}
-	for len(source) > 0 {
-		n := min(len(source), fileChunk)
-		if err := stream.Send(&controlv1.GetFileResponse{Part: &controlv1.GetFileResponse_Text{Text: source[:n]}}); err != nil {
+	for text := range slices.Chunk(source, fileChunk) {
+		if err := stream.Send(&controlv1.GetFileResponse{Part: &controlv1.GetFileResponse_Text{Text: text}}); err != nil {
 			return err
 		}
-		source = source[n:]
 	}
 	return nil
 }

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/arbiterd/arbiter/arbiter/control/controlv1"
+	"github.com/arbiterd/arbiter/arbiter/signature"
 	"github.com/arbiterd/arbiter/arbiter/store"
 	"github.com/arbiterd/arbiter/rules"
 )
@@ -33,13 +34,14 @@ func (s *rulesService) Push(ctx context.Context, req *controlv1.PushRequest) (*c
 	if err != nil {
 		return nil, err
 	}
-	out, err := s.rules.Push(ctx, Push{ConfirmWithin: confirm, Source: req.GetSource(), Name: nameOf(req), ExpectedEpoch: req.ExpectedEpoch,
+	out, err := s.rules.Push(ctx, Push{ConfirmWithin: confirm, Source: req.GetSource(), Signature: req.Signature, Name: nameOf(req), ExpectedEpoch: req.ExpectedEpoch,
 		DryRun: req.GetDryRun(), BestEffort: req.GetBestEffort(), Reason: req.GetReason(), UID: who.uid})
 	if err != nil {
 		return nil, pushStatus(err)
 	}
 	return &controlv1.PushResponse{Epoch: out.Epoch, Fingerprint: out.Fingerprint, RuleCount: uint32(out.Rules), ConfirmBy: confirmBy(out),
-		Warnings: valid(out.Warnings), Diff: diffMessage(out.Diff), Unchanged: out.Unchanged, PreviousEpoch: out.Previous}, nil
+		Warnings: valid(out.Warnings), Diff: diffMessage(out.Diff), Unchanged: out.Unchanged, PreviousEpoch: out.Previous,
+		KeyId: out.KeyID, Serial: out.Serial}, nil
 }
 
 func confirmBy(p Pushed) *timestamppb.Timestamp {
@@ -98,42 +100,37 @@ func (s *rulesService) Rollback(ctx context.Context, req *controlv1.RollbackRequ
 		return nil, pushStatus(err)
 	}
 	return &controlv1.RollbackResponse{Epoch: out.Epoch, Fingerprint: out.Fingerprint, RuleCount: uint32(out.Rules), ConfirmBy: confirmBy(out),
-		Warnings: valid(out.Warnings), Diff: diffMessage(out.Diff), PreviousEpoch: out.Previous, Unchanged: out.Unchanged}, nil
+		Warnings: valid(out.Warnings), Diff: diffMessage(out.Diff), PreviousEpoch: out.Previous, Unchanged: out.Unchanged,
+		KeyId: out.KeyID, Serial: out.Serial}, nil
 }
 
 func (s *rulesService) Get(_ context.Context, req *controlv1.GetRequest) (*controlv1.GetResponse, error) {
-	info, source, err := s.get(req.Epoch)
-	if err != nil {
-		return nil, err
+	out, err := s.get(req.Epoch)
+	if err == nil && out.Info.Size > MaxMessageBytes/2 {
+		return nil, status.Errorf(codes.ResourceExhausted, "the rules of epoch %d have %d bytes: get them by GetFile", out.Info.Epoch, out.Info.Size)
 	}
-	if info.Size > MaxMessageBytes/2 {
-		return nil, status.Errorf(codes.ResourceExhausted, "the rules of epoch %d have %d bytes: get them by GetFile", info.Epoch, info.Size)
-	}
-	return &controlv1.GetResponse{Info: info, Source: source}, nil
+	return out, err
 }
 
 // get returns a rule set with its text; nil for the one in force.
-func (s *rulesService) get(epoch *uint64) (*controlv1.RuleSetInfo, []byte, error) {
-	current, known := s.rules.cfg.Store.Current()
+func (s *rulesService) get(epoch *uint64) (*controlv1.GetResponse, error) {
 	live := s.rules.inForce()
 	if epoch != nil && (live == nil || *epoch != live.Epoch()) {
 		m, source, err := s.rules.load(*epoch)
 		if err != nil {
-			return nil, nil, pushStatus(err)
+			return nil, pushStatus(err)
 		}
-		return infoMessage(m, s.rules.epoch()), source, nil
+		return &controlv1.GetResponse{Info: infoMessage(m, s.rules.epoch()), Source: source, Signature: m.Signature}, nil
 	}
 	if live == nil {
-		return nil, nil, errNoRules()
+		return nil, errNoRules()
 	}
-	if !known || current.Epoch != live.Epoch() { // in force by other means than a push
-		current = store.Meta{Epoch: live.Epoch(), Fingerprint: live.Fingerprint(), Rules: live.Len(), Size: live.SourceLen()}
-		if p := s.rules.pending.Load(); p != nil && p.meta.Epoch == live.Epoch() {
-			current = p.meta
-			current.Size = live.SourceLen()
-		}
+	m, known := s.rules.metaOf(live)
+	if !known { // in force by other means than a push
+		m = store.Meta{Epoch: live.Epoch(), Fingerprint: live.Fingerprint(), Rules: live.Len()}
 	}
-	return infoMessage(current, live.Epoch()), live.Source(), nil
+	m.Size = live.SourceLen()
+	return &controlv1.GetResponse{Info: infoMessage(m, live.Epoch()), Source: live.Source(), Signature: m.Signature}, nil
 }
 
 func (s *rulesService) History(_ context.Context, req *controlv1.HistoryRequest) (*controlv1.HistoryResponse, error) {
@@ -147,19 +144,19 @@ func (s *rulesService) History(_ context.Context, req *controlv1.HistoryRequest)
 
 // errNoRules is the status of a question about the rules in force when there are none.
 func errNoRules() error {
-	return status.Error(codes.NotFound, "no rules are in force: push some with `arbiterctl rules push FILE`")
+	return status.Error(codes.NotFound, ErrNoRules.Error())
 }
 
 func infoMessage(m store.Meta, current uint64) *controlv1.RuleSetInfo {
 	info := &controlv1.RuleSetInfo{Epoch: m.Epoch, Fingerprint: m.Fingerprint, Uid: m.UID, Reason: m.Reason, Name: m.Name,
-		RuleCount: uint32(m.Rules), Size: uint64(m.Size), Current: m.Epoch == current, RollbackOf: m.RollbackOf}
+		RuleCount: uint32(m.Rules), Size: uint64(m.Size), Current: m.Epoch == current, RollbackOf: m.RollbackOf, KeyId: m.KeyID, Serial: m.Serial}
 	if !m.PushedAt.IsZero() {
 		info.PushedAt = timestamppb.New(m.PushedAt)
 	}
 	return info
 }
 
-func diffMessage(d Diff) *controlv1.RuleDiff {
+func diffMessage(d rules.Diff) *controlv1.RuleDiff {
 	const named = 10_000 // of each kind: a message has room for them
 	first := func(ids []string) []string { return ids[:min(len(ids), named)] }
 	return &controlv1.RuleDiff{Added: first(d.Added), Removed: first(d.Removed), Changed: first(d.Changed), SettingsChanged: d.Settings,
@@ -173,7 +170,13 @@ func pushStatus(err error) error {
 	var stage *StageError
 	var unkept *UnkeptError
 	var pending *PendingError
+	var unsigned *signature.Error
+	var locked *LockedError
 	switch {
+	case errors.As(err, &unsigned):
+		return detailed(codes.FailedPrecondition, unsigned.Error()+"; the rules in force still are: "+unsigned.Next, signatureProblem(unsigned))
+	case errors.As(err, &locked):
+		return status.Error(codes.FailedPrecondition, err.Error())
 	case errors.As(err, &unkept):
 		return detailed(codes.FailedPrecondition, err.Error(), problemsMessage(unkept.Problems))
 	case errors.As(err, &problems):
@@ -203,6 +206,8 @@ func pushStatus(err error) error {
 		return status.Error(codes.FailedPrecondition, text)
 	case errors.Is(err, ErrFrozen):
 		return status.Error(codes.Unavailable, err.Error())
+	case errors.Is(err, ErrNoRules):
+		return errNoRules()
 	case errors.Is(err, ErrEpochNotKept):
 		return status.Error(codes.NotFound, err.Error())
 	case errors.Is(err, store.ErrCorrupt):

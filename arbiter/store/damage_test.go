@@ -62,6 +62,7 @@ func damageEach(t *testing.T, name string, ways func(data []byte, damage func(wh
 		}
 		defer s.Close()
 		wantCurrent(t, s, epoch, text)
+		wantHigh(t, s, 2, "two") // whichever file is lost
 		incidents := s.Incidents()
 		if len(incidents) == 0 || incidents[0].MovedTo == "" {
 			t.Fatalf("%s: incidents %v, want the first to tell where the file is now", what, incidents)
@@ -172,6 +173,7 @@ func TestMissingAndStrangeFiles(t *testing.T) {
 			tt.damage(t, dir)
 			s := open(t, dir, Options{})
 			wantCurrent(t, s, tt.epoch, tt.text)
+			wantHigh(t, s, 2, "two")
 			wantIncidents(t, s, tt.incidents...)
 		})
 	}
@@ -211,9 +213,11 @@ func TestStopAtEveryStep(t *testing.T) {
 				s = open(t, dir, Options{})
 				if file == currentName && step == "sync dir" {
 					wantCurrent(t, s, 3, "three")
+					wantHigh(t, s, 3, "three")
 					wantIncidents(t, s)
 				} else {
 					wantCurrent(t, s, 2, "two")
+					wantHigh(t, s, 2, "two") // what was never in force has used no serial up
 				}
 				temp, _ := filepath.Glob(filepath.Join(dir, "*"+tempSuffix))
 				if len(temp) > 0 {
@@ -261,6 +265,7 @@ func TestFailureAtEveryStep(t *testing.T) {
 				s.Close()
 				s = open(t, dir, Options{})
 				wantCurrent(t, s, 2, "two")
+				wantHigh(t, s, 2, "two")
 				wantIncidents(t, s)
 				if next := push(t, s, "four"); next < 3 {
 					t.Errorf("epoch after a failed push is %d, want at least 3", next)

@@ -21,6 +21,10 @@
 // it back. A set that was prepared when the machine stopped is one that nobody has
 // said is to stay: Open sets it aside.
 //
+// A set may be signed and have a serial. The store keeps both and judges neither, but it
+// remembers the highest serial that was ever in force to stay, through the loss of any one
+// file.
+//
 // Epochs increase for ever: the number of a discarded, lost or damaged set is
 // not given again.
 package store

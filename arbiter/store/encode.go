@@ -36,12 +36,41 @@ type Meta struct {
 	RollbackOf uint64 `json:"rollback_of,omitempty"`
 	// Size is the length of the source in bytes; Prepare fills it in.
 	Size int `json:"size"`
+	// KeyID, Serial and Signature are of who has signed the source, if somebody has. The
+	// signature is the file as it came.
+	KeyID     string `json:"key_id,omitempty"`
+	Serial    uint64 `json:"serial,omitempty"`
+	Signature []byte `json:"signature,omitempty"`
+	// High is what Store.High is when this set is in force; Prepare fills it in. The file
+	// "current" has it too: neither is lost with the other.
+	High High `json:"high,omitzero"`
+}
+
+// High is the highest serial among the sets that were ever put in force to stay, and the
+// SHA-256 of that one's source, in hex. The zero value says that none was signed.
+type High struct {
+	Serial uint64 `json:"serial"`
+	SHA256 string `json:"sha256"`
+}
+
+// raisedBy returns h, or what the serial makes of it.
+func (h High) raisedBy(serial uint64, source []byte) High {
+	if serial <= h.Serial {
+		return h
+	}
+	return High{serial, fmt.Sprintf("%x", sha256.Sum256(source))}
+}
+
+// IsOf reports whether the source is the one with the highest serial.
+func (h High) IsOf(source []byte) bool {
+	return h.Serial != 0 && h.SHA256 == fmt.Sprintf("%x", sha256.Sum256(source))
 }
 
 // pointer is the content of the file "current".
 type pointer struct {
 	Epoch uint64 `json:"epoch"` // in force, 0 for none
 	Last  uint64 `json:"last"`  // the highest that was ever given
+	High  High   `json:"high,omitzero"`
 }
 
 // seal puts the checksum line before body.

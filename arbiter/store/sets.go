@@ -19,6 +19,14 @@ func (s *Store) Current() (Meta, bool) {
 	return m, ok
 }
 
+// High returns the highest serial that was ever in force to stay. It never goes down, not
+// by a rollback either.
+func (s *Store) High() High {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.pointer.High
+}
+
 // Next returns the epoch that the next rule set gets: higher than every one
 // before, across restarts too.
 func (s *Store) Next() uint64 {
@@ -68,6 +76,7 @@ func (s *Store) Prepare(m Meta, source []byte) error {
 	defer s.mu.Unlock()
 	m.Size = len(source)
 	m.PushedAt = m.PushedAt.UTC()
+	m.High = s.pointer.High.raisedBy(m.Serial, source)
 	switch {
 	case s.closed, s.released:
 		return ErrClosed
@@ -106,7 +115,7 @@ func (s *Store) Commit(epoch uint64) error {
 		return fmt.Errorf("putting epoch %d in force: it is not prepared", epoch)
 	}
 	before := s.pointer
-	after := pointer{Epoch: epoch, Last: before.Last}
+	after := pointer{Epoch: epoch, Last: before.Last, High: s.sets[epoch].High}
 	if err := s.writePointer(after); err != nil {
 		// If only the last step failed the new pointer is visible: take it back.
 		return errors.Join(fmt.Errorf("putting epoch %d in force: %w", epoch, err), s.writePointer(before))

@@ -166,7 +166,7 @@ func (s *Store) openPointer(last uint64, fresh bool) error {
 		return err
 	}
 	known := err == nil
-	s.pointer = pointer{Epoch: newest(s.sets), Last: max(last, said.Last)}
+	s.pointer = pointer{Epoch: newest(s.sets), Last: max(last, said.Last), High: highest(said.High, s.sets)}
 	if known && said.Epoch != s.pointer.Epoch {
 		s.incident(Incident{File: filepath.Join(s.dir, setName(said.Epoch)),
 			Problem: fmt.Sprintf("epoch %d was in force and cannot be read; %s", said.Epoch, fallback(s.pointer.Epoch))})
@@ -239,6 +239,16 @@ func newest(sets map[uint64]Meta) (epoch uint64) {
 		epoch = max(epoch, e)
 	}
 	return epoch
+}
+
+// highest returns the highest serial of those that are said.
+func highest(h High, sets map[uint64]Meta) High {
+	for _, m := range sets {
+		if m.High.Serial > h.Serial {
+			h = m.High
+		}
+	}
+	return h
 }
 
 func (s *Store) writePointer(p pointer) error {

@@ -3,6 +3,7 @@
 package store
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"os"
@@ -42,7 +43,16 @@ func push(t *testing.T, s *Store, text string) uint64 {
 
 func meta(epoch uint64) Meta {
 	return Meta{Epoch: epoch, Fingerprint: 1<<63 + epoch, PushedAt: time.Unix(1_800_000_000, 5).UTC(), UID: 1000,
-		Reason: "line one\nline two", Name: "a.yaml", Rules: 3}
+		Reason: "line one\nline two", Name: "a.yaml", Rules: 3, KeyID: "00FF", Serial: 10 * epoch, Signature: []byte("signed\n\xff\x00")}
+}
+
+// wantHigh checks the highest serial: that of an epoch of push.
+func wantHigh(t *testing.T, s *Store, epoch uint64, text string) {
+	t.Helper()
+	want := High{10 * epoch, fmt.Sprintf("%x", sha256.Sum256([]byte(text)))}
+	if got := s.High(); got != want || !got.IsOf([]byte(text)) || got.IsOf([]byte(text+"x")) {
+		t.Fatalf("the highest serial is %+v, want %+v\nincidents: %v", got, want, s.Incidents())
+	}
 }
 
 // wantCurrent checks what is in force, text and all; 0 for nothing.
@@ -61,6 +71,7 @@ func wantCurrent(t *testing.T, s *Store, epoch uint64, text string) {
 	}
 	want := meta(epoch)
 	want.Size = len(text)
+	want.High = High{}.raisedBy(want.Serial, []byte(text))
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Fatalf("meta of epoch %d (-want +got):\n%s", epoch, diff)
 	}

@@ -34,7 +34,7 @@ func watching(t *testing.T, stderr io.Writer) (d *daemon, exit func() int) {
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	socket := filepath.Join(dir, "s")
-	d, err = newDaemon(socket, "")
+	d, err = newDaemon(socket, "", "")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,6 +5,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -35,7 +36,7 @@ var exitCodes = [...]string{
 	exitFailure:     "something else went wrong, the message says what",
 	exitUsage:       "the command line is wrong",
 	exitUnreachable: "the daemon cannot be reached, does not answer in time, or is stopping",
-	exitRules:       "the rule file is wrong; nothing of it was applied. Of check --lint: it has findings",
+	exitRules:       "the rule file or its signature is wrong; nothing of it was applied. Of check --lint: it has findings",
 	exitStale:       "a precondition does not hold: another epoch is in force than the one expected, or this kernel cannot keep the rules",
 	exitPermission:  "the daemon, or the system, does not let this user do that",
 	exitNoBackend:   "doctor: no backend works here for this user",
@@ -104,6 +105,8 @@ func (c *client) rpcFailure(cmd *cobra.Command, doing string, err error) *failur
 				return f
 			}
 			return c.app.refusedRules(problemsOf(d), "; nothing was applied", "repair the file and try again; arbiterctl rules check FILE checks it without the daemon")
+		case *controlv1.SignatureProblem:
+			return fail(exitRules, d.Next, fmt.Errorf("%s: %s; nothing was applied", doing, d.Message))
 		case *controlv1.StaleEpoch:
 			return fail(exitStale, fmt.Sprintf("look at what is in force: arbiterctl rules get; then try again with --expected-epoch %d", d.CurrentEpoch),
 				fmt.Errorf("%s: epoch %d was expected, epoch %d is in force; nothing was changed", doing, d.ExpectedEpoch, d.CurrentEpoch))
@@ -136,7 +139,8 @@ func (c *client) rpcFailure(cmd *cobra.Command, doing string, err error) *failur
 
 // namesEpoch reports whether cmd was about an epoch that the user gave.
 func namesEpoch(cmd *cobra.Command) bool {
-	return cmd.Flags().Changed("epoch") || cmd.Name() == "rollback"
+	_, err := strconv.ParseUint(cmd.Flags().Arg(0), 10, 64)
+	return cmd.Flags().Changed("epoch") || cmd.Name() == "rollback" || cmd.Name() == "diff" && err == nil
 }
 
 func problemsOf(m *controlv1.RuleProblems) rules.Problems {

@@ -80,7 +80,7 @@ the command; SIGTERM is passed on to it, and ends it after 10 s.`,
 		if long <= 0 {
 			return usage(cmd, fmt.Errorf("--for %v: give more than 0", long))
 		}
-		key, err := a.readKey(cmd.Context(), file)
+		key, err := a.readSecret(cmd.Context(), "maintenance key", file)
 		if err != nil {
 			next := "give the key with --key-file"
 			if cmd.Context().Err() != nil {
@@ -99,7 +99,7 @@ the command; SIGTERM is passed on to it, and ends it after 10 s.`,
 		undo := context.AfterFunc(cmd.Context(), cancel)
 		late := time.AfterFunc(a.timeout, cancel)
 		stream, err := controlv1.NewMaintenanceServiceClient(c.conn).Hold(ctx,
-			&controlv1.HoldRequest{Key: key, Duration: durationpb.New(long), Reason: reason})
+			&controlv1.HoldRequest{Key: strings.TrimSpace(key), Duration: durationpb.New(long), Reason: reason})
 		if err == nil {
 			_, err = stream.Recv()
 		}
@@ -153,8 +153,9 @@ func (a *app) runMaintained(ctx context.Context, args []string) error {
 	return nil
 }
 
-// readKey reads the key from a file, or from the terminal without an echo.
-func (a *app) readKey(ctx context.Context, file string) (string, error) {
+// readSecret reads a line from a file, - for stdin, or without one from the terminal, without
+// an echo.
+func (a *app) readSecret(ctx context.Context, name, file string) (string, error) {
 	in := a.stdin
 	switch {
 	case file == "":
@@ -163,7 +164,7 @@ func (a *app) readKey(ctx context.Context, file string) (string, error) {
 			return "", errors.New("stdin is no terminal")
 		}
 		defer show()
-		fmt.Fprint(a.stderr, "maintenance key: ")
+		fmt.Fprint(a.stderr, name+": ")
 		defer fmt.Fprintln(a.stderr)
 	case file != "-":
 		f, err := os.Open(file)
@@ -177,10 +178,10 @@ func (a *app) readKey(ctx context.Context, file string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if line = strings.TrimSpace(line); line == "" {
+	if strings.TrimSpace(line) == "" {
 		return "", errors.New("it is empty")
 	}
-	return line, nil
+	return strings.TrimRight(line, "\r\n"), nil
 }
 
 // readLine reads a line, or what there is of it at the end of the file. When ctx is done

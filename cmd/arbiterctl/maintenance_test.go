@@ -101,7 +101,7 @@ func TestMaintenanceKeyInterrupted(t *testing.T) {
 	defer w.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
-	if key, err := testApp(r, nil, nil).readKey(ctx, "-"); err == nil || !strings.Contains(err.Error(), "interrupted") {
+	if key, err := testApp(r, nil, nil).readSecret(ctx, "key", "-"); err == nil || !strings.Contains(err.Error(), "interrupted") {
 		t.Errorf("key %q, error %v, want that it was interrupted", key, err)
 	}
 }

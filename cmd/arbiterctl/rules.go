@@ -4,10 +4,8 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"strconv"
 	"strings"
@@ -27,8 +25,9 @@ import (
 func (a *app) rulesCommand() *cobra.Command {
 	return a.group(&cobra.Command{
 		Use:   "rules",
-		Short: "Push, check, get, list and roll back rule sets",
-	}, a.pushCommand(), a.confirmCommand(), a.revertCommand(), a.checkCommand(), a.getCommand(), a.historyCommand(), a.rollbackCommand())
+		Short: "Push, check, sign, get, compare, list, roll back and lock rule sets",
+	}, a.pushCommand(), a.confirmCommand(), a.revertCommand(), a.checkCommand(), a.getCommand(), a.historyCommand(), a.diffCommand(), a.rollbackCommand(),
+		a.lockCommand(), a.verifyCommand(), a.signCommand(), a.keygenCommand())
 }
 
 func (a *app) pushCommand() *cobra.Command {
@@ -48,7 +47,11 @@ all the same: these events go on unasked, and a warning says which.
 
 With --confirm-within the rules before are in force again after that time, unless
 "arbiterctl rules confirm EPOCH" came: whoever locks himself out has only to wait. A
-restart of the daemon ends it likewise, and so does "arbiterctl rules revert EPOCH".`,
+restart of the daemon ends it likewise, and so does "arbiterctl rules revert EPOCH".
+
+If FILE.minisig lies beside FILE it goes along: a signature of minisign, with a serial in
+its trusted comment that goes up. A daemon that trusts keys verifies it, and one that
+requires signatures takes no other rules; see "arbiterctl rules sign --help".`,
 		Example: `  arbiterctl rules push rules.yaml --reason "no shells in /srv/app"
   arbiterctl rules push rules.yaml --confirm-within 2m
   arbiterctl rules push - --expected-epoch 7 --dry-run < rules.yaml`,
@@ -60,9 +63,14 @@ restart of the daemon ends it likewise, and so does "arbiterctl rules revert EPO
 	cmd.Flags().StringVar(&request.Reason, "reason", "", "why, for the history")
 	cmd.Flags().BoolVar(&request.BestEffort, "best-effort", false, bestEffortHelp)
 	confirm := confirmFlag(cmd)
+	signature := signatureFlags(cmd)
 	out := outputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		request.ConfirmWithin = confirm()
+		var err error
+		if request.Signature, err = signature(args[0]); err != nil {
+			return err
+		}
 		source, name, err := a.readRules(cmd, args[0])
 		if err != nil {
 			return err
@@ -198,6 +206,8 @@ type pushed interface {
 	GetDiff() *controlv1.RuleDiff
 	GetWarnings() []string
 	GetConfirmBy() *timestamppb.Timestamp
+	GetKeyId() string
+	GetSerial() uint64
 }
 
 // printPushed says what a push or a rollback did.
@@ -221,18 +231,9 @@ func (a *app) printPushed(p pushed, dryRun bool) error {
 	default:
 		fmt.Fprintf(&b, "epoch %d is in force: %s; %s\n", epoch, what, before)
 	}
-	for _, d := range []struct {
-		name  string
-		ids   []string
-		count uint32
-	}{{"added", p.GetDiff().GetAdded(), p.GetDiff().GetAddedCount()}, {"removed", p.GetDiff().GetRemoved(), p.GetDiff().GetRemovedCount()},
-		{"changed", p.GetDiff().GetChanged(), p.GetDiff().GetChangedCount()}} {
-		if len(d.ids) > 0 {
-			fmt.Fprintf(&b, "  %s: %s\n", d.name, audit.Quote(firstIDs(d.ids, int(d.count))))
-		}
-	}
-	if p.GetDiff().GetSettingsChanged() {
-		b.WriteString("  changed: settings outside of the rules (default, deadline, on_fail, scope or events)\n")
+	b.WriteString(differenceText(p.GetDiff()))
+	if p.GetSerial() != 0 {
+		fmt.Fprintf(&b, "  signed by key %s, serial %d\n", audit.Quote(p.GetKeyId()), p.GetSerial())
 	}
 	if by := p.GetConfirmBy(); by != nil {
 		fmt.Fprintf(&b, "  until %s, then %s again; to keep it: arbiterctl rules confirm %d\n", by.AsTime().Local().Format(time.DateTime), epochText(previous), epoch)
@@ -241,6 +242,24 @@ func (a *app) printPushed(p pushed, dryRun bool) error {
 		fmt.Fprintln(a.stderr, "warning: "+audit.Quote(w))
 	}
 	return a.print(b.String())
+}
+
+// differenceText names the rules by which two sets differ, "" for no difference.
+func differenceText(d *controlv1.RuleDiff) string {
+	var b strings.Builder
+	for _, d := range []struct {
+		name  string
+		ids   []string
+		count uint32
+	}{{"added", d.GetAdded(), d.GetAddedCount()}, {"removed", d.GetRemoved(), d.GetRemovedCount()}, {"changed", d.GetChanged(), d.GetChangedCount()}} {
+		if len(d.ids) > 0 {
+			fmt.Fprintf(&b, "  %s: %s\n", d.name, audit.Quote(firstIDs(d.ids, int(d.count))))
+		}
+	}
+	if d.GetSettingsChanged() {
+		b.WriteString("  changed: settings outside of the rules (default, deadline, on_fail, scope or events)\n")
+	}
+	return b.String()
 }
 
 // shownIDs is how many rules a line names; -o json names more.
@@ -256,12 +275,8 @@ func firstIDs(ids []string, count int) string {
 // readRules reads a rule file or stdin, and returns the name for positions.
 func (a *app) readRules(cmd *cobra.Command, arg string) (source []byte, name string, err error) {
 	unreadable := func(err error) *failure {
-		var p *fs.PathError
-		if errors.As(err, &p) {
-			err = p.Err // without the path, which is not quoted in it
-		}
 		return fail(exitFailure, "give a rule file that you can read; "+cmd.CommandPath()+" --help",
-			fmt.Errorf("reading rules from %s: %w", quoteArg(arg), err))
+			fmt.Errorf("reading rules from %s: %w", quoteArg(arg), withoutPath(err)))
 	}
 	r, name := a.stdin, "stdin"
 	if arg != "-" {

@@ -76,19 +76,19 @@ func (a *app) getFile(cmd *cobra.Command, request *controlv1.GetFileRequest) (*c
 		if err != nil {
 			return nil, err
 		}
-		out := &controlv1.GetResponse{}
+		var out *controlv1.GetResponse
 		var text bytes.Buffer
 		for {
 			m, err := stream.Recv()
-			if errors.Is(err, io.EOF) {
+			if errors.Is(err, io.EOF) && out != nil {
 				out.Source = text.Bytes()
 				return out, nil
 			}
 			if err != nil {
 				return nil, err
 			}
-			if info := m.GetInfo(); info != nil {
-				out.Info = info
+			if get := m.GetGet(); get != nil {
+				out = get
 			}
 			text.Write(m.GetText())
 		}

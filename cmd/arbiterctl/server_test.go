@@ -18,6 +18,7 @@ import (
 	"github.com/arbiterd/arbiter/arbiter"
 	"github.com/arbiterd/arbiter/arbiter/cache"
 	"github.com/arbiterd/arbiter/arbiter/control"
+	"github.com/arbiterd/arbiter/arbiter/signature"
 	"github.com/arbiterd/arbiter/arbiter/store"
 	"github.com/arbiterd/arbiter/kernelbridge/abi"
 	"github.com/arbiterd/arbiter/rules"
@@ -31,8 +32,16 @@ type daemon struct {
 }
 
 // newDaemon serves on socket. refuse is what checking any rule set against this
-// kernel says, "" for nothing.
-func newDaemon(socket, refuse string) (*daemon, error) {
+// kernel says, "" for nothing. keys is a directory of keys one of which has to sign the
+// rules, "" for none.
+func newDaemon(socket, refuse, keys string) (*daemon, error) {
+	trust := control.Trust{Required: keys != ""}
+	if trust.Required {
+		var err error
+		if trust.Keys, err = signature.ReadKeys(keys, nil); err != nil {
+			return nil, err
+		}
+	}
 	engine, err := arbiter.New(arbiter.Config{Rules: rules.Nothing(), Workers: []arbiter.Worker{{Source: silent{}, CPU: -1}}})
 	if err != nil {
 		return nil, err
@@ -41,7 +50,7 @@ func newDaemon(socket, refuse string) (*daemon, error) {
 	if err != nil {
 		return nil, err
 	}
-	r, err := control.NewRules(control.RulesConfig{Engine: engine, Applier: &applier{engine, refuse}, Store: st})
+	r, err := control.NewRules(control.RulesConfig{Engine: engine, Applier: &applier{engine, refuse}, Store: st, Trust: func() control.Trust { return trust }})
 	if err != nil {
 		return nil, err
 	}
@@ -109,7 +118,8 @@ func (a *applier) Unavailable(asked []abi.Event) map[abi.Event]string {
 
 // startServer is the script command "server [MODE [TEXT]]": without a mode the
 // real control interface; with refuse one whose kernel cannot keep any rules, for
-// the reason TEXT; with deny one that lets nobody in; with hang one that takes
+// the reason TEXT; with signed one that wants rules to be signed by one of the keys in the
+// directory TEXT; with deny one that lets nobody in; with hang one that takes
 // connections and says nothing.
 func startServer(ts *testscript.TestScript, neg bool, args []string) {
 	socket := ts.Getenv(socketEnv)
@@ -121,8 +131,12 @@ func startServer(ts *testscript.TestScript, neg bool, args []string) {
 		text = args[1]
 	}
 	switch mode {
-	case "", "refuse":
-		d, err := newDaemon(socket, text)
+	case "", "refuse", "signed":
+		refuse, keys := text, ""
+		if mode == "signed" {
+			refuse, keys = "", ts.MkAbs(text)
+		}
+		d, err := newDaemon(socket, refuse, keys)
 		ts.Check(err)
 		ts.Defer(d.stop)
 		ts.SetCmd("record", func(ts *testscript.TestScript, neg bool, args []string) { recordIn(ts, d, args) })

@@ -48,6 +48,12 @@ func statusText(s *controlv1.StatusServiceGetResponse) string {
 	if p := s.Pending; p != nil {
 		t.row("confirm", fmt.Sprintf("epoch %d by %s, then %s again: arbiterctl rules confirm %[1]d", p.Epoch, p.Until.AsTime().Local().Format(time.DateTime), epochText(p.PreviousEpoch)))
 	}
+	if l := s.Lock; l != nil {
+		t.row("locked", lockText(l))
+	}
+	if g := s.Signing; g != nil {
+		t.row("signatures", signingText(g))
+	}
 	t.row("scope", scopeText(s.Scope))
 	if s.Mute != nil {
 		t.row("left alone", muteText(s.Mute))

@@ -32,7 +32,7 @@ func TestWaitFindsADaemonThatStartsLater(t *testing.T) {
 	}
 	go func() { code <- a.run([]string{"status", "--socket", socket, "--wait", "20s"}) }()
 	<-looked // bounded by --wait
-	d, err := newDaemon(socket, "")
+	d, err := newDaemon(socket, "", "")
 	if err != nil {
 		t.Fatal(err)
 	}

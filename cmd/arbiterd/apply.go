@@ -13,6 +13,7 @@ import (
 
 	"github.com/arbiterd/arbiter/arbiter/cache"
 	"github.com/arbiterd/arbiter/arbiter/control"
+	"github.com/arbiterd/arbiter/arbiter/store"
 	"github.com/arbiterd/arbiter/kernelbridge"
 	"github.com/arbiterd/arbiter/kernelbridge/abi"
 	"github.com/arbiterd/arbiter/rules"
@@ -28,11 +29,11 @@ func (d *daemon) firstRules(ctx context.Context) error {
 			d.log.Warn("no rules yet, so nothing is arbitrated; push a set: arbiterctl rules push FILE")
 			return nil
 		}
-		source, err := readRuleFile(d.cfg.Rules)
+		text, err := readRules(d.cfg.Rules)
 		if err != nil {
 			return err
 		}
-		return d.pushFile(ctx, source, "first start")
+		return d.pushFile(ctx, text, "first start")
 	}
 	rs := d.engine.Rules()
 	var err error
@@ -65,6 +66,9 @@ func (d *daemon) applyStored(ctx context.Context, epoch uint64) (*rules.RuleSet,
 	if err != nil {
 		return nil, err
 	}
+	if err := d.verifyStored(meta, source); err != nil {
+		return nil, err
+	}
 	rs, err := rules.Load(meta.Name, source, rules.Options{Epoch: epoch, CgroupID: kernelbridge.CgroupID})
 	if err != nil {
 		return nil, err
@@ -76,15 +80,25 @@ func (d *daemon) applyStored(ctx context.Context, epoch uint64) (*rules.RuleSet,
 	return rs, err
 }
 
+// verifyStored checks the signature of a set of the store, if it has or needs one.
+func (d *daemon) verifyStored(meta store.Meta, source []byte) error {
+	_, warning, err := d.trust().Stored(meta, source)
+	if warning != "" {
+		d.log.Warn("the stored rules are in force as unsigned", slog.String("warning", warning))
+	}
+	return withNext(err)
+}
+
 // pushFile pushes the contents of the rule file and remembers how that went.
-func (d *daemon) pushFile(ctx context.Context, source []byte, reason string) error {
-	out, err := d.rules.Push(ctx, control.Push{Source: source, Name: d.cfg.Rules, Reason: reason, UID: uint32(os.Getuid()), Flush: cache.Reloaded})
+func (d *daemon) pushFile(ctx context.Context, text signedFile, reason string) error {
+	out, err := d.rules.Push(ctx, control.Push{Source: text.source, Signature: text.signature, Name: d.cfg.Rules, Reason: reason, UID: uint32(os.Getuid()), Flush: cache.Reloaded})
 	var waits *control.PendingError
-	if !errors.As(err, &waits) && !errors.Is(err, control.ErrFrozen) { // else the next SIGHUP tries again
-		d.file.read(source, d.engine.Rules().Epoch(), err != nil)
+	var locked *control.LockedError
+	if !errors.As(err, &waits) && !errors.As(err, &locked) && !errors.Is(err, control.ErrFrozen) { // else the next SIGHUP tries again
+		d.file.read(text, d.engine.Rules().Epoch(), err != nil)
 	}
 	d.logLimits(out.Warnings)
-	return err
+	return withNext(err)
 }
 
 // logLimits logs what a push would have told its caller.
@@ -94,24 +108,25 @@ func (d *daemon) logLimits(warnings []string) {
 	}
 }
 
-// reload does what SIGHUP asks for: the verdict log is opened anew and the rule file
-// pushed, if it has changed. What goes wrong is logged and changes nothing.
+// reload does what SIGHUP asks for: the verdict log is opened anew, the trusted keys are
+// read again, and the rule file is pushed, if it has changed. What goes wrong is logged and changes nothing.
 func (d *daemon) reload(ctx context.Context) {
 	if d.audit != nil {
 		if err := d.audit.Reopen(); err != nil {
 			d.log.Error("reopening the verdict log", slog.Any("error", err))
 		}
 	}
+	d.rereadKeys(ctx)
 	if d.cfg.Rules == "" {
 		return
 	}
-	source, err := readRuleFile(d.cfg.Rules)
-	if err == nil && d.file.settled(source, d.engine.Rules().Epoch()) {
+	text, err := readRules(d.cfg.Rules)
+	if err == nil && d.file.settled(text, d.engine.Rules().Epoch()) {
 		d.log.Info("the rule file is unchanged: not pushed; arbiterctl rules push puts it in force", slog.String("file", d.cfg.Rules))
 		return
 	}
 	if err == nil {
-		err = d.pushFile(ctx, source, "reload")
+		err = d.pushFile(ctx, text, "reload")
 	}
 	if err != nil {
 		d.log.Error("reloading the rule file; the rules in force stay", slog.Any("error", err))

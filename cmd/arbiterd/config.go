@@ -37,7 +37,7 @@ type access struct {
 }
 
 // config is the configuration file. It is read once, at the start: SIGHUP pushes the
-// file that Rules names and opens AuditLog anew, the rest needs a restart.
+// file that Rules names, reads TrustedKeys and opens AuditLog anew, the rest needs a restart.
 type config struct {
 	Socket      string `yaml:"socket"`
 	SocketMode  string `yaml:"socket_mode"`  // octal
@@ -46,6 +46,11 @@ type config struct {
 	Replace     bool   `yaml:"replace"` // take over from the daemon that serves the socket, if there is one
 	// Rules is pushed when the store has no set yet, and on SIGHUP if it has changed.
 	Rules string `yaml:"rules"`
+	// TrustedKeys is a directory of public keys of minisign, *.pub, read again on SIGHUP;
+	// empty: nobody's signature counts.
+	TrustedKeys string `yaml:"trusted_keys"`
+	// RequireSigned puts no rules in force that none of them has signed.
+	RequireSigned bool `yaml:"require_signed"`
 
 	Backend      string   `yaml:"backend"`
 	Workers      int      `yaml:"workers"`

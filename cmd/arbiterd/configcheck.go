@@ -49,6 +49,12 @@ func (c *config) check(usable []int) error {
 	if !filepath.IsAbs(c.StateDir) {
 		bad("state_dir: %q is not an absolute path: begin it with /", c.StateDir)
 	}
+	if c.TrustedKeys != "" && !filepath.IsAbs(c.TrustedKeys) {
+		bad("trusted_keys: %q is not an absolute path: begin it with /", c.TrustedKeys)
+	}
+	if c.RequireSigned && c.TrustedKeys == "" {
+		bad("require_signed: no key is trusted: name the directory of the public keys in trusted_keys")
+	}
 	switch c.Backend {
 	case kernelbridge.BackendAuto, kernelbridge.BackendLSM, kernelbridge.BackendFanotify:
 	default:

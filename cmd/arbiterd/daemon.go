@@ -37,6 +37,7 @@ type daemon struct {
 	problem    atomic.Pointer[string]   // what is wrong with the choice of rules; cleared by a push
 	limits     atomic.Pointer[[]string] // what of the set in force is not kept as written
 	file       ruleFile                 // of the start, then of the reload under way
+	trusted    trustedKeys
 	listener   *control.Listener
 	store      *store.Store
 	backend    backend
@@ -70,6 +71,9 @@ func start(ctx context.Context, cfg config, log *slog.Logger) (_ *daemon, err er
 	}()
 	steps := []func(context.Context) error{d.openSocket, d.openStore, d.startEngine, d.startAudit, d.startProtection, d.startControl,
 		d.firstRules, d.bury, d.serveControl, d.startMetrics}
+	if err := d.readKeys(ctx); err != nil {
+		return nil, err
+	}
 	if cfg.Replace {
 		if err := d.greetOld(ctx); err != nil {
 			return nil, err
@@ -164,7 +168,7 @@ func (d *daemon) startAudit(context.Context) (err error) {
 }
 
 func (d *daemon) startControl(context.Context) (err error) {
-	d.rules, err = control.NewRules(control.RulesConfig{Engine: d.engine, Applier: d, Store: d.store, CgroupID: kernelbridge.CgroupID, Logger: d.log})
+	d.rules, err = control.NewRules(control.RulesConfig{Engine: d.engine, Applier: d, Store: d.store, Trust: d.trust, CgroupID: kernelbridge.CgroupID, Logger: d.log})
 	if err != nil {
 		return err
 	}
@@ -190,6 +194,7 @@ func (d *daemon) info() control.Info {
 	if p := d.problem.Load(); p != nil {
 		i.Warnings = append(i.Warnings, *p)
 	}
+	i.Warnings = append(i.Warnings, d.keyWarnings()...)
 	i.Warnings = append(i.Warnings, d.backend.problems()...)
 	d.protectionInfo(&i)
 	stats := d.engine.Stats()

@@ -47,7 +47,7 @@ func (d *daemon) startProtection(context.Context) (err error) {
 
 func (d *daemon) protectFiles() error {
 	var errs []error
-	for _, path := range []string{d.cfg.StateDir, d.cfg.File, d.cfg.Rules, d.cfg.Socket, d.cfg.Socket + ".lock"} {
+	for _, path := range []string{d.cfg.StateDir, d.cfg.File, d.cfg.Rules, d.cfg.TrustedKeys, d.cfg.Socket, d.cfg.Socket + ".lock"} {
 		if info, err := os.Stat(path); path == "" || err == nil && info.Mode().Type() == os.ModeDevice|os.ModeCharDevice {
 			continue // /dev/null as a configuration
 		}

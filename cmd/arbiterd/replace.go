@@ -220,6 +220,9 @@ func (d *daemon) askBeside(ctx context.Context) error {
 	if err != nil {
 		return wrong(err)
 	}
+	if err := d.verifyStored(meta, source); err != nil {
+		return wrong(err)
+	}
 	rs, err := rules.Load(meta.Name, source, rules.Options{Epoch: meta.Epoch, CgroupID: kernelbridge.CgroupID})
 	if err != nil {
 		return wrong(err)

@@ -4,15 +4,33 @@ package main
 
 import (
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/arbiterd/arbiter/arbiter/signature"
 	"github.com/arbiterd/arbiter/kernelbridge"
 	"github.com/arbiterd/arbiter/rules"
 )
+
+// signedFile is a rule file with its signature.
+type signedFile struct {
+	source    []byte
+	signature []byte // nil: there is none
+}
+
+func (t signedFile) sum() [sha256.Size]byte {
+	h := sha256.New()
+	for _, part := range [][]byte{t.source, t.signature} {
+		sum := sha256.Sum256(part)
+		h.Write(sum[:])
+	}
+	return [sha256.Size]byte(h.Sum(nil))
+}
 
 // ruleFile is what this process has seen in the rule file: a SIGHUP for the sake of
 // the verdict log must not take back what was pushed by hand since.
@@ -23,14 +41,14 @@ type ruleFile struct {
 	epoch  uint64 // in force then
 }
 
-func (f *ruleFile) read(source []byte, epoch uint64, failed bool) {
-	*f = ruleFile{known: true, sum: sha256.Sum256(source), failed: failed, epoch: epoch}
+func (f *ruleFile) read(text signedFile, epoch uint64, failed bool) {
+	*f = ruleFile{known: true, sum: text.sum(), failed: failed, epoch: epoch}
 }
 
 // settled reports whether there is nothing to push: the contents were read before.
 // What failed is tried again while nothing else has been pushed.
-func (f *ruleFile) settled(source []byte, epoch uint64) bool {
-	return f.known && f.sum == sha256.Sum256(source) && !(f.failed && f.epoch == epoch)
+func (f *ruleFile) settled(text signedFile, epoch uint64) bool {
+	return f.known && f.sum == text.sum() && !(f.failed && f.epoch == epoch)
 }
 
 // compareFile reads the rule file beside a set of the store that is in force and says
@@ -40,19 +58,33 @@ func (d *daemon) compareFile(inForce *rules.RuleSet) string {
 		return ""
 	}
 	stored := fmt.Sprintf("the stored rule set of epoch %d is in force", inForce.Epoch())
-	source, err := readRuleFile(d.cfg.Rules)
+	text, err := readRules(d.cfg.Rules)
 	if err != nil {
 		return fmt.Sprintf("%s; %v", stored, err)
 	}
-	d.file.read(source, inForce.Epoch(), false)
-	if inForce.SourceIs(source) {
+	d.file.read(text, inForce.Epoch(), false)
+	if inForce.SourceIs(text.source) {
 		return ""
 	}
-	rs, err := rules.Load(d.cfg.Rules, source, rules.Options{CgroupID: kernelbridge.CgroupID})
+	rs, err := rules.Load(d.cfg.Rules, text.source, rules.Options{CgroupID: kernelbridge.CgroupID})
 	if err == nil && rs.Fingerprint() == inForce.Fingerprint() {
 		return ""
 	}
 	return fmt.Sprintf("%s, and the rule file says otherwise; to put it in force: arbiterctl rules push %s", stored, d.cfg.Rules)
+}
+
+// readRules reads the rule file of the configuration, and the signature if there is one
+// beside it.
+func readRules(path string) (signedFile, error) {
+	source, err := readRuleFile(path)
+	if err != nil {
+		return signedFile{}, err
+	}
+	sig, err := signature.ReadFile(path+signature.Suffix, nil)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return signedFile{}, fmt.Errorf("reading the signature of the rule file: %w; repair %s%s, or take it away", err, path, signature.Suffix)
+	}
+	return signedFile{source, sig}, nil
 }
 
 // readRuleFile reads the rule file of the configuration: a regular file of at most

@@ -45,6 +45,10 @@ type PushRequest struct {
 	// so nobody locks himself out for longer. A restart ends it likewise, and so does
 	// Revert. Until then other pushes are refused with FAILED_PRECONDITION.
 	ConfirmWithin *durationpb.Duration `protobuf:"bytes,7,opt,name=confirm_within,json=confirmWithin,proto3" json:"confirm_within,omitempty"`
+	// The minisign signature of source, the .minisig file, at most 1 KiB. Its trusted
+	// comment holds one word serial:N, and N goes up. Left out: unsigned, which is refused
+	// where the daemon requires signatures; a dry run only warns.
+	Signature     []byte `protobuf:"bytes,20,opt,name=signature,proto3,oneof" json:"signature,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -124,6 +128,13 @@ func (x *PushRequest) GetBestEffort() bool {
 func (x *PushRequest) GetConfirmWithin() *durationpb.Duration {
 	if x != nil {
 		return x.ConfirmWithin
+	}
+	return nil
+}
+
+func (x *PushRequest) GetSignature() []byte {
+	if x != nil {
+		return x.Signature
 	}
 	return nil
 }
@@ -232,7 +243,10 @@ type PushResponse struct {
 	// The epoch that was in force before, 0 for none.
 	PreviousEpoch uint64 `protobuf:"varint,7,opt,name=previous_epoch,json=previousEpoch,proto3" json:"previous_epoch,omitempty"`
 	// When it goes again unless it is confirmed; left out: it stays.
-	ConfirmBy     *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=confirm_by,json=confirmBy,proto3" json:"confirm_by,omitempty"`
+	ConfirmBy *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=confirm_by,json=confirmBy,proto3" json:"confirm_by,omitempty"`
+	// Of the signature that was verified; empty and 0 without one.
+	KeyId         string `protobuf:"bytes,20,opt,name=key_id,json=keyId,proto3" json:"key_id,omitempty"`
+	Serial        uint64 `protobuf:"varint,21,opt,name=serial,proto3" json:"serial,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -323,6 +337,75 @@ func (x *PushResponse) GetConfirmBy() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *PushResponse) GetKeyId() string {
+	if x != nil {
+		return x.KeyId
+	}
+	return ""
+}
+
+func (x *PushResponse) GetSerial() uint64 {
+	if x != nil {
+		return x.Serial
+	}
+	return 0
+}
+
+// SignatureProblem is a status detail of FAILED_PRECONDITION: why a signature, or that there
+// is none, keeps rules from being put in force.
+type SignatureProblem struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Message string                 `protobuf:"bytes,1,opt,name=message,proto3" json:"message,omitempty"`
+	// What to do.
+	Next          string `protobuf:"bytes,2,opt,name=next,proto3" json:"next,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SignatureProblem) Reset() {
+	*x = SignatureProblem{}
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SignatureProblem) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SignatureProblem) ProtoMessage() {}
+
+func (x *SignatureProblem) ProtoReflect() protoreflect.Message {
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SignatureProblem.ProtoReflect.Descriptor instead.
+func (*SignatureProblem) Descriptor() ([]byte, []int) {
+	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *SignatureProblem) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+func (x *SignatureProblem) GetNext() string {
+	if x != nil {
+		return x.Next
+	}
+	return ""
+}
+
 type ConfirmRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Epoch         uint64                 `protobuf:"varint,1,opt,name=epoch,proto3" json:"epoch,omitempty"`
@@ -332,7 +415,7 @@ type ConfirmRequest struct {
 
 func (x *ConfirmRequest) Reset() {
 	*x = ConfirmRequest{}
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[3]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -344,7 +427,7 @@ func (x *ConfirmRequest) String() string {
 func (*ConfirmRequest) ProtoMessage() {}
 
 func (x *ConfirmRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[3]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -357,7 +440,7 @@ func (x *ConfirmRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfirmRequest.ProtoReflect.Descriptor instead.
 func (*ConfirmRequest) Descriptor() ([]byte, []int) {
-	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{3}
+	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *ConfirmRequest) GetEpoch() uint64 {
@@ -377,7 +460,7 @@ type ConfirmResponse struct {
 
 func (x *ConfirmResponse) Reset() {
 	*x = ConfirmResponse{}
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[4]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -389,7 +472,7 @@ func (x *ConfirmResponse) String() string {
 func (*ConfirmResponse) ProtoMessage() {}
 
 func (x *ConfirmResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[4]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -402,7 +485,7 @@ func (x *ConfirmResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfirmResponse.ProtoReflect.Descriptor instead.
 func (*ConfirmResponse) Descriptor() ([]byte, []int) {
-	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{4}
+	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ConfirmResponse) GetEpoch() uint64 {
@@ -421,7 +504,7 @@ type RevertRequest struct {
 
 func (x *RevertRequest) Reset() {
 	*x = RevertRequest{}
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[5]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -433,7 +516,7 @@ func (x *RevertRequest) String() string {
 func (*RevertRequest) ProtoMessage() {}
 
 func (x *RevertRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[5]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -446,7 +529,7 @@ func (x *RevertRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevertRequest.ProtoReflect.Descriptor instead.
 func (*RevertRequest) Descriptor() ([]byte, []int) {
-	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{5}
+	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *RevertRequest) GetEpoch() uint64 {
@@ -466,7 +549,7 @@ type RevertResponse struct {
 
 func (x *RevertResponse) Reset() {
 	*x = RevertResponse{}
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[6]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -478,7 +561,7 @@ func (x *RevertResponse) String() string {
 func (*RevertResponse) ProtoMessage() {}
 
 func (x *RevertResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[6]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -491,7 +574,7 @@ func (x *RevertResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevertResponse.ProtoReflect.Descriptor instead.
 func (*RevertResponse) Descriptor() ([]byte, []int) {
-	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{6}
+	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *RevertResponse) GetEpoch() uint64 {
@@ -521,7 +604,7 @@ type RuleDiff struct {
 
 func (x *RuleDiff) Reset() {
 	*x = RuleDiff{}
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[7]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -533,7 +616,7 @@ func (x *RuleDiff) String() string {
 func (*RuleDiff) ProtoMessage() {}
 
 func (x *RuleDiff) ProtoReflect() protoreflect.Message {
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[7]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -546,7 +629,7 @@ func (x *RuleDiff) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuleDiff.ProtoReflect.Descriptor instead.
 func (*RuleDiff) Descriptor() ([]byte, []int) {
-	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{7}
+	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *RuleDiff) GetAdded() []string {
@@ -610,7 +693,7 @@ type RuleProblems struct {
 
 func (x *RuleProblems) Reset() {
 	*x = RuleProblems{}
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[8]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -622,7 +705,7 @@ func (x *RuleProblems) String() string {
 func (*RuleProblems) ProtoMessage() {}
 
 func (x *RuleProblems) ProtoReflect() protoreflect.Message {
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[8]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -635,7 +718,7 @@ func (x *RuleProblems) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuleProblems.ProtoReflect.Descriptor instead.
 func (*RuleProblems) Descriptor() ([]byte, []int) {
-	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{8}
+	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *RuleProblems) GetProblems() []*RuleProblem {
@@ -663,7 +746,7 @@ type RuleProblem struct {
 
 func (x *RuleProblem) Reset() {
 	*x = RuleProblem{}
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[9]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -675,7 +758,7 @@ func (x *RuleProblem) String() string {
 func (*RuleProblem) ProtoMessage() {}
 
 func (x *RuleProblem) ProtoReflect() protoreflect.Message {
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[9]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -688,7 +771,7 @@ func (x *RuleProblem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuleProblem.ProtoReflect.Descriptor instead.
 func (*RuleProblem) Descriptor() ([]byte, []int) {
-	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{9}
+	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *RuleProblem) GetFile() string {
@@ -745,7 +828,7 @@ type StaleEpoch struct {
 
 func (x *StaleEpoch) Reset() {
 	*x = StaleEpoch{}
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[10]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -757,7 +840,7 @@ func (x *StaleEpoch) String() string {
 func (*StaleEpoch) ProtoMessage() {}
 
 func (x *StaleEpoch) ProtoReflect() protoreflect.Message {
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[10]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -770,7 +853,7 @@ func (x *StaleEpoch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StaleEpoch.ProtoReflect.Descriptor instead.
 func (*StaleEpoch) Descriptor() ([]byte, []int) {
-	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{10}
+	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *StaleEpoch) GetExpectedEpoch() uint64 {
@@ -797,7 +880,7 @@ type GetRequest struct {
 
 func (x *GetRequest) Reset() {
 	*x = GetRequest{}
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[11]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -809,7 +892,7 @@ func (x *GetRequest) String() string {
 func (*GetRequest) ProtoMessage() {}
 
 func (x *GetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[11]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -822,7 +905,7 @@ func (x *GetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRequest.ProtoReflect.Descriptor instead.
 func (*GetRequest) Descriptor() ([]byte, []int) {
-	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{11}
+	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *GetRequest) GetEpoch() uint64 {
@@ -842,7 +925,7 @@ type GetFileRequest struct {
 
 func (x *GetFileRequest) Reset() {
 	*x = GetFileRequest{}
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[12]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -854,7 +937,7 @@ func (x *GetFileRequest) String() string {
 func (*GetFileRequest) ProtoMessage() {}
 
 func (x *GetFileRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[12]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -867,7 +950,7 @@ func (x *GetFileRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetFileRequest.ProtoReflect.Descriptor instead.
 func (*GetFileRequest) Descriptor() ([]byte, []int) {
-	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{12}
+	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *GetFileRequest) GetEpoch() uint64 {
@@ -881,7 +964,7 @@ type GetFileResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Part:
 	//
-	//	*GetFileResponse_Info
+	//	*GetFileResponse_Get
 	//	*GetFileResponse_Text
 	Part          isGetFileResponse_Part `protobuf_oneof:"part"`
 	unknownFields protoimpl.UnknownFields
@@ -890,7 +973,7 @@ type GetFileResponse struct {
 
 func (x *GetFileResponse) Reset() {
 	*x = GetFileResponse{}
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[13]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -902,7 +985,7 @@ func (x *GetFileResponse) String() string {
 func (*GetFileResponse) ProtoMessage() {}
 
 func (x *GetFileResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[13]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -915,7 +998,7 @@ func (x *GetFileResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetFileResponse.ProtoReflect.Descriptor instead.
 func (*GetFileResponse) Descriptor() ([]byte, []int) {
-	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{13}
+	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *GetFileResponse) GetPart() isGetFileResponse_Part {
@@ -925,10 +1008,10 @@ func (x *GetFileResponse) GetPart() isGetFileResponse_Part {
 	return nil
 }
 
-func (x *GetFileResponse) GetInfo() *RuleSetInfo {
+func (x *GetFileResponse) GetGet() *GetResponse {
 	if x != nil {
-		if x, ok := x.Part.(*GetFileResponse_Info); ok {
-			return x.Info
+		if x, ok := x.Part.(*GetFileResponse_Get); ok {
+			return x.Get
 		}
 	}
 	return nil
@@ -947,9 +1030,9 @@ type isGetFileResponse_Part interface {
 	isGetFileResponse_Part()
 }
 
-type GetFileResponse_Info struct {
-	// The first.
-	Info *RuleSetInfo `protobuf:"bytes,1,opt,name=info,proto3,oneof"`
+type GetFileResponse_Get struct {
+	// The first, without source.
+	Get *GetResponse `protobuf:"bytes,1,opt,name=get,proto3,oneof"`
 }
 
 type GetFileResponse_Text struct {
@@ -957,7 +1040,7 @@ type GetFileResponse_Text struct {
 	Text []byte `protobuf:"bytes,2,opt,name=text,proto3,oneof"`
 }
 
-func (*GetFileResponse_Info) isGetFileResponse_Part() {}
+func (*GetFileResponse_Get) isGetFileResponse_Part() {}
 
 func (*GetFileResponse_Text) isGetFileResponse_Part() {}
 
@@ -965,14 +1048,16 @@ type GetResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Info  *RuleSetInfo           `protobuf:"bytes,1,opt,name=info,proto3" json:"info,omitempty"`
 	// The text as it was pushed.
-	Source        []byte `protobuf:"bytes,2,opt,name=source,proto3" json:"source,omitempty"`
+	Source []byte `protobuf:"bytes,2,opt,name=source,proto3" json:"source,omitempty"`
+	// The signature that came with it, as it came; empty without one.
+	Signature     []byte `protobuf:"bytes,20,opt,name=signature,proto3" json:"signature,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GetResponse) Reset() {
 	*x = GetResponse{}
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[14]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -984,7 +1069,7 @@ func (x *GetResponse) String() string {
 func (*GetResponse) ProtoMessage() {}
 
 func (x *GetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[14]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -997,7 +1082,7 @@ func (x *GetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetResponse.ProtoReflect.Descriptor instead.
 func (*GetResponse) Descriptor() ([]byte, []int) {
-	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{14}
+	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *GetResponse) GetInfo() *RuleSetInfo {
@@ -1010,6 +1095,13 @@ func (x *GetResponse) GetInfo() *RuleSetInfo {
 func (x *GetResponse) GetSource() []byte {
 	if x != nil {
 		return x.Source
+	}
+	return nil
+}
+
+func (x *GetResponse) GetSignature() []byte {
+	if x != nil {
+		return x.Signature
 	}
 	return nil
 }
@@ -1031,14 +1123,19 @@ type RuleSetInfo struct {
 	// This is the one in force.
 	Current bool `protobuf:"varint,9,opt,name=current,proto3" json:"current,omitempty"`
 	// The epoch whose text this one repeats, 0 when it was no rollback.
-	RollbackOf    uint64 `protobuf:"varint,10,opt,name=rollback_of,json=rollbackOf,proto3" json:"rollback_of,omitempty"`
+	RollbackOf uint64 `protobuf:"varint,10,opt,name=rollback_of,json=rollbackOf,proto3" json:"rollback_of,omitempty"`
+	// Of who has signed it: 16 hexadecimal digits in capitals, as minisign prints them.
+	// Empty for an unsigned set.
+	KeyId string `protobuf:"bytes,20,opt,name=key_id,json=keyId,proto3" json:"key_id,omitempty"`
+	// Of the signature, 0 for an unsigned set.
+	Serial        uint64 `protobuf:"varint,21,opt,name=serial,proto3" json:"serial,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RuleSetInfo) Reset() {
 	*x = RuleSetInfo{}
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[15]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1050,7 +1147,7 @@ func (x *RuleSetInfo) String() string {
 func (*RuleSetInfo) ProtoMessage() {}
 
 func (x *RuleSetInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[15]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1063,7 +1160,7 @@ func (x *RuleSetInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuleSetInfo.ProtoReflect.Descriptor instead.
 func (*RuleSetInfo) Descriptor() ([]byte, []int) {
-	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{15}
+	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *RuleSetInfo) GetEpoch() uint64 {
@@ -1136,6 +1233,20 @@ func (x *RuleSetInfo) GetRollbackOf() uint64 {
 	return 0
 }
 
+func (x *RuleSetInfo) GetKeyId() string {
+	if x != nil {
+		return x.KeyId
+	}
+	return ""
+}
+
+func (x *RuleSetInfo) GetSerial() uint64 {
+	if x != nil {
+		return x.Serial
+	}
+	return 0
+}
+
 type HistoryRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// At most that many; 0 for all that are kept.
@@ -1146,7 +1257,7 @@ type HistoryRequest struct {
 
 func (x *HistoryRequest) Reset() {
 	*x = HistoryRequest{}
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[16]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1158,7 +1269,7 @@ func (x *HistoryRequest) String() string {
 func (*HistoryRequest) ProtoMessage() {}
 
 func (x *HistoryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[16]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1171,7 +1282,7 @@ func (x *HistoryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoryRequest.ProtoReflect.Descriptor instead.
 func (*HistoryRequest) Descriptor() ([]byte, []int) {
-	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{16}
+	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *HistoryRequest) GetLimit() uint32 {
@@ -1191,7 +1302,7 @@ type HistoryResponse struct {
 
 func (x *HistoryResponse) Reset() {
 	*x = HistoryResponse{}
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[17]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1203,7 +1314,7 @@ func (x *HistoryResponse) String() string {
 func (*HistoryResponse) ProtoMessage() {}
 
 func (x *HistoryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[17]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1216,7 +1327,7 @@ func (x *HistoryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoryResponse.ProtoReflect.Descriptor instead.
 func (*HistoryResponse) Descriptor() ([]byte, []int) {
-	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{17}
+	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *HistoryResponse) GetEntries() []*RuleSetInfo {
@@ -1242,7 +1353,7 @@ type RollbackRequest struct {
 
 func (x *RollbackRequest) Reset() {
 	*x = RollbackRequest{}
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[18]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1254,7 +1365,7 @@ func (x *RollbackRequest) String() string {
 func (*RollbackRequest) ProtoMessage() {}
 
 func (x *RollbackRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[18]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1267,7 +1378,7 @@ func (x *RollbackRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RollbackRequest.ProtoReflect.Descriptor instead.
 func (*RollbackRequest) Descriptor() ([]byte, []int) {
-	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{18}
+	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *RollbackRequest) GetEpoch() uint64 {
@@ -1317,14 +1428,17 @@ type RollbackResponse struct {
 	// The text is already in force: nothing was done.
 	Unchanged bool `protobuf:"varint,7,opt,name=unchanged,proto3" json:"unchanged,omitempty"`
 	// As in PushResponse.
-	ConfirmBy     *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=confirm_by,json=confirmBy,proto3" json:"confirm_by,omitempty"`
+	ConfirmBy *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=confirm_by,json=confirmBy,proto3" json:"confirm_by,omitempty"`
+	// Of the signature that was verified again; empty and 0 without one.
+	KeyId         string `protobuf:"bytes,20,opt,name=key_id,json=keyId,proto3" json:"key_id,omitempty"`
+	Serial        uint64 `protobuf:"varint,21,opt,name=serial,proto3" json:"serial,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RollbackResponse) Reset() {
 	*x = RollbackResponse{}
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[19]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1336,7 +1450,7 @@ func (x *RollbackResponse) String() string {
 func (*RollbackResponse) ProtoMessage() {}
 
 func (x *RollbackResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[19]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1349,7 +1463,7 @@ func (x *RollbackResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RollbackResponse.ProtoReflect.Descriptor instead.
 func (*RollbackResponse) Descriptor() ([]byte, []int) {
-	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{19}
+	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *RollbackResponse) GetEpoch() uint64 {
@@ -1408,6 +1522,189 @@ func (x *RollbackResponse) GetConfirmBy() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *RollbackResponse) GetKeyId() string {
+	if x != nil {
+		return x.KeyId
+	}
+	return ""
+}
+
+func (x *RollbackResponse) GetSerial() uint64 {
+	if x != nil {
+		return x.Serial
+	}
+	return 0
+}
+
+type LockRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As in PushRequest.
+	ExpectedEpoch *uint64 `protobuf:"varint,1,opt,name=expected_epoch,json=expectedEpoch,proto3,oneof" json:"expected_epoch,omitempty"`
+	// Why, for status and the log.
+	Reason        string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LockRequest) Reset() {
+	*x = LockRequest{}
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LockRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LockRequest) ProtoMessage() {}
+
+func (x *LockRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LockRequest.ProtoReflect.Descriptor instead.
+func (*LockRequest) Descriptor() ([]byte, []int) {
+	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *LockRequest) GetExpectedEpoch() uint64 {
+	if x != nil && x.ExpectedEpoch != nil {
+		return *x.ExpectedEpoch
+	}
+	return 0
+}
+
+func (x *LockRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+type LockResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Locked, in force until the daemon ends.
+	Epoch         uint64     `protobuf:"varint,1,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Lock          *RulesLock `protobuf:"bytes,2,opt,name=lock,proto3" json:"lock,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LockResponse) Reset() {
+	*x = LockResponse{}
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LockResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LockResponse) ProtoMessage() {}
+
+func (x *LockResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LockResponse.ProtoReflect.Descriptor instead.
+func (*LockResponse) Descriptor() ([]byte, []int) {
+	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *LockResponse) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *LockResponse) GetLock() *RulesLock {
+	if x != nil {
+		return x.Lock
+	}
+	return nil
+}
+
+// RulesLock says since when the rules are locked, and by whom.
+type RulesLock struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	LockedAt *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=locked_at,json=lockedAt,proto3" json:"locked_at,omitempty"`
+	// The uid of the peer on the socket.
+	Uid           uint32 `protobuf:"varint,2,opt,name=uid,proto3" json:"uid,omitempty"`
+	Reason        string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RulesLock) Reset() {
+	*x = RulesLock{}
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RulesLock) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RulesLock) ProtoMessage() {}
+
+func (x *RulesLock) ProtoReflect() protoreflect.Message {
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RulesLock.ProtoReflect.Descriptor instead.
+func (*RulesLock) Descriptor() ([]byte, []int) {
+	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *RulesLock) GetLockedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.LockedAt
+	}
+	return nil
+}
+
+func (x *RulesLock) GetUid() uint32 {
+	if x != nil {
+		return x.Uid
+	}
+	return 0
+}
+
+func (x *RulesLock) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
 type ExplainRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// As rules name it, such as "open" or "connect".
@@ -1437,7 +1734,7 @@ type ExplainRequest struct {
 
 func (x *ExplainRequest) Reset() {
 	*x = ExplainRequest{}
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[20]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1449,7 +1746,7 @@ func (x *ExplainRequest) String() string {
 func (*ExplainRequest) ProtoMessage() {}
 
 func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[20]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1462,7 +1759,7 @@ func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainRequest.ProtoReflect.Descriptor instead.
 func (*ExplainRequest) Descriptor() ([]byte, []int) {
-	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{20}
+	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ExplainRequest) GetEvent() string {
@@ -1576,7 +1873,7 @@ type ExplainResponse struct {
 
 func (x *ExplainResponse) Reset() {
 	*x = ExplainResponse{}
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[21]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1588,7 +1885,7 @@ func (x *ExplainResponse) String() string {
 func (*ExplainResponse) ProtoMessage() {}
 
 func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[21]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1601,7 +1898,7 @@ func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainResponse.ProtoReflect.Descriptor instead.
 func (*ExplainResponse) Descriptor() ([]byte, []int) {
-	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{21}
+	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ExplainResponse) GetVerdict() string {
@@ -1722,7 +2019,7 @@ type ExplainStep struct {
 
 func (x *ExplainStep) Reset() {
 	*x = ExplainStep{}
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[22]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1734,7 +2031,7 @@ func (x *ExplainStep) String() string {
 func (*ExplainStep) ProtoMessage() {}
 
 func (x *ExplainStep) ProtoReflect() protoreflect.Message {
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[22]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1747,7 +2044,7 @@ func (x *ExplainStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainStep.ProtoReflect.Descriptor instead.
 func (*ExplainStep) Descriptor() ([]byte, []int) {
-	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{22}
+	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ExplainStep) GetRule() string {
@@ -1782,7 +2079,7 @@ var File_arbiter_control_controlv1_rules_proto protoreflect.FileDescriptor
 
 const file_arbiter_control_controlv1_rules_proto_rawDesc = "" +
 	"\n" +
-	"%arbiter/control/controlv1/rules.proto\x12\x12arbiter.control.v1\x1a&arbiter/control/controlv1/events.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8c\x02\n" +
+	"%arbiter/control/controlv1/rules.proto\x12\x12arbiter.control.v1\x1a&arbiter/control/controlv1/events.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbd\x02\n" +
 	"\vPushRequest\x12\x16\n" +
 	"\x06source\x18\x01 \x01(\fR\x06source\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12*\n" +
@@ -1791,12 +2088,15 @@ const file_arbiter_control_controlv1_rules_proto_rawDesc = "" +
 	"\x06reason\x18\x05 \x01(\tR\x06reason\x12\x1f\n" +
 	"\vbest_effort\x18\x06 \x01(\bR\n" +
 	"bestEffort\x12@\n" +
-	"\x0econfirm_within\x18\a \x01(\v2\x19.google.protobuf.DurationR\rconfirmWithinB\x11\n" +
-	"\x0f_expected_epoch\"f\n" +
+	"\x0econfirm_within\x18\a \x01(\v2\x19.google.protobuf.DurationR\rconfirmWithin\x12!\n" +
+	"\tsignature\x18\x14 \x01(\fH\x01R\tsignature\x88\x01\x01B\x11\n" +
+	"\x0f_expected_epochB\f\n" +
+	"\n" +
+	"_signature\"f\n" +
 	"\x0fPushFileRequest\x125\n" +
 	"\x04push\x18\x01 \x01(\v2\x1f.arbiter.control.v1.PushRequestH\x00R\x04push\x12\x14\n" +
 	"\x04text\x18\x02 \x01(\fH\x00R\x04textB\x06\n" +
-	"\x04part\"\xb3\x02\n" +
+	"\x04part\"\xe2\x02\n" +
 	"\fPushResponse\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12 \n" +
 	"\vfingerprint\x18\x02 \x01(\x06R\vfingerprint\x12\x1d\n" +
@@ -1807,7 +2107,12 @@ const file_arbiter_control_controlv1_rules_proto_rawDesc = "" +
 	"\tunchanged\x18\x06 \x01(\bR\tunchanged\x12%\n" +
 	"\x0eprevious_epoch\x18\a \x01(\x04R\rpreviousEpoch\x129\n" +
 	"\n" +
-	"confirm_by\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\tconfirmBy\"&\n" +
+	"confirm_by\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\tconfirmBy\x12\x15\n" +
+	"\x06key_id\x18\x14 \x01(\tR\x05keyId\x12\x16\n" +
+	"\x06serial\x18\x15 \x01(\x04R\x06serial\"@\n" +
+	"\x10SignatureProblem\x12\x18\n" +
+	"\amessage\x18\x01 \x01(\tR\amessage\x12\x12\n" +
+	"\x04next\x18\x02 \x01(\tR\x04next\"&\n" +
 	"\x0eConfirmRequest\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\"'\n" +
 	"\x0fConfirmResponse\x12\x14\n" +
@@ -1844,14 +2149,15 @@ const file_arbiter_control_controlv1_rules_proto_rawDesc = "" +
 	"\x06_epoch\"5\n" +
 	"\x0eGetFileRequest\x12\x19\n" +
 	"\x05epoch\x18\x01 \x01(\x04H\x00R\x05epoch\x88\x01\x01B\b\n" +
-	"\x06_epoch\"f\n" +
-	"\x0fGetFileResponse\x125\n" +
-	"\x04info\x18\x01 \x01(\v2\x1f.arbiter.control.v1.RuleSetInfoH\x00R\x04info\x12\x14\n" +
+	"\x06_epoch\"d\n" +
+	"\x0fGetFileResponse\x123\n" +
+	"\x03get\x18\x01 \x01(\v2\x1f.arbiter.control.v1.GetResponseH\x00R\x03get\x12\x14\n" +
 	"\x04text\x18\x02 \x01(\fH\x00R\x04textB\x06\n" +
-	"\x04part\"Z\n" +
+	"\x04part\"x\n" +
 	"\vGetResponse\x123\n" +
 	"\x04info\x18\x01 \x01(\v2\x1f.arbiter.control.v1.RuleSetInfoR\x04info\x12\x16\n" +
-	"\x06source\x18\x02 \x01(\fR\x06source\"\xaa\x02\n" +
+	"\x06source\x18\x02 \x01(\fR\x06source\x12\x1c\n" +
+	"\tsignature\x18\x14 \x01(\fR\tsignature\"\xd9\x02\n" +
 	"\vRuleSetInfo\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12 \n" +
 	"\vfingerprint\x18\x02 \x01(\x06R\vfingerprint\x127\n" +
@@ -1865,7 +2171,9 @@ const file_arbiter_control_controlv1_rules_proto_rawDesc = "" +
 	"\acurrent\x18\t \x01(\bR\acurrent\x12\x1f\n" +
 	"\vrollback_of\x18\n" +
 	" \x01(\x04R\n" +
-	"rollbackOf\"&\n" +
+	"rollbackOf\x12\x15\n" +
+	"\x06key_id\x18\x14 \x01(\tR\x05keyId\x12\x16\n" +
+	"\x06serial\x18\x15 \x01(\x04R\x06serial\"&\n" +
 	"\x0eHistoryRequest\x12\x14\n" +
 	"\x05limit\x18\x01 \x01(\rR\x05limit\"L\n" +
 	"\x0fHistoryResponse\x129\n" +
@@ -1877,7 +2185,7 @@ const file_arbiter_control_controlv1_rules_proto_rawDesc = "" +
 	"\vbest_effort\x18\x04 \x01(\bR\n" +
 	"bestEffort\x12@\n" +
 	"\x0econfirm_within\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\rconfirmWithinB\x11\n" +
-	"\x0f_expected_epoch\"\xb7\x02\n" +
+	"\x0f_expected_epoch\"\xe6\x02\n" +
 	"\x10RollbackResponse\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12 \n" +
 	"\vfingerprint\x18\x02 \x01(\x06R\vfingerprint\x12\x1d\n" +
@@ -1888,7 +2196,20 @@ const file_arbiter_control_controlv1_rules_proto_rawDesc = "" +
 	"\x0eprevious_epoch\x18\x06 \x01(\x04R\rpreviousEpoch\x12\x1c\n" +
 	"\tunchanged\x18\a \x01(\bR\tunchanged\x129\n" +
 	"\n" +
-	"confirm_by\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\tconfirmBy\"\x8f\x02\n" +
+	"confirm_by\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\tconfirmBy\x12\x15\n" +
+	"\x06key_id\x18\x14 \x01(\tR\x05keyId\x12\x16\n" +
+	"\x06serial\x18\x15 \x01(\x04R\x06serial\"d\n" +
+	"\vLockRequest\x12*\n" +
+	"\x0eexpected_epoch\x18\x01 \x01(\x04H\x00R\rexpectedEpoch\x88\x01\x01\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reasonB\x11\n" +
+	"\x0f_expected_epoch\"W\n" +
+	"\fLockResponse\x12\x14\n" +
+	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x121\n" +
+	"\x04lock\x18\x02 \x01(\v2\x1d.arbiter.control.v1.RulesLockR\x04lock\"n\n" +
+	"\tRulesLock\x127\n" +
+	"\tlocked_at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\blockedAt\x12\x10\n" +
+	"\x03uid\x18\x02 \x01(\rR\x03uid\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\"\x8f\x02\n" +
 	"\x0eExplainRequest\x12\x14\n" +
 	"\x05event\x18\x01 \x01(\tR\x05event\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\fR\x04path\x12\x10\n" +
@@ -1924,7 +2245,7 @@ const file_arbiter_control_controlv1_rules_proto_rawDesc = "" +
 	"\x04rule\x18\x01 \x01(\tR\x04rule\x12\x12\n" +
 	"\x04line\x18\x02 \x01(\rR\x04line\x12\x18\n" +
 	"\amatched\x18\x03 \x01(\bR\amatched\x12\x10\n" +
-	"\x03why\x18\x04 \x01(\tR\x03why2\xf0\x05\n" +
+	"\x03why\x18\x04 \x01(\tR\x03why2\xbb\x06\n" +
 	"\fRulesService\x12I\n" +
 	"\x04Push\x12\x1f.arbiter.control.v1.PushRequest\x1a .arbiter.control.v1.PushResponse\x12S\n" +
 	"\bPushFile\x12#.arbiter.control.v1.PushFileRequest\x1a .arbiter.control.v1.PushResponse(\x01\x12F\n" +
@@ -1933,7 +2254,8 @@ const file_arbiter_control_controlv1_rules_proto_rawDesc = "" +
 	"\aHistory\x12\".arbiter.control.v1.HistoryRequest\x1a#.arbiter.control.v1.HistoryResponse\x12R\n" +
 	"\aConfirm\x12\".arbiter.control.v1.ConfirmRequest\x1a#.arbiter.control.v1.ConfirmResponse\x12O\n" +
 	"\x06Revert\x12!.arbiter.control.v1.RevertRequest\x1a\".arbiter.control.v1.RevertResponse\x12U\n" +
-	"\bRollback\x12#.arbiter.control.v1.RollbackRequest\x1a$.arbiter.control.v1.RollbackResponse\x12R\n" +
+	"\bRollback\x12#.arbiter.control.v1.RollbackRequest\x1a$.arbiter.control.v1.RollbackResponse\x12I\n" +
+	"\x04Lock\x12\x1f.arbiter.control.v1.LockRequest\x1a .arbiter.control.v1.LockResponse\x12R\n" +
 	"\aExplain\x12\".arbiter.control.v1.ExplainRequest\x1a#.arbiter.control.v1.ExplainResponseBAZ?github.com/arbiterd/arbiter/arbiter/control/controlv1;controlv1b\x06proto3"
 
 var (
@@ -1948,76 +2270,84 @@ func file_arbiter_control_controlv1_rules_proto_rawDescGZIP() []byte {
 	return file_arbiter_control_controlv1_rules_proto_rawDescData
 }
 
-var file_arbiter_control_controlv1_rules_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
+var file_arbiter_control_controlv1_rules_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_arbiter_control_controlv1_rules_proto_goTypes = []any{
 	(*PushRequest)(nil),           // 0: arbiter.control.v1.PushRequest
 	(*PushFileRequest)(nil),       // 1: arbiter.control.v1.PushFileRequest
 	(*PushResponse)(nil),          // 2: arbiter.control.v1.PushResponse
-	(*ConfirmRequest)(nil),        // 3: arbiter.control.v1.ConfirmRequest
-	(*ConfirmResponse)(nil),       // 4: arbiter.control.v1.ConfirmResponse
-	(*RevertRequest)(nil),         // 5: arbiter.control.v1.RevertRequest
-	(*RevertResponse)(nil),        // 6: arbiter.control.v1.RevertResponse
-	(*RuleDiff)(nil),              // 7: arbiter.control.v1.RuleDiff
-	(*RuleProblems)(nil),          // 8: arbiter.control.v1.RuleProblems
-	(*RuleProblem)(nil),           // 9: arbiter.control.v1.RuleProblem
-	(*StaleEpoch)(nil),            // 10: arbiter.control.v1.StaleEpoch
-	(*GetRequest)(nil),            // 11: arbiter.control.v1.GetRequest
-	(*GetFileRequest)(nil),        // 12: arbiter.control.v1.GetFileRequest
-	(*GetFileResponse)(nil),       // 13: arbiter.control.v1.GetFileResponse
-	(*GetResponse)(nil),           // 14: arbiter.control.v1.GetResponse
-	(*RuleSetInfo)(nil),           // 15: arbiter.control.v1.RuleSetInfo
-	(*HistoryRequest)(nil),        // 16: arbiter.control.v1.HistoryRequest
-	(*HistoryResponse)(nil),       // 17: arbiter.control.v1.HistoryResponse
-	(*RollbackRequest)(nil),       // 18: arbiter.control.v1.RollbackRequest
-	(*RollbackResponse)(nil),      // 19: arbiter.control.v1.RollbackResponse
-	(*ExplainRequest)(nil),        // 20: arbiter.control.v1.ExplainRequest
-	(*ExplainResponse)(nil),       // 21: arbiter.control.v1.ExplainResponse
-	(*ExplainStep)(nil),           // 22: arbiter.control.v1.ExplainStep
-	(*durationpb.Duration)(nil),   // 23: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 24: google.protobuf.Timestamp
-	(*Argument)(nil),              // 25: arbiter.control.v1.Argument
+	(*SignatureProblem)(nil),      // 3: arbiter.control.v1.SignatureProblem
+	(*ConfirmRequest)(nil),        // 4: arbiter.control.v1.ConfirmRequest
+	(*ConfirmResponse)(nil),       // 5: arbiter.control.v1.ConfirmResponse
+	(*RevertRequest)(nil),         // 6: arbiter.control.v1.RevertRequest
+	(*RevertResponse)(nil),        // 7: arbiter.control.v1.RevertResponse
+	(*RuleDiff)(nil),              // 8: arbiter.control.v1.RuleDiff
+	(*RuleProblems)(nil),          // 9: arbiter.control.v1.RuleProblems
+	(*RuleProblem)(nil),           // 10: arbiter.control.v1.RuleProblem
+	(*StaleEpoch)(nil),            // 11: arbiter.control.v1.StaleEpoch
+	(*GetRequest)(nil),            // 12: arbiter.control.v1.GetRequest
+	(*GetFileRequest)(nil),        // 13: arbiter.control.v1.GetFileRequest
+	(*GetFileResponse)(nil),       // 14: arbiter.control.v1.GetFileResponse
+	(*GetResponse)(nil),           // 15: arbiter.control.v1.GetResponse
+	(*RuleSetInfo)(nil),           // 16: arbiter.control.v1.RuleSetInfo
+	(*HistoryRequest)(nil),        // 17: arbiter.control.v1.HistoryRequest
+	(*HistoryResponse)(nil),       // 18: arbiter.control.v1.HistoryResponse
+	(*RollbackRequest)(nil),       // 19: arbiter.control.v1.RollbackRequest
+	(*RollbackResponse)(nil),      // 20: arbiter.control.v1.RollbackResponse
+	(*LockRequest)(nil),           // 21: arbiter.control.v1.LockRequest
+	(*LockResponse)(nil),          // 22: arbiter.control.v1.LockResponse
+	(*RulesLock)(nil),             // 23: arbiter.control.v1.RulesLock
+	(*ExplainRequest)(nil),        // 24: arbiter.control.v1.ExplainRequest
+	(*ExplainResponse)(nil),       // 25: arbiter.control.v1.ExplainResponse
+	(*ExplainStep)(nil),           // 26: arbiter.control.v1.ExplainStep
+	(*durationpb.Duration)(nil),   // 27: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 28: google.protobuf.Timestamp
+	(*Argument)(nil),              // 29: arbiter.control.v1.Argument
 }
 var file_arbiter_control_controlv1_rules_proto_depIdxs = []int32{
-	23, // 0: arbiter.control.v1.PushRequest.confirm_within:type_name -> google.protobuf.Duration
+	27, // 0: arbiter.control.v1.PushRequest.confirm_within:type_name -> google.protobuf.Duration
 	0,  // 1: arbiter.control.v1.PushFileRequest.push:type_name -> arbiter.control.v1.PushRequest
-	7,  // 2: arbiter.control.v1.PushResponse.diff:type_name -> arbiter.control.v1.RuleDiff
-	24, // 3: arbiter.control.v1.PushResponse.confirm_by:type_name -> google.protobuf.Timestamp
-	9,  // 4: arbiter.control.v1.RuleProblems.problems:type_name -> arbiter.control.v1.RuleProblem
-	15, // 5: arbiter.control.v1.GetFileResponse.info:type_name -> arbiter.control.v1.RuleSetInfo
-	15, // 6: arbiter.control.v1.GetResponse.info:type_name -> arbiter.control.v1.RuleSetInfo
-	24, // 7: arbiter.control.v1.RuleSetInfo.pushed_at:type_name -> google.protobuf.Timestamp
-	15, // 8: arbiter.control.v1.HistoryResponse.entries:type_name -> arbiter.control.v1.RuleSetInfo
-	23, // 9: arbiter.control.v1.RollbackRequest.confirm_within:type_name -> google.protobuf.Duration
-	7,  // 10: arbiter.control.v1.RollbackResponse.diff:type_name -> arbiter.control.v1.RuleDiff
-	24, // 11: arbiter.control.v1.RollbackResponse.confirm_by:type_name -> google.protobuf.Timestamp
-	25, // 12: arbiter.control.v1.ExplainRequest.args:type_name -> arbiter.control.v1.Argument
-	23, // 13: arbiter.control.v1.ExplainResponse.deadline:type_name -> google.protobuf.Duration
-	22, // 14: arbiter.control.v1.ExplainResponse.steps:type_name -> arbiter.control.v1.ExplainStep
-	23, // 15: arbiter.control.v1.ExplainResponse.bound:type_name -> google.protobuf.Duration
-	23, // 16: arbiter.control.v1.ExplainResponse.written_deadline:type_name -> google.protobuf.Duration
-	0,  // 17: arbiter.control.v1.RulesService.Push:input_type -> arbiter.control.v1.PushRequest
-	1,  // 18: arbiter.control.v1.RulesService.PushFile:input_type -> arbiter.control.v1.PushFileRequest
-	11, // 19: arbiter.control.v1.RulesService.Get:input_type -> arbiter.control.v1.GetRequest
-	12, // 20: arbiter.control.v1.RulesService.GetFile:input_type -> arbiter.control.v1.GetFileRequest
-	16, // 21: arbiter.control.v1.RulesService.History:input_type -> arbiter.control.v1.HistoryRequest
-	3,  // 22: arbiter.control.v1.RulesService.Confirm:input_type -> arbiter.control.v1.ConfirmRequest
-	5,  // 23: arbiter.control.v1.RulesService.Revert:input_type -> arbiter.control.v1.RevertRequest
-	18, // 24: arbiter.control.v1.RulesService.Rollback:input_type -> arbiter.control.v1.RollbackRequest
-	20, // 25: arbiter.control.v1.RulesService.Explain:input_type -> arbiter.control.v1.ExplainRequest
-	2,  // 26: arbiter.control.v1.RulesService.Push:output_type -> arbiter.control.v1.PushResponse
-	2,  // 27: arbiter.control.v1.RulesService.PushFile:output_type -> arbiter.control.v1.PushResponse
-	14, // 28: arbiter.control.v1.RulesService.Get:output_type -> arbiter.control.v1.GetResponse
-	13, // 29: arbiter.control.v1.RulesService.GetFile:output_type -> arbiter.control.v1.GetFileResponse
-	17, // 30: arbiter.control.v1.RulesService.History:output_type -> arbiter.control.v1.HistoryResponse
-	4,  // 31: arbiter.control.v1.RulesService.Confirm:output_type -> arbiter.control.v1.ConfirmResponse
-	6,  // 32: arbiter.control.v1.RulesService.Revert:output_type -> arbiter.control.v1.RevertResponse
-	19, // 33: arbiter.control.v1.RulesService.Rollback:output_type -> arbiter.control.v1.RollbackResponse
-	21, // 34: arbiter.control.v1.RulesService.Explain:output_type -> arbiter.control.v1.ExplainResponse
-	26, // [26:35] is the sub-list for method output_type
-	17, // [17:26] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	8,  // 2: arbiter.control.v1.PushResponse.diff:type_name -> arbiter.control.v1.RuleDiff
+	28, // 3: arbiter.control.v1.PushResponse.confirm_by:type_name -> google.protobuf.Timestamp
+	10, // 4: arbiter.control.v1.RuleProblems.problems:type_name -> arbiter.control.v1.RuleProblem
+	15, // 5: arbiter.control.v1.GetFileResponse.get:type_name -> arbiter.control.v1.GetResponse
+	16, // 6: arbiter.control.v1.GetResponse.info:type_name -> arbiter.control.v1.RuleSetInfo
+	28, // 7: arbiter.control.v1.RuleSetInfo.pushed_at:type_name -> google.protobuf.Timestamp
+	16, // 8: arbiter.control.v1.HistoryResponse.entries:type_name -> arbiter.control.v1.RuleSetInfo
+	27, // 9: arbiter.control.v1.RollbackRequest.confirm_within:type_name -> google.protobuf.Duration
+	8,  // 10: arbiter.control.v1.RollbackResponse.diff:type_name -> arbiter.control.v1.RuleDiff
+	28, // 11: arbiter.control.v1.RollbackResponse.confirm_by:type_name -> google.protobuf.Timestamp
+	23, // 12: arbiter.control.v1.LockResponse.lock:type_name -> arbiter.control.v1.RulesLock
+	28, // 13: arbiter.control.v1.RulesLock.locked_at:type_name -> google.protobuf.Timestamp
+	29, // 14: arbiter.control.v1.ExplainRequest.args:type_name -> arbiter.control.v1.Argument
+	27, // 15: arbiter.control.v1.ExplainResponse.deadline:type_name -> google.protobuf.Duration
+	26, // 16: arbiter.control.v1.ExplainResponse.steps:type_name -> arbiter.control.v1.ExplainStep
+	27, // 17: arbiter.control.v1.ExplainResponse.bound:type_name -> google.protobuf.Duration
+	27, // 18: arbiter.control.v1.ExplainResponse.written_deadline:type_name -> google.protobuf.Duration
+	0,  // 19: arbiter.control.v1.RulesService.Push:input_type -> arbiter.control.v1.PushRequest
+	1,  // 20: arbiter.control.v1.RulesService.PushFile:input_type -> arbiter.control.v1.PushFileRequest
+	12, // 21: arbiter.control.v1.RulesService.Get:input_type -> arbiter.control.v1.GetRequest
+	13, // 22: arbiter.control.v1.RulesService.GetFile:input_type -> arbiter.control.v1.GetFileRequest
+	17, // 23: arbiter.control.v1.RulesService.History:input_type -> arbiter.control.v1.HistoryRequest
+	4,  // 24: arbiter.control.v1.RulesService.Confirm:input_type -> arbiter.control.v1.ConfirmRequest
+	6,  // 25: arbiter.control.v1.RulesService.Revert:input_type -> arbiter.control.v1.RevertRequest
+	19, // 26: arbiter.control.v1.RulesService.Rollback:input_type -> arbiter.control.v1.RollbackRequest
+	21, // 27: arbiter.control.v1.RulesService.Lock:input_type -> arbiter.control.v1.LockRequest
+	24, // 28: arbiter.control.v1.RulesService.Explain:input_type -> arbiter.control.v1.ExplainRequest
+	2,  // 29: arbiter.control.v1.RulesService.Push:output_type -> arbiter.control.v1.PushResponse
+	2,  // 30: arbiter.control.v1.RulesService.PushFile:output_type -> arbiter.control.v1.PushResponse
+	15, // 31: arbiter.control.v1.RulesService.Get:output_type -> arbiter.control.v1.GetResponse
+	14, // 32: arbiter.control.v1.RulesService.GetFile:output_type -> arbiter.control.v1.GetFileResponse
+	18, // 33: arbiter.control.v1.RulesService.History:output_type -> arbiter.control.v1.HistoryResponse
+	5,  // 34: arbiter.control.v1.RulesService.Confirm:output_type -> arbiter.control.v1.ConfirmResponse
+	7,  // 35: arbiter.control.v1.RulesService.Revert:output_type -> arbiter.control.v1.RevertResponse
+	20, // 36: arbiter.control.v1.RulesService.Rollback:output_type -> arbiter.control.v1.RollbackResponse
+	22, // 37: arbiter.control.v1.RulesService.Lock:output_type -> arbiter.control.v1.LockResponse
+	25, // 38: arbiter.control.v1.RulesService.Explain:output_type -> arbiter.control.v1.ExplainResponse
+	29, // [29:39] is the sub-list for method output_type
+	19, // [19:29] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_arbiter_control_controlv1_rules_proto_init() }
@@ -2031,21 +2361,22 @@ func file_arbiter_control_controlv1_rules_proto_init() {
 		(*PushFileRequest_Push)(nil),
 		(*PushFileRequest_Text)(nil),
 	}
-	file_arbiter_control_controlv1_rules_proto_msgTypes[11].OneofWrappers = []any{}
 	file_arbiter_control_controlv1_rules_proto_msgTypes[12].OneofWrappers = []any{}
-	file_arbiter_control_controlv1_rules_proto_msgTypes[13].OneofWrappers = []any{
-		(*GetFileResponse_Info)(nil),
+	file_arbiter_control_controlv1_rules_proto_msgTypes[13].OneofWrappers = []any{}
+	file_arbiter_control_controlv1_rules_proto_msgTypes[14].OneofWrappers = []any{
+		(*GetFileResponse_Get)(nil),
 		(*GetFileResponse_Text)(nil),
 	}
-	file_arbiter_control_controlv1_rules_proto_msgTypes[18].OneofWrappers = []any{}
-	file_arbiter_control_controlv1_rules_proto_msgTypes[20].OneofWrappers = []any{}
+	file_arbiter_control_controlv1_rules_proto_msgTypes[19].OneofWrappers = []any{}
+	file_arbiter_control_controlv1_rules_proto_msgTypes[21].OneofWrappers = []any{}
+	file_arbiter_control_controlv1_rules_proto_msgTypes[24].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_arbiter_control_controlv1_rules_proto_rawDesc), len(file_arbiter_control_controlv1_rules_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   23,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

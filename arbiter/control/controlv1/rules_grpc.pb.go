@@ -29,6 +29,7 @@ const (
 	RulesService_Confirm_FullMethodName  = "/arbiter.control.v1.RulesService/Confirm"
 	RulesService_Revert_FullMethodName   = "/arbiter.control.v1.RulesService/Revert"
 	RulesService_Rollback_FullMethodName = "/arbiter.control.v1.RulesService/Rollback"
+	RulesService_Lock_FullMethodName     = "/arbiter.control.v1.RulesService/Lock"
 	RulesService_Explain_FullMethodName  = "/arbiter.control.v1.RulesService/Explain"
 )
 
@@ -44,7 +45,8 @@ type RulesServiceClient interface {
 	//
 	// INVALID_ARGUMENT: the file is wrong; the status details hold one
 	// RuleProblems with everything that is. FAILED_PRECONDITION: expected_epoch is
-	// not the epoch in force, another set awaits its confirmation, or the rules cannot be kept on this kernel; where they are
+	// not the epoch in force, another set awaits its confirmation, the rules are locked, the
+	// signature is not accepted (one SignatureProblem says why), or the rules cannot be kept on this kernel; where they are
 	// about events that are not asked about here, one RuleProblems names them all.
 	// UNAVAILABLE or INTERNAL: could not be stored or applied. In all these cases
 	// the set that was in force still is. DATA_LOSS: going back to it did not work
@@ -73,8 +75,15 @@ type RulesServiceClient interface {
 	Revert(ctx context.Context, in *RevertRequest, opts ...grpc.CallOption) (*RevertResponse, error)
 	// Rollback puts the text of an older rule set in force, as a new epoch. Needs
 	// admin. Errors as for Push, and NOT_FOUND. DATA_LOSS also when the stored text
-	// is damaged.
+	// is damaged. The signature that came with it is verified again; its serial may be below
+	// the highest one, which stays.
 	Rollback(ctx context.Context, in *RollbackRequest, opts ...grpc.CallOption) (*RollbackResponse, error)
+	// Lock keeps the rules in force as they are until the daemon ends: nobody can push, roll
+	// back or reload. Needs admin. There is no way to unlock. Locked already: nothing is done.
+	// FAILED_PRECONDITION: expected_epoch is not the epoch in force, or the rules await their
+	// confirmation. NOT_FOUND: no rules are in force. UNAVAILABLE: another daemon takes over,
+	// and would not be locked.
+	Lock(ctx context.Context, in *LockRequest, opts ...grpc.CallOption) (*LockResponse, error)
 	// Explain decides a request that nobody made, by the rule set in force or another one
 	// that is kept, and says how each rule fared. NOT_FOUND: no rules are in force, or that
 	// epoch is not kept. FAILED_PRECONDITION: its text cannot be compiled any more, because a
@@ -182,6 +191,16 @@ func (c *rulesServiceClient) Rollback(ctx context.Context, in *RollbackRequest, 
 	return out, nil
 }
 
+func (c *rulesServiceClient) Lock(ctx context.Context, in *LockRequest, opts ...grpc.CallOption) (*LockResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(LockResponse)
+	err := c.cc.Invoke(ctx, RulesService_Lock_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *rulesServiceClient) Explain(ctx context.Context, in *ExplainRequest, opts ...grpc.CallOption) (*ExplainResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ExplainResponse)
@@ -204,7 +223,8 @@ type RulesServiceServer interface {
 	//
 	// INVALID_ARGUMENT: the file is wrong; the status details hold one
 	// RuleProblems with everything that is. FAILED_PRECONDITION: expected_epoch is
-	// not the epoch in force, another set awaits its confirmation, or the rules cannot be kept on this kernel; where they are
+	// not the epoch in force, another set awaits its confirmation, the rules are locked, the
+	// signature is not accepted (one SignatureProblem says why), or the rules cannot be kept on this kernel; where they are
 	// about events that are not asked about here, one RuleProblems names them all.
 	// UNAVAILABLE or INTERNAL: could not be stored or applied. In all these cases
 	// the set that was in force still is. DATA_LOSS: going back to it did not work
@@ -233,8 +253,15 @@ type RulesServiceServer interface {
 	Revert(context.Context, *RevertRequest) (*RevertResponse, error)
 	// Rollback puts the text of an older rule set in force, as a new epoch. Needs
 	// admin. Errors as for Push, and NOT_FOUND. DATA_LOSS also when the stored text
-	// is damaged.
+	// is damaged. The signature that came with it is verified again; its serial may be below
+	// the highest one, which stays.
 	Rollback(context.Context, *RollbackRequest) (*RollbackResponse, error)
+	// Lock keeps the rules in force as they are until the daemon ends: nobody can push, roll
+	// back or reload. Needs admin. There is no way to unlock. Locked already: nothing is done.
+	// FAILED_PRECONDITION: expected_epoch is not the epoch in force, or the rules await their
+	// confirmation. NOT_FOUND: no rules are in force. UNAVAILABLE: another daemon takes over,
+	// and would not be locked.
+	Lock(context.Context, *LockRequest) (*LockResponse, error)
 	// Explain decides a request that nobody made, by the rule set in force or another one
 	// that is kept, and says how each rule fared. NOT_FOUND: no rules are in force, or that
 	// epoch is not kept. FAILED_PRECONDITION: its text cannot be compiled any more, because a
@@ -273,6 +300,9 @@ func (UnimplementedRulesServiceServer) Revert(context.Context, *RevertRequest) (
 }
 func (UnimplementedRulesServiceServer) Rollback(context.Context, *RollbackRequest) (*RollbackResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Rollback not implemented")
+}
+func (UnimplementedRulesServiceServer) Lock(context.Context, *LockRequest) (*LockResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Lock not implemented")
 }
 func (UnimplementedRulesServiceServer) Explain(context.Context, *ExplainRequest) (*ExplainResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Explain not implemented")
@@ -424,6 +454,24 @@ func _RulesService_Rollback_Handler(srv interface{}, ctx context.Context, dec fu
 	return interceptor(ctx, in, info, handler)
 }
 
+func _RulesService_Lock_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(LockRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RulesServiceServer).Lock(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RulesService_Lock_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RulesServiceServer).Lock(ctx, req.(*LockRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _RulesService_Explain_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ExplainRequest)
 	if err := dec(in); err != nil {
@@ -472,6 +520,10 @@ var RulesService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Rollback",
 			Handler:    _RulesService_Rollback_Handler,
+		},
+		{
+			MethodName: "Lock",
+			Handler:    _RulesService_Lock_Handler,
 		},
 		{
 			MethodName: "Explain",

@@ -95,7 +95,11 @@ type StatusServiceGetResponse struct {
 	// missing; then warnings say which.
 	SelfProtection string `protobuf:"bytes,20,opt,name=self_protection,json=selfProtection,proto3" json:"self_protection,omitempty"`
 	// The rules in force go again unless they are confirmed; left out: they stay.
-	Pending       *PendingRules `protobuf:"bytes,21,opt,name=pending,proto3" json:"pending,omitempty"`
+	Pending *PendingRules `protobuf:"bytes,21,opt,name=pending,proto3" json:"pending,omitempty"`
+	// The rules in force stay as they are until the daemon ends; left out: they can be changed.
+	Lock *RulesLock `protobuf:"bytes,40,opt,name=lock,proto3" json:"lock,omitempty"`
+	// Left out: no key is trusted.
+	Signing       *SigningState `protobuf:"bytes,41,opt,name=signing,proto3" json:"signing,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -277,6 +281,101 @@ func (x *StatusServiceGetResponse) GetPending() *PendingRules {
 	return nil
 }
 
+func (x *StatusServiceGetResponse) GetLock() *RulesLock {
+	if x != nil {
+		return x.Lock
+	}
+	return nil
+}
+
+func (x *StatusServiceGetResponse) GetSigning() *SigningState {
+	if x != nil {
+		return x.Signing
+	}
+	return nil
+}
+
+// SigningState says whose signatures of rules count.
+type SigningState struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// No rules without a trusted signature are put in force.
+	Required bool `protobuf:"varint,1,opt,name=required,proto3" json:"required,omitempty"`
+	// Ids of the keys.
+	TrustedKeys []string `protobuf:"bytes,2,rep,name=trusted_keys,json=trustedKeys,proto3" json:"trusted_keys,omitempty"`
+	// The highest that was ever in force to stay, 0 for none: the next one is higher.
+	HighestSerial uint64 `protobuf:"varint,3,opt,name=highest_serial,json=highestSerial,proto3" json:"highest_serial,omitempty"`
+	// Of the rules in force; empty and 0 when they are unsigned.
+	KeyId         string `protobuf:"bytes,4,opt,name=key_id,json=keyId,proto3" json:"key_id,omitempty"`
+	Serial        uint64 `protobuf:"varint,5,opt,name=serial,proto3" json:"serial,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SigningState) Reset() {
+	*x = SigningState{}
+	mi := &file_arbiter_control_controlv1_status_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SigningState) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SigningState) ProtoMessage() {}
+
+func (x *SigningState) ProtoReflect() protoreflect.Message {
+	mi := &file_arbiter_control_controlv1_status_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SigningState.ProtoReflect.Descriptor instead.
+func (*SigningState) Descriptor() ([]byte, []int) {
+	return file_arbiter_control_controlv1_status_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *SigningState) GetRequired() bool {
+	if x != nil {
+		return x.Required
+	}
+	return false
+}
+
+func (x *SigningState) GetTrustedKeys() []string {
+	if x != nil {
+		return x.TrustedKeys
+	}
+	return nil
+}
+
+func (x *SigningState) GetHighestSerial() uint64 {
+	if x != nil {
+		return x.HighestSerial
+	}
+	return 0
+}
+
+func (x *SigningState) GetKeyId() string {
+	if x != nil {
+		return x.KeyId
+	}
+	return ""
+}
+
+func (x *SigningState) GetSerial() uint64 {
+	if x != nil {
+		return x.Serial
+	}
+	return 0
+}
+
 // PendingRules are rules that await their confirmation, see PushRequest.confirm_within.
 type PendingRules struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -290,7 +389,7 @@ type PendingRules struct {
 
 func (x *PendingRules) Reset() {
 	*x = PendingRules{}
-	mi := &file_arbiter_control_controlv1_status_proto_msgTypes[2]
+	mi := &file_arbiter_control_controlv1_status_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -302,7 +401,7 @@ func (x *PendingRules) String() string {
 func (*PendingRules) ProtoMessage() {}
 
 func (x *PendingRules) ProtoReflect() protoreflect.Message {
-	mi := &file_arbiter_control_controlv1_status_proto_msgTypes[2]
+	mi := &file_arbiter_control_controlv1_status_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -315,7 +414,7 @@ func (x *PendingRules) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PendingRules.ProtoReflect.Descriptor instead.
 func (*PendingRules) Descriptor() ([]byte, []int) {
-	return file_arbiter_control_controlv1_status_proto_rawDescGZIP(), []int{2}
+	return file_arbiter_control_controlv1_status_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *PendingRules) GetEpoch() uint64 {
@@ -360,7 +459,7 @@ type Scope struct {
 
 func (x *Scope) Reset() {
 	*x = Scope{}
-	mi := &file_arbiter_control_controlv1_status_proto_msgTypes[3]
+	mi := &file_arbiter_control_controlv1_status_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -372,7 +471,7 @@ func (x *Scope) String() string {
 func (*Scope) ProtoMessage() {}
 
 func (x *Scope) ProtoReflect() protoreflect.Message {
-	mi := &file_arbiter_control_controlv1_status_proto_msgTypes[3]
+	mi := &file_arbiter_control_controlv1_status_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -385,7 +484,7 @@ func (x *Scope) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Scope.ProtoReflect.Descriptor instead.
 func (*Scope) Descriptor() ([]byte, []int) {
-	return file_arbiter_control_controlv1_status_proto_rawDescGZIP(), []int{3}
+	return file_arbiter_control_controlv1_status_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Scope) GetPaths() [][]byte {
@@ -441,7 +540,7 @@ type IdRange struct {
 
 func (x *IdRange) Reset() {
 	*x = IdRange{}
-	mi := &file_arbiter_control_controlv1_status_proto_msgTypes[4]
+	mi := &file_arbiter_control_controlv1_status_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -453,7 +552,7 @@ func (x *IdRange) String() string {
 func (*IdRange) ProtoMessage() {}
 
 func (x *IdRange) ProtoReflect() protoreflect.Message {
-	mi := &file_arbiter_control_controlv1_status_proto_msgTypes[4]
+	mi := &file_arbiter_control_controlv1_status_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -466,7 +565,7 @@ func (x *IdRange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdRange.ProtoReflect.Descriptor instead.
 func (*IdRange) Descriptor() ([]byte, []int) {
-	return file_arbiter_control_controlv1_status_proto_rawDescGZIP(), []int{4}
+	return file_arbiter_control_controlv1_status_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *IdRange) GetFirst() uint32 {
@@ -498,7 +597,7 @@ type Mute struct {
 
 func (x *Mute) Reset() {
 	*x = Mute{}
-	mi := &file_arbiter_control_controlv1_status_proto_msgTypes[5]
+	mi := &file_arbiter_control_controlv1_status_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -510,7 +609,7 @@ func (x *Mute) String() string {
 func (*Mute) ProtoMessage() {}
 
 func (x *Mute) ProtoReflect() protoreflect.Message {
-	mi := &file_arbiter_control_controlv1_status_proto_msgTypes[5]
+	mi := &file_arbiter_control_controlv1_status_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -523,7 +622,7 @@ func (x *Mute) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mute.ProtoReflect.Descriptor instead.
 func (*Mute) Descriptor() ([]byte, []int) {
-	return file_arbiter_control_controlv1_status_proto_rawDescGZIP(), []int{5}
+	return file_arbiter_control_controlv1_status_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Mute) GetOf() *Scope {
@@ -568,7 +667,7 @@ type DefaultMute struct {
 
 func (x *DefaultMute) Reset() {
 	*x = DefaultMute{}
-	mi := &file_arbiter_control_controlv1_status_proto_msgTypes[6]
+	mi := &file_arbiter_control_controlv1_status_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -580,7 +679,7 @@ func (x *DefaultMute) String() string {
 func (*DefaultMute) ProtoMessage() {}
 
 func (x *DefaultMute) ProtoReflect() protoreflect.Message {
-	mi := &file_arbiter_control_controlv1_status_proto_msgTypes[6]
+	mi := &file_arbiter_control_controlv1_status_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -593,7 +692,7 @@ func (x *DefaultMute) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DefaultMute.ProtoReflect.Descriptor instead.
 func (*DefaultMute) Descriptor() ([]byte, []int) {
-	return file_arbiter_control_controlv1_status_proto_rawDescGZIP(), []int{6}
+	return file_arbiter_control_controlv1_status_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *DefaultMute) GetName() string {
@@ -656,7 +755,7 @@ type Counters struct {
 
 func (x *Counters) Reset() {
 	*x = Counters{}
-	mi := &file_arbiter_control_controlv1_status_proto_msgTypes[7]
+	mi := &file_arbiter_control_controlv1_status_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -668,7 +767,7 @@ func (x *Counters) String() string {
 func (*Counters) ProtoMessage() {}
 
 func (x *Counters) ProtoReflect() protoreflect.Message {
-	mi := &file_arbiter_control_controlv1_status_proto_msgTypes[7]
+	mi := &file_arbiter_control_controlv1_status_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -681,7 +780,7 @@ func (x *Counters) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Counters.ProtoReflect.Descriptor instead.
 func (*Counters) Descriptor() ([]byte, []int) {
-	return file_arbiter_control_controlv1_status_proto_rawDescGZIP(), []int{7}
+	return file_arbiter_control_controlv1_status_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Counters) GetRequests() uint64 {
@@ -798,7 +897,7 @@ type Latency struct {
 
 func (x *Latency) Reset() {
 	*x = Latency{}
-	mi := &file_arbiter_control_controlv1_status_proto_msgTypes[8]
+	mi := &file_arbiter_control_controlv1_status_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -810,7 +909,7 @@ func (x *Latency) String() string {
 func (*Latency) ProtoMessage() {}
 
 func (x *Latency) ProtoReflect() protoreflect.Message {
-	mi := &file_arbiter_control_controlv1_status_proto_msgTypes[8]
+	mi := &file_arbiter_control_controlv1_status_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -823,7 +922,7 @@ func (x *Latency) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Latency.ProtoReflect.Descriptor instead.
 func (*Latency) Descriptor() ([]byte, []int) {
-	return file_arbiter_control_controlv1_status_proto_rawDescGZIP(), []int{8}
+	return file_arbiter_control_controlv1_status_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Latency) GetCount() uint64 {
@@ -884,7 +983,7 @@ type WorkerState struct {
 
 func (x *WorkerState) Reset() {
 	*x = WorkerState{}
-	mi := &file_arbiter_control_controlv1_status_proto_msgTypes[9]
+	mi := &file_arbiter_control_controlv1_status_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -896,7 +995,7 @@ func (x *WorkerState) String() string {
 func (*WorkerState) ProtoMessage() {}
 
 func (x *WorkerState) ProtoReflect() protoreflect.Message {
-	mi := &file_arbiter_control_controlv1_status_proto_msgTypes[9]
+	mi := &file_arbiter_control_controlv1_status_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -909,7 +1008,7 @@ func (x *WorkerState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkerState.ProtoReflect.Descriptor instead.
 func (*WorkerState) Descriptor() ([]byte, []int) {
-	return file_arbiter_control_controlv1_status_proto_rawDescGZIP(), []int{9}
+	return file_arbiter_control_controlv1_status_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *WorkerState) GetIndex() uint32 {
@@ -961,7 +1060,7 @@ type StoreState struct {
 
 func (x *StoreState) Reset() {
 	*x = StoreState{}
-	mi := &file_arbiter_control_controlv1_status_proto_msgTypes[10]
+	mi := &file_arbiter_control_controlv1_status_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -973,7 +1072,7 @@ func (x *StoreState) String() string {
 func (*StoreState) ProtoMessage() {}
 
 func (x *StoreState) ProtoReflect() protoreflect.Message {
-	mi := &file_arbiter_control_controlv1_status_proto_msgTypes[10]
+	mi := &file_arbiter_control_controlv1_status_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -986,7 +1085,7 @@ func (x *StoreState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StoreState.ProtoReflect.Descriptor instead.
 func (*StoreState) Descriptor() ([]byte, []int) {
-	return file_arbiter_control_controlv1_status_proto_rawDescGZIP(), []int{10}
+	return file_arbiter_control_controlv1_status_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *StoreState) GetDirectory() string {
@@ -1021,7 +1120,7 @@ type StoreIncident struct {
 
 func (x *StoreIncident) Reset() {
 	*x = StoreIncident{}
-	mi := &file_arbiter_control_controlv1_status_proto_msgTypes[11]
+	mi := &file_arbiter_control_controlv1_status_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1033,7 +1132,7 @@ func (x *StoreIncident) String() string {
 func (*StoreIncident) ProtoMessage() {}
 
 func (x *StoreIncident) ProtoReflect() protoreflect.Message {
-	mi := &file_arbiter_control_controlv1_status_proto_msgTypes[11]
+	mi := &file_arbiter_control_controlv1_status_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1046,7 +1145,7 @@ func (x *StoreIncident) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StoreIncident.ProtoReflect.Descriptor instead.
 func (*StoreIncident) Descriptor() ([]byte, []int) {
-	return file_arbiter_control_controlv1_status_proto_rawDescGZIP(), []int{11}
+	return file_arbiter_control_controlv1_status_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *StoreIncident) GetFile() string {
@@ -1074,8 +1173,8 @@ var File_arbiter_control_controlv1_status_proto protoreflect.FileDescriptor
 
 const file_arbiter_control_controlv1_status_proto_rawDesc = "" +
 	"\n" +
-	"&arbiter/control/controlv1/status.proto\x12\x12arbiter.control.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x19\n" +
-	"\x17StatusServiceGetRequest\"\xab\b\n" +
+	"&arbiter/control/controlv1/status.proto\x12\x12arbiter.control.v1\x1a%arbiter/control/controlv1/rules.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x19\n" +
+	"\x17StatusServiceGetRequest\"\x9a\t\n" +
 	"\x18StatusServiceGetResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x18\n" +
 	"\abackend\x18\x02 \x01(\tR\abackend\x12%\n" +
@@ -1100,10 +1199,18 @@ const file_arbiter_control_controlv1_status_proto_rawDesc = "" +
 	"\x04mute\x18\x12 \x01(\v2\x18.arbiter.control.v1.MuteR\x04mute\x12D\n" +
 	"\rdefault_mutes\x18\x13 \x03(\v2\x1f.arbiter.control.v1.DefaultMuteR\fdefaultMutes\x12'\n" +
 	"\x0fself_protection\x18\x14 \x01(\tR\x0eselfProtection\x12:\n" +
-	"\apending\x18\x15 \x01(\v2 .arbiter.control.v1.PendingRulesR\apending\x1aA\n" +
+	"\apending\x18\x15 \x01(\v2 .arbiter.control.v1.PendingRulesR\apending\x121\n" +
+	"\x04lock\x18( \x01(\v2\x1d.arbiter.control.v1.RulesLockR\x04lock\x12:\n" +
+	"\asigning\x18) \x01(\v2 .arbiter.control.v1.SigningStateR\asigning\x1aA\n" +
 	"\x13KernelCountersEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"}\n" +
+	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\xa3\x01\n" +
+	"\fSigningState\x12\x1a\n" +
+	"\brequired\x18\x01 \x01(\bR\brequired\x12!\n" +
+	"\ftrusted_keys\x18\x02 \x03(\tR\vtrustedKeys\x12%\n" +
+	"\x0ehighest_serial\x18\x03 \x01(\x04R\rhighestSerial\x12\x15\n" +
+	"\x06key_id\x18\x04 \x01(\tR\x05keyId\x12\x16\n" +
+	"\x06serial\x18\x05 \x01(\x04R\x06serial\"}\n" +
 	"\fPendingRules\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12%\n" +
 	"\x0eprevious_epoch\x18\x02 \x01(\x04R\rpreviousEpoch\x120\n" +
@@ -1187,56 +1294,60 @@ func file_arbiter_control_controlv1_status_proto_rawDescGZIP() []byte {
 	return file_arbiter_control_controlv1_status_proto_rawDescData
 }
 
-var file_arbiter_control_controlv1_status_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_arbiter_control_controlv1_status_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_arbiter_control_controlv1_status_proto_goTypes = []any{
 	(*StatusServiceGetRequest)(nil),  // 0: arbiter.control.v1.StatusServiceGetRequest
 	(*StatusServiceGetResponse)(nil), // 1: arbiter.control.v1.StatusServiceGetResponse
-	(*PendingRules)(nil),             // 2: arbiter.control.v1.PendingRules
-	(*Scope)(nil),                    // 3: arbiter.control.v1.Scope
-	(*IdRange)(nil),                  // 4: arbiter.control.v1.IdRange
-	(*Mute)(nil),                     // 5: arbiter.control.v1.Mute
-	(*DefaultMute)(nil),              // 6: arbiter.control.v1.DefaultMute
-	(*Counters)(nil),                 // 7: arbiter.control.v1.Counters
-	(*Latency)(nil),                  // 8: arbiter.control.v1.Latency
-	(*WorkerState)(nil),              // 9: arbiter.control.v1.WorkerState
-	(*StoreState)(nil),               // 10: arbiter.control.v1.StoreState
-	(*StoreIncident)(nil),            // 11: arbiter.control.v1.StoreIncident
-	nil,                              // 12: arbiter.control.v1.StatusServiceGetResponse.KernelCountersEntry
-	nil,                              // 13: arbiter.control.v1.Counters.FailedEntry
-	nil,                              // 14: arbiter.control.v1.Counters.CacheFlushesEntry
-	(*timestamppb.Timestamp)(nil),    // 15: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),      // 16: google.protobuf.Duration
+	(*SigningState)(nil),             // 2: arbiter.control.v1.SigningState
+	(*PendingRules)(nil),             // 3: arbiter.control.v1.PendingRules
+	(*Scope)(nil),                    // 4: arbiter.control.v1.Scope
+	(*IdRange)(nil),                  // 5: arbiter.control.v1.IdRange
+	(*Mute)(nil),                     // 6: arbiter.control.v1.Mute
+	(*DefaultMute)(nil),              // 7: arbiter.control.v1.DefaultMute
+	(*Counters)(nil),                 // 8: arbiter.control.v1.Counters
+	(*Latency)(nil),                  // 9: arbiter.control.v1.Latency
+	(*WorkerState)(nil),              // 10: arbiter.control.v1.WorkerState
+	(*StoreState)(nil),               // 11: arbiter.control.v1.StoreState
+	(*StoreIncident)(nil),            // 12: arbiter.control.v1.StoreIncident
+	nil,                              // 13: arbiter.control.v1.StatusServiceGetResponse.KernelCountersEntry
+	nil,                              // 14: arbiter.control.v1.Counters.FailedEntry
+	nil,                              // 15: arbiter.control.v1.Counters.CacheFlushesEntry
+	(*timestamppb.Timestamp)(nil),    // 16: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),      // 17: google.protobuf.Duration
+	(*RulesLock)(nil),                // 18: arbiter.control.v1.RulesLock
 }
 var file_arbiter_control_controlv1_status_proto_depIdxs = []int32{
-	15, // 0: arbiter.control.v1.StatusServiceGetResponse.started_at:type_name -> google.protobuf.Timestamp
-	16, // 1: arbiter.control.v1.StatusServiceGetResponse.uptime:type_name -> google.protobuf.Duration
-	3,  // 2: arbiter.control.v1.StatusServiceGetResponse.scope:type_name -> arbiter.control.v1.Scope
-	7,  // 3: arbiter.control.v1.StatusServiceGetResponse.counters:type_name -> arbiter.control.v1.Counters
-	12, // 4: arbiter.control.v1.StatusServiceGetResponse.kernel_counters:type_name -> arbiter.control.v1.StatusServiceGetResponse.KernelCountersEntry
-	8,  // 5: arbiter.control.v1.StatusServiceGetResponse.latency:type_name -> arbiter.control.v1.Latency
-	9,  // 6: arbiter.control.v1.StatusServiceGetResponse.workers:type_name -> arbiter.control.v1.WorkerState
-	10, // 7: arbiter.control.v1.StatusServiceGetResponse.store:type_name -> arbiter.control.v1.StoreState
-	5,  // 8: arbiter.control.v1.StatusServiceGetResponse.mute:type_name -> arbiter.control.v1.Mute
-	6,  // 9: arbiter.control.v1.StatusServiceGetResponse.default_mutes:type_name -> arbiter.control.v1.DefaultMute
-	2,  // 10: arbiter.control.v1.StatusServiceGetResponse.pending:type_name -> arbiter.control.v1.PendingRules
-	15, // 11: arbiter.control.v1.PendingRules.until:type_name -> google.protobuf.Timestamp
-	4,  // 12: arbiter.control.v1.Scope.uids:type_name -> arbiter.control.v1.IdRange
-	3,  // 13: arbiter.control.v1.Mute.of:type_name -> arbiter.control.v1.Scope
-	13, // 14: arbiter.control.v1.Counters.failed:type_name -> arbiter.control.v1.Counters.FailedEntry
-	14, // 15: arbiter.control.v1.Counters.cache_flushes:type_name -> arbiter.control.v1.Counters.CacheFlushesEntry
-	16, // 16: arbiter.control.v1.Latency.p50:type_name -> google.protobuf.Duration
-	16, // 17: arbiter.control.v1.Latency.p90:type_name -> google.protobuf.Duration
-	16, // 18: arbiter.control.v1.Latency.p99:type_name -> google.protobuf.Duration
-	16, // 19: arbiter.control.v1.Latency.p999:type_name -> google.protobuf.Duration
-	16, // 20: arbiter.control.v1.Latency.max:type_name -> google.protobuf.Duration
-	11, // 21: arbiter.control.v1.StoreState.incidents:type_name -> arbiter.control.v1.StoreIncident
-	0,  // 22: arbiter.control.v1.StatusService.Get:input_type -> arbiter.control.v1.StatusServiceGetRequest
-	1,  // 23: arbiter.control.v1.StatusService.Get:output_type -> arbiter.control.v1.StatusServiceGetResponse
-	23, // [23:24] is the sub-list for method output_type
-	22, // [22:23] is the sub-list for method input_type
-	22, // [22:22] is the sub-list for extension type_name
-	22, // [22:22] is the sub-list for extension extendee
-	0,  // [0:22] is the sub-list for field type_name
+	16, // 0: arbiter.control.v1.StatusServiceGetResponse.started_at:type_name -> google.protobuf.Timestamp
+	17, // 1: arbiter.control.v1.StatusServiceGetResponse.uptime:type_name -> google.protobuf.Duration
+	4,  // 2: arbiter.control.v1.StatusServiceGetResponse.scope:type_name -> arbiter.control.v1.Scope
+	8,  // 3: arbiter.control.v1.StatusServiceGetResponse.counters:type_name -> arbiter.control.v1.Counters
+	13, // 4: arbiter.control.v1.StatusServiceGetResponse.kernel_counters:type_name -> arbiter.control.v1.StatusServiceGetResponse.KernelCountersEntry
+	9,  // 5: arbiter.control.v1.StatusServiceGetResponse.latency:type_name -> arbiter.control.v1.Latency
+	10, // 6: arbiter.control.v1.StatusServiceGetResponse.workers:type_name -> arbiter.control.v1.WorkerState
+	11, // 7: arbiter.control.v1.StatusServiceGetResponse.store:type_name -> arbiter.control.v1.StoreState
+	6,  // 8: arbiter.control.v1.StatusServiceGetResponse.mute:type_name -> arbiter.control.v1.Mute
+	7,  // 9: arbiter.control.v1.StatusServiceGetResponse.default_mutes:type_name -> arbiter.control.v1.DefaultMute
+	3,  // 10: arbiter.control.v1.StatusServiceGetResponse.pending:type_name -> arbiter.control.v1.PendingRules
+	18, // 11: arbiter.control.v1.StatusServiceGetResponse.lock:type_name -> arbiter.control.v1.RulesLock
+	2,  // 12: arbiter.control.v1.StatusServiceGetResponse.signing:type_name -> arbiter.control.v1.SigningState
+	16, // 13: arbiter.control.v1.PendingRules.until:type_name -> google.protobuf.Timestamp
+	5,  // 14: arbiter.control.v1.Scope.uids:type_name -> arbiter.control.v1.IdRange
+	4,  // 15: arbiter.control.v1.Mute.of:type_name -> arbiter.control.v1.Scope
+	14, // 16: arbiter.control.v1.Counters.failed:type_name -> arbiter.control.v1.Counters.FailedEntry
+	15, // 17: arbiter.control.v1.Counters.cache_flushes:type_name -> arbiter.control.v1.Counters.CacheFlushesEntry
+	17, // 18: arbiter.control.v1.Latency.p50:type_name -> google.protobuf.Duration
+	17, // 19: arbiter.control.v1.Latency.p90:type_name -> google.protobuf.Duration
+	17, // 20: arbiter.control.v1.Latency.p99:type_name -> google.protobuf.Duration
+	17, // 21: arbiter.control.v1.Latency.p999:type_name -> google.protobuf.Duration
+	17, // 22: arbiter.control.v1.Latency.max:type_name -> google.protobuf.Duration
+	12, // 23: arbiter.control.v1.StoreState.incidents:type_name -> arbiter.control.v1.StoreIncident
+	0,  // 24: arbiter.control.v1.StatusService.Get:input_type -> arbiter.control.v1.StatusServiceGetRequest
+	1,  // 25: arbiter.control.v1.StatusService.Get:output_type -> arbiter.control.v1.StatusServiceGetResponse
+	25, // [25:26] is the sub-list for method output_type
+	24, // [24:25] is the sub-list for method input_type
+	24, // [24:24] is the sub-list for extension type_name
+	24, // [24:24] is the sub-list for extension extendee
+	0,  // [0:24] is the sub-list for field type_name
 }
 
 func init() { file_arbiter_control_controlv1_status_proto_init() }
@@ -1244,13 +1355,14 @@ func file_arbiter_control_controlv1_status_proto_init() {
 	if File_arbiter_control_controlv1_status_proto != nil {
 		return
 	}
+	file_arbiter_control_controlv1_rules_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_arbiter_control_controlv1_status_proto_rawDesc), len(file_arbiter_control_controlv1_status_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   15,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

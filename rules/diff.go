@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package control
+package rules
 
 import (
 	"bytes"
 	"reflect"
 	"slices"
-
-	"github.com/arbiterd/arbiter/rules"
 )
 
 // Diff says by which rules two rule sets differ, by id in the order of the file.
@@ -18,10 +16,10 @@ type Diff struct {
 	Settings bool
 }
 
-// diffRules compares two rule sets; before may be nil. Equal fingerprints are no
+// Compare says how after differs from before, which may be nil. Equal fingerprints are no
 // difference; else rules are compared by their text, comments and indentation
 // left out.
-func diffRules(before, after *rules.RuleSet) Diff {
+func Compare(before, after *RuleSet) Diff {
 	var d Diff
 	if before == nil {
 		for i := range after.Len() {
@@ -68,7 +66,7 @@ func diffRules(before, after *rules.RuleSet) Diff {
 }
 
 // ruleTexts returns the text of each rule by its id.
-func ruleTexts(rs *rules.RuleSet) map[string]string {
+func ruleTexts(rs *RuleSet) map[string]string {
 	lines := bytes.Split(rs.Source(), []byte{'\n'})
 	texts := make(map[string]string, rs.Len())
 	for i := range rs.Len() {

@@ -1,20 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package control
+package rules
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-
-	"github.com/arbiterd/arbiter/rules"
 )
 
-// ruleSet compiles a rule file; epoch 0 is the daemon's own.
-func ruleSet(t *testing.T, text string, epoch uint64) *rules.RuleSet {
+// ruleFile returns a rule file with one rule per id, each refusing an exec.
+func ruleFile(ids ...string) string {
+	var b strings.Builder
+	b.WriteString("version: 1\ndefault: allow\nscope: {paths: [/t]}\nrules:\n")
+	for _, id := range ids {
+		fmt.Fprintf(&b, "  - id: %s\n    events: [exec]\n    object: {path: /t/%s}\n    verdict: deny\n", id, id)
+	}
+	return b.String()
+}
+
+// loadAs compiles a rule file; epoch 0 is the daemon's own.
+func loadAs(t *testing.T, text string, epoch uint64) *RuleSet {
 	t.Helper()
-	rs, err := rules.Load("a.yaml", []byte(text), rules.Options{Epoch: epoch, CgroupID: boxIDs})
+	rs, err := Load("a.yaml", []byte(text), Options{Epoch: epoch})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,16 +63,16 @@ func TestDiff(t *testing.T) {
 		{"first rules", "", abc, Diff{Added: []string{"a", "b", "c"}}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			before := rules.Nothing()
+			before := Nothing()
 			if tt.before != "" {
-				before = ruleSet(t, tt.before, 1)
+				before = loadAs(t, tt.before, 1)
 			}
-			if diff := cmp.Diff(tt.want, diffRules(before, ruleSet(t, tt.after, 2))); diff != "" {
+			if diff := cmp.Diff(tt.want, Compare(before, loadAs(t, tt.after, 2))); diff != "" {
 				t.Errorf("difference (-want +got):\n%s", diff)
 			}
 		})
 	}
-	if diff := cmp.Diff(Diff{Added: []string{"a", "b", "c"}}, diffRules(nil, ruleSet(t, abc, 1))); diff != "" {
+	if diff := cmp.Diff(Diff{Added: []string{"a", "b", "c"}}, Compare(nil, loadAs(t, abc, 1))); diff != "" {
 		t.Errorf("difference to no rule set (-want +got):\n%s", diff)
 	}
 }
