@@ -290,7 +290,7 @@ func (f *fixture) ask(event abi.Event, path string) abi.Verdict {
 		f.t.Fatal(err)
 	}
 	r := &abi.Request{Event: event, Access: abi.AccessRead, PostedNS: now.Nano(), UID: 1000, GID: 100, EUID: 1000, EGID: 100,
-		TGID: 41, TID: 42, StartBoottime: 43, Dev: 44, Ino: 45}
+		TGID: 41, TID: 42, StartBoottime: 43, Dev: 44, Ino: 45, Have: abi.AllFields, Cgroup: [abi.CgroupLevels]uint64{46, 47}}
 	if event == abi.EventExec {
 		r.Access = abi.AccessExec
 	}

@@ -84,8 +84,8 @@ kernel until rules decide: it pushes rules, follows verdicts, explains decisions
 what the running kernel can do.
 
 It talks to the daemon over a unix socket; the daemon knows the caller by its uid
-and gid. "rules check", "explain --rules", "doctor", "hooks" and "version" need no
-daemon.`,
+and gid. "rules check", "explain --rules", "replay --rules", "doctor", "hooks" and
+"version" need no daemon.`,
 		Example: `  arbiterctl doctor
   arbiterctl rules check rules.yaml
   arbiterctl rules push rules.yaml --reason "no shells in /srv/app"
@@ -114,7 +114,7 @@ daemon.`,
 		}
 		return nil
 	}
-	a.group(root, a.statusCommand(), a.rulesCommand(), a.eventsCommand(), a.whyCommand(), a.explainCommand(), a.doctorCommand(),
+	a.group(root, a.statusCommand(), a.rulesCommand(), a.eventsCommand(), a.replayCommand(), a.whyCommand(), a.explainCommand(), a.doctorCommand(),
 		a.mutesCommand(), a.hooksCommand(), a.maintenanceCommand(), a.versionCommand(), exitCodesTopic())
 	return root
 }

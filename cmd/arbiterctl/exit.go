@@ -27,6 +27,8 @@ const (
 	exitPermission
 	exitNoBackend
 	exitRefused
+	exitFlips
+	exitBroken
 )
 
 // exitCodes is what help and docs/cli.md say about them, by code.
@@ -40,6 +42,8 @@ var exitCodes = [...]string{
 	exitPermission:  "the daemon, or the system, does not let this user do that",
 	exitNoBackend:   "doctor: no backend works here for this user",
 	exitRefused:     "explain --exit-code: the request would be refused",
+	exitFlips:       "replay: the rules decide something otherwise than recorded",
+	exitBroken:      "replay: a decision of the very same rule set came out otherwise than recorded",
 }
 
 func exitCodesTopic() *cobra.Command {

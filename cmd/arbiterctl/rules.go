@@ -255,19 +255,11 @@ func firstIDs(ids []string) string {
 
 // readRules reads a rule file or stdin, and returns the name for positions.
 func (a *app) readRules(cmd *cobra.Command, arg string) (source []byte, name string, err error) {
-	unreadable := func(err error) *failure {
-		var p *fs.PathError
-		if errors.As(err, &p) {
-			err = p.Err // without the path, which is not quoted in it
-		}
-		return fail(exitFailure, "give a rule file that you can read; "+cmd.CommandPath()+" --help",
-			fmt.Errorf("reading rules from %s: %w", quoteArg(arg), err))
-	}
 	r, name := a.stdin, "stdin"
 	if arg != "-" {
 		f, err := os.Open(arg)
 		if err != nil {
-			return nil, "", unreadable(err)
+			return nil, "", unreadable(cmd, "rules", "rule file", arg, err)
 		}
 		defer f.Close()
 		r, name = f, arg
@@ -275,9 +267,20 @@ func (a *app) readRules(cmd *cobra.Command, arg string) (source []byte, name str
 	// One byte too many is enough for the ordinary report that it is too large.
 	source, err = io.ReadAll(io.LimitReader(r, rules.MaxFileBytes+1))
 	if err != nil {
-		return nil, "", unreadable(err)
+		return nil, "", unreadable(cmd, "rules", "rule file", arg, err)
 	}
 	return source, name, nil
+}
+
+// unreadable is the failure of a file with what, of a kind, that was named on the command
+// line of cmd.
+func unreadable(cmd *cobra.Command, what, kind, arg string, err error) *failure {
+	var p *fs.PathError
+	if errors.As(err, &p) {
+		err = p.Err // without the path, which is not quoted in it
+	}
+	return fail(exitFailure, "give a "+kind+" that you can read; "+cmd.CommandPath()+" --help",
+		fmt.Errorf("reading %s from %s: %w", what, quoteArg(arg), err))
 }
 
 // expectedEpochFlag adds --expected-epoch; the func returns nil when it was not given.

@@ -165,12 +165,13 @@ var madeUp = map[string]arbiter.Event{
 	"denied": {Time: time.Date(2026, 11, 24, 12, 30, 15, 123456789, time.UTC), Event: abi.EventExec, Access: abi.AccessExec,
 		Verdict: "deny", Errno: 13, Rule: "no-shells", Line: 5, Message: "shells are not run here; ask ops", Epoch: 1, Fingerprint: 0xfe,
 		Latency: 1500 * time.Nanosecond, TGID: 100, TID: 101, UID: 1000, GID: 100, Comm: "python3", Exe: "/usr/bin/python3",
-		Path: "/srv/app/bin/sh", Dev: 2049, Ino: 77},
+		Path: "/srv/app/bin/sh", Dev: 2049, Ino: 77, EUID: 1000, EGID: 100, Facts: hadFacts},
 	"audited": {Time: time.Date(2026, 11, 24, 12, 30, 16, 0, time.UTC), Event: abi.EventOpen, Access: abi.AccessRead,
 		Verdict: "audit", Rule: "watch-keys", Line: 9, Epoch: 1, Latency: 900 * time.Nanosecond, TGID: 102, UID: 0,
-		Exe: "/usr/bin/cat", Path: "/srv/app/keys/a.pem"},
+		Exe: "/usr/bin/cat", Path: "/srv/app/keys/a.pem", Facts: abi.AllFields, Cgroup: [abi.CgroupLevels]uint64{1, 4711}},
 	"allowed": {Time: time.Date(2026, 11, 24, 12, 30, 17, 0, time.UTC), Event: abi.EventOpen, Access: abi.AccessRead | abi.AccessWrite,
-		Verdict: "allow", Rule: "default", Epoch: 1, Latency: 400 * time.Nanosecond, TGID: 103, UID: 1000, Exe: "/usr/bin/vi", Path: "/srv/app/notes"},
+		Verdict: "allow", Rule: "default", Epoch: 1, Latency: 400 * time.Nanosecond, TGID: 103, UID: 1000, Exe: "/usr/bin/vi", Path: "/srv/app/notes",
+		EUID: 1000, Facts: hadFacts},
 	"failed": {Time: time.Date(2026, 11, 24, 12, 30, 18, 0, time.UTC), Event: abi.EventExec, Access: abi.AccessExec,
 		Verdict: "allow", Reason: abi.ReasonNoWorker, TGID: 104, UID: 1000, Path: "/srv/app/bin/tool"},
 	"in-kernel": {Time: time.Date(2026, 11, 24, 12, 30, 18, 0, time.UTC), Event: abi.EventMkdir, Verdict: "deny", Errno: 1, Rule: "by-ids", Line: 3, Epoch: 1,
@@ -182,5 +183,10 @@ var madeUp = map[string]arbiter.Event{
 	"hostile": {Time: time.Date(2026, 11, 24, 12, 30, 19, 0, time.UTC), Event: abi.EventOpen, Access: abi.AccessWrite,
 		Verdict: "deny", Errno: 1, Rule: "no-writes", Line: 7, Epoch: 1, Latency: time.Microsecond, TGID: 105, UID: 1000,
 		Comm: "e\x1b[31mvil", Exe: "/tmp/\xff\xfe/run",
-		Path: "/srv/app/a\n2026-11-24T12:30:20.000Z  99  exec  allow\x1b[2J\u202e\\x41"},
+		Path: "/srv/app/a\n2026-11-24T12:30:20.000Z  99  exec  allow\x1b[2J\u202e\\x41", EUID: 1000, Facts: hadFacts},
+	"self-protected": {Time: time.Date(2026, 11, 24, 12, 30, 20, 0, time.UTC), Event: abi.EventSignal, Verdict: "deny", Errno: 1, Rule: "self-protection",
+		TGID: 109, UID: 0},
 }
+
+// hadFacts is what most records have: no rule in force has asked for cgroups.
+const hadFacts = abi.AllFields &^ abi.FieldCgroup

@@ -95,7 +95,10 @@ type StatusServiceGetResponse struct {
 	// missing; then warnings say which.
 	SelfProtection string `protobuf:"bytes,20,opt,name=self_protection,json=selfProtection,proto3" json:"self_protection,omitempty"`
 	// The rules in force go again unless they are confirmed; left out: they stay.
-	Pending       *PendingRules `protobuf:"bytes,21,opt,name=pending,proto3" json:"pending,omitempty"`
+	Pending *PendingRules `protobuf:"bytes,21,opt,name=pending,proto3" json:"pending,omitempty"`
+	// The candidate that runs beside the rules in force, or ran last, without its groups;
+	// left out: none has since the start.
+	Shadow        *ShadowState `protobuf:"bytes,30,opt,name=shadow,proto3" json:"shadow,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -273,6 +276,13 @@ func (x *StatusServiceGetResponse) GetSelfProtection() string {
 func (x *StatusServiceGetResponse) GetPending() *PendingRules {
 	if x != nil {
 		return x.Pending
+	}
+	return nil
+}
+
+func (x *StatusServiceGetResponse) GetShadow() *ShadowState {
+	if x != nil {
+		return x.Shadow
 	}
 	return nil
 }
@@ -1057,8 +1067,8 @@ var File_arbiter_control_controlv1_status_proto protoreflect.FileDescriptor
 
 const file_arbiter_control_controlv1_status_proto_rawDesc = "" +
 	"\n" +
-	"&arbiter/control/controlv1/status.proto\x12\x12arbiter.control.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x19\n" +
-	"\x17StatusServiceGetRequest\"\xab\b\n" +
+	"&arbiter/control/controlv1/status.proto\x12\x12arbiter.control.v1\x1a&arbiter/control/controlv1/shadow.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x19\n" +
+	"\x17StatusServiceGetRequest\"\xe4\b\n" +
 	"\x18StatusServiceGetResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x18\n" +
 	"\abackend\x18\x02 \x01(\tR\abackend\x12%\n" +
@@ -1083,7 +1093,8 @@ const file_arbiter_control_controlv1_status_proto_rawDesc = "" +
 	"\x04mute\x18\x12 \x01(\v2\x18.arbiter.control.v1.MuteR\x04mute\x12D\n" +
 	"\rdefault_mutes\x18\x13 \x03(\v2\x1f.arbiter.control.v1.DefaultMuteR\fdefaultMutes\x12'\n" +
 	"\x0fself_protection\x18\x14 \x01(\tR\x0eselfProtection\x12:\n" +
-	"\apending\x18\x15 \x01(\v2 .arbiter.control.v1.PendingRulesR\apending\x1aA\n" +
+	"\apending\x18\x15 \x01(\v2 .arbiter.control.v1.PendingRulesR\apending\x127\n" +
+	"\x06shadow\x18\x1e \x01(\v2\x1f.arbiter.control.v1.ShadowStateR\x06shadow\x1aA\n" +
 	"\x13KernelCountersEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"}\n" +
@@ -1187,6 +1198,7 @@ var file_arbiter_control_controlv1_status_proto_goTypes = []any{
 	nil,                              // 14: arbiter.control.v1.Counters.CacheFlushesEntry
 	(*timestamppb.Timestamp)(nil),    // 15: google.protobuf.Timestamp
 	(*durationpb.Duration)(nil),      // 16: google.protobuf.Duration
+	(*ShadowState)(nil),              // 17: arbiter.control.v1.ShadowState
 }
 var file_arbiter_control_controlv1_status_proto_depIdxs = []int32{
 	15, // 0: arbiter.control.v1.StatusServiceGetResponse.started_at:type_name -> google.protobuf.Timestamp
@@ -1200,24 +1212,25 @@ var file_arbiter_control_controlv1_status_proto_depIdxs = []int32{
 	5,  // 8: arbiter.control.v1.StatusServiceGetResponse.mute:type_name -> arbiter.control.v1.Mute
 	6,  // 9: arbiter.control.v1.StatusServiceGetResponse.default_mutes:type_name -> arbiter.control.v1.DefaultMute
 	2,  // 10: arbiter.control.v1.StatusServiceGetResponse.pending:type_name -> arbiter.control.v1.PendingRules
-	15, // 11: arbiter.control.v1.PendingRules.until:type_name -> google.protobuf.Timestamp
-	4,  // 12: arbiter.control.v1.Scope.uids:type_name -> arbiter.control.v1.IdRange
-	3,  // 13: arbiter.control.v1.Mute.of:type_name -> arbiter.control.v1.Scope
-	13, // 14: arbiter.control.v1.Counters.failed:type_name -> arbiter.control.v1.Counters.FailedEntry
-	14, // 15: arbiter.control.v1.Counters.cache_flushes:type_name -> arbiter.control.v1.Counters.CacheFlushesEntry
-	16, // 16: arbiter.control.v1.Latency.p50:type_name -> google.protobuf.Duration
-	16, // 17: arbiter.control.v1.Latency.p90:type_name -> google.protobuf.Duration
-	16, // 18: arbiter.control.v1.Latency.p99:type_name -> google.protobuf.Duration
-	16, // 19: arbiter.control.v1.Latency.p999:type_name -> google.protobuf.Duration
-	16, // 20: arbiter.control.v1.Latency.max:type_name -> google.protobuf.Duration
-	11, // 21: arbiter.control.v1.StoreState.incidents:type_name -> arbiter.control.v1.StoreIncident
-	0,  // 22: arbiter.control.v1.StatusService.Get:input_type -> arbiter.control.v1.StatusServiceGetRequest
-	1,  // 23: arbiter.control.v1.StatusService.Get:output_type -> arbiter.control.v1.StatusServiceGetResponse
-	23, // [23:24] is the sub-list for method output_type
-	22, // [22:23] is the sub-list for method input_type
-	22, // [22:22] is the sub-list for extension type_name
-	22, // [22:22] is the sub-list for extension extendee
-	0,  // [0:22] is the sub-list for field type_name
+	17, // 11: arbiter.control.v1.StatusServiceGetResponse.shadow:type_name -> arbiter.control.v1.ShadowState
+	15, // 12: arbiter.control.v1.PendingRules.until:type_name -> google.protobuf.Timestamp
+	4,  // 13: arbiter.control.v1.Scope.uids:type_name -> arbiter.control.v1.IdRange
+	3,  // 14: arbiter.control.v1.Mute.of:type_name -> arbiter.control.v1.Scope
+	13, // 15: arbiter.control.v1.Counters.failed:type_name -> arbiter.control.v1.Counters.FailedEntry
+	14, // 16: arbiter.control.v1.Counters.cache_flushes:type_name -> arbiter.control.v1.Counters.CacheFlushesEntry
+	16, // 17: arbiter.control.v1.Latency.p50:type_name -> google.protobuf.Duration
+	16, // 18: arbiter.control.v1.Latency.p90:type_name -> google.protobuf.Duration
+	16, // 19: arbiter.control.v1.Latency.p99:type_name -> google.protobuf.Duration
+	16, // 20: arbiter.control.v1.Latency.p999:type_name -> google.protobuf.Duration
+	16, // 21: arbiter.control.v1.Latency.max:type_name -> google.protobuf.Duration
+	11, // 22: arbiter.control.v1.StoreState.incidents:type_name -> arbiter.control.v1.StoreIncident
+	0,  // 23: arbiter.control.v1.StatusService.Get:input_type -> arbiter.control.v1.StatusServiceGetRequest
+	1,  // 24: arbiter.control.v1.StatusService.Get:output_type -> arbiter.control.v1.StatusServiceGetResponse
+	24, // [24:25] is the sub-list for method output_type
+	23, // [23:24] is the sub-list for method input_type
+	23, // [23:23] is the sub-list for extension type_name
+	23, // [23:23] is the sub-list for extension extendee
+	0,  // [0:23] is the sub-list for field type_name
 }
 
 func init() { file_arbiter_control_controlv1_status_proto_init() }
@@ -1225,6 +1238,7 @@ func file_arbiter_control_controlv1_status_proto_init() {
 	if File_arbiter_control_controlv1_status_proto != nil {
 		return
 	}
+	file_arbiter_control_controlv1_shadow_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
