@@ -106,6 +106,9 @@ type fakeApplier struct {
 	moved    bool
 	applied  []uint64       // epochs
 	reasons  []cache.Reason // of Apply
+
+	collectErr error
+	collected  []*rules.RuleSet // the arguments of Collect
 }
 
 func (a *fakeApplier) Check(_ context.Context, rs *rules.RuleSet) ([]string, error) {
@@ -135,6 +138,13 @@ func (a *fakeApplier) Apply(ctx context.Context, rs *rules.RuleSet, reason cache
 		return nil, ierr
 	}
 	return nil, err
+}
+
+func (a *fakeApplier) Collect(also *rules.RuleSet) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.collected = append(a.collected, also)
+	return a.collectErr
 }
 
 func (a *fakeApplier) Moved(*rules.RuleSet) bool { return a.moved }
@@ -185,6 +195,7 @@ type fixture struct {
 	rules  controlv1.RulesServiceClient
 	events controlv1.EventsServiceClient
 	status controlv1.StatusServiceClient
+	shadow controlv1.ShadowServiceClient
 }
 
 // newFixture serves until the test ends. adjust may change the configuration,
@@ -263,6 +274,7 @@ func (f *fixture) clients(conn *grpc.ClientConn) {
 	f.rules = controlv1.NewRulesServiceClient(conn)
 	f.events = controlv1.NewEventsServiceClient(conn)
 	f.status = controlv1.NewStatusServiceClient(conn)
+	f.shadow = controlv1.NewShadowServiceClient(conn)
 }
 
 // ctx ends with the test's time limit.

@@ -29,6 +29,7 @@ type Rules struct {
 	frozen  atomic.Bool // changed in its turn
 	pending atomic.Pointer[pending]
 	trouble atomic.Pointer[string] // on a way back
+	shadow  atomic.Pointer[shadow] // the candidate that runs, or the last one; nil: there was none
 }
 
 // NewRules checks the whole configuration.
@@ -260,6 +261,8 @@ func bound(rs *rules.RuleSet) bool {
 
 // apply calls the Applier with a time limit of its own.
 func (r *Rules) apply(ctx context.Context, rs *rules.RuleSet, reason cache.Reason) ([]string, error) {
+	// A candidate is about the set beside which it was started.
+	r.endShadow(r.shadow.Load(), fmt.Sprintf("epoch %d was put in force instead of epoch %d", rs.Epoch(), r.epoch()))
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.cfg.ApplyTimeout)
 	defer cancel()
 	return r.cfg.Applier.Apply(ctx, rs, reason)

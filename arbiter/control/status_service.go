@@ -42,6 +42,7 @@ func (s *statusService) Get(context.Context, *controlv1.StatusServiceGetRequest)
 	if p, ok := s.cfg.Rules.Pending(); ok {
 		out.Pending = &controlv1.PendingRules{Epoch: p.Epoch, PreviousEpoch: p.Previous, Until: timestamppb.New(p.Until)}
 	}
+	out.Shadow = s.cfg.Rules.shadowMessage(false)
 	for _, m := range info.DefaultMutes {
 		out.DefaultMutes = append(out.DefaultMutes, &controlv1.DefaultMute{Name: m.Name, What: utf8(m.What), InForce: m.InForce, Why: utf8(m.Why)})
 	}

@@ -154,6 +154,20 @@ func (t *Tally) Failed() uint64 {
 	return n
 }
 
+// FailuresByName returns them by their reasons, late answers under "late".
+func (t *Tally) FailuresByName() map[string]uint64 {
+	out := map[string]uint64{}
+	for reason, n := range t.Failures {
+		if n > 0 {
+			out[abi.Reason(reason).String()] = n
+		}
+	}
+	if t.Late > 0 {
+		out["late"] = t.Late
+	}
+	return out
+}
+
 // Groups returns copies of the groups: flips first, then by how many, then by what came
 // first.
 func (t *Tally) Groups() []Group {

@@ -57,7 +57,7 @@ func (p *replay) report() replayed {
 	t := p.tally
 	r := replayed{Candidate: audit.Quote(p.name), Fingerprint: fingerprint(p.rules.Fingerprint()), Rules: p.rules.Len(), Files: p.files,
 		Records: t.Records, Unreadable: p.unreadable, Runs: p.runs, Missing: p.missing, Decided: t.Decided, Changes: map[string]uint64{},
-		SameSet: t.Own, Broken: t.Broken, CannotTell: map[string]uint64{}, Failures: failuresOf(t), Foreign: t.Foreign,
+		SameSet: t.Own, Broken: t.Broken, CannotTell: map[string]uint64{}, Failures: t.FailuresByName(), Foreign: t.Foreign,
 		ByNames: append([]string{}, p.byNames...), Groups: []replayedGroup{}, Others: t.Others}
 	for k := trial.Kind(0); k < trial.KindCount; k++ {
 		r.Changes[k.String()] = t.Changes[k]
@@ -78,20 +78,6 @@ func (p *replay) report() replayed {
 			Program: audit.Quote(g.Program), Sample: line[:len(line)-1]})
 	}
 	return r
-}
-
-// failuresOf returns the records of no decision by their reason.
-func failuresOf(t *trial.Tally) map[string]uint64 {
-	out := map[string]uint64{}
-	for reason, n := range t.Failures {
-		if n > 0 {
-			out[abi.Reason(reason).String()] = n
-		}
-	}
-	if t.Late > 0 {
-		out["late"] = t.Late
-	}
-	return out
 }
 
 func (p *replay) text() string {
@@ -125,7 +111,7 @@ func (p *replay) text() string {
 		head.row("cannot tell", fmt.Sprintf("%d: %s", n, strings.Join(parts, "; ")))
 	}
 	if t.Failed()+t.Foreign > 0 {
-		head.row("no decisions", fmt.Sprintf("%s (%s), %d by no rule set", plural(t.Failed(), "failure verdict"), counts(failuresOf(t)), t.Foreign))
+		head.row("no decisions", fmt.Sprintf("%s (%s), %d by no rule set", plural(t.Failed(), "failure verdict"), counts(t.FailuresByName()), t.Foreign))
 	}
 	if len(p.byNames) > 0 {
 		head.row("scope", "looked at by names, and "+strings.Join(p.byNames, ", ")+" not at all: what they name counts as asked about")

@@ -94,6 +94,8 @@ func (a *applier) Apply(ctx context.Context, rs *rules.RuleSet, reason cache.Rea
 	return nil, a.engine.Install(ctx, rs, reason)
 }
 
+func (a *applier) Collect(*rules.RuleSet) error { return nil }
+
 func (a *applier) Moved(*rules.RuleSet) bool { return false }
 
 // Unavailable is everything but open, exec and connect.

@@ -285,6 +285,15 @@ func (p policy) again() policy {
 	return p
 }
 
+// collecting returns p, which is in force, with the facts that another set looks at, in
+// what is asked about anyway.
+func (p policy) collecting(also *rules.RuleSet) policy {
+	for e := abi.EventOpen; e < abi.EventCount; e++ {
+		p.want[e] |= also.Consulted(e)
+	}
+	return p
+}
+
 // alsoFor returns p, which is in force, with the events and facts that q wants too;
 // everything is asked about.
 func (p policy) alsoFor(q policy) policy {
