@@ -126,6 +126,9 @@ func (c *client) rpcFailure(cmd *cobra.Command, doing string, err error) *failur
 	case codes.InvalidArgument:
 		return usage(cmd, wrapped)
 	case codes.NotFound:
+		if cmd.Parent() != nil && cmd.Parent().Name() == "shadow" {
+			return fail(exitFailure, "arbiterctl rules shadow start FILE", wrapped)
+		}
 		if !namesEpoch(cmd) {
 			return fail(exitFailure, "arbiterctl rules push FILE puts rules in force", wrapped)
 		}

@@ -121,7 +121,7 @@ func (p *replay) text() string {
 	if len(groups) == 0 {
 		return text
 	}
-	rows := newTable("COUNT", "CHANGE", "BEFORE", "AFTER", "PROGRAM", "FIRST")
+	rows := changesTable()
 	for _, g := range groups {
 		rows.row(fmt.Sprint(g.Count), g.Kind.String(), outcomeText(g.Before), outcomeText(g.After), audit.Field(g.Program),
 			fmt.Sprintf("%d %s %s", g.Sample.Seq, g.Sample.Event, audit.Field(g.Sample.Path)))
@@ -133,19 +133,30 @@ func (p *replay) text() string {
 	return text
 }
 
+// changesTable has a row for each group of changes.
+func changesTable() *table { return newTable("COUNT", "CHANGE", "BEFORE", "AFTER", "PROGRAM", "FIRST") }
+
 // outcomeText writes an outcome in one column.
 func outcomeText(o trial.Outcome) string {
-	verdict := o.Verdict.Action.String()
+	verdict, reason := o.Verdict.Action.String(), ""
 	if o.Verdict.Action == rules.Deny {
 		verdict += ":" + rules.ErrnoName(o.Verdict.Errno)
 	}
-	switch {
-	case o.Reason != abi.ReasonNone:
-		return verdict + " (" + o.Reason.String() + ")"
-	case o.Rule == "":
-		return verdict + " (not asked about)"
-	case o.Line > 0:
-		return fmt.Sprintf("%s %s:%d", verdict, audit.Field(o.Rule), o.Line)
+	if o.Reason != abi.ReasonNone {
+		reason = o.Reason.String()
 	}
-	return verdict + " " + audit.Field(o.Rule)
+	return outcomeColumn(verdict, o.Rule, o.Line, reason)
+}
+
+// outcomeColumn joins what an outcome consists of.
+func outcomeColumn(verdict, rule string, line int, reason string) string {
+	switch {
+	case reason != "":
+		return verdict + " (" + audit.Field(reason) + ")"
+	case rule == "":
+		return verdict + " (not asked about)"
+	case line > 0:
+		return fmt.Sprintf("%s %s:%d", verdict, audit.Field(rule), line)
+	}
+	return verdict + " " + audit.Field(rule)
 }

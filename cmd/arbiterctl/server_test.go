@@ -7,17 +7,20 @@ import (
 	"errors"
 	"net"
 	"os"
+	"strconv"
 	"sync"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 
 	"github.com/arbiterd/arbiter/arbiter"
 	"github.com/arbiterd/arbiter/arbiter/cache"
 	"github.com/arbiterd/arbiter/arbiter/control"
+	"github.com/arbiterd/arbiter/arbiter/control/controlv1"
 	"github.com/arbiterd/arbiter/arbiter/store"
 	"github.com/arbiterd/arbiter/kernelbridge/abi"
 	"github.com/arbiterd/arbiter/rules"
@@ -128,6 +131,7 @@ func startServer(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Check(err)
 		ts.Defer(d.stop)
 		ts.SetCmd("record", func(ts *testscript.TestScript, neg bool, args []string) { recordIn(ts, d, args) })
+		ts.SetCmd("tried", func(ts *testscript.TestScript, neg bool, args []string) { awaitTried(ts, socket, args) })
 	case "deny", "hang":
 		l, err := net.Listen("unix", socket)
 		ts.Check(err)
@@ -162,6 +166,28 @@ func recordIn(ts *testscript.TestScript, d *daemon, args []string) {
 	}
 }
 
+// awaitTried is the script command "tried N": it returns when the candidate has looked at N
+// decisions.
+func awaitTried(ts *testscript.TestScript, socket string, args []string) {
+	want, err := strconv.ParseUint(args[0], 10, 64)
+	ts.Check(err)
+	conn, err := grpc.NewClient("unix:"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	ts.Check(err)
+	defer conn.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	tick := time.NewTicker(20 * time.Millisecond) // calls are limited
+	defer tick.Stop()
+	for {
+		r, err := controlv1.NewShadowServiceClient(conn).Get(ctx, &controlv1.ShadowGetRequest{})
+		ts.Check(err)
+		if r.GetState().GetDecisions() >= want {
+			return
+		}
+		<-tick.C
+	}
+}
+
 // madeUp are the events of the scripts.
 var madeUp = map[string]arbiter.Event{
 	"denied": {Time: time.Date(2026, 11, 24, 12, 30, 15, 123456789, time.UTC), Event: abi.EventExec, Access: abi.AccessExec,
@@ -186,6 +212,9 @@ var madeUp = map[string]arbiter.Event{
 		Verdict: "deny", Errno: 1, Rule: "no-writes", Line: 7, Epoch: 1, Latency: time.Microsecond, TGID: 105, UID: 1000,
 		Comm: "e\x1b[31mvil", Exe: "/tmp/\xff\xfe/run",
 		Path: "/srv/app/a\n2026-11-24T12:30:20.000Z  99  exec  allow\x1b[2J\u202e\\x41", EUID: 1000, Facts: hadFacts},
+	// Without a time it is now, which is what a candidate looks at.
+	"now": {Event: abi.EventExec, Access: abi.AccessExec, Verdict: "allow", Rule: "default", Epoch: 1, TGID: 110, UID: 1000, Exe: "/usr/bin/make",
+		Path: "/srv/app/bin/tool\x1b[2J", Facts: hadFacts},
 	"self-protected": {Time: time.Date(2026, 11, 24, 12, 30, 20, 0, time.UTC), Event: abi.EventSignal, Verdict: "deny", Errno: 1, Rule: "self-protection",
 		TGID: 109, UID: 0},
 }

@@ -48,6 +48,9 @@ func statusText(s *controlv1.StatusServiceGetResponse) string {
 	if p := s.Pending; p != nil {
 		t.row("confirm", fmt.Sprintf("epoch %d by %s, then %s again: arbiterctl rules confirm %[1]d", p.Epoch, p.Until.AsTime().Local().Format(time.DateTime), epochText(p.PreviousEpoch)))
 	}
+	if s.Shadow != nil {
+		t.row("candidate", shadowLine(s.Shadow))
+	}
 	t.row("scope", scopeText(s.Scope))
 	if s.Mute != nil {
 		t.row("left alone", muteText(s.Mute))
