@@ -20,7 +20,10 @@ import (
 const patience = 30 * time.Second
 
 // source hands one request at a time to a worker.
-type source struct{ asked chan *abi.Request }
+type source struct {
+	asked chan *abi.Request
+	wake  chan struct{} // buffer of one
+}
 
 func (s source) Next(r *abi.Request) bool {
 	select {
@@ -33,8 +36,19 @@ func (s source) Next(r *abi.Request) bool {
 }
 
 func (s source) Reply(_ *abi.Request, _ abi.Verdict) bool { return true }
-func (s source) Park(time.Duration)                       {}
-func (s source) Wake()                                    {}
+func (s source) Park(d time.Duration) {
+	select {
+	case <-s.wake:
+	case <-time.After(d):
+	}
+}
+
+func (s source) Wake() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
 
 // genRules draws a rule set that can look at every fact there is.
 func genRules(t *rapid.T, name string) *rules.RuleSet {
@@ -127,8 +141,8 @@ func TestRecordedDecisionsRepeat(t *testing.T) {
 	outcomes := map[string]int{}
 	rapid.Check(t, func(t *rapid.T) {
 		live, other := genRules(t, "live.yaml"), genRules(t, "other.yaml")
-		src := source{asked: make(chan *abi.Request, 1)}
-		a, err := arbiter.New(arbiter.Config{Rules: live, CacheEntries: 64, Recent: 1, Workers: []arbiter.Worker{{Source: src, CPU: -1}}})
+		src := source{make(chan *abi.Request, 1), make(chan struct{}, 1)}
+		a, err := arbiter.New(arbiter.Config{Rules: live, CacheEntries: 64, Recent: 1, SpinFor: -1, Workers: []arbiter.Worker{{Source: src, CPU: -1}}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -143,6 +157,7 @@ func TestRecordedDecisionsRepeat(t *testing.T) {
 			r := genRequest(t)
 			for range 2 {
 				src.asked <- r
+				src.Wake()
 				var e *arbiter.Event
 				select {
 				case e = <-sub.C:
