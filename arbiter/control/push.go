@@ -262,10 +262,14 @@ func bound(rs *rules.RuleSet) bool {
 // apply calls the Applier with a time limit of its own.
 func (r *Rules) apply(ctx context.Context, rs *rules.RuleSet, reason cache.Reason) ([]string, error) {
 	// A candidate is about the set beside which it was started.
-	r.endShadow(r.shadow.Load(), fmt.Sprintf("epoch %d was put in force instead of epoch %d", rs.Epoch(), r.epoch()))
+	ended := r.endShadow(r.shadow.Load(), fmt.Sprintf("epoch %d was put in force instead of epoch %d", rs.Epoch(), r.epoch()))
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.cfg.ApplyTimeout)
 	defer cancel()
-	return r.cfg.Applier.Apply(ctx, rs, reason)
+	warnings, err := r.cfg.Applier.Apply(ctx, rs, reason)
+	if err != nil && ended != nil {
+		ended.setEnded(fmt.Sprintf("epoch %d was to be put in force, which failed", rs.Epoch()), 0)
+	}
+	return warnings, err
 }
 
 // undo makes good a push that failed after it was stored: the set from before is

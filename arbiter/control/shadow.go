@@ -159,17 +159,21 @@ func (s *shadow) blocked(now time.Time) (out []string) {
 	counts := func(last time.Time) bool {
 		return !last.IsZero() && (s.PromoteWhenCleanFor == 0 || now.Sub(last) < s.PromoteWhenCleanFor)
 	}
-	if counts(s.lastFlip) {
-		add("it has flipped %d decisions, the last one %v ago", s.tally.Flips(), now.Sub(s.lastFlip).Round(time.Second))
-	}
-	if counts(s.lastUnknown) {
-		add("it could not tell %d decisions, the last one %v ago", s.tally.Unknown(), now.Sub(s.lastUnknown).Round(time.Second))
-	}
-	if counts(s.lastLoss) {
-		add("%d events were lost before it could look at them, the last one %v ago", s.lost, now.Sub(s.lastLoss).Round(time.Second))
+	for _, trouble := range []struct {
+		what string
+		n    uint64
+		last time.Time
+	}{
+		{"decisions that it flips", s.tally.Flips(), s.lastFlip},
+		{"decisions that it cannot tell", s.tally.Unknown(), s.lastUnknown},
+		{"events that were lost before it could look at them", s.lost, s.lastLoss},
+	} {
+		if counts(trouble.last) {
+			add("%s: %d, the last one %v ago", trouble.what, trouble.n, now.Sub(trouble.last).Round(time.Second))
+		}
 	}
 	if s.clean < s.MinDecisions {
-		add("it has been clean for %d decisions, and %d are wanted: idle time proves nothing", s.clean, s.MinDecisions)
+		add("clean decisions: %d, and %d are wanted, for idle time proves nothing", s.clean, s.MinDecisions)
 	}
 	if ran := now.Sub(s.started); ran < s.PromoteWhenCleanFor {
 		add("it runs for %v, and %v are wanted", ran.Round(time.Second), s.PromoteWhenCleanFor)
@@ -205,6 +209,13 @@ func (s *shadow) end(why string) {
 	s.ended, s.endedAt = why, time.Now()
 	close(s.stop)
 	s.sub.Close() // at once, so that the kernel side may decide by itself again
+}
+
+// setEnded says why it has ended, once that is known better, and as which epoch it was promoted.
+func (s *shadow) setEnded(why string, promoted uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ended, s.promoted = why, promoted
 }
 
 func (s *shadow) running() bool {

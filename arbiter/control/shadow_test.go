@@ -3,6 +3,7 @@
 package control
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -87,7 +88,7 @@ func TestShadow(t *testing.T) {
 	// It would flip something: not without force, which is an ordinary push.
 	_, err = f.shadow.Promote(f.ctx(), &controlv1.ShadowPromoteRequest{})
 	wantStatus(t, err, codes.FailedPrecondition)
-	if !strings.Contains(err.Error(), "it has flipped 3 decisions") {
+	if !strings.Contains(err.Error(), "decisions that it flips: 3") {
 		t.Errorf("got %v, want the flips named", err)
 	}
 	_, err = f.shadow.Start(f.ctx(), &controlv1.ShadowStartRequest{Source: []byte(ruleFile("x"))})
@@ -168,6 +169,14 @@ func TestPushEndsShadow(t *testing.T) {
 	if s := f.shadowState(); !s.GetRunning() || s.GetEpoch() != 2 {
 		t.Errorf("state %v, want another one beside epoch 2", s)
 	}
+	f.applier.failures = []error{errors.New("no room")}
+	if _, err := f.rules.Push(f.ctx(), &controlv1.PushRequest{Source: []byte(ruleFile("d"))}); err == nil {
+		t.Fatal("a push that cannot be applied went well")
+	}
+	if s := f.shadowState(); s.GetRunning() || s.GetEnded() != "epoch 3 was to be put in force, which failed" {
+		t.Errorf("state %v, want it ended by a push that failed", s)
+	}
+	f.startShadow(&controlv1.ShadowStartRequest{Source: []byte(ruleFile("b"))})
 	f.direct.Close()
 	if s := f.shadowState(); s.GetRunning() || s.GetEnded() != "the daemon stopped" {
 		t.Errorf("state %v, want it ended with the daemon", s)
@@ -229,24 +238,24 @@ func TestShadowBlocks(t *testing.T) {
 		{"a flip", ruleFile("a"), 0, func(s *shadow) {
 			s.add(s.eventOf("deny", "b", "/t/b"))
 			s.add(s.eventOf("deny", "a", "/t/a"))
-		}, "it has flipped 1 decisions, the last one 0s ago", "it has flipped 1 decisions, the last one 1h0m0s ago"},
+		}, "decisions that it flips: 1, the last one 0s ago", "decisions that it flips: 1, the last one 1h0m0s ago"},
 		{"a flip that is long ago", ruleFile("a"), time.Minute, func(s *shadow) {
 			s.add(s.eventOf("deny", "b", "/t/b"))
 			s.add(s.eventOf("deny", "a", "/t/a"))
-		}, "it has flipped 1 decisions", ""},
+		}, "decisions that it flips: 1", ""},
 		{"the clean decisions begin anew", ruleFile("a"), time.Minute, func(s *shadow) {
 			s.add(s.eventOf("deny", "a", "/t/a"))
 			s.add(s.eventOf("deny", "b", "/t/b"))
-		}, "it has been clean for 0 decisions", "it has been clean for 0 decisions"},
+		}, "clean decisions: 0, and 1 are wanted", "clean decisions: 0, and 1 are wanted"},
 		{"a fact that is missing", cgroup, 0, func(s *shadow) {
 			e := s.eventOf("deny", "a", "/t/a")
 			e.Facts &^= abi.FieldCgroup
 			s.add(e)
-		}, "it could not tell 1 decisions", "it could not tell 1 decisions"},
+		}, "decisions that it cannot tell: 1", "decisions that it cannot tell: 1"},
 		{"a loss", ruleFile("a", "b"), 0, func(s *shadow) {
 			s.add(s.eventOf("deny", "a", "/t/a"))
 			s.lostBefore = func() uint64 { return 5 }
-		}, "5 events were lost", "5 events were lost"},
+		}, "events that were lost before it could look at them: 5", "events that were lost before it could look at them: 5"},
 		{"another scope", strings.Replace(ruleFile("a", "b"), "[/t]", "[/t, /u]", 1), 0, func(s *shadow) { s.add(s.eventOf("deny", "a", "/t/a")) },
 			"its scope or mute is another", "its scope or mute is another"},
 		{"an event that nobody asks about", strings.Replace(ruleFile("a", "b"), "scope:", "events: [connect]\nscope:", 1), 0,

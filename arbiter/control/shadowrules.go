@@ -145,20 +145,20 @@ func (r *Rules) promote(ctx context.Context, s *shadow, reason string, uid uint3
 		return Pushed{}, err
 	}
 	r.endShadow(s, "promoted") // it has ended by the push, unless the same text was in force
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.ended, s.promoted = fmt.Sprintf("it was promoted and is epoch %d", out.Epoch), out.Epoch
+	s.setEnded(fmt.Sprintf("it was promoted and is epoch %d", out.Epoch), out.Epoch)
 	return out, nil
 }
 
-// endShadow ends s if it runs, and the collecting of its facts. It is the caller's turn.
-func (r *Rules) endShadow(s *shadow, why string) {
+// endShadow ends s if it runs, and the collecting of its facts; nil: it did not run. It is
+// the caller's turn.
+func (r *Rules) endShadow(s *shadow, why string) *shadow {
 	if s == nil || !s.running() {
-		return
+		return nil
 	}
 	s.end(why)
 	if err := r.cfg.Applier.Collect(nil); err != nil {
 		r.cfg.Logger.Warn("going back to the facts of the rules in force alone", slog.Any("error", err))
 	}
 	r.cfg.Logger.Info("the candidate has ended", slog.String("name", s.Name), slog.String("why", why))
+	return s
 }

@@ -22,7 +22,7 @@ type Tally struct {
 	Late     uint64 // answers that came too late, so that a failure verdict stands
 	Failures [abi.ReasonCount + 1]uint64
 	// Foreign are records that no rule set has decided, such as refusals of the
-	// self-protection.
+	// self-protection, and those of events that this version does not know.
 	Foreign    uint64
 	CannotTell map[abi.Fields]uint64 // by the facts that are missing
 	// Own are decisions of this very rule set, and Broken those of them that came out
@@ -80,7 +80,7 @@ func (t *Tally) Add(e *arbiter.Event) Result {
 	case e.Reason != abi.ReasonNone:
 		t.Failures[min(e.Reason, abi.ReasonCount)]++
 		return NoDecision
-	case e.Epoch == 0:
+	case e.Epoch == 0 || e.Event == abi.EventNone || e.Event >= abi.EventCount:
 		t.Foreign++
 		return NoDecision
 	}

@@ -132,7 +132,8 @@ func TestTallyCounts(t *testing.T) {
 	add(abi.EventOpen, "/srv/a", func(e *arbiter.Event) { e.Reason = abi.ReasonCount + 7 })
 	add(abi.EventOpen, "/srv/a", func(e *arbiter.Event) { e.Late = true })
 	add(abi.EventOpen, "/srv/a", func(e *arbiter.Event) { e.Epoch, e.Rule = 0, "self-protection" })
-	if tally.Records != 14 || tally.Decided != 10 || tally.Flips() != 4+1 || tally.Changes[Rule] != 5 || tally.Failed() != 3 || tally.Foreign != 1 ||
+	add(abi.EventOpen, "/srv/a", func(e *arbiter.Event) { e.Event = abi.EventCount })
+	if tally.Records != 15 || tally.Decided != 10 || tally.Flips() != 4+1 || tally.Changes[Rule] != 5 || tally.Failed() != 3 || tally.Foreign != 2 ||
 		tally.Late != 1 || tally.Failures[abi.ReasonDeadline] != 1 || tally.Unknown() != 0 || tally.Own != 0 {
 		t.Errorf("got %+v", tally)
 	}
