@@ -37,6 +37,8 @@ var bans = []ban{
 		"the cache is a data structure under the engine, not a part of it"},
 	{"arbiter/audit", slices.Concat(heavy, ebpf, []string{"kernelbridge/...", "arbiter/control/..."}), []string{"kernelbridge/abi", "kernelbridge/catalogue"},
 		"the verdict log reads the engine's event stream and nothing else"},
+	{"arbiter/trial", slices.Concat(heavy, ebpf, []string{"kernelbridge/...", "arbiter/control/...", "arbiter/audit", "arbiter/store"}), []string{"kernelbridge/abi", "kernelbridge/catalogue"},
+		"a recording and the live stream are decided again by the same code, in the daemon and without one"},
 	{"arbiter/store", slices.Concat(heavy, ebpf, []string{"arbiter", "kernelbridge/..."}), []string{"kernelbridge/abi", "kernelbridge/catalogue"},
 		"the store keeps bytes; what they mean is not its business, so its crash tests stay small"},
 	{"arbiter/signature", slices.Concat(heavy, ebpf, []string{"arbiter", "arbiter/control/...", "arbiter/store", "rules/...", "kernelbridge/...", "log/slog"}), nil,

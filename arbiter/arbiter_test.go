@@ -155,11 +155,12 @@ func TestEvents(t *testing.T) {
 	k.Ask(f, "/t/plain", "/bin/x") // allowed: no record
 	k.Ask(f, "/t/secret", "/bin/\xffx")
 	k.Ask(f, "/t/watched/y", "/bin/x")
+	const had = abi.AllFields &^ abi.FieldCgroup // this source says of no cgroup that it has looked
 	for i, want := range []Event{
 		{Seq: 1, Event: abi.EventOpen, Access: abi.AccessRead, Verdict: "deny", Errno: uint16(unix.EACCES), Rule: "no-secrets", Line: 6,
-			Message: "ask ops", Epoch: 1, TGID: 41, TID: 42, UID: 7, Comm: "comm", Exe: "/bin/\xffx", Path: "/t/secret"},
+			Message: "ask ops", Epoch: 1, TGID: 41, TID: 42, UID: 7, Comm: "comm", Exe: "/bin/\xffx", Path: "/t/secret", Facts: had},
 		{Seq: 2, Event: abi.EventOpen, Access: abi.AccessRead, Verdict: "audit", Rule: "watch", Line: 11, Epoch: 1,
-			TGID: 41, TID: 42, UID: 7, Comm: "comm", Exe: "/bin/x", Path: "/t/watched/y"},
+			TGID: 41, TID: 42, UID: 7, Comm: "comm", Exe: "/bin/x", Path: "/t/watched/y", Facts: had},
 	} {
 		got := receive(t, sub)
 		if d := time.Since(got.Time); d < 0 || d > time.Minute {

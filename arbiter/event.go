@@ -49,5 +49,13 @@ type Event struct {
 	Detail              string           // the event's second text
 	Args                [abi.Args]uint64 // its numbers; kernelbridge/catalogue names them
 
+	// What the decision was made of beside the above: with it the record is the request,
+	// as far as a rule can look at it. Question puts it together again.
+	EUID, EGID uint32
+	Flags      uint32                   // abi.Flag*
+	Cgroup     [abi.CgroupLevels]uint64 // as in abi.Request
+	// Facts are those that this record has; of the others nothing is known.
+	Facts abi.Fields
+
 	postedNS int64 // CLOCK_MONOTONIC
 }

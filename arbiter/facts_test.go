@@ -182,9 +182,14 @@ func TestNoAllocationsWithDetailAndArgs(t *testing.T) {
 	rename.path("/t/a")
 	rename.detail("/t/keys/a")
 	rename.exe("/bin/mv")
+	deep := *rename
+	for i := range deep.r.Cgroup {
+		deep.r.Cgroup[i] = uint64(i) + 1
+	}
 	for name, g := range map[string]*given{
-		"rename":  rename,
-		"connect": {r: abi.Request{Event: abi.EventConnect, Flags: abi.FlagNoObject, Arg: [abi.Args]uint64{2, 1, 6, 443, 0, 99}}},
+		"rename":          rename,
+		"in deep cgroups": &deep,
+		"connect":         {r: abi.Request{Event: abi.EventConnect, Flags: abi.FlagNoObject, Arg: [abi.Args]uint64{2, 1, 6, 443, 0, 99}}},
 	} {
 		for _, entries := range []int{4096, -1} {
 			w := one(t, mustRules(t, eventRules, 1), entries, g)

@@ -27,10 +27,10 @@ type record struct {
 }
 
 const (
-	// journalBytes holds about 1,500 records with usual paths.
+	// journalBytes holds about 1,300 records with usual paths.
 	journalBytes = 256 << 10
 	// fixedBytes is the size of a record's fixed part: see append.
-	fixedBytes = 128
+	fixedBytes = 144
 	// maxRecords is how many records a journal holds at most.
 	maxRecords = journalBytes / (8 + fixedBytes)
 	// journalStart is near overflow, so that the wrap-around of the positions
@@ -40,7 +40,7 @@ const (
 
 // journal is a byte queue from one worker to the collector. Each record is
 // contiguous: a u32 length (a multiple of 8), the fixed part, the numbers up to the last
-// that is not 0, the path, the detail, the exe.
+// that is not 0, the cgroups, the path, the detail, the exe.
 // A length of 0 means that the rest up to the end of the buffer is unused.
 //
 // The worker alone writes tail; head is written by whoever holds stream.mu, mostly
@@ -70,7 +70,11 @@ func (j *journal) append(w *worker, rec *record) bool {
 	for args > 0 && r.Arg[args-1] == 0 {
 		args--
 	}
-	need := uint64(8+fixedBytes+8*args+int(r.PathLen)+int(r.DetailLen)+int(r.ExeLen)+7) &^ 7
+	levels := 0
+	for levels < abi.CgroupLevels && r.Cgroup[levels] != 0 {
+		levels++
+	}
+	need := uint64(8+fixedBytes+8*(args+levels)+int(r.PathLen)+int(r.DetailLen)+int(r.ExeLen)+7) &^ 7
 	tail, head := j.tail.Load(), j.head.Load()
 	free := journalBytes - (tail - head)
 	at := tail % journalBytes
@@ -110,8 +114,16 @@ func (j *journal) append(w *worker, rec *record) bool {
 	le.PutUint64(f[104:], w.rules.Epoch())
 	le.PutUint64(f[112:], w.counters.dropped.Load())
 	le.PutUint64(f[120:], w.live.number)
+	le.PutUint32(f[128:], r.EUID)
+	le.PutUint32(f[132:], r.EGID)
+	f[136], f[137], f[138], f[139] = byte(r.Flags&abi.AllFlags), byte(levels), 0, 0
+	le.PutUint32(f[140:], uint32(r.Have&abi.AllFields))
 	rest := b[8+fixedBytes:]
 	for _, v := range r.Arg[:args] {
+		le.PutUint64(rest, v)
+		rest = rest[8:]
+	}
+	for _, v := range r.Cgroup[:levels] {
 		le.PutUint64(rest, v)
 		rest = rest[8:]
 	}
@@ -165,7 +177,8 @@ func (j *journal) next(e *Event) (o origin, ok bool) {
 // decode reads a record's fixed part f and what is behind it.
 func decode(f, rest []byte, e *Event) origin {
 	le := binary.LittleEndian
-	args, text := rest[:8*int(f[15])], rest[8*int(f[15]):]
+	args, rest := rest[:8*int(f[15])], rest[8*int(f[15]):]
+	cgroup, text := rest[:8*int(f[137])], rest[8*int(f[137]):]
 	path, detail, exe := le.Uint32(f[88:]), uint32(le.Uint16(f[18:])), le.Uint32(f[92:])
 	*e = Event{
 		Event:   abi.Event(le.Uint32(f[0:])),
@@ -183,9 +196,15 @@ func decode(f, rest []byte, e *Event) origin {
 		Detail: string(text[path : path+detail]),
 		Exe:    string(text[path+detail : path+detail+exe]),
 		Epoch:  le.Uint64(f[104:]),
+		EUID:   le.Uint32(f[128:]), EGID: le.Uint32(f[132:]),
+		Flags: uint32(f[136]),
+		Facts: abi.Fields(le.Uint32(f[140:])),
 	}
 	for i := range len(args) / 8 {
 		e.Args[i] = le.Uint64(args[8*i:])
+	}
+	for i := range len(cgroup) / 8 {
+		e.Cgroup[i] = le.Uint64(cgroup[8*i:])
 	}
 	e.Latency, e.Late = time.Duration(le.Uint64(f[24:])), f[14] == 0
 	e.postedNS = int64(le.Uint64(f[96:]))

@@ -85,6 +85,12 @@ func (q *queue) watch(on bool) {
 	if on {
 		v = 1
 	}
-	atomic.StoreUint32(&q.Header().Watched, v)
-	atomic.AddUint64(&q.Header().Epoch, 1) // forgets what was kept
+	h := q.Header()
+	atomic.StoreUint32(&h.Watched, v)
+	epoch := atomic.AddUint64(&h.Epoch, 1) // forgets what was kept
+	var want [abi.EventCount]abi.Fields
+	for e := range want {
+		want[e] = abi.Fields(h.Want[e])
+	}
+	q.Fetches(epoch, &want)
 }

@@ -157,6 +157,11 @@ func (q *queue) arm(on bool) {
 // are. Verdicts that are still on their way to a system call that runs again are void.
 func (q *queue) setPolicy(p Policy) {
 	h := q.Header()
+	both := p.Want
+	for e := range both {
+		both[e] &= abi.Fields(h.Want[e])
+	}
+	q.Fetches(atomic.LoadUint64(&h.Epoch), &both)
 	for e := range p.Want {
 		atomic.StoreUint32(&h.Want[e], uint32(p.Want[e]))
 		atomic.StoreUint32(&h.Keep[e], uint32(p.Keep[e]))
@@ -164,7 +169,7 @@ func (q *queue) setPolicy(p Policy) {
 	}
 	atomic.StoreUint64(&h.SleepNS, uint64(p.Sleep))
 	atomic.StoreUint64(&h.Asked, p.Asked)
-	atomic.AddUint64(&h.Epoch, 1)
+	q.Fetches(atomic.AddUint64(&h.Epoch, 1), &p.Want)
 }
 
 // Counts are the kernel side's counters of one event: Asked = Cached + Decided + Answered +

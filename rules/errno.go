@@ -80,3 +80,12 @@ func (v Verdict) String() string {
 	}
 	return v.Action.String()
 }
+
+// ParseErrno returns the number that ErrnoName has written, false for what it never writes.
+func ParseErrno(name string) (uint16, bool) {
+	if n, err := strconv.ParseUint(name, 10, 16); err == nil {
+		return uint16(n), true
+	}
+	n := errnoByName(name)
+	return n, n != 0
+}

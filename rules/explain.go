@@ -129,25 +129,13 @@ func (x Explanation) String() string {
 	return b.String()
 }
 
-var fieldNames = [...]struct {
-	field abi.Fields
-	name  string
-}{{abi.FieldPath, "path"}, {abi.FieldExe, "exe"}, {abi.FieldUID, "uid"}, {abi.FieldGID, "gid"},
-	{abi.FieldCgroup, "cgroup"}, {abi.FieldAccess, "access"}, {abi.FieldDetail, "detail"}, {abi.FieldArgs, "args"}}
-
 // FieldNames returns the names of the facts in f, "nothing" alone when it is
 // empty.
 func FieldNames(f abi.Fields) []string {
-	var out []string
-	for _, n := range fieldNames {
-		if f&n.field != 0 {
-			out = append(out, n.name)
-		}
+	if out := f.Names(); out != nil {
+		return out
 	}
-	if out == nil {
-		out = []string{"nothing"}
-	}
-	return out
+	return []string{"nothing"}
 }
 
 // AccessNames returns the names of the bits of a that rules can name.

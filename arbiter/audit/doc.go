@@ -19,6 +19,9 @@
 // exactly what the kernel saw. One that is not becomes its Quote, and a second
 // field with the suffix _b64 carries the exact bytes.
 //
+// A line has all that rules can look at, so that the decision can be made again: Decode
+// reads it back, and takes nothing that is not written so.
+//
 // Nothing here runs on a verdict's path: Log reads a subscription in its own
 // goroutine, and a disk that is slow or full costs lines, which are counted.
 package audit

@@ -95,6 +95,21 @@ func (r *Record) Append(dst []byte) []byte {
 	o.bool("cached", u.Cached)
 	o.int("latency_ns", u.LatencyNS)
 	o.int("worker", int64(u.Worker))
+	o.uint("euid", uint64(u.EUID))
+	o.uint("egid", uint64(u.EGID))
+	if len(u.Flags) > 0 {
+		o.texts("flags", u.Flags)
+	}
+	if len(u.Cgroup) > 0 {
+		o.uints("cgroups", u.Cgroup)
+	}
+	if len(u.Facts) > 0 {
+		o.texts("facts", u.Facts)
+	}
+	if u.Errno != 0 {
+		o.uint("errno", uint64(u.Errno))
+	}
+	o.optional("reason", u.Reason)
 	o.close()
 	o.close()
 	return o.dst
@@ -233,6 +248,18 @@ func (o *object) texts(k string, vs []string) {
 			o.dst = append(o.dst, ',')
 		}
 		o.dst = appendJSON(o.dst, v)
+	}
+	o.dst = append(o.dst, ']')
+}
+
+func (o *object) uints(k string, vs []uint64) {
+	o.key(k)
+	o.dst = append(o.dst, '[')
+	for i, v := range vs {
+		if i > 0 {
+			o.dst = append(o.dst, ',')
+		}
+		o.dst = strconv.AppendUint(o.dst, v, 10)
 	}
 	o.dst = append(o.dst, ']')
 }

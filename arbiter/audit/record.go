@@ -6,7 +6,9 @@ import (
 	"encoding/base64"
 	"fmt"
 	"path"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -175,6 +177,15 @@ type Unmapped struct {
 	Cached    bool              `json:"cached"`
 	LatencyNS int64             `json:"latency_ns"`
 	Worker    int               `json:"worker"` // -1 when none was involved
+	// What rules can look at beside the above. With it a record can be decided again.
+	EUID   uint32   `json:"euid"`
+	EGID   uint32   `json:"egid"`
+	Flags  []string `json:"flags,omitempty"`   // what is missing or cut, see abi.FlagNames
+	Cgroup []uint64 `json:"cgroups,omitempty"` // ids of the subject's cgroup and its ancestors, level 1 first
+	Facts  []string `json:"facts,omitempty"`   // those that the record has, see abi.Fields.Names
+	// Of a late answer, for which status_code and status_detail are about the lateness.
+	Errno  uint16 `json:"errno,omitempty"`
+	Reason string `json:"reason,omitempty"`
 }
 
 // NewRecord returns the record of e. The result shares no memory with e that
@@ -183,12 +194,13 @@ func NewRecord(e *arbiter.Event) Record {
 	r := Record{
 		Time:    e.Time.UnixMilli(),
 		TimeDT:  e.Time.UTC().Format(time.RFC3339Nano),
-		Message: e.Message,
+		Message: strings.ToValidUTF8(e.Message, "\ufffd"), // it is UTF-8: rule files are
 		Metadata: Metadata{Version: SchemaVersion, Product: Product{Name: "arbiterd", VendorName: "Arbiter"},
 			Sequence: e.Seq, Profiles: []string{"datetime", "linux/linux_users", "security_control"}},
 		Policy: Policy{Name: e.Rule, UID: fmt.Sprintf("%016x", e.Fingerprint), Version: strconv.FormatUint(e.Epoch, 10)},
 		Unmapped: Unmapped{Event: e.Event.String(), Access: accessNames(e.Access), Args: argsOf(e), Verdict: e.Verdict,
-			RuleLine: e.Line, Cached: e.Cached, LatencyNS: int64(e.Latency), Worker: e.Worker},
+			RuleLine: e.Line, Cached: e.Cached, LatencyNS: int64(e.Latency), Worker: e.Worker,
+			EUID: e.EUID, EGID: e.EGID, Flags: abi.FlagNames(e.Flags), Cgroup: cgroupsOf(e), Facts: e.Facts.Names()},
 	}
 	r.outcome(e)
 	start := strconv.FormatUint(uint64(e.TGID), 10) + "-" + strconv.FormatUint(e.StartBoottime, 10)
@@ -206,6 +218,9 @@ func NewRecord(e *arbiter.Event) Record {
 	r.classify(e, object)
 	return r
 }
+
+// statusLate is Record.StatusDetail of an answer that came too late.
+const statusLate = "late"
 
 // outcome fills in what became of the request.
 func (r *Record) outcome(e *arbiter.Event) {
@@ -227,8 +242,26 @@ func (r *Record) outcome(e *arbiter.Event) {
 		// The requester had gone on by the kernel's failure verdict, which is a
 		// record of its own: this one says what would have been.
 		r.ActionID, r.DispositionID, r.SeverityID = ActionUnknown, DispositionNoAction, SeverityMedium
-		r.StatusID, r.StatusCode, r.StatusDetail = StatusUnknown, "", "late"
+		r.StatusID, r.StatusCode, r.StatusDetail = StatusUnknown, "", statusLate
+		if e.Verdict == "deny" {
+			r.Unmapped.Errno = e.Errno
+		}
+		if e.Reason != abi.ReasonNone {
+			r.Unmapped.Reason = e.Reason.String()
+		}
 	}
+}
+
+// cgroupsOf returns the ids up to the last, nil when there is none.
+func cgroupsOf(e *arbiter.Event) []uint64 {
+	n := 0
+	for n < len(e.Cgroup) && e.Cgroup[n] != 0 {
+		n++
+	}
+	if n == 0 {
+		return nil
+	}
+	return slices.Clone(e.Cgroup[:n])
 }
 
 // newFile returns the file at that path, which may be empty when unknown.

@@ -9,12 +9,14 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 	"unicode"
 	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/arbiterd/arbiter/arbiter"
 	"github.com/arbiterd/arbiter/kernelbridge/abi"
@@ -32,6 +34,7 @@ func sample() arbiter.Event {
 		Epoch: 7, Fingerprint: 0xfeedfacecafe, Latency: 1234 * time.Nanosecond, Worker: 1,
 		TGID: 100, TID: 101, UID: 1000, GID: 100, StartBoottime: 5_000_000_000,
 		Comm: "python3", Exe: "/usr/bin/python3.13", Path: "/srv/app/bin/sh", Dev: 2049, Ino: 77,
+		EUID: 1001, EGID: 101, Facts: abi.AllFields, Cgroup: [abi.CgroupLevels]uint64{12, 345},
 	}
 }
 
@@ -48,6 +51,8 @@ func samples() []arbiter.Event {
 	failed.Rule, failed.Line, failed.Message, failed.Worker, failed.Dev, failed.Ino = "", 0, "", -1, 0, 0
 	late := sample()
 	late.Seq, late.Late = 46, true
+	lateFailure := late
+	lateFailure.Seq, lateFailure.Verdict, lateFailure.Errno, lateFailure.Reason = 49, "allow", 0, abi.ReasonDeadline
 	hostile := sample()
 	hostile.Seq, hostile.Event, hostile.Access = 47, abi.EventOpen, abi.AccessWrite|abi.AccessTruncate|abi.AccessCreated
 	hostile.Path = "/tmp/a\n{\"verdict\":\"allow\"}\x1b[2J\u202e\u009b\u2028\U000e0041"
@@ -55,7 +60,8 @@ func samples() []arbiter.Event {
 	hostile.Comm = "\xc3\x28"
 	unknown := sample()
 	unknown.Seq, unknown.Path, unknown.Exe, unknown.Comm, unknown.Reason = 48, "", "", "", abi.ReasonFactsTruncated
-	out := []arbiter.Event{deny, open, audit, failed, late, hostile, unknown}
+	unknown.Flags, unknown.Facts, unknown.Cgroup = abi.AllFlags, abi.FieldUID|abi.FieldArgs, [abi.CgroupLevels]uint64{}
+	out := []arbiter.Event{deny, open, audit, failed, late, lateFailure, hostile, unknown}
 	for e := abi.EventOpen; e < abi.EventCount; e++ { // one line for each event
 		if e == abi.EventOpen || e == abi.EventExec {
 			continue
@@ -134,14 +140,45 @@ func checkLine(t *testing.T, e *arbiter.Event) Record {
 	if err := d.Decode(&got); err != nil {
 		t.Fatalf("line %q: %v", body, err)
 	}
-	want := NewRecord(e)
-	if !utf8.ValidString(e.Message) { // of a rule file, which is UTF-8: no _b64
-		got.Message, want.Message = "", ""
-	}
-	if diff := cmp.Diff(want, got); diff != "" {
+	if diff := cmp.Diff(NewRecord(e), got); diff != "" {
 		t.Errorf("line %q decodes to another record (-want +got):\n%s", body, diff)
 	}
+	checkDecode(t, e, line)
 	return got
+}
+
+// checkDecode wants the event back that line was written of, as far as rules can look at it,
+// and the very line of that.
+func checkDecode(t *testing.T, e *arbiter.Event, line []byte) {
+	t.Helper()
+	back, err := Decode(line)
+	if err != nil {
+		t.Fatalf("line %q: %v", line, err)
+	}
+	if again := AppendEvent(nil, back); !bytes.Equal(again, line) {
+		t.Errorf("line %q becomes %q", line, again)
+	}
+	want := *e
+	want.Message = strings.ToValidUTF8(e.Message, "\ufffd")
+	want.Access &= 1<<len(accessBits) - 1
+	want.Flags &= abi.AllFlags
+	want.Reason = min(want.Reason, abi.ReasonCount)
+	want.Dev, want.Ino = back.Dev, back.Ino // not every class has a place for them
+	ev := catalogue.Of(e.Event)
+	if ev == nil && e.Event != abi.EventNone {
+		want.Event = abi.EventCount
+	}
+	for i := range want.Args {
+		if ev == nil || i >= len(ev.Args) {
+			want.Args[i] = 0
+		}
+	}
+	if e.Event == abi.EventSetUID || e.Event == abi.EventSetGID {
+		want.Path = "" // they have no object
+	}
+	if diff := cmp.Diff(want, *back, cmpopts.IgnoreUnexported(arbiter.Event{})); diff != "" {
+		t.Errorf("line %q is read as another event (-want +got):\n%s", line, diff)
+	}
 }
 
 // exact returns the bytes that a text and its _b64 stand for.
@@ -184,13 +221,14 @@ func TestFieldNames(t *testing.T) {
 
 func FuzzLine(f *testing.F) {
 	for _, e := range samples() {
-		f.Add(uint32(e.Event), uint32(e.Access), e.Path, e.Detail, e.Exe, e.Comm, e.Message, uint8(e.Reason), e.Late, e.Args[0], e.Args[5])
+		f.Add(uint32(e.Event), uint32(e.Access), e.Path, e.Detail, e.Exe, e.Comm, e.Message, uint8(e.Reason), e.Late, e.Args[0], e.Args[5], e.Flags, uint32(e.Facts), e.Cgroup[0])
 	}
-	f.Fuzz(func(t *testing.T, event, access uint32, path, detail, exe, comm, message string, reason uint8, late bool, arg0, arg5 uint64) {
+	f.Fuzz(func(t *testing.T, event, access uint32, path, detail, exe, comm, message string, reason uint8, late bool, arg0, arg5 uint64, flags, facts uint32, cgroup uint64) {
 		e := sample()
 		e.Event, e.Access, e.Reason, e.Late = abi.Event(event), abi.Access(access), abi.Reason(reason), late
 		e.Path, e.Detail, e.Exe, e.Comm, e.Message = path, detail, exe, comm, message
 		e.Args[0], e.Args[5] = arg0, arg5
+		e.Flags, e.Facts, e.Cgroup = flags, abi.Fields(facts)&abi.AllFields, [abi.CgroupLevels]uint64{cgroup}
 		r := checkLine(t, &e)
 		if got := exact(t, r.Unmapped.Detail, r.Unmapped.DetailB64); got != detail {
 			t.Errorf("detail = %q, want %q", got, detail)

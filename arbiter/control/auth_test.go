@@ -65,6 +65,10 @@ func TestAuthorisation(t *testing.T) {
 		controlv1.RulesService_Revert_FullMethodName:   true,
 		controlv1.RulesService_Lock_FullMethodName:     true,
 
+		controlv1.ShadowService_Start_FullMethodName:   true,
+		controlv1.ShadowService_Stop_FullMethodName:    true,
+		controlv1.ShadowService_Promote_FullMethodName: true,
+
 		controlv1.MaintenanceService_Hold_FullMethodName:  true,
 		controlv1.LifecycleService_Replace_FullMethodName: true,
 	}

@@ -37,6 +37,10 @@ type Applier interface {
 	// Moved reports whether what the scope and the mute of the rule set in force name is
 	// another thing by now than when it was put in force, or is not there any more.
 	Moved(rs *rules.RuleSet) bool
+	// Collect has the kernel side fetch what another rule set looks at beside the one in
+	// force, in requests that are asked about anyway. Nil ends that, and so does Apply. When
+	// it returns nil every request that is asked from then on has these facts.
+	Collect(also *rules.RuleSet) error
 }
 
 // Info is what the daemon knows and the engine does not.

@@ -198,10 +198,17 @@ func (r *Rules) Close() {
 	if p != nil {
 		p.timer.Stop()
 	}
+	s := r.shadow.Load()
+	if s != nil {
+		s.end("the daemon stopped")
+	}
 	if !begun {
 		return
 	}
 	defer r.end()
+	if s != nil {
+		<-s.done // it pushes nothing: that would be its turn
+	}
 	if p != nil {
 		if err := r.cfg.Store.Discard(p.meta.Epoch); err != nil {
 			r.cfg.Logger.Warn("taking rules that nobody has confirmed out of the store", slog.Any("error", err))

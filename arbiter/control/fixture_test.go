@@ -116,6 +116,9 @@ type fakeApplier struct {
 	moved    bool
 	applied  []uint64       // epochs
 	reasons  []cache.Reason // of Apply
+
+	collectErr error
+	collected  []*rules.RuleSet // the arguments of Collect
 }
 
 func (a *fakeApplier) Check(_ context.Context, rs *rules.RuleSet) ([]string, error) {
@@ -145,6 +148,13 @@ func (a *fakeApplier) Apply(ctx context.Context, rs *rules.RuleSet, reason cache
 		return nil, ierr
 	}
 	return nil, err
+}
+
+func (a *fakeApplier) Collect(also *rules.RuleSet) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.collected = append(a.collected, also)
+	return a.collectErr
 }
 
 func (a *fakeApplier) Moved(*rules.RuleSet) bool { return a.moved }
@@ -195,6 +205,7 @@ type fixture struct {
 	rules  controlv1.RulesServiceClient
 	events controlv1.EventsServiceClient
 	status controlv1.StatusServiceClient
+	shadow controlv1.ShadowServiceClient
 }
 
 // newFixture serves until the test ends. adjust may change the configuration,
@@ -273,6 +284,7 @@ func (f *fixture) clients(conn *grpc.ClientConn) {
 	f.rules = controlv1.NewRulesServiceClient(conn)
 	f.events = controlv1.NewEventsServiceClient(conn)
 	f.status = controlv1.NewStatusServiceClient(conn)
+	f.shadow = controlv1.NewShadowServiceClient(conn)
 }
 
 // ctx ends with the test's time limit.
@@ -300,7 +312,7 @@ func (f *fixture) ask(event abi.Event, path string) abi.Verdict {
 		f.t.Fatal(err)
 	}
 	r := &abi.Request{Event: event, Access: abi.AccessRead, PostedNS: now.Nano(), UID: 1000, GID: 100, EUID: 1000, EGID: 100,
-		TGID: 41, TID: 42, StartBoottime: 43, Dev: 44, Ino: 45}
+		TGID: 41, TID: 42, StartBoottime: 43, Dev: 44, Ino: 45, Have: abi.AllFields, Cgroup: [abi.CgroupLevels]uint64{46, 47}}
 	if event == abi.EventExec {
 		r.Access = abi.AccessExec
 	}

@@ -29,6 +29,7 @@ type Rules struct {
 	locked  atomic.Pointer[Locked] // set in its turn, for good
 	pending atomic.Pointer[pending]
 	trouble atomic.Pointer[string] // on a way back
+	shadow  atomic.Pointer[shadow] // the candidate that runs, or the last one; nil: there was none
 }
 
 // NewRules checks the whole configuration.
@@ -295,9 +296,15 @@ func bound(rs *rules.RuleSet) bool {
 
 // apply calls the Applier with a time limit of its own.
 func (r *Rules) apply(ctx context.Context, rs *rules.RuleSet, reason cache.Reason) ([]string, error) {
+	// A candidate is about the set beside which it was started.
+	ended := r.endShadow(r.shadow.Load(), fmt.Sprintf("epoch %d was put in force instead of epoch %d", rs.Epoch(), r.epoch()))
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.cfg.ApplyTimeout)
 	defer cancel()
-	return r.cfg.Applier.Apply(ctx, rs, reason)
+	warnings, err := r.cfg.Applier.Apply(ctx, rs, reason)
+	if err != nil && ended != nil {
+		ended.setEnded(fmt.Sprintf("epoch %d was to be put in force, which failed", rs.Epoch()), 0)
+	}
+	return warnings, err
 }
 
 // undo makes good a push that failed after it was stored: the set from before is

@@ -81,7 +81,7 @@ func (s *rulesService) Revert(ctx context.Context, req *controlv1.RevertRequest)
 }
 
 // nameOf returns the file's name, one for positions when there is none.
-func nameOf(req *controlv1.PushRequest) string {
+func nameOf(req interface{ GetName() string }) string {
 	if req.GetName() == "" {
 		return "rules"
 	}

@@ -61,6 +61,7 @@ func newServer(cfg Config, more func(*grpc.Server)) (*Server, error) {
 		grpc.MaxConcurrentStreams(maxStreams), grpc.ConnectionTimeout(handshakeTimeout))...)
 	s.events = &eventsService{cfg: &cfg, stopping: s.stopping}
 	controlv1.RegisterRulesServiceServer(s.grpc, &rulesService{rules: cfg.Rules, info: cfg.Info})
+	controlv1.RegisterShadowServiceServer(s.grpc, &shadowService{rules: cfg.Rules})
 	controlv1.RegisterEventsServiceServer(s.grpc, s.events)
 	controlv1.RegisterStatusServiceServer(s.grpc, &statusService{cfg: &cfg})
 	controlv1.RegisterMaintenanceServiceServer(s.grpc, &maintenanceService{cfg: &cfg, stopping: s.stopping})
@@ -71,11 +72,11 @@ func newServer(cfg Config, more func(*grpc.Server)) (*Server, error) {
 		more(s.grpc)
 	}
 	calls.InitializeMetrics(s.grpc)
-	s.metrics = []prometheus.Collector{calls, Collector(cfg.Engine), watchCollector{s.events}, kernelCollector{cfg.Info}}
+	s.metrics = []prometheus.Collector{calls, Collector(cfg.Engine), watchCollector{s.events}, kernelCollector{cfg.Info}, shadowCollector{cfg.Rules}}
 	return s, nil
 }
 
-// Collectors returns the metrics: of calls, engine, watchers and kernel side. The
+// Collectors returns the metrics: of calls, engine, watchers, kernel side and candidate. The
 // caller registers them.
 func (s *Server) Collectors() []prometheus.Collector { return s.metrics }
 

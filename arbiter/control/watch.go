@@ -200,6 +200,10 @@ func eventMessage(e *arbiter.Event) *controlv1.Event {
 			Comm: []byte(e.Comm), Exe: []byte(e.Exe)},
 		Object: &controlv1.Object{Path: []byte(e.Path), Dev: e.Dev, Ino: e.Ino},
 		Detail: []byte(e.Detail),
+		Euid:   e.EUID, Egid: e.EGID, Flags: abi.FlagNames(e.Flags), Facts: e.Facts.Names(),
+	}
+	for i := 0; i < len(e.Cgroup) && e.Cgroup[i] != 0; i++ {
+		m.Cgroups = append(m.Cgroups, e.Cgroup[i])
 	}
 	if ev := catalogue.Of(e.Event); ev != nil {
 		for i, a := range ev.Args {

@@ -278,7 +278,8 @@ func TestWatchEvent(t *testing.T) {
 		want := &controlv1.Event{Seq: uint64(i + 1), Event: "open", Access: []string{"read"}, Verdict: "deny", Errno: 13,
 			Rule: "keep", Line: 5, Message: "ask ops", Epoch: 1, Fingerprint: pushed.GetFingerprint(), Cached: cached,
 			Subject: &controlv1.Subject{Tgid: 41, Tid: 42, Uid: 1000, Gid: 100, StartBoottimeNs: 43, Comm: []byte("asker"), Exe: []byte("/bin/asker")},
-			Object:  &controlv1.Object{Path: []byte("/t/a"), Dev: 44, Ino: 45}}
+			Object:  &controlv1.Object{Path: []byte("/t/a"), Dev: 44, Ino: 45},
+			Euid:    1000, Egid: 100, Cgroups: []uint64{46, 47}, Facts: abi.AllFields.Names()}
 		got := w.next().GetEvent()
 		if diff := cmp.Diff(want, got, protocmp.Transform(), protocmp.IgnoreFields(want, "time", "latency")); diff != "" {
 			t.Errorf("event %d (-want +got):\n%s", i+1, diff)

@@ -85,7 +85,7 @@ what the running kernel can do.
 
 It talks to the daemon over a unix socket; the daemon knows the caller by its uid
 and gid. "rules check", "rules verify", "rules sign", "rules keygen", "explain --rules",
-"doctor", "hooks" and "version" need no daemon.`,
+"replay --rules", "doctor", "hooks" and "version" need no daemon.`,
 		Example: `  arbiterctl doctor
   arbiterctl rules check rules.yaml
   arbiterctl rules push rules.yaml --reason "no shells in /srv/app"
@@ -114,7 +114,7 @@ and gid. "rules check", "rules verify", "rules sign", "rules keygen", "explain -
 		}
 		return nil
 	}
-	a.group(root, a.statusCommand(), a.rulesCommand(), a.eventsCommand(), a.whyCommand(), a.explainCommand(), a.doctorCommand(),
+	a.group(root, a.statusCommand(), a.rulesCommand(), a.eventsCommand(), a.replayCommand(), a.whyCommand(), a.explainCommand(), a.doctorCommand(),
 		a.mutesCommand(), a.hooksCommand(), a.maintenanceCommand(), a.versionCommand(), exitCodesTopic())
 	return root
 }

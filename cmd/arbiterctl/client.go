@@ -36,6 +36,7 @@ type client struct {
 	rules  controlv1.RulesServiceClient
 	events controlv1.EventsServiceClient
 	status controlv1.StatusServiceClient
+	shadow controlv1.ShadowServiceClient
 
 	mu      sync.Mutex
 	dialErr error // of the last attempt to connect
@@ -91,6 +92,7 @@ func (a *app) connect(ctx context.Context) (*client, error) {
 	c.rules = controlv1.NewRulesServiceClient(conn)
 	c.events = controlv1.NewEventsServiceClient(conn)
 	c.status = controlv1.NewStatusServiceClient(conn)
+	c.shadow = controlv1.NewShadowServiceClient(conn)
 	return c, nil
 }
 

@@ -233,6 +233,19 @@ func eventOf(m *controlv1.Event) *arbiter.Event {
 		TGID: m.Subject.GetTgid(), TID: m.Subject.GetTid(), UID: m.Subject.GetUid(), GID: m.Subject.GetGid(),
 		StartBoottime: m.Subject.GetStartBoottimeNs(), Comm: string(m.Subject.GetComm()), Exe: string(m.Subject.GetExe()),
 		Path: string(m.Object.GetPath()), Dev: m.Object.GetDev(), Ino: m.Object.GetIno(), Detail: string(m.Detail),
+		EUID: m.Euid, EGID: m.Egid,
+	}
+	copy(e.Cgroup[:], m.Cgroups)
+	for _, name := range m.Facts {
+		fact, _ := abi.ParseField(name) // 0: no rule of ours looks at it
+		e.Facts |= fact
+	}
+	for _, name := range m.Flags {
+		flag, ok := abi.ParseFlag(name)
+		e.Flags |= flag
+		if !ok {
+			e.Facts = 0 // what it says of them we do not know
+		}
 	}
 	var known bool
 	if e.Event, known = abi.ParseEvent(m.Event); !known {

@@ -28,6 +28,8 @@ const (
 	exitPermission
 	exitNoBackend
 	exitRefused
+	exitFlips
+	exitBroken
 )
 
 // exitCodes is what help and docs/cli.md say about them, by code.
@@ -41,6 +43,8 @@ var exitCodes = [...]string{
 	exitPermission:  "the daemon, or the system, does not let this user do that",
 	exitNoBackend:   "doctor: no backend works here for this user",
 	exitRefused:     "explain --exit-code: the request would be refused",
+	exitFlips:       "replay: the rules decide something otherwise than recorded",
+	exitBroken:      "replay: a decision of the very same rule set came out otherwise than recorded",
 }
 
 func exitCodesTopic() *cobra.Command {
@@ -125,6 +129,9 @@ func (c *client) rpcFailure(cmd *cobra.Command, doing string, err error) *failur
 	case codes.InvalidArgument:
 		return usage(cmd, wrapped)
 	case codes.NotFound:
+		if cmd.Parent() != nil && cmd.Parent().Name() == "shadow" {
+			return fail(exitFailure, "arbiterctl rules shadow start FILE", wrapped)
+		}
 		if !namesEpoch(cmd) {
 			return fail(exitFailure, "arbiterctl rules push FILE puts rules in force", wrapped)
 		}

@@ -25,9 +25,9 @@ import (
 func (a *app) rulesCommand() *cobra.Command {
 	return a.group(&cobra.Command{
 		Use:   "rules",
-		Short: "Push, check, sign, get, compare, list, roll back and lock rule sets",
-	}, a.pushCommand(), a.confirmCommand(), a.revertCommand(), a.checkCommand(), a.getCommand(), a.historyCommand(), a.diffCommand(), a.rollbackCommand(),
-		a.lockCommand(), a.verifyCommand(), a.signCommand(), a.keygenCommand())
+		Short: "Push, check, try out, sign, get, compare, list, roll back and lock rule sets",
+	}, a.pushCommand(), a.confirmCommand(), a.revertCommand(), a.checkCommand(), a.shadowCommand(), a.getCommand(), a.historyCommand(), a.diffCommand(),
+		a.rollbackCommand(), a.lockCommand(), a.verifyCommand(), a.signCommand(), a.keygenCommand())
 }
 
 func (a *app) pushCommand() *cobra.Command {
@@ -274,15 +274,11 @@ func firstIDs(ids []string, count int) string {
 
 // readRules reads a rule file or stdin, and returns the name for positions.
 func (a *app) readRules(cmd *cobra.Command, arg string) (source []byte, name string, err error) {
-	unreadable := func(err error) *failure {
-		return fail(exitFailure, "give a rule file that you can read; "+cmd.CommandPath()+" --help",
-			fmt.Errorf("reading rules from %s: %w", quoteArg(arg), withoutPath(err)))
-	}
 	r, name := a.stdin, "stdin"
 	if arg != "-" {
 		f, err := os.Open(arg)
 		if err != nil {
-			return nil, "", unreadable(err)
+			return nil, "", unreadable(cmd, "rules", "rule file", arg, err)
 		}
 		defer f.Close()
 		r, name = f, arg
@@ -290,9 +286,16 @@ func (a *app) readRules(cmd *cobra.Command, arg string) (source []byte, name str
 	// One byte too many is enough for the ordinary report that it is too large.
 	source, err = io.ReadAll(io.LimitReader(r, rules.MaxFileBytes+1))
 	if err != nil {
-		return nil, "", unreadable(err)
+		return nil, "", unreadable(cmd, "rules", "rule file", arg, err)
 	}
 	return source, name, nil
+}
+
+// unreadable is the failure of a file with what, of a kind, that was named on the command
+// line of cmd.
+func unreadable(cmd *cobra.Command, what, kind, arg string, err error) *failure {
+	return fail(exitFailure, "give a "+kind+" that you can read; "+cmd.CommandPath()+" --help",
+		fmt.Errorf("reading %s from %s: %w", what, quoteArg(arg), withoutPath(err)))
 }
 
 // expectedEpochFlag adds --expected-epoch; the func returns nil when it was not given.

@@ -7,17 +7,20 @@ import (
 	"errors"
 	"net"
 	"os"
+	"strconv"
 	"sync"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 
 	"github.com/arbiterd/arbiter/arbiter"
 	"github.com/arbiterd/arbiter/arbiter/cache"
 	"github.com/arbiterd/arbiter/arbiter/control"
+	"github.com/arbiterd/arbiter/arbiter/control/controlv1"
 	"github.com/arbiterd/arbiter/arbiter/signature"
 	"github.com/arbiterd/arbiter/arbiter/store"
 	"github.com/arbiterd/arbiter/kernelbridge/abi"
@@ -103,6 +106,8 @@ func (a *applier) Apply(ctx context.Context, rs *rules.RuleSet, reason cache.Rea
 	return nil, a.engine.Install(ctx, rs, reason)
 }
 
+func (a *applier) Collect(*rules.RuleSet) error { return nil }
+
 func (a *applier) Moved(*rules.RuleSet) bool { return false }
 
 // Unavailable is everything but open, exec and connect.
@@ -140,6 +145,7 @@ func startServer(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Check(err)
 		ts.Defer(d.stop)
 		ts.SetCmd("record", func(ts *testscript.TestScript, neg bool, args []string) { recordIn(ts, d, args) })
+		ts.SetCmd("tried", func(ts *testscript.TestScript, neg bool, args []string) { awaitTried(ts, socket, args) })
 	case "deny", "hang":
 		l, err := net.Listen("unix", socket)
 		ts.Check(err)
@@ -174,17 +180,40 @@ func recordIn(ts *testscript.TestScript, d *daemon, args []string) {
 	}
 }
 
+// awaitTried is the script command "tried N": it returns when the candidate has looked at N
+// decisions.
+func awaitTried(ts *testscript.TestScript, socket string, args []string) {
+	want, err := strconv.ParseUint(args[0], 10, 64)
+	ts.Check(err)
+	conn, err := grpc.NewClient("unix:"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	ts.Check(err)
+	defer conn.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	tick := time.NewTicker(20 * time.Millisecond) // calls are limited
+	defer tick.Stop()
+	for {
+		r, err := controlv1.NewShadowServiceClient(conn).Get(ctx, &controlv1.ShadowGetRequest{})
+		ts.Check(err)
+		if r.GetState().GetDecisions() >= want {
+			return
+		}
+		<-tick.C
+	}
+}
+
 // madeUp are the events of the scripts.
 var madeUp = map[string]arbiter.Event{
 	"denied": {Time: time.Date(2026, 11, 24, 12, 30, 15, 123456789, time.UTC), Event: abi.EventExec, Access: abi.AccessExec,
 		Verdict: "deny", Errno: 13, Rule: "no-shells", Line: 5, Message: "shells are not run here; ask ops", Epoch: 1, Fingerprint: 0xfe,
 		Latency: 1500 * time.Nanosecond, TGID: 100, TID: 101, UID: 1000, GID: 100, Comm: "python3", Exe: "/usr/bin/python3",
-		Path: "/srv/app/bin/sh", Dev: 2049, Ino: 77},
+		Path: "/srv/app/bin/sh", Dev: 2049, Ino: 77, EUID: 1000, EGID: 100, Facts: hadFacts},
 	"audited": {Time: time.Date(2026, 11, 24, 12, 30, 16, 0, time.UTC), Event: abi.EventOpen, Access: abi.AccessRead,
 		Verdict: "audit", Rule: "watch-keys", Line: 9, Epoch: 1, Latency: 900 * time.Nanosecond, TGID: 102, UID: 0,
-		Exe: "/usr/bin/cat", Path: "/srv/app/keys/a.pem"},
+		Exe: "/usr/bin/cat", Path: "/srv/app/keys/a.pem", Facts: abi.AllFields, Cgroup: [abi.CgroupLevels]uint64{1, 4711}},
 	"allowed": {Time: time.Date(2026, 11, 24, 12, 30, 17, 0, time.UTC), Event: abi.EventOpen, Access: abi.AccessRead | abi.AccessWrite,
-		Verdict: "allow", Rule: "default", Epoch: 1, Latency: 400 * time.Nanosecond, TGID: 103, UID: 1000, Exe: "/usr/bin/vi", Path: "/srv/app/notes"},
+		Verdict: "allow", Rule: "default", Epoch: 1, Latency: 400 * time.Nanosecond, TGID: 103, UID: 1000, Exe: "/usr/bin/vi", Path: "/srv/app/notes",
+		EUID: 1000, Facts: hadFacts},
 	"failed": {Time: time.Date(2026, 11, 24, 12, 30, 18, 0, time.UTC), Event: abi.EventExec, Access: abi.AccessExec,
 		Verdict: "allow", Reason: abi.ReasonNoWorker, TGID: 104, UID: 1000, Path: "/srv/app/bin/tool"},
 	"in-kernel": {Time: time.Date(2026, 11, 24, 12, 30, 18, 0, time.UTC), Event: abi.EventMkdir, Verdict: "deny", Errno: 1, Rule: "by-ids", Line: 3, Epoch: 1,
@@ -196,5 +225,13 @@ var madeUp = map[string]arbiter.Event{
 	"hostile": {Time: time.Date(2026, 11, 24, 12, 30, 19, 0, time.UTC), Event: abi.EventOpen, Access: abi.AccessWrite,
 		Verdict: "deny", Errno: 1, Rule: "no-writes", Line: 7, Epoch: 1, Latency: time.Microsecond, TGID: 105, UID: 1000,
 		Comm: "e\x1b[31mvil", Exe: "/tmp/\xff\xfe/run",
-		Path: "/srv/app/a\n2026-11-24T12:30:20.000Z  99  exec  allow\x1b[2J\u202e\\x41"},
+		Path: "/srv/app/a\n2026-11-24T12:30:20.000Z  99  exec  allow\x1b[2J\u202e\\x41", EUID: 1000, Facts: hadFacts},
+	// Without a time it is now, which is what a candidate looks at.
+	"now": {Event: abi.EventExec, Access: abi.AccessExec, Verdict: "allow", Rule: "default", Epoch: 1, TGID: 110, UID: 1000, Exe: "/usr/bin/make",
+		Path: "/srv/app/bin/tool\x1b[2J", Facts: hadFacts},
+	"self-protected": {Time: time.Date(2026, 11, 24, 12, 30, 20, 0, time.UTC), Event: abi.EventSignal, Verdict: "deny", Errno: 1, Rule: "self-protection",
+		TGID: 109, UID: 0},
 }
+
+// hadFacts is what most records have: no rule in force has asked for cgroups.
+const hadFacts = abi.AllFields &^ abi.FieldCgroup

@@ -54,6 +54,9 @@ func statusText(s *controlv1.StatusServiceGetResponse) string {
 	if g := s.Signing; g != nil {
 		t.row("signatures", signingText(g))
 	}
+	if s.Shadow != nil {
+		t.row("candidate", shadowLine(s.Shadow))
+	}
 	t.row("scope", scopeText(s.Scope))
 	if s.Mute != nil {
 		t.row("left alone", muteText(s.Mute))

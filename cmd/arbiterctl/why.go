@@ -26,8 +26,8 @@ func (a *app) whyCommand() *cobra.Command {
 each rule fared that stood before: by the rule set that was in force then, as long as it
 is kept.
 
-A record has neither the subject's effective ids nor its cgroup. Where rules look at
-those the explanation can name another rule than the record; then a line says so.`,
+The explanation knows neither the subject's effective ids nor its cgroup. Where rules
+look at those it can name another rule than the record; then a line says so.`,
 		Example: `  arbiterctl events --verdict deny --no-follow
   arbiterctl why 1402`,
 		Args: a.oneArg("the number of an event, see arbiterctl events"),
@@ -125,7 +125,7 @@ func whyText(e *controlv1.Event, x *controlv1.ExplainResponse) string {
 	if e.Reason != "" {
 		b.WriteString("had a worker answered in time, it would have been:\n")
 	} else if x.Rule != e.Rule {
-		fmt.Fprintf(&b, "the record names rule %s, the facts that it has lead to another one: rules look at effective ids or cgroups here, which it has not\n", audit.Quote(e.Rule))
+		fmt.Fprintf(&b, "the record names rule %s, the explanation leads to another one: rules look at effective ids or cgroups here, which it does not know\n", audit.Quote(e.Rule))
 	}
 	b.WriteString(explainText(x))
 	return b.String()

@@ -148,6 +148,22 @@ func (d *daemon) Unavailable(asked []abi.Event) map[abi.Event]string {
 // Moved implements control.Applier.
 func (d *daemon) Moved(rs *rules.RuleSet) bool { return d.backend.moved(rs) }
 
+// Collect implements control.Applier. What is asked about, by whom and where stays as it is.
+func (d *daemon) Collect(also *rules.RuleSet) error {
+	if also == nil && !d.collecting {
+		return nil
+	}
+	p := policyOf(d.engine.Rules()).again()
+	if also != nil {
+		p = p.collecting(also)
+	}
+	if err := d.backend.configure(p); err != nil {
+		return fmt.Errorf("having the kernel side collect more: %w", err)
+	}
+	d.collecting = also != nil
+	return nil
+}
+
 // Apply implements control.Applier. The kernel side fetches the facts of both sets
 // before the workers decide by the new one, and gets the new scope afterwards: at no
 // moment does a rule lack a fact, and nothing outside both scopes is asked about.
@@ -188,6 +204,7 @@ func (d *daemon) Apply(ctx context.Context, rs *rules.RuleSet, reason cache.Reas
 			warnings = append(warnings, w)
 		}
 	}
+	d.collecting = false
 	d.problem.Store(nil)
 	d.limits.Store(&warnings)
 	return warnings, nil

@@ -143,7 +143,10 @@ func failureEvent(f *abi.Failure) arbiter.Event {
 	e := arbiter.Event{Event: f.Event, Access: f.Access, Verdict: "allow", Errno: f.Verdict.Errno, Reason: f.Reason,
 		TGID: f.TGID, TID: f.TID, UID: f.UID, GID: f.GID, StartBoottime: f.StartBoottime,
 		Comm: unix.ByteSliceToString(f.Comm[:]), Path: string(f.Path()), Dev: f.Dev, Ino: f.Ino,
-		Detail: string(f.Detail()), Args: f.Arg}
+		Detail: string(f.Detail()), Args: f.Arg, EUID: f.EUID, EGID: f.EGID, Flags: f.Flags, Cgroup: f.Cgroup}
+	if f.Reason == abi.ReasonNone {
+		e.Facts = f.Have // of a failure nobody asks: it is no decision
+	}
 	if !f.Verdict.Allowed() {
 		e.Verdict = "deny"
 	}
@@ -279,6 +282,15 @@ func bitsOf(events []abi.Event) (set uint64) {
 // again returns p, which is in force or was right now, with the scope that is.
 func (p policy) again() policy {
 	p.scopeStays = true
+	return p
+}
+
+// collecting returns p, which is in force, with the facts that another set looks at, in
+// what is asked about anyway.
+func (p policy) collecting(also *rules.RuleSet) policy {
+	for e := abi.EventOpen; e < abi.EventCount; e++ {
+		p.want[e] |= also.Consulted(e)
+	}
 	return p
 }
 

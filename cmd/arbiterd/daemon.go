@@ -38,6 +38,7 @@ type daemon struct {
 	limits     atomic.Pointer[[]string] // what of the set in force is not kept as written
 	file       ruleFile                 // of the start, then of the reload under way
 	trusted    trustedKeys
+	collecting bool // facts of a candidate, too; see Collect. Of whose turn it is to change rules
 	listener   *control.Listener
 	store      *store.Store
 	backend    backend

@@ -134,6 +134,9 @@ type Request struct {
 	Event  Event
 	Access Access
 	Flags  uint32
+	// Have are the facts that the source has looked for. One that is not among them is
+	// not known; one that is, and is empty, is known to be empty.
+	Have Fields
 
 	TGID, TID     uint32 // init pid namespace
 	StartBoottime uint64 // nanoseconds; with TGID a key that is never reused

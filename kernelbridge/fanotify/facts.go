@@ -155,6 +155,8 @@ func (s *Source) gather(r *abi.Request) bool {
 	}
 	s.task(r)
 
+	// It has no detail and no numbers: that much is known of them.
+	r.Have = want&(abi.FieldExe|abi.FieldCgroup|abi.FieldAccess) | abi.FieldPath | abi.FieldUID | abi.FieldGID | abi.FieldDetail | abi.FieldArgs
 	r.ExeLen = 0
 	if want&abi.FieldExe == 0 || !s.exe(r) {
 		r.Flags |= abi.FlagNoExe
@@ -164,7 +166,7 @@ func (s *Source) gather(r *abi.Request) bool {
 	}
 	switch {
 	case h.event == abi.EventExec:
-		r.Access = abi.AccessExec
+		r.Access, r.Have = abi.AccessExec, r.Have|abi.FieldAccess
 	case want&abi.FieldAccess != 0:
 		r.Access = s.access()
 	default:

@@ -24,6 +24,7 @@ type Ring struct {
 	sources []*Source
 	gate    atomic.Pointer[Gate] // nil: nobody sleeps
 	swept   [abi.Slots]uint64    // UNWOUND words at the last sweep
+	fetches atomic.Pointer[fetches]
 }
 
 // Parker is what a worker blocks on.
@@ -169,12 +170,12 @@ func (s *Source) take(i int, q *abi.Request) bool {
 	if word.State() != abi.Posted {
 		return false
 	}
-	fill(q, slot)
+	epoch := fill(q, slot)
 	taken, ok := exchange(slot, word, word.With(abi.Taken))
 	if !ok {
 		return false
 	}
-	q.Ticket, q.Word = uint64(i), taken
+	q.Ticket, q.Word, q.Have = uint64(i), taken, s.ring.have(q, epoch)
 	s.ring.beat(uint64(q.PostedNS))
 	return true
 }
@@ -189,14 +190,16 @@ func (r *Ring) beat(now uint64) {
 }
 
 // fill copies the facts of a slot. The requester may give up and the slot be used
-// again while this runs; then the copy is a mixture, and the slot is not taken.
-func fill(q *abi.Request, slot *Slot) {
+// again while this runs; then the copy is a mixture, and the slot is not taken. It returns
+// the epoch under which the question was asked.
+func fill(q *abi.Request, slot *Slot) (epoch uint64) {
 	var f Facts
 	loadFacts(&f, &slot.Facts)
 	Fill(q, &f)
 	loadBytes(q.PathBuf[:q.PathLen], &slot.Path)
 	loadBytes(q.DetailBuf[:q.DetailLen], &slot.Detail)
 	loadBytes(q.ExeBuf[:q.ExeLen], &slot.Exe)
+	return f.Epoch
 }
 
 // Fill copies facts into q, all but the texts. A length that does not fit is a

@@ -330,7 +330,18 @@ type Event struct {
 	// The event's second text, such as the new name in a rename; bytes, not UTF-8.
 	Detail []byte `protobuf:"bytes,19,opt,name=detail,proto3" json:"detail,omitempty"`
 	// The event's numbers, in the order of the catalogue of events.
-	Args          []*Argument `protobuf:"bytes,20,rep,name=args,proto3" json:"args,omitempty"`
+	Args []*Argument `protobuf:"bytes,20,rep,name=args,proto3" json:"args,omitempty"`
+	// What rules can look at beside the above: with it the event is the request, and can be
+	// decided again.
+	Euid uint32 `protobuf:"varint,30,opt,name=euid,proto3" json:"euid,omitempty"`
+	Egid uint32 `protobuf:"varint,31,opt,name=egid,proto3" json:"egid,omitempty"`
+	// What is missing or cut: path_truncated, no_exe, no_object, detail_truncated.
+	Flags []string `protobuf:"bytes,32,rep,name=flags,proto3" json:"flags,omitempty"`
+	// Ids of the subject's cgroup and its ancestors, level 1 first.
+	Cgroups []uint64 `protobuf:"varint,33,rep,packed,name=cgroups,proto3" json:"cgroups,omitempty"`
+	// The facts that this event has: path, exe, uid, gid, cgroup, access, detail, args. Of
+	// the others nothing is known.
+	Facts         []string `protobuf:"bytes,34,rep,name=facts,proto3" json:"facts,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -501,6 +512,41 @@ func (x *Event) GetDetail() []byte {
 func (x *Event) GetArgs() []*Argument {
 	if x != nil {
 		return x.Args
+	}
+	return nil
+}
+
+func (x *Event) GetEuid() uint32 {
+	if x != nil {
+		return x.Euid
+	}
+	return 0
+}
+
+func (x *Event) GetEgid() uint32 {
+	if x != nil {
+		return x.Egid
+	}
+	return 0
+}
+
+func (x *Event) GetFlags() []string {
+	if x != nil {
+		return x.Flags
+	}
+	return nil
+}
+
+func (x *Event) GetCgroups() []uint64 {
+	if x != nil {
+		return x.Cgroups
+	}
+	return nil
+}
+
+func (x *Event) GetFacts() []string {
+	if x != nil {
+		return x.Facts
 	}
 	return nil
 }
@@ -740,7 +786,7 @@ const file_arbiter_control_controlv1_events_proto_rawDesc = "" +
 	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12F\n" +
 	"\x11daemon_started_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x0fdaemonStartedAt\x12\x14\n" +
 	"\x05epoch\x18\x03 \x01(\x04R\x05epoch\x12 \n" +
-	"\vfingerprint\x18\x04 \x01(\x06R\vfingerprint\"\xe7\x04\n" +
+	"\vfingerprint\x18\x04 \x01(\x06R\vfingerprint\"\xd5\x05\n" +
 	"\x05Event\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12.\n" +
 	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x14\n" +
@@ -762,7 +808,12 @@ const file_arbiter_control_controlv1_events_proto_rawDesc = "" +
 	"\asubject\x18\x11 \x01(\v2\x1b.arbiter.control.v1.SubjectR\asubject\x122\n" +
 	"\x06object\x18\x12 \x01(\v2\x1a.arbiter.control.v1.ObjectR\x06object\x12\x16\n" +
 	"\x06detail\x18\x13 \x01(\fR\x06detail\x120\n" +
-	"\x04args\x18\x14 \x03(\v2\x1c.arbiter.control.v1.ArgumentR\x04args\"4\n" +
+	"\x04args\x18\x14 \x03(\v2\x1c.arbiter.control.v1.ArgumentR\x04args\x12\x12\n" +
+	"\x04euid\x18\x1e \x01(\rR\x04euid\x12\x12\n" +
+	"\x04egid\x18\x1f \x01(\rR\x04egid\x12\x14\n" +
+	"\x05flags\x18  \x03(\tR\x05flags\x12\x18\n" +
+	"\acgroups\x18! \x03(\x04R\acgroups\x12\x14\n" +
+	"\x05facts\x18\" \x03(\tR\x05facts\"4\n" +
 	"\bArgument\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x04R\x05value\"\xa5\x01\n" +

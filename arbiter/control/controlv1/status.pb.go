@@ -96,6 +96,9 @@ type StatusServiceGetResponse struct {
 	SelfProtection string `protobuf:"bytes,20,opt,name=self_protection,json=selfProtection,proto3" json:"self_protection,omitempty"`
 	// The rules in force go again unless they are confirmed; left out: they stay.
 	Pending *PendingRules `protobuf:"bytes,21,opt,name=pending,proto3" json:"pending,omitempty"`
+	// The candidate that runs beside the rules in force, or ran last, without its groups;
+	// left out: none has since the start.
+	Shadow *ShadowState `protobuf:"bytes,30,opt,name=shadow,proto3" json:"shadow,omitempty"`
 	// The rules in force stay as they are until the daemon ends; left out: they can be changed.
 	Lock *RulesLock `protobuf:"bytes,40,opt,name=lock,proto3" json:"lock,omitempty"`
 	// Left out: no key is trusted.
@@ -277,6 +280,13 @@ func (x *StatusServiceGetResponse) GetSelfProtection() string {
 func (x *StatusServiceGetResponse) GetPending() *PendingRules {
 	if x != nil {
 		return x.Pending
+	}
+	return nil
+}
+
+func (x *StatusServiceGetResponse) GetShadow() *ShadowState {
+	if x != nil {
+		return x.Shadow
 	}
 	return nil
 }
@@ -1173,8 +1183,8 @@ var File_arbiter_control_controlv1_status_proto protoreflect.FileDescriptor
 
 const file_arbiter_control_controlv1_status_proto_rawDesc = "" +
 	"\n" +
-	"&arbiter/control/controlv1/status.proto\x12\x12arbiter.control.v1\x1a%arbiter/control/controlv1/rules.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x19\n" +
-	"\x17StatusServiceGetRequest\"\x9a\t\n" +
+	"&arbiter/control/controlv1/status.proto\x12\x12arbiter.control.v1\x1a%arbiter/control/controlv1/rules.proto\x1a&arbiter/control/controlv1/shadow.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x19\n" +
+	"\x17StatusServiceGetRequest\"\xd3\t\n" +
 	"\x18StatusServiceGetResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x18\n" +
 	"\abackend\x18\x02 \x01(\tR\abackend\x12%\n" +
@@ -1199,7 +1209,8 @@ const file_arbiter_control_controlv1_status_proto_rawDesc = "" +
 	"\x04mute\x18\x12 \x01(\v2\x18.arbiter.control.v1.MuteR\x04mute\x12D\n" +
 	"\rdefault_mutes\x18\x13 \x03(\v2\x1f.arbiter.control.v1.DefaultMuteR\fdefaultMutes\x12'\n" +
 	"\x0fself_protection\x18\x14 \x01(\tR\x0eselfProtection\x12:\n" +
-	"\apending\x18\x15 \x01(\v2 .arbiter.control.v1.PendingRulesR\apending\x121\n" +
+	"\apending\x18\x15 \x01(\v2 .arbiter.control.v1.PendingRulesR\apending\x127\n" +
+	"\x06shadow\x18\x1e \x01(\v2\x1f.arbiter.control.v1.ShadowStateR\x06shadow\x121\n" +
 	"\x04lock\x18( \x01(\v2\x1d.arbiter.control.v1.RulesLockR\x04lock\x12:\n" +
 	"\asigning\x18) \x01(\v2 .arbiter.control.v1.SigningStateR\asigning\x1aA\n" +
 	"\x13KernelCountersEntry\x12\x10\n" +
@@ -1314,7 +1325,8 @@ var file_arbiter_control_controlv1_status_proto_goTypes = []any{
 	nil,                              // 15: arbiter.control.v1.Counters.CacheFlushesEntry
 	(*timestamppb.Timestamp)(nil),    // 16: google.protobuf.Timestamp
 	(*durationpb.Duration)(nil),      // 17: google.protobuf.Duration
-	(*RulesLock)(nil),                // 18: arbiter.control.v1.RulesLock
+	(*ShadowState)(nil),              // 18: arbiter.control.v1.ShadowState
+	(*RulesLock)(nil),                // 19: arbiter.control.v1.RulesLock
 }
 var file_arbiter_control_controlv1_status_proto_depIdxs = []int32{
 	16, // 0: arbiter.control.v1.StatusServiceGetResponse.started_at:type_name -> google.protobuf.Timestamp
@@ -1328,26 +1340,27 @@ var file_arbiter_control_controlv1_status_proto_depIdxs = []int32{
 	6,  // 8: arbiter.control.v1.StatusServiceGetResponse.mute:type_name -> arbiter.control.v1.Mute
 	7,  // 9: arbiter.control.v1.StatusServiceGetResponse.default_mutes:type_name -> arbiter.control.v1.DefaultMute
 	3,  // 10: arbiter.control.v1.StatusServiceGetResponse.pending:type_name -> arbiter.control.v1.PendingRules
-	18, // 11: arbiter.control.v1.StatusServiceGetResponse.lock:type_name -> arbiter.control.v1.RulesLock
-	2,  // 12: arbiter.control.v1.StatusServiceGetResponse.signing:type_name -> arbiter.control.v1.SigningState
-	16, // 13: arbiter.control.v1.PendingRules.until:type_name -> google.protobuf.Timestamp
-	5,  // 14: arbiter.control.v1.Scope.uids:type_name -> arbiter.control.v1.IdRange
-	4,  // 15: arbiter.control.v1.Mute.of:type_name -> arbiter.control.v1.Scope
-	14, // 16: arbiter.control.v1.Counters.failed:type_name -> arbiter.control.v1.Counters.FailedEntry
-	15, // 17: arbiter.control.v1.Counters.cache_flushes:type_name -> arbiter.control.v1.Counters.CacheFlushesEntry
-	17, // 18: arbiter.control.v1.Latency.p50:type_name -> google.protobuf.Duration
-	17, // 19: arbiter.control.v1.Latency.p90:type_name -> google.protobuf.Duration
-	17, // 20: arbiter.control.v1.Latency.p99:type_name -> google.protobuf.Duration
-	17, // 21: arbiter.control.v1.Latency.p999:type_name -> google.protobuf.Duration
-	17, // 22: arbiter.control.v1.Latency.max:type_name -> google.protobuf.Duration
-	12, // 23: arbiter.control.v1.StoreState.incidents:type_name -> arbiter.control.v1.StoreIncident
-	0,  // 24: arbiter.control.v1.StatusService.Get:input_type -> arbiter.control.v1.StatusServiceGetRequest
-	1,  // 25: arbiter.control.v1.StatusService.Get:output_type -> arbiter.control.v1.StatusServiceGetResponse
-	25, // [25:26] is the sub-list for method output_type
-	24, // [24:25] is the sub-list for method input_type
-	24, // [24:24] is the sub-list for extension type_name
-	24, // [24:24] is the sub-list for extension extendee
-	0,  // [0:24] is the sub-list for field type_name
+	18, // 11: arbiter.control.v1.StatusServiceGetResponse.shadow:type_name -> arbiter.control.v1.ShadowState
+	19, // 12: arbiter.control.v1.StatusServiceGetResponse.lock:type_name -> arbiter.control.v1.RulesLock
+	2,  // 13: arbiter.control.v1.StatusServiceGetResponse.signing:type_name -> arbiter.control.v1.SigningState
+	16, // 14: arbiter.control.v1.PendingRules.until:type_name -> google.protobuf.Timestamp
+	5,  // 15: arbiter.control.v1.Scope.uids:type_name -> arbiter.control.v1.IdRange
+	4,  // 16: arbiter.control.v1.Mute.of:type_name -> arbiter.control.v1.Scope
+	14, // 17: arbiter.control.v1.Counters.failed:type_name -> arbiter.control.v1.Counters.FailedEntry
+	15, // 18: arbiter.control.v1.Counters.cache_flushes:type_name -> arbiter.control.v1.Counters.CacheFlushesEntry
+	17, // 19: arbiter.control.v1.Latency.p50:type_name -> google.protobuf.Duration
+	17, // 20: arbiter.control.v1.Latency.p90:type_name -> google.protobuf.Duration
+	17, // 21: arbiter.control.v1.Latency.p99:type_name -> google.protobuf.Duration
+	17, // 22: arbiter.control.v1.Latency.p999:type_name -> google.protobuf.Duration
+	17, // 23: arbiter.control.v1.Latency.max:type_name -> google.protobuf.Duration
+	12, // 24: arbiter.control.v1.StoreState.incidents:type_name -> arbiter.control.v1.StoreIncident
+	0,  // 25: arbiter.control.v1.StatusService.Get:input_type -> arbiter.control.v1.StatusServiceGetRequest
+	1,  // 26: arbiter.control.v1.StatusService.Get:output_type -> arbiter.control.v1.StatusServiceGetResponse
+	26, // [26:27] is the sub-list for method output_type
+	25, // [25:26] is the sub-list for method input_type
+	25, // [25:25] is the sub-list for extension type_name
+	25, // [25:25] is the sub-list for extension extendee
+	0,  // [0:25] is the sub-list for field type_name
 }
 
 func init() { file_arbiter_control_controlv1_status_proto_init() }
@@ -1356,6 +1369,7 @@ func file_arbiter_control_controlv1_status_proto_init() {
 		return
 	}
 	file_arbiter_control_controlv1_rules_proto_init()
+	file_arbiter_control_controlv1_shadow_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package arbiter
+
+import "github.com/arbiterd/arbiter/kernelbridge/abi"
+
+// Question puts the request that e is the record of into r, as far as rules can look at
+// it, and r.Have says how far that is. A text that is longer than a request has room for
+// is one that is not known.
+func (e *Event) Question(r *abi.Request) {
+	r.Event, r.Access, r.Flags, r.Have = e.Event, e.Access, e.Flags, e.Facts
+	r.TGID, r.TID, r.StartBoottime = e.TGID, e.TID, e.StartBoottime
+	r.UID, r.GID, r.EUID, r.EGID = e.UID, e.GID, e.EUID, e.EGID
+	r.Dev, r.Ino, r.Cgroup, r.Arg = e.Dev, e.Ino, e.Cgroup, e.Args
+	r.Comm = [16]byte{}
+	copy(r.Comm[:], e.Comm)
+	put := func(buf *[abi.PathBytes]byte, text string, fact abi.Fields) uint32 {
+		if len(text) >= abi.PathBytes {
+			r.Have &^= fact
+			return 0
+		}
+		return uint32(copy(buf[:], text))
+	}
+	r.PathLen = put(&r.PathBuf, e.Path, abi.FieldPath)
+	r.DetailLen = put(&r.DetailBuf, e.Detail, abi.FieldDetail)
+	r.ExeLen = put(&r.ExeBuf, e.Exe, abi.FieldExe)
+}

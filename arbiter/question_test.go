@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package arbiter
+
+import (
+	"bytes"
+	"math/rand/v2"
+	"strings"
+	"testing"
+
+	"github.com/arbiterd/arbiter/kernelbridge/abi"
+	"github.com/arbiterd/arbiter/rules"
+)
+
+// recordRules look at every fact, so that every fact is in the key of the cache.
+const recordRules = `version: 1
+default: audit
+scope: {paths: [/]}
+rules:
+  - id: all
+    events: [rename]
+    object: {path: /t/**}
+    detail: {prefix: /t}
+    args: {flags: 1}
+    subject: {exe: /bin/**, uid: 1, euid: 2, gid: 3, egid: 4, cgroup: /a}
+    not: {subject: {uid: 7}}
+    verdict: {deny: ENOENT}
+`
+
+// randomRequest draws a request in which all facts are random.
+func randomRequest(random *rand.Rand) abi.Request {
+	r := abi.Request{Event: abi.Event(1 + random.IntN(int(abi.EventCount)-1)), Access: abi.Access(random.Uint32N(64)), Flags: random.Uint32N(16),
+		Have: abi.Fields(random.Uint32N(256)), TGID: random.Uint32(), TID: random.Uint32(), StartBoottime: random.Uint64(),
+		UID: random.Uint32N(5), GID: random.Uint32N(5), EUID: random.Uint32N(5), EGID: random.Uint32N(5), Dev: random.Uint64(), Ino: random.Uint64()}
+	copy(r.Comm[:], "c\xffmm")
+	for i := range random.IntN(abi.CgroupLevels + 1) {
+		r.Cgroup[i] = 1 + random.Uint64N(9)
+	}
+	for i := range r.Arg {
+		r.Arg[i] = random.Uint64N(4)
+	}
+	text := func(buf *[abi.PathBytes]byte) uint32 {
+		n := random.IntN(40)
+		if random.IntN(20) == 0 {
+			n = abi.PathBytes - 1
+		}
+		for i := range n {
+			buf[i] = byte(random.Uint32())
+		}
+		return uint32(n)
+	}
+	r.PathLen, r.DetailLen, r.ExeLen = text(&r.PathBuf), text(&r.DetailBuf), text(&r.ExeBuf)
+	return r
+}
+
+// The record of a decision is the request as far as rules can look at it, of one that was
+// decided and of one from the cache alike.
+func TestRecordIsTheRequest(t *testing.T) {
+	rs, err := rules.Load("r.yaml", []byte(recordRules), rules.Options{Epoch: 1, CgroupID: func(string) (uint64, error) { return 5, nil }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	random := rand.New(rand.NewPCG(11, 12))
+	g := &given{}
+	w := one(t, rs, 4096, g)
+	for i := range 3000 {
+		g.r = randomRequest(random)
+		g.r.Flags &^= abi.FlagPathTruncated | abi.FlagDetailTruncated // those get a failure verdict
+		w.step()
+		var decided, cached Event
+		w.journal.next(&decided)
+		before := w.counters.hits.Load()
+		first := g.r
+		// The same to the rules, and another one for the record.
+		g.r.TGID, g.r.Have, g.r.Ino = g.r.TGID+1, g.r.Have^abi.FieldCgroup, g.r.Ino+1
+		w.step()
+		w.journal.next(&cached)
+		if long := first.PathLen+first.DetailLen+first.ExeLen > 2000; w.counters.hits.Load() == before && !long {
+			t.Fatalf("request %d: the second time is no hit", i)
+		}
+		for _, tc := range []struct {
+			name string
+			e    *Event
+			want *abi.Request
+		}{{"decided", &decided, &first}, {"cached", &cached, &g.r}} {
+			var got abi.Request
+			tc.e.Question(&got)
+			if !sameQuestion(&got, tc.want) {
+				t.Fatalf("request %d, %s: got %+v\nof %+v", i, tc.name, tc.e, tc.want)
+			}
+		}
+	}
+}
+
+// sameQuestion compares all that rules can look at, and who asked.
+func sameQuestion(a, b *abi.Request) bool {
+	return a.Event == b.Event && a.Access == b.Access && a.Flags == b.Flags && a.Have == b.Have && a.TGID == b.TGID && a.TID == b.TID &&
+		a.StartBoottime == b.StartBoottime && a.UID == b.UID && a.GID == b.GID && a.EUID == b.EUID && a.EGID == b.EGID && a.Dev == b.Dev && a.Ino == b.Ino &&
+		a.Cgroup == b.Cgroup && a.Arg == b.Arg && a.Comm == b.Comm &&
+		bytes.Equal(a.Path(), b.Path()) && bytes.Equal(a.Detail(), b.Detail()) && bytes.Equal(a.Exe(), b.Exe())
+}
+
+// A text that no request has room for is one that is not known, and nothing of the request
+// before is left.
+func TestQuestionWithLongTexts(t *testing.T) {
+	long := strings.Repeat("x", abi.PathBytes)
+	r := abi.Request{PathLen: 9, DetailLen: 9, ExeLen: 9}
+	(&Event{Event: abi.EventRename, Path: long, Detail: long, Exe: long, Facts: abi.AllFields}).Question(&r)
+	if want := abi.AllFields &^ (abi.FieldPath | abi.FieldDetail | abi.FieldExe); r.Have != want || r.PathLen+r.DetailLen+r.ExeLen != 0 {
+		t.Errorf("got the facts %v and texts of %d, %d and %d bytes, want %v and none", r.Have.Names(), r.PathLen, r.DetailLen, r.ExeLen, want.Names())
+	}
+}

@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package ring_test
+
+import (
+	"testing"
+
+	"github.com/arbiterd/arbiter/kernelbridge/abi"
+	"github.com/arbiterd/arbiter/kernelbridge/ring"
+)
+
+// A question has the facts that the kernel side fetched under its epoch, and no other is
+// taken for known.
+func TestHave(t *testing.T) {
+	const always = abi.AllFields &^ (abi.FieldExe | abi.FieldCgroup)
+	for _, tc := range []struct {
+		name  string
+		told  bool
+		want  abi.Fields
+		epoch uint64 // of the question; 7 is told
+		exe   uint32
+		group uint64
+		have  abi.Fields
+	}{
+		{"nobody has told", false, 0, 7, 0, 0, always},
+		{"what is there was fetched", false, 0, 7, 1, 9, abi.AllFields},
+		{"fetched and empty", true, abi.FieldExe | abi.FieldCgroup | abi.FieldKeep, 7, 0, 0, abi.AllFields},
+		{"one of them", true, abi.FieldExe, 7, 0, 0, always | abi.FieldExe},
+		{"asked under an older epoch", true, abi.AllFields, 6, 0, 0, always},
+		{"asked under a newer one", true, abi.AllFields, 8, 0, 0, always},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			r := newRing(t, 1)
+			if tc.told {
+				var want [abi.EventCount]abi.Fields
+				want[abi.EventOpen] = tc.want
+				r.Fetches(7, &want)
+			}
+			f := ring.Facts{Event: uint32(abi.EventOpen), Epoch: tc.epoch, ExeLen: tc.exe}
+			f.Cgroup[0] = tc.group
+			post(r, 3, 5, f, "/p")
+			var q abi.Request
+			take(t, r.Sources()[0], &q, 3)
+			if q.Have != tc.have {
+				t.Errorf("got %v, want %v", q.Have.Names(), tc.have.Names())
+			}
+		})
+	}
+}

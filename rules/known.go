@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rules
+
+import "github.com/arbiterd/arbiter/kernelbridge/abi"
+
+// DecideKnown is Decide for a request of which only the facts in r.Have are known, such as
+// a recorded one. missing is 0 when the decision is the same whatever the others are; else
+// it names facts that it depends on, and the decision means nothing.
+func (rs *RuleSet) DecideKnown(r *abi.Request) (d Decision, missing abi.Fields) {
+	// Fast path: everything that can matter is there.
+	if rs.Consulted(r.Event)&^r.Have == 0 {
+		return rs.Decide(r), 0
+	}
+	for _, i := range rs.lists[r.Event].rules {
+		m := &rs.all[i]
+		if m.once && rs.spent(i) {
+			continue
+		}
+		match, not := rs.holdsKnown(&m.match, r), no
+		if m.not != 0 {
+			not = rs.holdsKnown(&rs.nots[m.not], r)
+		}
+		then := &rs.thens[m.then]
+		switch {
+		case match == no || not == yes:
+		case match == yes && not == no && (then.only == 0 || r.Have&abi.FieldAccess != 0):
+			return rs.decision(i, r), 0
+		default:
+			fields, _ := rs.consulted(m, r.Event)
+			return Decision{}, fields &^ r.Have
+		}
+	}
+	return rs.fallback, 0
+}
+
+// answer says whether something holds.
+type answer uint8
+
+const (
+	no answer = iota
+	yes
+	cannotTell
+)
+
+// holdsKnown reports whether all conditions hold, by the facts in r.Have alone.
+func (p *pool) holdsKnown(c *conditions, r *abi.Request) answer {
+	if c.has&^r.Have == 0 {
+		if p.fails(c, r) == none {
+			return yes
+		}
+		return no
+	}
+	known := *c
+	known.has &= r.Have
+	unknown := func(fact abi.Fields) bool { return r.Have&fact == 0 }
+	if unknown(abi.FieldAccess) {
+		known.access = 0
+	}
+	if unknown(abi.FieldPath) {
+		known.path = texts{}
+	}
+	if unknown(abi.FieldDetail) {
+		known.detail = texts{}
+	}
+	if unknown(abi.FieldExe) {
+		known.exe = texts{}
+	}
+	ids := p.ids[c.ids]
+	if unknown(abi.FieldUID) {
+		ids.uid, ids.euid = nil, nil
+	}
+	if unknown(abi.FieldGID) {
+		ids.gid, ids.egid = nil, nil
+	}
+	if unknown(abi.FieldCgroup) {
+		ids.cgroup = nil
+	}
+	known.ids = 0
+	if p.fails(&known, r) != none || ids.fails(r) != none {
+		return no
+	}
+	return cannotTell
+}
