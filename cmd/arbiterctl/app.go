@@ -84,7 +84,7 @@ kernel until rules decide: it pushes rules, follows verdicts, explains decisions
 what the running kernel can do.
 
 It talks to the daemon over a unix socket; the daemon knows the caller by its uid
-and gid. "rules check", "explain --rules", "doctor", "hooks" and "version" need no
+and gid. "rules check", "rules import", "explain --rules", "doctor", "hooks" and "version" need no
 daemon.`,
 		Example: `  arbiterctl doctor
   arbiterctl rules check rules.yaml

@@ -27,8 +27,8 @@ import (
 func (a *app) rulesCommand() *cobra.Command {
 	return a.group(&cobra.Command{
 		Use:   "rules",
-		Short: "Push, check, get, list and roll back rule sets",
-	}, a.pushCommand(), a.confirmCommand(), a.revertCommand(), a.checkCommand(), a.getCommand(), a.historyCommand(), a.rollbackCommand())
+		Short: "Push, check, import, get, list and roll back rule sets",
+	}, a.pushCommand(), a.confirmCommand(), a.revertCommand(), a.checkCommand(), a.importCommand(), a.getCommand(), a.historyCommand(), a.rollbackCommand())
 }
 
 func (a *app) pushCommand() *cobra.Command {
