@@ -33,7 +33,7 @@ func (im *importer) fapolicyd(sources []Source) {
 
 // line reads one line of a rules file.
 func (r *fapolicydReader) line(at place, line string) {
-	if trimmed := strings.TrimLeft(line, " \t"); trimmed == "" || trimmed[0] == '#' {
+	if trimmed := strings.TrimLeft(line, " \t"); trimmed == "" || trimmed[0] == '#' || r.full {
 		return
 	}
 	tokens, column, message, hint := lexFapolicyd(line)
@@ -59,7 +59,7 @@ func (r *fapolicydReader) set(at place, tokens []token) {
 	case !more && r.sets[name] != nil:
 		r.problem(at.file, at.line, tokens[0].column, "keep one of them", "the set %s is defined twice", quote(name))
 	default:
-		r.sets[name] = append(slices.Clip(r.sets[name]), values(value)...)
+		r.sets[name] = append(r.sets[name], values(value)...)
 		if r.sets[name] == nil {
 			r.sets[name] = []string{}
 		}

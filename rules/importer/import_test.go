@@ -186,8 +186,12 @@ func TestLimits(t *testing.T) {
 		name, format, text string
 	}{
 		{"too many bytes", "paths", strings.Repeat("#\n", MaxSourceBytes/2+1)},
+		{"a set that grows", "fapolicyd", "%languages=a\n" + strings.Repeat("%languages+=b\n", 400_000) + "deny perm=any all : ftype=%languages\ndeny perm=any all : path=/x\n" +
+			strings.Repeat("deny perm=any all : ftype=%languages\n", 50)},
+		{"a scope that many rules are in", "tracee", "type: policy\nscope: [\"uid=" + strings.Repeat("1,", 500_000) + "2\"]\nrules:\n" + strings.Repeat("- event: open\n", 20)},
+		{"many filters for many events", "tracee", "type: policy\nscope: []\nrules:\n- event: " + strings.Repeat("open,", 100_000) + "open\n  filters: [" + strings.Repeat("uid=1,", 5000) + "uid=1]\n"},
 		{"too many rules", "fapolicyd", strings.Repeat("deny perm=any all : all\n", rules.MaxRules+1)},
-		{"a set that many rules name", "fapolicyd", set + strings.Repeat("deny perm=any all : path=%s\n", 1000)},
+		{"a set that many rules name", "fapolicyd", set + strings.Repeat("deny perm=any all : path=%s\n", 100_000)},
 		{"more text than was read", "fapolicyd", strings.Repeat("/a 1 "+digits+"\n", 90_000)},
 		{"rules that are all left out", "fapolicyd", strings.Repeat("deny perm=any all : trust=1\nallow perm=execute all : path=/x\n", 40_000)},
 	}

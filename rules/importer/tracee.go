@@ -179,13 +179,24 @@ func (p *traceePolicy) rule(n *yaml.Node) {
 		p.bad(n, "write - event: NAME", "the rule has no event")
 		return
 	}
+	bytes := 0
+	for _, f := range p.scope {
+		bytes += len(f.text)
+	}
+	if !p.spend(bytes) {
+		return
+	}
 	filters := slices.Clone(p.scope)
 	for _, e := range p.texts(fields["filters"], "filters") {
 		if f, ok := p.filter(e); ok {
 			filters = append(filters, f)
+			bytes += len(f.text)
 		}
 	}
 	for name := range strings.SplitSeq(event.Value, ",") {
+		if !p.spend(bytes + len(name)) {
+			return
+		}
 		p.event(place{p.file, event.Line}, strings.TrimSpace(name), filters)
 	}
 }
@@ -205,24 +216,15 @@ func (p *traceePolicy) event(at place, name string, filters []traceeFilter) {
 	}
 	if known {
 		c := traceeConditions{rule: &out, event: e}
+		source := []string{out.source}
 		for _, f := range filters {
-			out.source += " " + f.text
+			source = append(source, f.text)
 			c.add(f)
 		}
+		out.source = strings.Join(source, " ")
 		c.settle()
 	}
-	p.spend(len(out.source) + out.match.size() + out.not.size())
 	p.emit(out)
-}
-
-// size is how many bytes of patterns there are.
-func (c *conditions) size() (n int) {
-	for _, ps := range [][]pattern{c.path, c.exe} {
-		for _, p := range ps {
-			n += len(p.text)
-		}
-	}
-	return n + 8*(len(c.uid)+len(c.capability))
 }
 
 // findOverlapping notes that rules are tried one after another here.
