@@ -330,3 +330,30 @@ func TestSigningStatus(t *testing.T) {
 		t.Errorf("status says %v, %v; want %v", st.GetSigning(), err, want)
 	}
 }
+
+// A candidate brings its signature along, and is refused without one where rules must have it.
+func TestShadowOfSigned(t *testing.T) {
+	s := newSigners(t, true)
+	f := s.fixture()
+	first, next := ruleFile("a"), ruleFile("a", "b")
+	if _, err := f.pushSigned(first, s.sign(s.mine, first, 1)); err != nil {
+		t.Fatal(err)
+	}
+	start := func(sig []byte) {
+		t.Helper()
+		f.startShadow(&controlv1.ShadowStartRequest{Source: []byte(next), Name: "next.yaml", Signature: sig})
+	}
+	start(nil)
+	_, err := f.shadow.Promote(f.ctx(), &controlv1.ShadowPromoteRequest{Force: true})
+	wantUnsigned(t, err, "not signed")
+	if _, err := f.shadow.Stop(f.ctx(), &controlv1.ShadowStopRequest{}); err != nil {
+		t.Fatal(err)
+	}
+	_, err = f.shadow.Start(f.ctx(), &controlv1.ShadowStartRequest{Source: []byte(next), Name: "next.yaml", Signature: s.sign(s.late, next, 2)})
+	wantUnsigned(t, err, "not trusted")
+	start(s.sign(s.mine, next, 2))
+	out, err := f.shadow.Promote(f.ctx(), &controlv1.ShadowPromoteRequest{Force: true})
+	if err != nil || out.GetEpoch() != 2 || out.GetSerial() != 2 || out.GetKeyId() != s.mine.ID() {
+		t.Errorf("promoted: %v, %v; want epoch 2 with serial 2", out, err)
+	}
+}

@@ -25,8 +25,8 @@ import (
 func (a *app) rulesCommand() *cobra.Command {
 	return a.group(&cobra.Command{
 		Use:   "rules",
-		Short: "Push, check, try out, sign, get, compare, list, roll back and lock rule sets",
-	}, a.pushCommand(), a.confirmCommand(), a.revertCommand(), a.checkCommand(), a.shadowCommand(), a.getCommand(), a.historyCommand(), a.diffCommand(),
+		Short: "Push, check, import, try out, sign, get, compare, list, roll back and lock rule sets",
+	}, a.pushCommand(), a.confirmCommand(), a.revertCommand(), a.checkCommand(), a.importCommand(), a.shadowCommand(), a.getCommand(), a.historyCommand(), a.diffCommand(),
 		a.rollbackCommand(), a.lockCommand(), a.verifyCommand(), a.signCommand(), a.keygenCommand())
 }
 
