@@ -114,7 +114,7 @@ daemon.`,
 		}
 		return nil
 	}
-	a.group(root, a.statusCommand(), a.rulesCommand(), a.eventsCommand(), a.whyCommand(), a.explainCommand(), a.doctorCommand(),
+	a.group(root, a.statusCommand(), a.rulesCommand(), a.eventsCommand(), a.whyCommand(), a.explainCommand(), a.learnCommand(), a.doctorCommand(),
 		a.mutesCommand(), a.hooksCommand(), a.maintenanceCommand(), a.versionCommand(), exitCodesTopic())
 	return root
 }

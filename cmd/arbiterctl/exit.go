@@ -27,6 +27,7 @@ const (
 	exitPermission
 	exitNoBackend
 	exitRefused
+	exitIncomplete
 )
 
 // exitCodes is what help and docs/cli.md say about them, by code.
@@ -40,6 +41,7 @@ var exitCodes = [...]string{
 	exitPermission:  "the daemon, or the system, does not let this user do that",
 	exitNoBackend:   "doctor: no backend works here for this user",
 	exitRefused:     "explain --exit-code: the request would be refused",
+	exitIncomplete:  "learn: the proposal is there and not complete, because something was missed",
 }
 
 func exitCodesTopic() *cobra.Command {
@@ -61,8 +63,11 @@ type failure struct {
 
 // Error returns what went wrong.
 func (f *failure) Error() string {
-	if f.err == nil {
+	if f.err == nil && f.code < len(exitCodes) {
 		return exitCodes[f.code]
+	}
+	if f.err == nil { // that of a command which learn ran
+		return fmt.Sprintf("exit code %d", f.code)
 	}
 	return f.err.Error()
 }
