@@ -69,20 +69,26 @@ func (l *learning) header(o *learn.Observed, lost *loss) []string {
 	return lines
 }
 
-// shownPrices is how many generalisations the terminal shows; the file has all.
-const shownPrices = 20
+// shown is how many lines of a kind the terminal shows; the file has all prices.
+const shown = 20
 
 // review is what the person who is to read the file is told.
 func (l *learning) review(p *learn.Proposal, o *learn.Observed, lost *loss) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "learned: %s from %s of %s, in %s\n", plural(p.Rules, "rule"), plural(p.Requests, "request"), plural(o.Kinds(), "kind"), audit.Quote(l.file))
 	fmt.Fprintf(&b, "generalised: %s\n", plural(len(p.Prices), "pattern"))
-	for i, price := range p.Prices {
-		if i == shownPrices {
-			fmt.Fprintf(&b, "  and %d more, in the file\n", len(p.Prices)-i)
-			break
+	show := func(n int, line func(int) string) {
+		for i := range min(n, shown) {
+			b.WriteString("  " + line(i) + "\n")
 		}
-		fmt.Fprintf(&b, "  %s %s\n", price.Rule, price)
+		if n > shown {
+			fmt.Fprintf(&b, "  and %d more\n", n-shown)
+		}
+	}
+	show(len(p.Prices), func(i int) string { return p.Prices[i].Rule + " " + p.Prices[i].String() })
+	if len(p.Uncounted) > 0 {
+		b.WriteString("not generalised, because the price cannot be counted:\n")
+		show(len(p.Uncounted), func(i int) string { return p.Uncounted[i] })
 	}
 	for _, u := range p.Unexpressed {
 		fmt.Fprintf(&b, "not expressed: %s\n", u)

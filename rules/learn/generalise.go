@@ -68,6 +68,8 @@ type generaliser struct {
 	counter
 	scope  []string
 	prices []Price
+	// uncounted are patterns whose price could not be counted, so that they were not made.
+	uncounted map[string]error
 }
 
 // paths returns patterns that match all of the paths, and what they cost.
@@ -127,7 +129,10 @@ func (g *generaliser) try(members []item, make func([]item) pattern, b budget) (
 	}
 	n, err := g.count(one.pattern, seen)
 	forced := b.ratio == ^uint64(0)
-	if !forced && (err != nil || n > b.ratio*uint64(len(seen))) {
+	if tooMany := n > b.ratio*uint64(len(seen)); !forced && (err != nil || tooMany) {
+		if !tooMany && g.uncounted != nil {
+			g.uncounted[one.words()] = err
+		}
 		return item{}, false
 	}
 	// The prices of what it replaces are not paid any more.

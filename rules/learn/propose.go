@@ -40,6 +40,7 @@ type Proposal struct {
 	Rules       int    // that allow something observed
 	Requests    uint64 // that they allow
 	Prices      []Price
+	Uncounted   []string // patterns that were not made because their price could not be counted, each with why
 	Unexpressed []Unexpressed
 }
 
@@ -51,7 +52,7 @@ func Propose(o *Observed, opt Options) (*Proposal, error) {
 		return nil, fmt.Errorf("proposing rules: %w", err)
 	}
 	p := &Proposal{}
-	shapes := opt.generalise(minimise(p.shapes(o, opt.Starter)), opt.Level)
+	shapes := p.generalise(&opt, minimise(p.shapes(o, opt.Starter)))
 	slices.SortStableFunc(shapes, func(a, b *shape) int {
 		return cmp.Or(slices.Compare(a.sets[events], b.sets[events]), slices.Compare(a.sets[exes], b.sets[exes]),
 			slices.Compare(a.sets[objects], b.sets[objects]), strings.Compare(a.key(), b.key()))
@@ -137,7 +138,8 @@ func (p *Proposal) shapes(o *Observed, starter string) []*shape {
 }
 
 // generalise makes shapes wider as far as the level lets it.
-func (opt *Options) generalise(shapes []*shape, level Level) []*shape {
+func (p *Proposal) generalise(opt *Options, shapes []*shape) []*shape {
+	level := opt.Level
 	if level == None {
 		return shapes
 	}
@@ -149,7 +151,7 @@ func (opt *Options) generalise(shapes []*shape, level Level) []*shape {
 	}
 	shapes = merge(shapes, exes)
 	shapes = merge(shapes, objects)
-	g := &generaliser{budget: level.budget(), counter: counter{opt.Disk, countedInAll}, scope: opt.Scope}
+	g := &generaliser{budget: level.budget(), counter: counter{opt.Disk, countedInAll}, scope: opt.Scope, uncounted: map[string]error{}}
 	var twoPaths, others []*shape
 	for _, s := range shapes {
 		e, _ := abi.ParseEvent(s.sets[events][0])
@@ -176,6 +178,9 @@ func (opt *Options) generalise(shapes []*shape, level Level) []*shape {
 		if level == High {
 			s.networks()
 		}
+	}
+	for _, pattern := range slices.Sorted(maps.Keys(g.uncounted)) {
+		p.Uncounted = append(p.Uncounted, printable(fmt.Sprintf("%s: %v", pattern, g.uncounted[pattern])))
 	}
 	return minimise(shapes)
 }

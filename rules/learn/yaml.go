@@ -79,7 +79,7 @@ func (w *writer) rule(s *shape, id string) {
 		w.comment("  ", "how it was started: allowed to whoever starts it")
 	}
 	for _, p := range s.prices {
-		w.comment("  ", "%s", p)
+		fmt.Fprintf(w, "  # %s\n", p) // fit for a terminal, so for a comment
 	}
 	e, _ := abi.ParseEvent(s.sets[events][0])
 	ev := catalogue.Of(e)
