@@ -41,7 +41,8 @@ func newDaemon(socket, refuse string) (*daemon, error) {
 	if err != nil {
 		return nil, err
 	}
-	r, err := control.NewRules(control.RulesConfig{Engine: engine, Applier: &applier{engine, refuse}, Store: st})
+	r, err := control.NewRules(control.RulesConfig{Engine: engine, Applier: &applier{engine, refuse}, Store: st,
+		CgroupID: func(string) (uint64, error) { return 1, nil }})
 	if err != nil {
 		return nil, err
 	}
