@@ -135,3 +135,45 @@ func TestLearnEndToEnd(t *testing.T) {
 		t.Errorf("learned under the learned rules: %v\n%s", err, text)
 	}
 }
+
+// What docs/operations.md says to type is typed, in another tree.
+func TestLearnDocument(t *testing.T) {
+	doc, err := os.ReadFile(filepath.Join("..", "..", "docs", "operations.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, _ := strings.Cut(string(doc), "\n## Learning a workload\n")
+	_, block, _ := strings.Cut(section, "```sh\n")
+	block, _, ok := strings.Cut(block, "```")
+	if !ok {
+		t.Fatal("docs/operations.md has no commands below \"Learning a workload\"")
+	}
+	tree, ctl := realDaemon(t)
+	inTest := strings.NewReplacer("/srv/app", tree, "app.yaml", filepath.Join(t.TempDir(), "app.yaml"))
+	run := func(line string) string {
+		words := strings.Fields(strings.TrimPrefix(inTest.Replace(line), "sudo "))
+		if words[0] != "arbiterctl" {
+			t.Fatalf("%q is no command of arbiterctl", line)
+		}
+		code, out := ctl(words[1:]...)
+		if code != exitOK {
+			t.Fatalf("%q exits with %d:\n%s", line, code, out)
+		}
+		return out
+	}
+	var last, out string
+	for line := range strings.Lines(block) {
+		last, out = line, run(line)
+	}
+	if strings.Contains(out, "audit") {
+		t.Errorf("before anything else was done:\n%s", out)
+	}
+	for _, cmd := range []*exec.Cmd{exec.Command(tree + "/run"), exec.Command("cat", tree+"/data/secret")} {
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("%v: %v: the proposal refuses something\n%s", cmd, err, out)
+		}
+	}
+	if out := run(last); strings.Count(out, "audit") != 1 || !strings.Contains(out, tree+"/data/secret") {
+		t.Errorf("the default decided\n%s\nwant the open of data/secret alone", out)
+	}
+}
