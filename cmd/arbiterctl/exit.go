@@ -118,8 +118,7 @@ func (c *client) rpcFailure(cmd *cobra.Command, doing string, err error) *failur
 	case codes.Unavailable:
 		return fail(exitUnreachable, "arbiterctl status; if the daemon is gone, start it: "+startHint, wrapped)
 	case codes.DeadlineExceeded:
-		return fail(exitUnreachable, fmt.Sprintf("give it longer than --timeout %v, or look at the daemon's log", c.app.timeout),
-			fmt.Errorf("%s: no answer within %v", doing, c.app.timeout))
+		return c.app.noAnswer(doing)
 	case codes.PermissionDenied, codes.Unauthenticated:
 		return fail(exitPermission, "run it as root, or have an administrator let "+whoami()+" in as the message says", wrapped)
 	case codes.FailedPrecondition:
@@ -137,6 +136,12 @@ func (c *client) rpcFailure(cmd *cobra.Command, doing string, err error) *failur
 		return fail(exitFailure, "use the arbiterctl of the daemon's version: arbiterctl status, arbiterctl version", wrapped)
 	}
 	return fail(exitFailure, "look at the daemon's log, and at arbiterctl status", wrapped)
+}
+
+// noAnswer is that the daemon took longer than --timeout.
+func (a *app) noAnswer(doing string) *failure {
+	return fail(exitUnreachable, fmt.Sprintf("give it longer than --timeout %v, or look at the daemon's log", a.timeout),
+		fmt.Errorf("%s: no answer within %v", doing, a.timeout))
 }
 
 // namesEpoch reports whether cmd was about an epoch that the user gave.

@@ -8,6 +8,7 @@ import (
 	"context"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -428,5 +429,45 @@ func TestGaps(t *testing.T) {
 		if (tc.want == "") != (got == "") || !strings.Contains(got, tc.want) {
 			t.Errorf("%s: %q, want %q", tc.name, got, tc.want)
 		}
+	}
+}
+
+// In cgroup v1 the command is in its cgroup before it runs, and we are where we were.
+func TestCgroupV1(t *testing.T) {
+	const mount = "/sys/fs/cgroup/pids"
+	if _, err := os.Stat(mount + "/tasks"); err != nil || os.Geteuid() != 0 {
+		t.Logf("no cgroup v1 here, or no root: %v", err)
+		return
+	}
+	ours := func() string {
+		text, err := os.ReadFile("/proc/self/cgroup")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, rest, _ := strings.Cut(string(text), ":pids:")
+		path, _, _ := strings.Cut(rest, "\n")
+		return path
+	}
+	before := ours()
+	c := &cgroup{path: "/arbiter-test-" + strconv.Itoa(os.Getpid()), own: mount + before}
+	c.dir = mount + c.path
+	if err := os.Mkdir(c.dir, 0o755); err != nil {
+		t.Logf("no cgroup v1 that can be written: %v", err)
+		return
+	}
+	var out bytes.Buffer
+	run := exec.Command("cat", "/proc/self/cgroup")
+	run.Stdout = &out
+	if err := c.start(run); err != nil {
+		t.Fatal(err)
+	}
+	if err := run.Wait(); err != nil || !strings.Contains(out.String(), ":pids:"+c.path+"\n") {
+		t.Errorf("the command was in %q, %v, want %s", &out, err, c.path)
+	}
+	if err := c.remove(); err != nil {
+		t.Errorf("removing the cgroup, in which nobody is any more: %v", err)
+	}
+	if got := ours(); got != before {
+		t.Errorf("we are in %s, want %s", got, before)
 	}
 }

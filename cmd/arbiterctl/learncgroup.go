@@ -67,7 +67,9 @@ func (c *cgroup) start(run *exec.Cmd) error {
 		return err
 	}
 	err := run.Start()
-	return errors.Join(err, os.WriteFile(filepath.Join(c.own, "tasks"), tid, 0))
+	// Should this fail, the cgroup cannot be removed, and that is said then.
+	_ = os.WriteFile(filepath.Join(c.own, "tasks"), tid, 0)
+	return err
 }
 
 // procs returns the processes that are in it.

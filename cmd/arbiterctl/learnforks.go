@@ -35,7 +35,8 @@ type forks struct {
 	roots map[uint32]bool
 	known map[uint32][]birth
 	kept  int
-	shift int64 // of the boot clock to that of the kernel's messages
+	shift int64  // of the boot clock to that of the kernel's messages
+	began uint64 // by the boot clock: who was there before is told of by nobody
 }
 
 // fork is one message: parent made child, at a time of the boot clock.
@@ -84,17 +85,14 @@ func watchForks() (*forks, error) {
 }
 
 func newForks(socket *os.File, most int) *forks {
-	return &forks{socket: socket, ended: make(chan struct{}), most: most, roots: map[uint32]bool{}, known: map[uint32][]birth{}, shift: clockShift()}
-}
-
-// clockShift is what the boot clock is ahead of the one that stands while the machine
-// sleeps.
-func clockShift() int64 {
 	var boot, mono unix.Timespec
 	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &mono) // neither fails on Linux
 	_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &boot)
-	return boot.Nano() - mono.Nano()
+	return &forks{socket: socket, ended: make(chan struct{}), most: most, roots: map[uint32]bool{}, known: map[uint32][]birth{}, shift: boot.Nano() - mono.Nano(), began: uint64(boot.Nano())}
 }
+
+// startTick is how exactly the start of a process is known: fanotify has it from /proc.
+const startTick = uint64(10 * time.Millisecond)
 
 // subscribe asks for the messages and waits for the first one, which says yes.
 func (f *forks) subscribe(fd int) error {
@@ -209,7 +207,9 @@ func (f *forks) ours(p process) (ours, known bool) {
 	case i >= 0:
 		return births[i].ours, true
 	}
-	return f.roots[p.tgid] && len(births) == 0, f.roots[p.tgid]
+	older := p.start != 0 && p.start+startTick <= f.began
+	root := f.roots[p.tgid] && len(births) == 0
+	return root, root || older
 }
 
 // overrun reports whether some forks are not known.

@@ -25,10 +25,13 @@ func forkMessage(at uint64, parent, child, leader uint32) []byte {
 	return b
 }
 
+// base is the boot clock when the messages begin.
+const base = 1_000_000_000
+
 // forksOf is what follows those messages, with 10 as the root.
 func forksOf(most int, messages ...[]byte) *forks {
 	f := newForks(nil, most)
-	f.shift = 1000
+	f.shift, f.began = base, base
 	f.root(10)
 	for _, m := range messages {
 		f.message(m)
@@ -51,15 +54,16 @@ func TestForks(t *testing.T) {
 		p           process
 		ours, known bool
 	}{
-		{"the command", process{10, 1001}, true, true},
+		{"the command", process{10, base + 1}, true, true},
 		{"the command, by its number", process{10, 0}, true, true},
-		{"a child that began in a tick before", process{11, 1000}, true, true},
-		{"a grandchild", process{12, 1003}, true, true},
-		{"another", process{20, 1005}, false, true},
-		{"another with the number of the child", process{11, 1050}, false, true},
-		{"its child", process{14, 1051}, false, true},
-		{"one that was there before", process{3, 7}, false, false},
-		{"a thread is no process", process{13, 1004}, false, false},
+		{"a child that began in a tick before", process{11, base + 0}, true, true},
+		{"a grandchild", process{12, base + 3}, true, true},
+		{"another", process{20, base + 5}, false, true},
+		{"another with the number of the child", process{11, base + 50}, false, true},
+		{"its child", process{14, base + 51}, false, true},
+		{"one that was there before", process{3, 7}, false, true},
+		{"one that has not been told yet", process{4, base + 1000}, false, false},
+		{"a thread is no process", process{13, base + 4}, false, false},
 	} {
 		if ours, known := f.ours(tc.p); ours != tc.ours || known != tc.known {
 			t.Errorf("%s: ours %v, known %v, want %v, %v", tc.name, ours, known, tc.ours, tc.known)
@@ -76,7 +80,7 @@ func TestForks(t *testing.T) {
 // A root that was there before is one, until its number is given again.
 func TestForksOfOlderRoots(t *testing.T) {
 	f := forksOf(100, forkMessage(1, 10, 11, 11))
-	for _, p := range []process{{10, 3}, {11, 1001}} {
+	for _, p := range []process{{10, 3}, {11, base + 1}} {
 		if ours, known := f.ours(p); !ours || !known {
 			t.Errorf("%v: ours %v, known %v, want both", p, ours, known)
 		}

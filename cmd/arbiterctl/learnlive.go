@@ -6,9 +6,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -39,6 +41,7 @@ type live struct {
 	own    *cgroup  // of the command, nil without one
 
 	into      *learn.Observed
+	notices   uint64 // failure verdicts that the kernel side told of
 	lost      loss
 	undecided []told // of processes whose fork has not been told yet
 }
@@ -97,7 +100,7 @@ func (l *live) learn(into *learn.Observed) (_ loss, code int, err error) {
 	l.decide(true)
 	l.revert()
 	l.compare(before)
-	l.lost.full = into.Overflowed()
+	l.lost.full += into.Overflowed()
 	return l.lost, code, nil
 }
 
@@ -122,7 +125,7 @@ func (l *live) counters(ctx context.Context) (*controlv1.StatusServiceGetRespons
 	return s, nil
 }
 
-// unaskedCounters are what the kernel side lets go on without a question or a record.
+// unaskedCounters are what fanotify lets go on without a question or a record.
 var unaskedCounters = []string{"overflows", "failures_unreported"}
 
 // compare notes what the daemon has lost since then.
@@ -140,6 +143,16 @@ func (l *live) compare(then *controlv1.StatusServiceGetResponse) {
 	for _, name := range unaskedCounters {
 		l.lost.unasked += now.KernelCounters[name] - then.KernelCounters[name]
 	}
+	// BPF LSM counts each failure verdict of the kernel side, and tells of as many as there
+	// is room for.
+	var failed uint64
+	for name, n := range now.KernelCounters {
+		event, reason, ok := strings.Cut(name, ".failed.")
+		if e, known := abi.ParseEvent(event); ok && known && slices.Contains(l.events, e) && reason != abi.ReasonInterrupted.String() {
+			failed += n - then.KernelCounters[name]
+		}
+	}
+	l.lost.unasked += failed - min(failed, l.notices)
 }
 
 // inForce returns the rules in force, nil for none.
@@ -247,11 +260,17 @@ func (l *live) follow() (err error) {
 	}
 	at, err := kernelbridge.FindOwnCgroup()
 	if err == nil {
-		var pids []int
-		pids, err = (&cgroup{dir: filepath.Join(at.Mount, l.cgroup)}).procs()
-		for _, pid := range pids {
-			l.forks.root(pid)
-		}
+		// What is below it belongs to it, too.
+		err = filepath.WalkDir(filepath.Join(at.Mount, l.cgroup), func(dir string, entry fs.DirEntry, err error) error {
+			if err != nil || !entry.IsDir() {
+				return err
+			}
+			pids, err := (&cgroup{dir: dir}).procs()
+			for _, pid := range pids {
+				l.forks.root(pid)
+			}
+			return err
+		})
 	}
 	if err != nil {
 		l.forks.close()
@@ -260,29 +279,39 @@ func (l *live) follow() (err error) {
 	return nil
 }
 
-// event takes one event of the stream.
-func (l *live) event(e *controlv1.Event) {
+// event takes one event of the stream. It reports whether that may have been one of the
+// workload.
+func (l *live) event(e *controlv1.Event) bool {
+	event, _ := abi.ParseEvent(e.Event)
+	if !slices.Contains(l.events, event) {
+		return false
+	}
+	if e.Reason != "" && e.Worker < 0 && e.Reason != abi.ReasonInterrupted.String() {
+		l.notices++
+	}
 	switch {
 	case l.ids == nil:
-		l.place(told{process{e.Subject.GetTgid(), e.Subject.GetStartBoottimeNs()}, e})
-	case slices.Contains(l.ids, e.Rule): // also when the answer came too late
+		return l.place(told{process{e.Subject.GetTgid(), e.Subject.GetStartBoottimeNs()}, e})
+	case slices.Contains(l.ids, e.Rule) && (e.Reason == "" || e.Worker >= 0):
+		// Also when the answer came too late: the worker had all facts.
 		l.into.Add(factOf(eventOf(e)))
 	default:
 		l.failure(e)
 	}
+	return true
 }
 
-// place counts a request if it is known to be one of the workload.
-func (l *live) place(t told) {
+// place counts a request if it is known to be one of the workload; false when it is not
+// one.
+func (l *live) place(t told) bool {
 	ours, known := l.forks.ours(t.by)
-	event, _ := abi.ParseEvent(t.e.Event)
 	switch {
-	case !slices.Contains(l.events, event):
 	case !known && len(l.undecided) < undecidedMost:
 		l.undecided = append(l.undecided, t)
 	case !known:
 		l.lost.full++
 	case !ours:
+		return false
 	case t.e.Reason != "":
 		l.failure(t.e)
 	case t.e.Epoch != l.epoch:
@@ -292,13 +321,13 @@ func (l *live) place(t told) {
 	default:
 		l.into.Add(factOf(eventOf(t.e)))
 	}
+	return true
 }
 
 // failure notes a request that was not decided by a rule, so that not all is known of it.
 // One whose process ended while it was held was never made.
 func (l *live) failure(e *controlv1.Event) {
-	event, _ := abi.ParseEvent(e.Event)
-	if slices.Contains(l.events, event) && e.Reason != abi.ReasonInterrupted.String() {
+	if e.Reason != abi.ReasonInterrupted.String() {
 		l.lost.failed++
 	}
 }

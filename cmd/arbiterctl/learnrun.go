@@ -29,6 +29,10 @@ const (
 	quietWithin = 5 * time.Second
 )
 
+// decideEvery is how often events are looked at again that came before the fork of their
+// process was told.
+const decideEvery = 100 * time.Millisecond
+
 // feed is the event stream, read ahead.
 type feed struct {
 	messages chan *controlv1.WatchResponse
@@ -52,8 +56,9 @@ func (l *live) watchStream(ctx context.Context) (*feed, error) {
 	if err == nil {
 		hello, err = stream.Recv()
 	}
-	if !late.Stop() && err == nil {
-		err = errNoAnswer
+	if !late.Stop() {
+		cancel()
+		return nil, l.noAnswer("watching events")
 	}
 	if err != nil {
 		cancel()
@@ -101,6 +106,9 @@ func (l *live) watchCommand(ctx context.Context) (code int, err error) {
 	if len(l.command) > 0 {
 		signal.Notify(term, unix.SIGTERM)
 		defer signal.Stop(term)
+		if l.cmd.Context().Err() != nil { // a signal came before the command was there
+			return 0, fail(exitFailure, "", errors.New("interrupted before the command was started"))
+		}
 		if run, err = l.start(); err != nil {
 			return 0, err
 		}
@@ -111,6 +119,8 @@ func (l *live) watchCommand(ctx context.Context) (code int, err error) {
 	end := func() { settled, bound = time.After(quiet), time.After(quietWithin) }
 	messages := f.messages
 	var killed <-chan time.Time
+	again := time.NewTicker(decideEvery)
+	defer again.Stop()
 	tell := func() { // the command is to end
 		if run == nil {
 			end()
@@ -129,11 +139,12 @@ func (l *live) watchCommand(ctx context.Context) (code int, err error) {
 			}
 			l.lost.watcher += m.Dropped
 			if e := m.GetEvent(); e != nil {
-				l.event(e)
-				if settled != nil {
+				if l.event(e) && settled != nil {
 					settled = time.After(quiet)
 				}
 			}
+		case <-again.C:
+			l.decide(false)
 		case err := <-ended:
 			code, ended = l.exitCode(run, err), nil
 			end()
@@ -151,12 +162,13 @@ func (l *live) watchCommand(ctx context.Context) (code int, err error) {
 			end()
 			killed = nil
 		case <-settled:
-			return code, nil
+			if len(messages) == 0 {
+				return code, nil
+			}
+			settled = time.After(quiet) // of others, which may be in front of ours
 		case <-bound:
+			l.lost.because(fmt.Sprintf("events still came %v after the end, what came later is left out", quietWithin))
 			return code, nil
-		}
-		if len(l.undecided) > 0 {
-			l.decide(false)
 		}
 	}
 }
