@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -406,6 +407,41 @@ rules:
 	l.says("not proposed: 1 request that the rules in force refused")
 	if got := d.engine.Rules().Epoch(); got != 1 {
 		t.Errorf("epoch %d is in force, want 1: nothing was pushed", got)
+	}
+}
+
+// What runs in a cgroup is learned until Ctrl-C, and what it does later is no loss.
+func TestLearnCgroupUntilInterrupted(t *testing.T) {
+	needsCgroup2(t)
+	d, dir := startDaemonIn(t)
+	stderr, file := &lockedBuffer{}, filepath.Join(dir, "learned.yaml")
+	code := make(chan int, 1)
+	go func() {
+		code <- testApp(nil, io.Discard, stderr).run([]string{"learn", "--socket", filepath.Join(dir, "s"), "--observe", "--scope", dir, "--cgroup", "/app", "-o", file})
+	}()
+	eventually(t, "the set that asks", func() bool { return d.engine.Rules().Epoch() == 1 })
+	if err := syscall.Kill(os.Getpid(), syscall.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	// It goes on all the time.
+	got := -1
+	eventually(t, "the end", func() bool {
+		d.engine.Record(opened("/srv/app/b"))
+		select {
+		case got = <-code:
+			return true
+		default:
+			return false
+		}
+	})
+	if got != exitOK {
+		t.Errorf("exit code %d, want 0: %s", got, stderr)
+	}
+	if text, err := os.ReadFile(file); err != nil || !strings.Contains(string(text), "/srv/app/b") || !strings.Contains(string(text), "# cgroup: /app") {
+		t.Errorf("the proposal: %v\n%s", err, text)
+	}
+	if got := d.engine.Rules().Epoch(); got != 0 {
+		t.Errorf("epoch %d is in force afterwards, want none", got)
 	}
 }
 

@@ -58,8 +58,8 @@ const undecidedMost = 100_000
 // learn implements source.
 func (l *live) learn(into *learn.Observed) (_ loss, code int, err error) {
 	l.into = into
-	ctx, stop := l.context()
-	defer stop()
+	// What is begun is ended in order: a signal is for the watching alone.
+	ctx := context.WithoutCancel(l.cmd.Context())
 	if l.c, err = l.connect(ctx); err != nil {
 		return loss{}, 0, err
 	}
@@ -93,25 +93,15 @@ func (l *live) learn(into *learn.Observed) (_ loss, code int, err error) {
 		}
 		defer l.forks.close()
 	}
-	code, err = l.watchCommand(ctx)
+	code, err = l.watchCommand()
 	if err != nil {
 		return loss{}, 0, err
 	}
 	l.decide(true)
 	l.revert()
-	l.compare(before)
+	l.compare(ctx, before)
 	l.lost.full += into.Overflowed()
 	return l.lost, code, nil
-}
-
-// context is what ends the learning: with a command SIGTERM is passed on to it, and Ctrl-C
-// is its own.
-func (l *live) context() (context.Context, context.CancelFunc) {
-	ctx := l.cmd.Context()
-	if len(l.command) > 0 {
-		ctx = context.WithoutCancel(ctx)
-	}
-	return context.WithCancel(ctx)
 }
 
 // counters asks for the daemon's counters.
@@ -129,8 +119,8 @@ func (l *live) counters(ctx context.Context) (*controlv1.StatusServiceGetRespons
 var unaskedCounters = []string{"overflows", "failures_unreported"}
 
 // compare notes what the daemon has lost since then.
-func (l *live) compare(then *controlv1.StatusServiceGetResponse) {
-	now, err := l.counters(context.WithoutCancel(l.cmd.Context()))
+func (l *live) compare(ctx context.Context, then *controlv1.StatusServiceGetResponse) {
+	now, err := l.counters(ctx)
 	switch {
 	case err != nil:
 		l.lost.because("whether the daemon lost events is not known: " + err.Error())

@@ -44,12 +44,12 @@ type feed struct {
 const feedRoom = 1 << 12
 
 // watchStream opens the stream and returns when the daemon has said hello.
-func (l *live) watchStream(ctx context.Context) (*feed, error) {
+func (l *live) watchStream() (*feed, error) {
 	request := &controlv1.WatchRequest{IncludeAllowed: l.ids == nil}
 	if l.ids != nil {
 		request.Rules = append([]string{""}, l.ids...) // "": failure verdicts
 	}
-	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx)) // what is under way is still learned
+	ctx, cancel := context.WithCancel(context.WithoutCancel(l.cmd.Context())) // what is under way is still learned
 	late := time.AfterFunc(l.timeout, cancel)
 	stream, err := l.c.events.Watch(ctx, request)
 	var hello *controlv1.WatchResponse
@@ -91,19 +91,21 @@ func (f *feed) close() {
 }
 
 // watchCommand starts the command, if there is one, and learns until it has ended, --for is
-// over or a signal says so. It returns what to exit with.
-func (l *live) watchCommand(ctx context.Context) (code int, err error) {
-	f, err := l.watchStream(ctx)
+// over or a signal says so: with a command SIGTERM, for Ctrl-C is the command's own. It
+// returns what to exit with.
+func (l *live) watchCommand() (code int, err error) {
+	f, err := l.watchStream()
 	if err != nil {
 		return 0, err
 	}
 	defer f.close()
 	over := time.NewTimer(l.limit)
 	defer over.Stop()
-	term := make(chan os.Signal, 1)
+	term, interrupted := make(chan os.Signal, 1), l.cmd.Context().Done()
 	var ended chan error
 	var run *exec.Cmd
 	if len(l.command) > 0 {
+		interrupted = nil
 		signal.Notify(term, unix.SIGTERM)
 		defer signal.Stop(term)
 		if l.cmd.Context().Err() != nil { // a signal came before the command was there
@@ -116,6 +118,7 @@ func (l *live) watchCommand(ctx context.Context) (code int, err error) {
 		go func() { ended <- run.Wait() }()
 	}
 	var settled, bound <-chan time.Time // set when nothing more will be done
+	goesOn := false                     // the workload does: what it does from now on is not waited for
 	end := func() { settled, bound = time.After(quiet), time.After(quietWithin) }
 	messages := f.messages
 	var killed <-chan time.Time
@@ -123,6 +126,7 @@ func (l *live) watchCommand(ctx context.Context) (code int, err error) {
 	defer again.Stop()
 	tell := func() { // the command is to end
 		if run == nil {
+			goesOn = true
 			end()
 			return
 		}
@@ -139,7 +143,7 @@ func (l *live) watchCommand(ctx context.Context) (code int, err error) {
 			}
 			l.lost.watcher += m.Dropped
 			if e := m.GetEvent(); e != nil {
-				if l.event(e) && settled != nil {
+				if l.event(e) && settled != nil && !goesOn {
 					settled = time.After(quiet)
 				}
 			}
@@ -153,16 +157,16 @@ func (l *live) watchCommand(ctx context.Context) (code int, err error) {
 			tell()
 		case <-term:
 			tell()
-		case <-ctx.Done():
-			ctx = context.Background() // once
+		case <-interrupted:
+			interrupted = nil // once
 			tell()
 		case <-killed:
-			code = exitFailure
+			code, goesOn = exitFailure, true
 			fmt.Fprintf(l.stderr, "arbiterctl: the command has not ended within %v of SIGTERM and goes on unwatched\n", killDelay)
 			end()
 			killed = nil
 		case <-settled:
-			if len(messages) == 0 {
+			if len(messages) == 0 || goesOn {
 				return code, nil
 			}
 			settled = time.After(quiet) // of others, which may be in front of ours
