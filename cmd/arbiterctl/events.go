@@ -105,8 +105,7 @@ func (a *app) watch(cmd *cobra.Command, request *controlv1.WatchRequest, each fu
 		case cmd.Context().Err() != nil: // interrupted: a good end
 			return nil
 		case context.Cause(ctx) == errNoAnswer:
-			return fail(exitUnreachable, fmt.Sprintf("give it longer than --timeout %v, or look at the daemon's log", a.timeout),
-				fmt.Errorf("watching events: no answer within %v", a.timeout))
+			return a.noAnswer("watching events")
 		}
 		return c.rpcFailure(cmd, "watching events", err)
 	}

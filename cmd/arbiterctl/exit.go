@@ -30,6 +30,7 @@ const (
 	exitRefused
 	exitFlips
 	exitBroken
+	exitIncomplete
 )
 
 // exitCodes is what help and docs/cli.md say about them, by code.
@@ -45,6 +46,7 @@ var exitCodes = [...]string{
 	exitRefused:     "explain --exit-code: the request would be refused",
 	exitFlips:       "replay: the rules decide something otherwise than recorded",
 	exitBroken:      "replay: a decision of the very same rule set came out otherwise than recorded",
+	exitIncomplete:  "learn: the proposal is there and not complete, because something was missed",
 }
 
 func exitCodesTopic() *cobra.Command {
@@ -66,8 +68,11 @@ type failure struct {
 
 // Error returns what went wrong.
 func (f *failure) Error() string {
-	if f.err == nil {
+	if f.err == nil && f.code < len(exitCodes) {
 		return exitCodes[f.code]
+	}
+	if f.err == nil { // that of a command which learn ran
+		return fmt.Sprintf("exit code %d", f.code)
 	}
 	return f.err.Error()
 }
@@ -120,8 +125,7 @@ func (c *client) rpcFailure(cmd *cobra.Command, doing string, err error) *failur
 	case codes.Unavailable:
 		return fail(exitUnreachable, "arbiterctl status; if the daemon is gone, start it: "+startHint, wrapped)
 	case codes.DeadlineExceeded:
-		return fail(exitUnreachable, fmt.Sprintf("give it longer than --timeout %v, or look at the daemon's log", c.app.timeout),
-			fmt.Errorf("%s: no answer within %v", doing, c.app.timeout))
+		return c.app.noAnswer(doing)
 	case codes.PermissionDenied, codes.Unauthenticated:
 		return fail(exitPermission, "run it as root, or have an administrator let "+whoami()+" in as the message says", wrapped)
 	case codes.FailedPrecondition:
@@ -142,6 +146,12 @@ func (c *client) rpcFailure(cmd *cobra.Command, doing string, err error) *failur
 		return fail(exitFailure, "use the arbiterctl of the daemon's version: arbiterctl status, arbiterctl version", wrapped)
 	}
 	return fail(exitFailure, "look at the daemon's log, and at arbiterctl status", wrapped)
+}
+
+// noAnswer is that the daemon took longer than --timeout.
+func (a *app) noAnswer(doing string) *failure {
+	return fail(exitUnreachable, fmt.Sprintf("give it longer than --timeout %v, or look at the daemon's log", a.timeout),
+		fmt.Errorf("%s: no answer within %v", doing, a.timeout))
 }
 
 // namesEpoch reports whether cmd was about an epoch that the user gave.

@@ -53,7 +53,8 @@ func newDaemon(socket, refuse, keys string) (*daemon, error) {
 	if err != nil {
 		return nil, err
 	}
-	r, err := control.NewRules(control.RulesConfig{Engine: engine, Applier: &applier{engine, refuse}, Store: st, Trust: func() control.Trust { return trust }})
+	r, err := control.NewRules(control.RulesConfig{Engine: engine, Applier: &applier{engine, refuse}, Store: st, Trust: func() control.Trust { return trust },
+		CgroupID: func(string) (uint64, error) { return 1, nil }})
 	if err != nil {
 		return nil, err
 	}
