@@ -46,7 +46,7 @@ func (r *whenReader) syntax(text string, e *common.Error) *whenError {
 	case strings.Contains(message, "string literal"), strings.Contains(message, "unescape"):
 		hint = `texts stand in double or single quotes; write \\ for a backslash, or r"..." for a text in which it is itself`
 	}
-	if bare(strings.ReplaceAll(message, " ", "")) != strings.ReplaceAll(message, " ", "") {
+	if strings.ContainsFunc(message, func(c rune) bool { return c < ' ' || c > '~' }) { // it can quote the expression
 		message = quote(message)
 	}
 	return &whenError{int(at) + 1, message, hint}
