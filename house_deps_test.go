@@ -85,6 +85,7 @@ var uses = []use{
 	{"github.com/prometheus/client_golang", []string{"arbiter/control", "cmd/arbiterd/..."}, nil, "0005-control-plane.md"},
 	{"aead.dev/minisign", []string{"arbiter/signature"}, nil, "0021-signed-rules.md"},
 	{"go.yaml.in/yaml/v3", []string{"rules", "rules/importer", "cmd/arbiterd/..."}, nil, "0006-yaml.md"},
+	{"cel.dev/cel-go", []string{"rules"}, nil, "0024-when.md"},
 	{"github.com/cespare/xxhash/v2", []string{"rules", "arbiter/cache"}, nil, "0007-hashes-and-buffers.md"},
 	{"github.com/valyala/bytebufferpool", []string{"arbiter/audit"}, nil, "0007-hashes-and-buffers.md"},
 	{"github.com/coreos/go-systemd/v22", []string{"cmd/arbiterd/..."}, nil, "0008-commands.md"},

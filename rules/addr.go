@@ -26,30 +26,41 @@ const (
 
 // addrs reads an address, a network, or a list of them.
 func (p *parser) addrs(n *yaml.Node) []netip.Prefix {
-	const hint = "write an address such as 192.0.2.1 or 2001:db8::1, or a network such as 10.0.0.0/8"
 	var out []netip.Prefix
 	for _, e := range p.list(n, "args."+addrName) {
-		s, ok := p.text(e, "args."+addrName, hint)
+		s, ok := p.text(e, "args."+addrName, netHint)
 		if !ok {
 			continue
 		}
-		net, err := netip.ParsePrefix(s)
-		if !strings.Contains(s, "/") {
-			var a netip.Addr
-			if a, err = netip.ParseAddr(s); err == nil && a.Zone() == "" {
-				net = netip.PrefixFrom(a, a.BitLen())
-			}
+		net, wrong, hint := parseNet(s)
+		if wrong != "" {
+			p.add(e, hint, "args.%s %s %s", addrName, quote(s), wrong)
+			continue
 		}
-		switch {
-		case err != nil || !net.IsValid():
-			p.add(e, hint, "args.%s %s is no address or network", addrName, quote(s))
-		case net != net.Masked():
-			p.add(e, "write "+net.Masked().String()+" for the network, or "+net.Addr().String()+" for the address", "args.%s %s has bits behind its prefix", addrName, quote(s))
-		default:
-			out = append(out, mapped(net))
-		}
+		out = append(out, net)
 	}
 	return out
+}
+
+const netHint = "write an address such as 192.0.2.1 or 2001:db8::1, or a network such as 10.0.0.0/8"
+
+// parseNet reads an address or a network, as the IPv6 network that the kernel side has for
+// it. What is wrong, if anything, ends a sentence that begins with the text.
+func parseNet(s string) (net netip.Prefix, wrong, hint string) {
+	net, err := netip.ParsePrefix(s)
+	if !strings.Contains(s, "/") {
+		var a netip.Addr
+		if a, err = netip.ParseAddr(s); err == nil && a.Zone() == "" {
+			net = netip.PrefixFrom(a, a.BitLen())
+		}
+	}
+	switch {
+	case err != nil || !net.IsValid():
+		return net, "is no address or network", netHint
+	case net != net.Masked():
+		return net, "has bits behind its prefix", "write " + net.Masked().String() + " for the network, or " + net.Addr().String() + " for the address"
+	}
+	return mapped(net), "", ""
 }
 
 // mapped returns an IPv4 network as the IPv6 network that the kernel side has for it.

@@ -70,6 +70,7 @@ type rule struct {
 	eventsAt pos
 	match    block
 	not      *block // nil when the rule has none
+	when     *when  // likewise
 	verdict  Verdict
 	only     abi.Access // what an open may ask for that is allowed; 0 for anything
 	note     Note

@@ -90,7 +90,7 @@ func (p *parser) oneRule(n *yaml.Node, index int, f *File) rule {
 			}
 		}
 	}
-	m := p.mapping(n, what, "id", "events", "object", "detail", "args", "subject", "access", "not", "verdict", "message", "owner", "reason", "ticket", "lifespan", "expires", "times", "deadline", "on_fail")
+	m := p.mapping(n, what, "id", "events", "object", "detail", "args", "subject", "access", "not", "when", "verdict", "message", "owner", "reason", "ticket", "lifespan", "expires", "times", "deadline", "on_fail")
 	if m == nil {
 		return r
 	}
@@ -114,6 +114,9 @@ func (p *parser) oneRule(n *yaml.Node, index int, f *File) rule {
 				p.add(v, "name object, detail, args, subject or access in it, or leave it out", "the not block is empty: the rule would never match")
 			}
 		}
+	}
+	if v := m.get("when"); v != nil && r.events != 0 {
+		r.when = p.when(v, r.events)
 	}
 	if v := m.get("verdict"); v != nil {
 		r.verdict, r.only = p.ruleVerdict(v, r.events)

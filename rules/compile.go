@@ -71,7 +71,7 @@ func (rs *RuleSet) list() {
 			fields, args := rs.consulted(m, e)
 			l.consulted |= fields
 			l.args |= args
-			if m.match.has == 0 && m.not == 0 && !m.once {
+			if m.match.has == 0 && m.not == 0 && m.when == 0 && !m.once {
 				closed.add(e)
 			}
 		}
@@ -117,13 +117,14 @@ type compiler struct {
 	ids   map[string]uint32
 	thens map[then]uint32
 	notes map[Note]uint32
+	whens map[*when]uint32
 	// Where each event has an argument, by its name.
 	indexes map[string]*[abi.EventCount]uint8
 }
 
 func newCompiler(p *pool) *compiler {
-	*p = pool{nots: make([]conditions, 1), addrs: make([]addrMatch, 1), ids: make([]subjectIDs, 1), notes: make([]Note, 1)}
-	return &compiler{pool: p, cgroups: map[string]uint64{}, ids: map[string]uint32{}, thens: map[then]uint32{}, notes: map[Note]uint32{{}: 0},
+	*p = pool{nots: make([]conditions, 1), whens: make([]*when, 1), addrs: make([]addrMatch, 1), ids: make([]subjectIDs, 1), notes: make([]Note, 1)}
+	return &compiler{pool: p, cgroups: map[string]uint64{}, ids: map[string]uint32{}, thens: map[then]uint32{}, notes: map[Note]uint32{{}: 0}, whens: map[*when]uint32{},
 		indexes: map[string]*[abi.EventCount]uint8{}}
 }
 
@@ -164,6 +165,9 @@ func (c *compiler) rule(rs *RuleSet, i int32, r *rule) {
 	if r.not != nil {
 		m.not = uint32(len(c.pool.nots))
 		c.pool.nots = append(c.pool.nots, c.conditions(r, r.not))
+	}
+	if r.when != nil {
+		m.when = index(c.whens, &c.pool.whens, r.when)
 	}
 	if !r.life.always() {
 		t := timed{rule: i, lifespan: r.life}

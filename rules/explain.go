@@ -23,8 +23,8 @@ type Explanation struct {
 	// Rule is the id of the decisive rule, or "default".
 	Rule string
 	// Line is where the decisive rule begins, 0 for the default.
-	Line    int
-	Message string
+	Line int
+	Note Note
 	// Consulted are the facts that rules about this event look at.
 	Consulted abi.Fields
 }
@@ -52,7 +52,7 @@ func (rs *RuleSet) Explain(r *abi.Request) Explanation {
 		x.Steps = append(x.Steps, rs.step(i, r))
 	}
 	x.LeftOut = int(considered) - len(shown)
-	x.Rule, x.Line, x.Message = rs.RuleID(x.Decision.Rule), rs.Line(x.Decision.Rule), rs.Message(x.Decision.Rule)
+	x.Rule, x.Line, x.Note = rs.RuleID(x.Decision.Rule), rs.Line(x.Decision.Rule), rs.Note(x.Decision.Rule)
 	return x
 }
 
@@ -92,6 +92,8 @@ func (rs *RuleSet) step(i int32, r *abi.Request) Step {
 		s.Reason = rs.why(&m.match, c, r)
 	} else if m.not != 0 && rs.fails(&rs.nots[m.not], r) == none {
 		s.Reason = "its not block holds: " + rs.held(&rs.nots[m.not], r)
+	} else if m.when != 0 && !rs.whens[m.when].holds(r) {
+		s.Reason = rs.whens[m.when].explain(r)
 	} else {
 		s.Matched = true
 		if only := rs.thens[m.then].only; only != 0 && r.Access&^only != 0 {
@@ -122,8 +124,10 @@ func (x Explanation) String() string {
 	} else {
 		fmt.Fprintf(&b, "  %v by rule %s on line %d\n", x.Decision.Verdict, x.Rule, x.Line)
 	}
-	if x.Message != "" {
-		fmt.Fprintf(&b, "  message: %s\n", quote(x.Message))
+	for _, n := range [...]struct{ what, text string }{{"message", x.Note.Message}, {"owner", x.Note.Owner}, {"reason", x.Note.Reason}, {"ticket", x.Note.Ticket}} {
+		if n.text != "" {
+			fmt.Fprintf(&b, "  %s: %s\n", n.what, quote(n.text))
+		}
 	}
 	fmt.Fprintf(&b, "  consulted: %s\n", strings.Join(FieldNames(x.Consulted), ", "))
 	return b.String()

@@ -11,31 +11,33 @@ import (
 
 // why says why condition c of the block does not hold.
 func (p *pool) why(b *conditions, c condition, r *abi.Request) string {
-	switch c {
-	case condPath:
-		switch {
-		case r.Flags&abi.FlagNoObject != 0:
-			return "there is no object with a path"
-		case r.Flags&abi.FlagPathTruncated != 0:
-			return "object.path is not known"
-		}
-	case condDetail:
-		if r.Flags&abi.FlagDetailTruncated != 0 {
-			return "detail is not known"
-		}
-	case condArgs:
-		for _, a := range p.argsOf(b) {
-			if !a.holds(r) {
-				return doesNot(a.words(r))
-			}
-		}
-		return doesNot(p.addrs[b.addr].words(r))
-	case condExe:
-		if r.Flags&abi.FlagNoExe != 0 {
-			return "subject.exe is not known"
+	if why := notKnown(c, r); why != "" {
+		return why
+	}
+	if c != condArgs {
+		return doesNot(p.words(b, c, r))
+	}
+	for _, a := range p.argsOf(b) {
+		if !a.holds(r) {
+			return doesNot(a.words(r))
 		}
 	}
-	return doesNot(p.words(b, c, r))
+	return doesNot(p.addrs[b.addr].words(r))
+}
+
+// notKnown says that the text which condition c looks at is not known, "" when it is.
+func notKnown(c condition, r *abi.Request) string {
+	switch {
+	case c == condPath && r.Flags&abi.FlagNoObject != 0:
+		return "there is no object with a path"
+	case c == condPath && r.Flags&abi.FlagPathTruncated != 0:
+		return "object.path is not known"
+	case c == condDetail && r.Flags&abi.FlagDetailTruncated != 0:
+		return "detail is not known"
+	case c == condExe && r.Flags&abi.FlagNoExe != 0:
+		return "subject.exe is not known"
+	}
+	return ""
 }
 
 func doesNot(subject string, wanted []string) string {

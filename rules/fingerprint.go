@@ -54,11 +54,14 @@ func fingerprint(f *File) uint64 {
 		e.number(uint64(setOf(m.Events...)))
 	}
 	for i := range f.rules {
-		if r := &f.rules[i]; r.only != 0 || !r.life.always() || r.note != (Note{Message: r.note.Message}) {
+		if r := &f.rules[i]; r.when != nil || r.only != 0 || !r.life.always() || r.note != (Note{Message: r.note.Message}) {
 			e.number(uint64(i))
 			e.number(uint64(r.only))
 			e.list([]string{r.note.Owner, r.note.Reason, r.note.Ticket})
 			e.life(&r.life)
+			if r.when != nil {
+				e.text(r.when.String())
+			}
 		}
 	}
 	return e.d.Sum64()

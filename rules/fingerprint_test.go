@@ -128,6 +128,7 @@ func TestFingerprintOfRules(t *testing.T) {
 		"verdict: allow, lifespan: once", "verdict: allow, lifespan: session", "verdict: allow, lifespan: until-reboot", "verdict: allow, lifespan: 8h", "verdict: allow, lifespan: 9h",
 		"verdict: allow, expires: 2027-01-31T18:00:00Z", "verdict: allow, expires: 2027-01-31T18:00:01Z",
 		"verdict: allow, times: {days: mon}", "verdict: allow, times: {days: tue}", "verdict: allow, times: {hours: 08:00-09:00}", "verdict: allow, times: {hours: 08:00-09:01}",
+		"verdict: allow, when: subject.uid == 0", "verdict: allow, when: subject.uid != 0",
 		"verdict: allow, times: {hours: 08:00-09:00, zone: UTC}", "verdict: allow, times: [{days: mon}, {days: tue}]",
 	} {
 		got := printOf(t, head+"rules:\n- {id: a, events: [open], "+text+"}\n")
@@ -136,7 +137,7 @@ func TestFingerprintOfRules(t *testing.T) {
 		}
 		seen[got] = text
 	}
-	for _, same := range [][2]string{{"verdict: allow, lifespan: 1h", "verdict: allow, lifespan: 60m"}, {"verdict: allow, lifespan: forever", "verdict: allow"},
+	for _, same := range [][2]string{{"verdict: allow, lifespan: 1h", "verdict: allow, lifespan: 60m"}, {"verdict: allow, when: subject.uid==0", "verdict: allow, when: '(subject.uid == 0u) // root'"}, {"verdict: allow, lifespan: forever", "verdict: allow"},
 		{"verdict: allow, expires: 2027-01-31T18:00:00Z", "verdict: allow, expires: 2027-01-31T19:00:00+01:00"}} {
 		if a, b := printOf(t, head+"rules:\n- {id: a, events: [open], "+same[0]+"}\n"), printOf(t, head+"rules:\n- {id: a, events: [open], "+same[1]+"}\n"); a != b {
 			t.Errorf("%s and %s: %#x, %#x", same[0], same[1], a, b)

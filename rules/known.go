@@ -17,14 +17,19 @@ func (rs *RuleSet) DecideKnown(r *abi.Request) (d Decision, missing abi.Fields) 
 		if m.once && rs.spent(i) {
 			continue
 		}
-		match, not := rs.holdsKnown(&m.match, r), no
+		match, not, when := rs.holdsKnown(&m.match, r), no, yes
 		if m.not != 0 {
 			not = rs.holdsKnown(&rs.nots[m.not], r)
 		}
+		if w := rs.whens[m.when]; w != nil {
+			if when = fault; w.consulted()&^r.Have == 0 {
+				when = truthOf(w.holds(r))
+			}
+		}
 		then := &rs.thens[m.then]
 		switch {
-		case match == no || not == yes:
-		case match == yes && not == no && (then.only == 0 || r.Have&abi.FieldAccess != 0):
+		case match == no || not == yes || when == no:
+		case match == yes && not == no && when == yes && (then.only == 0 || r.Have&abi.FieldAccess != 0):
 			return rs.decision(i, r), 0
 		default:
 			fields, _ := rs.consulted(m, r.Event)
@@ -34,22 +39,11 @@ func (rs *RuleSet) DecideKnown(r *abi.Request) (d Decision, missing abi.Fields) 
 	return rs.fallback, 0
 }
 
-// answer says whether something holds.
-type answer uint8
-
-const (
-	no answer = iota
-	yes
-	cannotTell
-)
-
-// holdsKnown reports whether all conditions hold, by the facts in r.Have alone.
-func (p *pool) holdsKnown(c *conditions, r *abi.Request) answer {
+// holdsKnown reports whether all conditions hold, by the facts in r.Have alone: a fault when that
+// hangs on others.
+func (p *pool) holdsKnown(c *conditions, r *abi.Request) truth {
 	if c.has&^r.Have == 0 {
-		if p.fails(c, r) == none {
-			return yes
-		}
-		return no
+		return truthOf(p.fails(c, r) == none)
 	}
 	known := *c
 	known.has &= r.Have
@@ -80,5 +74,5 @@ func (p *pool) holdsKnown(c *conditions, r *abi.Request) answer {
 	if p.fails(&known, r) != none || ids.fails(r) != none {
 		return no
 	}
-	return cannotTell
+	return fault
 }

@@ -189,6 +189,22 @@ func sameKeys(a, b map[int32]string) bool {
 	return true
 }
 
+// Off returns how many rules do not match at the moment that the set was made for.
+func (rs *RuleSet) Off() int { return len(rs.off) }
+
+// Ending names the rules whose lifespan ends for good within a time, in the order of the file.
+func (rs *RuleSet) Ending(m Moment, within time.Duration) (out []string) {
+	then := m
+	then.Now, then.Passed = m.Now.Add(within), m.Passed+within
+	for i := range rs.timed {
+		t := &rs.timed[i]
+		if t.over(&m) == "" && t.over(&then) != "" {
+			out = append(out, fmt.Sprintf("rule %s on line %d counts for less than %v more", rs.RuleID(t.rule), rs.Line(t.rule), within))
+		}
+	}
+	return out
+}
+
 // Over names the rules whose lifespan has ended for good, each with the reason, in the order
 // of the file.
 func (rs *RuleSet) Over(m Moment) (out []string) {

@@ -175,7 +175,7 @@ func (c *class) member() int32 {
 
 // covers reports whether m matches whatever o does, of one event.
 func (rs *RuleSet) covers(m, o *matcher, e abi.Event) bool {
-	if !rs.wider(&m.match, &o.match, e) {
+	if m.when != 0 && m.when != o.when || m.once || !rs.wider(&m.match, &o.match, e) {
 		return false
 	}
 	return m.not == 0 || o.not != 0 && rs.wider(&rs.nots[o.not], &rs.nots[m.not], e)

@@ -10,6 +10,7 @@ import "github.com/arbiterd/arbiter/kernelbridge/abi"
 type matcher struct {
 	match conditions
 	not   uint32 // of pool.nots, 0 for none
+	when  uint32 // of pool.whens, 0 for none
 	then  uint32 // of pool.thens
 	once  bool   // it has the lifespan once
 }
@@ -44,6 +45,7 @@ type pool struct {
 	globs    []glob
 	members  []members
 	nots     []conditions
+	whens    []*when
 	args     []argMatch
 	addrs    []addrMatch
 	ids      []subjectIDs
@@ -122,7 +124,7 @@ func (rs *RuleSet) matches(i int32, r *abi.Request) bool {
 	if m.once && rs.spent(i) {
 		return false
 	}
-	return rs.fails(&m.match, r) == none && (m.not == 0 || rs.fails(&rs.nots[m.not], r) != none)
+	return rs.fails(&m.match, r) == none && (m.not == 0 || rs.fails(&rs.nots[m.not], r) != none) && (m.when == 0 || rs.whens[m.when].holds(r))
 }
 
 // fails returns the first condition that does not hold, none when all do. The
@@ -173,6 +175,10 @@ func (rs *RuleSet) blocks(m *matcher) []*conditions {
 func (rs *RuleSet) consulted(m *matcher, e abi.Event) (fields abi.Fields, args uint8) {
 	if rs.thens[m.then].only != 0 {
 		fields = abi.FieldAccess
+	}
+	if w := rs.whens[m.when]; w != nil {
+		fields |= w.consulted()
+		args = w.args(e)
 	}
 	for _, c := range rs.blocks(m) {
 		fields |= c.has

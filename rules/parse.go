@@ -58,10 +58,11 @@ type parser struct {
 	problems Problems
 	rule     string         // id of the rule that is being read
 	ids      map[string]int // line of each rule id
+	whens    *fileWhens
 }
 
 func newParser(v version, file string) *parser {
-	return &parser{file: file, version: v, ids: map[string]int{}}
+	return &parser{file: file, version: v, ids: map[string]int{}, whens: &fileWhens{}}
 }
 
 func (p *parser) add(n *yaml.Node, hint, format string, args ...any) {

@@ -51,7 +51,7 @@ func parseParts(v version, name string, src []byte) *File {
 		first += n
 	}
 	f.rules = make([]rule, total)
-	if !readParts(v, name, parts, f) {
+	if !readParts(v, name, parts, f, p.whens) {
 		return nil
 	}
 	ids := make(map[string]struct{}, total)
@@ -72,7 +72,7 @@ type part struct {
 }
 
 // readParts reads the parts into f.rules, and reports whether each could be read.
-func readParts(v version, name string, parts []part, f *File) bool {
+func readParts(v version, name string, parts []part, f *File, whens *fileWhens) bool {
 	var (
 		mu     sync.Mutex
 		failed bool
@@ -95,7 +95,7 @@ func readParts(v version, name string, parts []part, f *File) bool {
 				if p == nil {
 					return
 				}
-				if !p.read(v, name, f) {
+				if !p.read(v, name, f, whens) {
 					mu.Lock()
 					failed = true
 					mu.Unlock()
@@ -108,7 +108,7 @@ func readParts(v version, name string, parts []part, f *File) bool {
 }
 
 // read reads a part into its place in f.rules.
-func (pt *part) read(v version, name string, f *File) bool {
+func (pt *part) read(v version, name string, f *File, whens *fileWhens) bool {
 	d := yaml.NewDecoder(bytes.NewReader(pt.src))
 	var doc, second yaml.Node
 	if decode(d, &doc) != nil || !errors.Is(decode(d, &second), io.EOF) {
@@ -116,6 +116,7 @@ func (pt *part) read(v version, name string, f *File) bool {
 	}
 	list := doc.Content[0]
 	p := newParser(v, name)
+	p.whens = whens
 	p.refuseAnchors(list)
 	if list.Kind != yaml.SequenceNode || len(list.Content) != pt.count || len(p.problems) > 0 {
 		return false

@@ -69,6 +69,10 @@ var genNumbers = rapid.SampledFrom([]string{"1", "0", "[0, 2]", "1-2", "[3, 0-1,
 
 var genAddrs = rapid.SampledFrom([]string{"0.0.0.1", "\"::/0\"", "0.0.0.0/0", "[0.0.0.2/31, \"::1\"]", "0.0.0.0/30", "\"::/126\"", "\"8000::/1\"", "\"0:0:0:1::/64\""})
 
+// genWhens are expressions that every event can have.
+var genWhens = []string{"subject.uid != subject.euid", `subject.exe.startsWith("/a")`, `!subject.exe.endsWith("b")`, "subject.gid - subject.egid < 2",
+	`subject.uid == 0 || subject.exe.contains("a")`, `size(event) > 5 && subject.gid > 0`, `subject.exe.matches("(a|b)$")`, "false && subject.uid == 1 || subject.egid == 2"}
+
 func genBlock(t *rapid.T, object, detail, free, access bool, args []string) string {
 	var parts, subject []string
 	maybe := func(what string) bool { return rapid.IntRange(0, 3).Draw(t, what) == 0 }
@@ -142,6 +146,9 @@ func genFile(t *rapid.T) string {
 		fmt.Fprintf(&b, "- {id: r%d, events: [%s], verdict: %s", i, g.events, v)
 		if s := block(); s != "" {
 			b.WriteString(", " + s)
+		}
+		if rapid.IntRange(0, 3).Draw(t, "when given") == 0 {
+			b.WriteString(", when: '" + rapid.SampledFrom(genWhens).Draw(t, "when") + "'")
 		}
 		if rapid.Bool().Draw(t, "not given") {
 			if s := block(); s != "" {

@@ -6,7 +6,10 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"unicode/utf8"
+
+	"cel.dev/cel-go/cel"
 
 	"github.com/arbiterd/arbiter/kernelbridge/abi"
 	"github.com/arbiterd/arbiter/kernelbridge/catalogue"
@@ -22,12 +25,37 @@ func reference(f *File, r *abi.Request) int32 {
 		if !slices.Contains(eventsIn(rule.events), r.Event) {
 			continue
 		}
-		if refBlock(&rule.match, r) && (rule.not == nil || !refBlock(rule.not, r)) {
+		if refBlock(&rule.match, r) && (rule.not == nil || !refBlock(rule.not, r)) && (rule.when == nil || refWhen(rule.when, r)) {
 			return int32(i)
 		}
 	}
 	return -1
 }
+
+// refWhen asks cel-go.
+func refWhen(w *when, r *abi.Request) bool {
+	p, err := celPrograms()(w.String())
+	if err != nil {
+		panic("BUG: cel-go does not take " + w.String() + ": " + err.Error())
+	}
+	return (*celReference)(nil).eval(p, r) == yes
+}
+
+// celPrograms returns what compiles expressions with cel-go, each once.
+var celPrograms = sync.OnceValue(func() func(string) (cel.Program, error) {
+	reference := newCELReference()
+	var known sync.Map
+	return func(text string) (cel.Program, error) {
+		if p, ok := known.Load(text); ok {
+			return p.(cel.Program), nil
+		}
+		p, err := reference.program(text)
+		if err == nil {
+			known.Store(text, p)
+		}
+		return p, err
+	}
+})
 
 func eventsIn(s eventSet) []abi.Event {
 	var out []abi.Event

@@ -156,7 +156,7 @@ func (r *Rules) expire(p *pending) {
 // more, because what its scope names has gone, nothing is arbitrated: to stay with rules that
 // lock somebody out would be worse.
 func (r *Rules) revert(p *pending) error {
-	if p.before != nil && r.cfg.Engine.Rules() != p.before {
+	if p.before != nil && r.cfg.Engine.Rules().Whole() != p.before.Whole() {
 		_, err := r.apply(context.Background(), p.before, cache.RolledBack)
 		if err != nil {
 			if _, none := r.apply(context.Background(), rules.Nothing(), cache.RolledBack); none != nil {
@@ -206,6 +206,8 @@ func (r *Rules) Close() {
 		return
 	}
 	defer r.end()
+	r.clock.closed = true
+	r.lookAgain(time.Time{})
 	if s != nil {
 		<-s.done // it pushes nothing: that would be its turn
 	}

@@ -42,7 +42,7 @@ func (s *rulesService) Explain(_ context.Context, req *controlv1.ExplainRequest)
 	x := rs.Explain(r)
 	out := &controlv1.ExplainResponse{
 		Verdict: x.Decision.Verdict.Action.String(), Errno: uint32(x.Decision.Verdict.Errno),
-		Rule: x.Rule, Line: uint32(x.Line), Message: utf8(x.Message),
+		Rule: x.Rule, Line: uint32(x.Line), Message: utf8(x.Note.Message), Owner: utf8(x.Note.Owner), Reason: utf8(x.Note.Reason), Ticket: utf8(x.Note.Ticket),
 		Deadline: durationpb.New(x.Decision.Deadline), OnFail: x.Decision.OnFail.String(),
 		WrittenDeadline: durationpb.New(x.Decision.Deadline), WrittenOnFail: x.Decision.OnFail.String(),
 		Epoch: rs.Epoch(), Fingerprint: rs.Fingerprint(),

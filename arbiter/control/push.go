@@ -29,6 +29,7 @@ type Rules struct {
 	locked  atomic.Pointer[Locked] // set in its turn, for good
 	pending atomic.Pointer[pending]
 	trouble atomic.Pointer[string] // on a way back
+	clock   clock
 	shadow  atomic.Pointer[shadow] // the candidate that runs, or the last one; nil: there was none
 }
 
@@ -43,7 +44,9 @@ func NewRules(cfg RulesConfig) (*Rules, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Rules{cfg: cfg, turn: make(chan struct{}, 1)}, nil
+	r := &Rules{cfg: cfg, turn: make(chan struct{}, 1)}
+	r.clock.init()
+	return r, nil
 }
 
 // begin waits for the pushes before this one, no longer than ctx; end lets the
@@ -203,14 +206,15 @@ func (r *Rules) push(ctx context.Context, p Push) (Pushed, error) {
 	if err != nil {
 		return Pushed{}, &StageError{Stage: StageCheck, Err: err}
 	}
-	out.Warnings = append(out.Warnings, warnings...)
+	now := time.Now()
+	out.Warnings = append(append(out.Warnings, warnings...), rs.Over(rules.Moment{Now: now, PushedAt: now})...)
 	if p.DryRun {
 		return out, nil
 	}
 	if err := ctx.Err(); err != nil {
 		return Pushed{}, fmt.Errorf("pushing rules: %w", err)
 	}
-	meta := store.Meta{Epoch: epoch, Fingerprint: rs.Fingerprint(), PushedAt: time.Now(), UID: p.UID,
+	meta := store.Meta{Epoch: epoch, Fingerprint: rs.Fingerprint(), PushedAt: now, Boot: r.clock.boot, UID: p.UID,
 		Reason: p.Reason, Name: p.Name, Rules: rs.Len(), RollbackOf: p.rollbackOf}
 	if signed.Serial != 0 {
 		meta.KeyID, meta.Serial, meta.Signature = signed.KeyID, signed.Serial, p.Signature
@@ -218,6 +222,7 @@ func (r *Rules) push(ctx context.Context, p Push) (Pushed, error) {
 	if err := st.Prepare(meta, p.Source); err != nil {
 		return Pushed{}, &StageError{Stage: StageStore, Err: err}
 	}
+	r.remember(epoch, now)
 	warnings, err = r.apply(ctx, rs, p.Flush)
 	if err != nil {
 		return Pushed{}, r.undo(ctx, StageApply, err, epoch, before)
@@ -294,14 +299,21 @@ func bound(rs *rules.RuleSet) bool {
 	return slices.ContainsFunc(rs.Events(), func(e abi.Event) bool { return rs.Consulted(e)&abi.FieldCgroup != 0 })
 }
 
-// apply calls the Applier with a time limit of its own.
+// apply calls the Applier with a time limit of its own, with the rules whose time it is.
 func (r *Rules) apply(ctx context.Context, rs *rules.RuleSet, reason cache.Reason) ([]string, error) {
 	// A candidate is about the set beside which it was started.
-	ended := r.endShadow(r.shadow.Load(), fmt.Sprintf("epoch %d was put in force instead of epoch %d", rs.Epoch(), r.epoch()))
+	why := fmt.Sprintf("epoch %d was put in force instead of epoch %d", rs.Epoch(), r.epoch())
+	if reason == cache.TimeCame {
+		why = fmt.Sprintf("rules of epoch %d have begun or ceased to count", rs.Epoch())
+	}
+	ended := r.endShadow(r.shadow.Load(), why)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.cfg.ApplyTimeout)
 	defer cancel()
-	warnings, err := r.cfg.Applier.Apply(ctx, rs, reason)
-	if err != nil && ended != nil {
+	at, next := rs.At(r.moment(rs))
+	warnings, err := r.cfg.Applier.Apply(ctx, at, reason)
+	if err == nil {
+		r.lookAgain(next)
+	} else if ended != nil {
 		ended.setEnded(fmt.Sprintf("epoch %d was to be put in force, which failed", rs.Epoch()), 0)
 	}
 	return warnings, err
@@ -312,7 +324,7 @@ func (r *Rules) apply(ctx context.Context, rs *rules.RuleSet, reason cache.Reaso
 func (r *Rules) undo(ctx context.Context, stage Stage, cause error, epoch uint64, before *rules.RuleSet) error {
 	failed := &StageError{Stage: stage, Err: cause}
 	// The Applier has gone back by itself when it was it that failed; look.
-	if now := r.cfg.Engine.Rules(); now != before && before != nil {
+	if now := r.cfg.Engine.Rules(); before != nil && now.Whole() != before.Whole() {
 		if _, err := r.apply(ctx, before, cache.RolledBack); err != nil {
 			failed.Reverted = err
 			r.cfg.Logger.Error("going back to the rules before a failed push", "epoch", epoch, "error", err)

@@ -58,6 +58,7 @@ func (s *statusService) Get(context.Context, *controlv1.StatusServiceGetRequest)
 	if out.ResidentMemory, err = residentMemory(); err != nil {
 		out.Warnings = append(out.Warnings, utf8(err.Error()))
 	}
+	out.Warnings = append(out.Warnings, s.cfg.Rules.TimeWarnings()...)
 	if p := s.cfg.Rules.Problem(); p != "" {
 		out.Warnings = append(out.Warnings, utf8(p))
 	}

@@ -27,10 +27,11 @@ type Meta struct {
 	Epoch       uint64    `json:"epoch"`
 	Fingerprint uint64    `json:"fingerprint"`
 	PushedAt    time.Time `json:"pushed_at"`
-	UID         uint32    `json:"uid"`    // who pushed
-	Reason      string    `json:"reason"` // UTF-8, as the pusher gave it
-	Name        string    `json:"name"`   // of the rule file, UTF-8
-	Rules       int       `json:"rules"`  // how many
+	Boot        string    `json:"boot,omitempty"` // of the machine, when it was pushed
+	UID         uint32    `json:"uid"`            // who pushed
+	Reason      string    `json:"reason"`         // UTF-8, as the pusher gave it
+	Name        string    `json:"name"`           // of the rule file, UTF-8
+	Rules       int       `json:"rules"`          // how many
 	// RollbackOf is the epoch whose text this set repeats, 0 when it was no
 	// rollback.
 	RollbackOf uint64 `json:"rollback_of,omitempty"`

@@ -214,7 +214,7 @@ func (a *app) explainOffline(cmd *cobra.Command, q *controlv1.ExplainRequest, fi
 	}
 	x := rs.Explain(r)
 	answer := &controlv1.ExplainResponse{Verdict: x.Decision.Verdict.Action.String(), Errno: uint32(x.Decision.Verdict.Errno),
-		Rule: x.Rule, Line: uint32(x.Line), Message: x.Message, Deadline: durationpb.New(x.Decision.Deadline),
+		Rule: x.Rule, Line: uint32(x.Line), Message: x.Note.Message, Owner: x.Note.Owner, Reason: x.Note.Reason, Ticket: x.Note.Ticket, Deadline: durationpb.New(x.Decision.Deadline),
 		OnFail: x.Decision.OnFail.String(), Fingerprint: rs.Fingerprint(), OutOfScope: !rs.Asks(&rules.Access{
 			Event: r.Event, Object: string(q.Path), Detail: string(q.Detail), Exe: string(q.Exe), Cgroup: string(q.Cgroup), UID: q.Uid})}
 	answer.StepsLeftOut = uint32(x.LeftOut)
@@ -245,8 +245,10 @@ func explainText(x *controlv1.ExplainResponse) string {
 		by = fmt.Sprintf("by rule %s on line %d", audit.Quote(x.Rule), x.Line)
 	}
 	fmt.Fprintf(&b, "%s, %s\n", verdict, by)
-	if x.Message != "" {
-		fmt.Fprintf(&b, "message: %s\n", audit.Quote(x.Message))
+	for _, n := range [...]struct{ what, text string }{{"message", x.Message}, {"owner", x.Owner}, {"reason", x.Reason}, {"ticket", x.Ticket}} {
+		if n.text != "" {
+			fmt.Fprintf(&b, "%s: %s\n", n.what, audit.Quote(n.text))
+		}
 	}
 	fmt.Fprintf(&b, "when no answer comes within %v: %s\n", x.Deadline.AsDuration(), audit.Quote(x.OnFail))
 	if x.WrittenOnFail != "" && (x.WrittenOnFail != x.OnFail || x.WrittenDeadline.AsDuration() != x.Deadline.AsDuration()) {

@@ -47,6 +47,9 @@ func (d *daemon) firstRules(ctx context.Context) error {
 		d.warn("starting without rules", fmt.Sprintf("the stored rule set of epoch %d is not in force, nothing is arbitrated: %v; push one that can be kept", meta.Epoch, err))
 		return nil
 	}
+	if err := d.rules.Watch(ctx); err != nil {
+		return err
+	}
 	if text := d.compareFile(rs); text != "" {
 		d.warn("the rule file is not in force", text)
 	}
@@ -73,6 +76,7 @@ func (d *daemon) applyStored(ctx context.Context, epoch uint64) (*rules.RuleSet,
 	if err != nil {
 		return nil, err
 	}
+	rs, _ = rs.At(control.StoredMoment(meta))
 	ctx, cancel := context.WithTimeout(ctx, control.DefaultApplyTimeout)
 	defer cancel()
 	warnings, err := d.Apply(ctx, rs, cache.Start)

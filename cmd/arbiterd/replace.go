@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/arbiterd/arbiter/arbiter/cache"
+	"github.com/arbiterd/arbiter/arbiter/control"
 	pb "github.com/arbiterd/arbiter/arbiter/control/controlv1"
 	"github.com/arbiterd/arbiter/arbiter/store"
 	"github.com/arbiterd/arbiter/kernelbridge"
@@ -227,6 +228,7 @@ func (d *daemon) askBeside(ctx context.Context) error {
 	if err != nil {
 		return wrong(err)
 	}
+	rs, _ = rs.At(control.StoredMoment(meta))
 	warnings, err := d.Apply(ctx, rs, cache.Start)
 	if err != nil {
 		return wrong(err)

@@ -1857,6 +1857,10 @@ type ExplainResponse struct {
 	Steps []*ExplainStep `protobuf:"bytes,10,rep,name=steps,proto3" json:"steps,omitempty"`
 	// How many others were considered; none of them matches.
 	StepsLeftOut uint32 `protobuf:"varint,15,opt,name=steps_left_out,json=stepsLeftOut,proto3" json:"steps_left_out,omitempty"`
+	// Of the deciding rule, for those who look after the rules.
+	Owner  string `protobuf:"bytes,16,opt,name=owner,proto3" json:"owner,omitempty"`
+	Reason string `protobuf:"bytes,17,opt,name=reason,proto3" json:"reason,omitempty"`
+	Ticket string `protobuf:"bytes,18,opt,name=ticket,proto3" json:"ticket,omitempty"`
 	// The object, or for want of one the subject's executable, is in no tree of the scope:
 	// the kernel would not have asked, and the request goes on whatever the verdict above
 	// says.
@@ -1976,6 +1980,27 @@ func (x *ExplainResponse) GetStepsLeftOut() uint32 {
 		return x.StepsLeftOut
 	}
 	return 0
+}
+
+func (x *ExplainResponse) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
+}
+
+func (x *ExplainResponse) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *ExplainResponse) GetTicket() string {
+	if x != nil {
+		return x.Ticket
+	}
+	return ""
 }
 
 func (x *ExplainResponse) GetOutOfScope() bool {
@@ -2222,7 +2247,7 @@ const file_arbiter_control_controlv1_rules_proto_rawDesc = "" +
 	"\x04args\x18\t \x03(\v2\x1c.arbiter.control.v1.ArgumentR\x04args\x12\x19\n" +
 	"\x05epoch\x18\n" +
 	" \x01(\x04H\x00R\x05epoch\x88\x01\x01B\b\n" +
-	"\x06_epoch\"\xa9\x04\n" +
+	"\x06_epoch\"\xef\x04\n" +
 	"\x0fExplainResponse\x12\x18\n" +
 	"\averdict\x18\x01 \x01(\tR\averdict\x12\x14\n" +
 	"\x05errno\x18\x02 \x01(\rR\x05errno\x12\x12\n" +
@@ -2235,7 +2260,10 @@ const file_arbiter_control_controlv1_rules_proto_rawDesc = "" +
 	"\vfingerprint\x18\t \x01(\x06R\vfingerprint\x125\n" +
 	"\x05steps\x18\n" +
 	" \x03(\v2\x1f.arbiter.control.v1.ExplainStepR\x05steps\x12$\n" +
-	"\x0esteps_left_out\x18\x0f \x01(\rR\fstepsLeftOut\x12 \n" +
+	"\x0esteps_left_out\x18\x0f \x01(\rR\fstepsLeftOut\x12\x14\n" +
+	"\x05owner\x18\x10 \x01(\tR\x05owner\x12\x16\n" +
+	"\x06reason\x18\x11 \x01(\tR\x06reason\x12\x16\n" +
+	"\x06ticket\x18\x12 \x01(\tR\x06ticket\x12 \n" +
 	"\fout_of_scope\x18\v \x01(\bR\n" +
 	"outOfScope\x12/\n" +
 	"\x05bound\x18\f \x01(\v2\x19.google.protobuf.DurationR\x05bound\x12D\n" +
