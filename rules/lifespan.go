@@ -143,6 +143,11 @@ func (rs *RuleSet) spent(i int32) bool { return rs.timedRule(i).spent.Load() }
 // else from one moment to the next.
 func (rs *RuleSet) Timed() bool { return len(rs.timed) > 0 }
 
+// Lives reports whether there is a rule with a lifespan: then it matters when it was pushed.
+func (rs *RuleSet) Lives() bool {
+	return slices.ContainsFunc(rs.timed, func(t timed) bool { return t.kind != forever })
+}
+
 // Whole returns the set that At made this one from.
 func (rs *RuleSet) Whole() *RuleSet {
 	if rs.whole != nil {

@@ -25,7 +25,7 @@ type Tally struct {
 	// self-protection, and those of events that this version does not know.
 	Foreign    uint64
 	CannotTell map[abi.Fields]uint64 // by the facts that are missing
-	// Own are decisions of this very rule set, and Broken those of them that came out
+	// Own are decisions of this very rule set, if its rules have no lifespan, and Broken those of them that came out
 	// otherwise: there must be none.
 	Own, Broken uint64
 	// Others are changes in groups that there was no room for.
@@ -92,7 +92,7 @@ func (t *Tally) Add(e *arbiter.Event) Result {
 	t.Decided++
 	before := recorded(e)
 	kind, changed := compare(&before, &after)
-	if e.Fingerprint == t.candidate.rules.Fingerprint() {
+	if e.Fingerprint == t.candidate.rules.Fingerprint() && !t.candidate.rules.Lives() { // else nobody knows since when
 		t.Own++
 		if changed {
 			t.Broken++

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/arbiterd/arbiter/arbiter"
 	"github.com/arbiterd/arbiter/kernelbridge/abi"
@@ -197,5 +198,52 @@ func TestByNames(t *testing.T) {
 	}
 	if got := New(rs, Options{SameScope: true}).ByNames(); got != nil {
 		t.Errorf("with the scope of the recording: got %q, want none", got)
+	}
+}
+
+// Rules count at the time of the record, and once is once.
+func TestTimeOfRecords(t *testing.T) {
+	rs, err := rules.Load("t", []byte("version: 1\ndefault: deny\nscope: {paths: [/t]}\nrules:\n"+
+		"- {id: hours, events: [open], object: {path: /t/a}, verdict: allow, times: {hours: 08:00-18:00, zone: UTC}}\n"+
+		"- {id: once, events: [open], object: {path: /t/b}, verdict: allow, lifespan: once}\n"+
+		"- {id: killer, events: [open], object: {path: /t/c}, verdict: kill}\n"), rules.Options{Epoch: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	day := time.Date(2027, 1, 31, 0, 0, 0, 0, time.UTC)
+	c := New(rs, Options{SameScope: true})
+	for _, tc := range []struct {
+		at         time.Duration
+		path, want string
+	}{
+		{7 * time.Hour, "/t/a", "default"}, {8 * time.Hour, "/t/a", "hours"}, {17 * time.Hour, "/t/a", "hours"}, {18 * time.Hour, "/t/a", "default"},
+		{9 * time.Hour, "/t/a", "hours"}, // records of two workers are not in order
+		{9 * time.Hour, "/t/b", "once"}, {9 * time.Hour, "/t/b", "default"}, {19 * time.Hour, "/t/b", "default"}, {9 * time.Hour, "/t/c", "killer"},
+	} {
+		e := &arbiter.Event{Event: abi.EventOpen, Path: tc.path, Time: day.Add(tc.at), Epoch: 1, Facts: abi.AllFields}
+		if got, missing := c.Decide(e); got.Rule != tc.want || missing != 0 {
+			t.Errorf("%s at %v: %q, missing %v; want %s", tc.path, tc.at, got.Rule, missing, tc.want)
+		}
+	}
+}
+
+func TestKillAndDeny(t *testing.T) {
+	kill, deny := rules.Verdict{Action: rules.Kill, Errno: 1}, rules.Verdict{Action: rules.Deny, Errno: 1}
+	for _, tc := range []struct {
+		name          string
+		before, after Outcome
+		kind          Kind
+		changed       bool
+	}{
+		{"killed, and killed", Outcome{Verdict: kill, Rule: "a"}, Outcome{Verdict: kill, Rule: "a"}, Rule, false},
+		{"spared, and killed", Outcome{Verdict: deny, Rule: "a"}, Outcome{Verdict: kill, Rule: "a"}, Rule, false},
+		{"denied, and killed by another", Outcome{Verdict: deny, Rule: "a"}, Outcome{Verdict: kill, Rule: "b"}, Errno, true},
+		{"killed, and denied", Outcome{Verdict: kill, Rule: "a"}, Outcome{Verdict: deny, Rule: "a"}, Errno, true},
+		{"allowed, and killed", Outcome{Rule: "a"}, Outcome{Verdict: kill, Rule: "a"}, AllowToDeny, true},
+		{"killed, and allowed", Outcome{Verdict: kill, Rule: "a"}, Outcome{Rule: "a"}, DenyToAllow, true},
+	} {
+		if kind, changed := compare(&tc.before, &tc.after); kind != tc.kind || changed != tc.changed {
+			t.Errorf("%s: %v, %v; want %v, %v", tc.name, kind, changed, tc.kind, tc.changed)
+		}
 	}
 }

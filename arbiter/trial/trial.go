@@ -12,6 +12,7 @@ package trial
 import (
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/arbiterd/arbiter/arbiter"
 	"github.com/arbiterd/arbiter/kernelbridge/abi"
@@ -32,7 +33,7 @@ type Outcome struct {
 // Kind says what of an outcome is another.
 type Kind uint8
 
-// The kinds. The flips are what whoever asks would notice; Rule is no flip: it decides the
+// The kinds. The flips are what whoever asks would notice, Errno also that he is killed or not; Rule is no flip: it decides the
 // same by another rule, or with an audit more or less.
 const (
 	AllowToDeny Kind = iota
@@ -54,11 +55,15 @@ func (k Kind) Flip() bool { return k < Rule }
 func compare(before, after *Outcome) (Kind, bool) {
 	was, is := before.Verdict, after.Verdict
 	switch {
-	case was.Action != rules.Deny && is.Action == rules.Deny:
+	case !was.Action.Refuses() && is.Action.Refuses():
 		return AllowToDeny, true
-	case was.Action == rules.Deny && is.Action != rules.Deny:
+	case was.Action.Refuses() && !is.Action.Refuses():
 		return DenyToAllow, true
 	case was.Errno != is.Errno:
+		return Errno, true
+	case was.Action == rules.Deny && is.Action == rules.Kill && before.Rule == after.Rule:
+		was.Action = rules.Kill // what is recorded where nobody could be killed
+	case was.Action != is.Action && was.Action.Refuses():
 		return Errno, true
 	}
 	return Rule, was.Action != is.Action || before.Rule != after.Rule || before.Reason != after.Reason
@@ -71,6 +76,9 @@ type Candidate struct {
 	scoped bool               // its scope has to be looked at
 	facts  abi.Fields         // of those in a record, what can be believed
 	req    abi.Request
+
+	first      time.Time // of the records: a lifespan begins there
+	from, next time.Time // rules is as it is between, next zero for ever
 }
 
 // Options says what is known of the recording.
@@ -85,7 +93,7 @@ type Options struct {
 
 // New returns a candidate. It is for one goroutine.
 func New(rs *rules.RuleSet, o Options) *Candidate {
-	c := &Candidate{rules: rs, events: map[abi.Event]bool{}, scoped: !o.SameScope, facts: abi.AllFields}
+	c := &Candidate{rules: rs.Whole(), events: map[abi.Event]bool{}, scoped: !o.SameScope, facts: abi.AllFields}
 	for _, e := range rs.Events() {
 		c.events[e] = true
 	}
@@ -102,6 +110,7 @@ func (c *Candidate) Rules() *rules.RuleSet { return c.rules }
 // the record does not have; then the outcome means nothing.
 func (c *Candidate) Decide(e *arbiter.Event) (o Outcome, missing abi.Fields) {
 	r := &c.req
+	c.at(e.Time)
 	e.Question(r)
 	r.Have &= c.facts
 	if e.Fingerprint != c.rules.Fingerprint() && !c.asks(r) {
@@ -116,7 +125,22 @@ func (c *Candidate) Decide(e *arbiter.Event) (o Outcome, missing abi.Fields) {
 	if missing != 0 {
 		return Outcome{}, missing
 	}
+	if d.Once {
+		c.rules.Take(d.Rule)
+	}
 	return Outcome{Verdict: d.Verdict, Rule: c.rules.RuleID(d.Rule), Line: c.rules.Line(d.Rule)}, 0
+}
+
+// at makes the rules those whose time it is.
+func (c *Candidate) at(t time.Time) {
+	if !c.rules.Whole().Timed() || !c.from.IsZero() && !t.Before(c.from) && (c.next.IsZero() || t.Before(c.next)) {
+		return
+	}
+	if c.first.IsZero() {
+		c.first = t
+	}
+	c.rules, c.next = c.rules.At(rules.Moment{Now: t, PushedAt: c.first})
+	c.from = t
 }
 
 // asks reports whether the kernel side would ask about the request, as far as names can
@@ -155,6 +179,8 @@ func recorded(e *arbiter.Event) Outcome {
 	switch e.Verdict {
 	case rules.Deny.String():
 		o.Verdict = rules.Verdict{Action: rules.Deny, Errno: e.Errno}
+	case rules.Kill.String():
+		o.Verdict = rules.Verdict{Action: rules.Kill, Errno: e.Errno}
 	case rules.Audit.String():
 		o.Verdict.Action = rules.Audit
 	}
