@@ -36,6 +36,7 @@ type learning struct {
 	level   string
 	fall    string // --default
 	command []string
+	from    []string // recordings
 }
 
 // source is where requests are learned from: what the daemon tells of a command, or a
@@ -68,11 +69,14 @@ paths and allows at most as many again; high, where one replaces two and allows 
 for each. --default audit, the default, makes a set that refuses nothing: push it first, look
 at arbiterctl events, then write deny.
 
+With --from it learns from recordings, and needs no daemon.
+
 The command has its own stdin, stdout and stderr, and a cgroup of its own. When --for is over
 it gets SIGTERM, as when arbiterctl does. learn exits with the code of the command; with 11
 when something was missed, which the file and stderr say, unless --accept-loss is given.`,
 		Example: `  arbiterctl learn --observe --scope /srv/app -o app.yaml -- /srv/app/bin/run
-  arbiterctl learn --observe --scope /srv/app --cgroup /system.slice/app.service --for 1h -o app.yaml`,
+  arbiterctl learn --observe --scope /srv/app --cgroup /system.slice/app.service --for 1h -o app.yaml
+  arbiterctl learn --from day.jsonl --scope /srv/app -o app.yaml`,
 	}
 	f := cmd.Flags()
 	f.StringArrayVar(&l.scope, "scope", nil, "a directory whose tree the rules are about; can be repeated; by default that of the rules in force")
@@ -80,6 +84,7 @@ when something was missed, which the file and stderr say, unless --accept-loss i
 	f.DurationVar(&l.limit, "for", 10*time.Minute, "how long at most, up to 23h")
 	f.StringVarP(&l.file, "output", "o", "", "file for the rules, which must not be there yet; - for stdout")
 	f.StringVar(&l.cgroup, "cgroup", "", "learn from what runs in this cgroup, a path below the mount point, until --for is over or Ctrl-C")
+	f.StringArrayVar(&l.from, "from", nil, "learn from a recording, - for stdin: a file of arbiterctl events --all -o json, or a verdict log; can be repeated")
 	f.StringVar(&l.user, "user", "", "run the command as this user")
 	f.BoolVar(&l.observe, "observe", false, "put a set in force that refuses nothing and asks, while learning")
 	f.BoolVar(&l.suspend, "suspend-rules", false, "with --observe: also where that suspends rules which refuse something")
@@ -101,7 +106,11 @@ when something was missed, which the file and stderr say, unless --accept-loss i
 		if err != nil {
 			return err
 		}
-		return out.close(a.learn(cmd, l, &live{app: a, cmd: cmd, learning: l}, out))
+		var s source = &live{app: a, cmd: cmd, learning: l}
+		if len(l.from) > 0 {
+			s = &recorded{learning: l, recordings: recordings{app: a}, cmd: cmd}
+		}
+		return out.close(a.learn(cmd, l, s, out))
 	}
 	return cmd
 }
@@ -114,8 +123,16 @@ func (l *learning) check() error {
 			errs = append(errs, fmt.Errorf(format, args...))
 		}
 	}
-	wrong(l.cgroup == "" && len(l.command) == 0, "give a command behind --, or --cgroup")
-	wrong(l.cgroup != "" && len(l.command) > 0, "give a command or --cgroup, not both")
+	ways := 0
+	for _, given := range [...]bool{l.cgroup != "", len(l.command) > 0, len(l.from) > 0} {
+		if given {
+			ways++
+		}
+	}
+	wrong(ways == 0, "give a command behind --, or --cgroup, or --from")
+	wrong(ways > 1, "give a command, --cgroup or --from, not two of them")
+	wrong(len(l.from) > 0 && (l.observe || l.user != "" || l.kill), "--observe, --user and --kill are for what runs, not for --from")
+	wrong(len(l.from) > 0 && len(l.scope) == 0, "--from needs --scope: name the directories that the rules are to be about")
 	wrong(l.cgroup != "" && (l.cgroup == "/" || filepath.Clean(l.cgroup) != l.cgroup || l.cgroup[0] != '/'),
 		"--cgroup %s: give a path as in /proc/PID/cgroup, below the root", quoteArg(l.cgroup))
 	wrong(l.cgroup != "" && l.user != "", "--user is for a command")
@@ -147,11 +164,12 @@ func (l *learning) parseEvents(names []string) error {
 	return errors.Join(errs...)
 }
 
-// resolveScope makes the scope what the kernel reports: absolute, without links.
+// resolveScope makes the scope what the kernel reports: absolute, without links, unless a
+// recording is of another machine.
 func (l *learning) resolveScope() error {
 	for i, dir := range l.scope {
 		path, err := filepath.Abs(dir)
-		if err == nil {
+		if err == nil && len(l.from) == 0 {
 			path, err = filepath.EvalSymlinks(path)
 		}
 		if err != nil {

@@ -306,7 +306,7 @@ func (l *live) place(t told) bool {
 		l.failure(t.e)
 	case t.e.Epoch != l.epoch:
 		l.lost.because("other rules were put in force meanwhile")
-	case t.e.Verdict == "deny":
+	case t.e.Verdict == "deny" || t.e.Verdict == "kill":
 		l.lost.refused++
 	default:
 		l.into.Add(factOf(eventOf(t.e)))

@@ -3,17 +3,13 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"slices"
 
 	"github.com/spf13/cobra"
-	"google.golang.org/grpc"
 
-	"github.com/arbiterd/arbiter/arbiter/audit"
+	"github.com/arbiterd/arbiter/arbiter"
 	"github.com/arbiterd/arbiter/arbiter/control/controlv1"
 	"github.com/arbiterd/arbiter/arbiter/trial"
 	"github.com/arbiterd/arbiter/kernelbridge"
@@ -64,9 +60,9 @@ these cgroups have been started anew. Without it what hangs on a cgroup cannot b
 			return err
 		}
 		c := trial.New(rs, trial.Options{Cgroups: *cgroups})
-		p := &replay{app: a, name: name, rules: rs, byNames: c.ByNames(), tally: trial.NewTally(c)}
+		p := &replay{recordings: recordings{app: a}, name: name, rules: rs, byNames: c.ByNames(), tally: trial.NewTally(c)}
 		for _, arg := range args {
-			if err := p.read(cmd, arg); err != nil {
+			if err := p.read(cmd, arg, func(e *arbiter.Event) { p.tally.Add(e) }); err != nil {
 				return err
 			}
 		}
@@ -88,9 +84,7 @@ func (a *app) candidate(cmd *cobra.Command, file string, cgroups bool) (*rules.R
 	var source []byte
 	name := file
 	if file == "" {
-		r, err := call(a, cmd, "getting the rules in force", func(c *client) func(context.Context, *controlv1.GetRequest, ...grpc.CallOption) (*controlv1.GetResponse, error) {
-			return c.rules.Get
-		}, &controlv1.GetRequest{})
+		r, err := a.getFile(cmd, &controlv1.GetFileRequest{})
 		if err != nil {
 			return nil, "", err
 		}
@@ -118,67 +112,11 @@ func (a *app) candidate(cmd *cobra.Command, file string, cgroups bool) (*rules.R
 
 // replay is one run.
 type replay struct {
-	app        *app
-	name       string // of the candidate
-	rules      *rules.RuleSet
-	byNames    []string
-	tally      *trial.Tally
-	files      int
-	unreadable uint64
-
-	// The sequence numbers. They begin anew with the daemon: each beginning is a run.
-	runs    int
-	last    uint64
-	missing uint64
-}
-
-// shownLines is how many unreadable lines are named; the others are counted.
-const shownLines = 3
-
-// read decides the records of one recording again.
-func (p *replay) read(cmd *cobra.Command, arg string) error {
-	in := p.app.stdin
-	if arg != "-" {
-		f, err := os.Open(arg)
-		if err != nil {
-			return unreadable(cmd, "records", "recording", arg, err)
-		}
-		defer f.Close()
-		in = f
-	}
-	p.files++
-	r := audit.NewReader(in)
-	for {
-		if err := cmd.Context().Err(); err != nil {
-			return fail(exitFailure, "", errors.New("interrupted"))
-		}
-		e, err := r.Next()
-		var bad *audit.LineError
-		switch {
-		case err == io.EOF:
-			return nil
-		case errors.As(err, &bad):
-			p.unreadable++
-			if p.unreadable <= shownLines {
-				fmt.Fprintln(p.app.stderr, safe(fmt.Sprintf("%s:%d:%d: %s; %s", audit.Quote(arg), r.Line(), bad.Column, bad.Message, bad.Hint)))
-			}
-			continue
-		case err != nil:
-			return unreadable(cmd, "records", "recording", arg, err)
-		}
-		p.sequence(e.Seq)
-		p.tally.Add(e)
-	}
-}
-
-// sequence counts the numbers that are missing. What is lost at the end leaves no trace.
-func (p *replay) sequence(seq uint64) {
-	if p.runs == 0 || seq <= p.last {
-		p.runs++
-	} else {
-		p.missing += seq - p.last - 1
-	}
-	p.last = seq
+	recordings
+	name    string // of the candidate
+	rules   *rules.RuleSet
+	byNames []string
+	tally   *trial.Tally
 }
 
 // verdict is how the command ends.
