@@ -76,7 +76,7 @@ func (d *daemon) compareFile(inForce *rules.RuleSet) string {
 // readRules reads the rule file of the configuration, and the signature if there is one
 // beside it.
 func readRules(path string) (signedFile, error) {
-	source, err := readRuleFile(path)
+	source, err := readRuleFile(path, rules.MaxFileBytes)
 	if err != nil {
 		return signedFile{}, err
 	}
@@ -87,9 +87,9 @@ func readRules(path string) (signedFile, error) {
 	return signedFile{source, sig}, nil
 }
 
-// readRuleFile reads the rule file of the configuration: a regular file of at most
-// rules.MaxFileBytes, so that it neither waits for a writer nor fills the memory.
-func readRuleFile(path string) ([]byte, error) {
+// readRuleFile reads the rule file of the configuration: a regular file of at most so many
+// bytes, so that it neither waits for a writer nor fills the memory.
+func readRuleFile(path string, most int64) ([]byte, error) {
 	wrong := func(err error) error {
 		return fmt.Errorf("reading the rule file: %w; repair it, or give another in rules", err)
 	}
@@ -105,12 +105,12 @@ func readRuleFile(path string) ([]byte, error) {
 	if !info.Mode().IsRegular() {
 		return nil, wrong(fmt.Errorf("%s is no regular file (%s)", path, info.Mode()))
 	}
-	b, err := io.ReadAll(io.LimitReader(f, rules.MaxFileBytes+1))
+	b, err := io.ReadAll(io.LimitReader(f, most+1))
 	if err != nil {
 		return nil, wrong(err)
 	}
-	if len(b) > rules.MaxFileBytes {
-		return nil, wrong(fmt.Errorf("%s has more than the %d bytes that a rule file may have", path, rules.MaxFileBytes))
+	if int64(len(b)) > most {
+		return nil, wrong(fmt.Errorf("%s has more than the %d bytes that a rule file may have", path, most))
 	}
 	return b, nil
 }
