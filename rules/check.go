@@ -206,8 +206,12 @@ func (p *parser) block(m map[string]*yaml.Node, about eventSet) block {
 		}
 	}
 	if n := m["object"]; n != nil {
-		if f := p.fields(n, "object", "path"); f["path"] != nil {
+		f := p.fields(n, "object", "path", "sha256")
+		if f["path"] != nil {
 			b.path = p.patterns(f["path"], objectText(about))
+		}
+		if f["sha256"] != nil {
+			b.digest = p.digests(f["sha256"], about)
 		}
 	}
 	if n := m["detail"]; n != nil && about&withDetail != 0 {

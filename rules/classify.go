@@ -36,6 +36,7 @@ const (
 	keySpan
 	keyCgroup
 	keyNet
+	keyDigest
 )
 
 func (k key) compare(o key) int {
@@ -92,6 +93,9 @@ func (c *conditions) keys() int {
 	if c.addr != nil {
 		n += len(c.addr.nets)
 	}
+	if c.digest != nil {
+		n += len(c.digest.sums)
+	}
 	if c.ids != nil {
 		n += len(c.ids.uid) + len(c.ids.gid) + len(c.ids.euid) + len(c.ids.egid) + len(c.ids.cgroup)
 	}
@@ -119,11 +123,14 @@ func (b *builder) node(rules []int32, used uint32) *node {
 		rule int32
 	}
 	var filed []filing
+	var byDigest []int32
 	n.rest = nil
 	for at, i := range rules {
 		keys := counts.best(demands[at], len(rules))
 		if keys == nil {
 			n.rest = append(n.rest, i)
+		} else if keys[0].fact == factDigest {
+			byDigest = append(byDigest, i)
 		}
 		for _, k := range keys {
 			filed = append(filed, filing{k, i})
@@ -153,6 +160,9 @@ func (b *builder) node(rules []int32, used uint32) *node {
 		from = to
 	}
 	b.file(n, groups)
+	if byDigest != nil {
+		n.digests.unknown = b.node(byDigest, used|1<<factDigest)
+	}
 	return n
 }
 
@@ -183,6 +193,8 @@ func (b *builder) file(n *node, groups []group) {
 			n.cgroups = &t
 		case factAddr:
 			n.nets = newNetIndex(of, b.event)
+		case factDigest:
+			n.digests = newDigestIndex(of)
 		default:
 			n.numbers = append(n.numbers, b.rs.newNumberIndex(f, of))
 		}
@@ -306,6 +318,13 @@ func (b *builder) demands(m *matcher, used uint32) (out []demand) {
 			parts = append(parts, []key{{fact: factAddr, kind: keyNet, n: n.bits, a: n.high, b: n.low}})
 		}
 		add(factAddr, parts)
+	}
+	if c.digest != nil && used>>factDigest&1 == 0 {
+		var parts [][]key
+		for _, d := range c.digest.sums {
+			parts = append(parts, []key{digestKey(d)})
+		}
+		add(factDigest, parts)
 	}
 	return out
 }

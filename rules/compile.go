@@ -68,6 +68,9 @@ func Compile(f *File, o Options) (*RuleSet, error) {
 		m.match = c.conditions(r, &r.match)
 		if r.not != nil {
 			not := c.conditions(r, r.not)
+			if not.digest != nil {
+				not.digest.inNot = true
+			}
 			m.not = &not
 		}
 		for e := abi.EventNone + 1; e < abi.EventCount; e++ {
@@ -171,6 +174,10 @@ func (c *compiler) conditions(r *rule, b *block) conditions {
 	if len(b.exe) > 0 {
 		out.has |= abi.FieldExe
 		out.exe = compilePaths(b.exe)
+	}
+	if len(b.digest) > 0 {
+		out.has |= abi.FieldDigest
+		out.digest = newDigestMatch(b.digest)
 	}
 	ids := subjectIDs{uid: mergeRanges(b.uid), gid: mergeRanges(b.gid), euid: mergeRanges(b.euid), egid: mergeRanges(b.egid)}
 	if len(b.uid)+len(b.euid) > 0 {

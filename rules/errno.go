@@ -67,6 +67,8 @@ func (a Action) String() string {
 		return "deny"
 	case Audit:
 		return "audit"
+	case Undecided:
+		return "undecided"
 	}
 	return "unknown"
 }

@@ -53,7 +53,7 @@ func (rs *RuleSet) Explain(r *abi.Request) Explanation {
 		}
 		x.Steps = append(x.Steps, s)
 		if s.Matched {
-			x.Decision = m.decision
+			x.Decision = rs.decision(int32(i), r)
 			break
 		}
 	}
@@ -87,7 +87,7 @@ var fieldNames = [...]struct {
 	field abi.Fields
 	name  string
 }{{abi.FieldPath, "path"}, {abi.FieldExe, "exe"}, {abi.FieldUID, "uid"}, {abi.FieldGID, "gid"},
-	{abi.FieldCgroup, "cgroup"}, {abi.FieldAccess, "access"}, {abi.FieldDetail, "detail"}, {abi.FieldArgs, "args"}}
+	{abi.FieldCgroup, "cgroup"}, {abi.FieldAccess, "access"}, {abi.FieldDetail, "detail"}, {abi.FieldArgs, "args"}, {abi.FieldDigest, "sha256"}}
 
 // FieldNames returns the names of the facts in f, "nothing" alone when it is
 // empty.

@@ -34,6 +34,10 @@ func (b *block) why(c condition, r *abi.Request) string {
 		if r.Flags&abi.FlagNoExe != 0 {
 			return "subject.exe is not known"
 		}
+	case condDigest:
+		if r.NoContent() {
+			return "the object is no file with a content"
+		}
 	}
 	return doesNot(b.words(c, r))
 }
@@ -48,7 +52,7 @@ func doesNot(subject string, wanted []string) string {
 // held says what all conditions of the block were, in the order they are tried.
 func (b *block) held(r *abi.Request) string {
 	var parts []string
-	for c := condAccess; c <= condExe; c++ {
+	for c := condAccess; c <= condDigest; c++ {
 		if c == condArgs {
 			for _, a := range b.args {
 				subject, wanted, _ := a.words(r)
@@ -113,6 +117,8 @@ func (b *block) words(c condition, r *abi.Request) (subject string, wanted []str
 	case condExe:
 		subject = "subject.exe " + quote(string(r.ExeBuf[:min(r.ExeLen, abi.PathBytes)]))
 		pats(b.exe)
+	case condDigest:
+		return b.digestWords(r)
 	}
 	return subject, wanted
 }

@@ -52,6 +52,7 @@ func fingerprint(f *File) uint64 {
 	if len(m.Events) > 0 {
 		e.number(uint64(setOf(m.Events...)))
 	}
+	e.digests(f.rules)
 	return e.d.Sum64()
 }
 

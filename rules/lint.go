@@ -81,6 +81,10 @@ func (l *linter) shadow(i int32) string {
 // when it does not know how.
 func (c *conditions) witness(r *abi.Request) bool {
 	r.Access = c.access
+	r.Flags |= abi.FlagDigest
+	if c.digest != nil {
+		r.Digest = c.digest.sums[0]
+	}
 	text := func(p *paths, buf []byte, n *uint32) bool {
 		s, ok := "/", true
 		if p != nil {
@@ -200,6 +204,9 @@ func (c *conditions) covers(o *conditions, e abi.Event) bool {
 		}
 	}
 	if c.addr != nil && (o.addr == nil || slices.ContainsFunc(o.addr.nets, func(n netMatch) bool { return !c.addr.covers(n) })) {
+		return false
+	}
+	if c.digest != nil && (o.digest == nil || slices.ContainsFunc(o.digest.sums, func(d digest) bool { return !c.digest.has((*[32]byte)(&d)) })) {
 		return false
 	}
 	if c.ids == nil {

@@ -22,6 +22,7 @@ type conditions struct {
 	args   []argMatch
 	addr   *addrMatch
 	ids    *subjectIDs
+	digest *digestMatch
 }
 
 // argMatch is a compiled argTest.
@@ -59,15 +60,20 @@ const (
 	condPath
 	condDetail
 	condExe
+	condDigest // the last: see needsDigest
 )
 
 // Decide returns what the rule set says about a request: the verdict of the
-// first rule that matches, the default when none does. It allocates nothing and
-// holds on to nothing of r.
+// first rule that matches, the default when none does. If the first one that may match
+// looks at a fact that r lacks and that can be had, it is Undecided. It allocates
+// nothing and holds on to nothing of r.
 func (rs *RuleSet) Decide(r *abi.Request) Decision {
 	if r.Event < abi.EventCount {
 		if root := rs.lists[r.Event].root; root != nil {
 			if i := rs.search(root, r, nobody); i != nobody {
+				if rs.lists[r.Event].consulted&abi.FieldDigest != 0 {
+					return rs.decision(i, r) // apart, because most files have no such rule
+				}
 				return rs.all[i].decision
 			}
 		}
@@ -114,6 +120,9 @@ func (c *conditions) fails(r *abi.Request) condition {
 	}
 	if c.exe != nil && (r.Flags&abi.FlagNoExe != 0 || !c.exe.match(r.ExeBuf[:min(r.ExeLen, abi.PathBytes)])) {
 		return condExe
+	}
+	if c.digest != nil && !c.digest.holds(r) {
+		return condDigest
 	}
 	return none
 }

@@ -2,7 +2,11 @@
 
 package rules
 
-import "time"
+import (
+	"time"
+
+	"github.com/arbiterd/arbiter/kernelbridge/abi"
+)
 
 // Action is the kind of a verdict.
 type Action uint8
@@ -12,6 +16,9 @@ const (
 	Allow Action = iota
 	Deny
 	Audit
+	// Undecided is the action of no rule: see Decision.Needs. It is no field of its own,
+	// for a decision is as large as what is returned in registers.
+	Undecided
 )
 
 // Verdict is what a rule says.
@@ -30,4 +37,13 @@ type Decision struct {
 	// beyond it OnFail is the verdict.
 	Deadline time.Duration
 	OnFail   Verdict
+}
+
+// Needs returns the fact that the request lacks and that its outcome depends on, 0 when the
+// decision is made.
+func (d Decision) Needs() abi.Fields {
+	if d.Verdict.Action == Undecided {
+		return abi.FieldDigest
+	}
+	return 0
 }
