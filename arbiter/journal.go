@@ -65,7 +65,7 @@ func newJournal() *journal {
 // append copies the worker's current request and rec into the journal. False
 // when there is no room.
 func (j *journal) append(w *worker, rec *record) bool {
-	r := &w.req
+	r := w.req
 	args := abi.Args
 	for args > 0 && r.Arg[args-1] == 0 {
 		args--

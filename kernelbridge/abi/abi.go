@@ -22,6 +22,8 @@ const (
 	Args = 8
 	// NameBytes bounds one component of a path, its NUL included (NAME_MAX).
 	NameBytes = 256
+	// MaxHeld is how many requests one worker can hold beside the one at hand.
+	MaxHeld = 128
 	// MaxWorkers is the number of workers that one ring serves.
 	MaxWorkers = 64
 	// MaxCPUs is how many CPUs the ring knows by number. Where a worker is pinned
@@ -165,6 +167,10 @@ type Request struct {
 
 	// Arg holds the event's numbers: see the catalogue for what they are.
 	Arg [Args]uint64
+
+	// File is a descriptor of the object, open for reading until the answer. Only sources
+	// that have one set it.
+	File int32
 
 	Digest [32]byte // SHA-256 of the object's content, with FlagDigest only
 

@@ -236,6 +236,9 @@ func (s *Source) Reply(q *abi.Request, v abi.Verdict) bool {
 	return ok
 }
 
+// Hold has nothing to do: a request is its slot's. See arbiter.Source.
+func (s *Source) Hold(*abi.Request) bool { return true }
+
 // serve sees to requesters that are on their way to sleep.
 func (s *Source) serve(g Gate) {
 	if atomic.LoadUint64(&s.ring.header.Sleeps) == g.Served() {
