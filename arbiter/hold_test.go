@@ -145,6 +145,19 @@ func TestHeldRequest(t *testing.T) {
 	}
 }
 
+// The record of a refusal by content says which content it was.
+func TestEventHasDigest(t *testing.T) {
+	a, k := startHolding(t, digesterFunc(func(h Held, r *abi.Request) bool { h.Digest(otherSum, r.PathBuf[3] == 'x'); return true }), nil)
+	sub := a.Subscribe(8, SubscribeOptions{})
+	defer sub.Close()
+	for path, want := range map[string]string{"/t/x": strings.Repeat("00", 32), "/t/y": ""} {
+		k.Ask(facts(abi.EventExec, 0), path, "/bin/sh")
+		if e := receive(t, sub); e.SHA256 != want || e.Path != path || e.Exe != "/bin/sh" {
+			t.Errorf("%s: path %q, exe %q, digest %q; want %q", path, e.Path, e.Exe, e.SHA256, want)
+		}
+	}
+}
+
 // waitFor ends the test if what does not become true.
 func waitFor(t testing.TB, what func() bool) {
 	t.Helper()

@@ -9,6 +9,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 	"unicode"
@@ -89,7 +90,9 @@ func samples() []arbiter.Event {
 	odd.Seq, odd.Event, odd.Detail = 205, abi.EventSymlink, "../\xff\n"
 	newer := sample()
 	newer.Seq, newer.Event = 206, abi.EventCount
-	return append(out, anonymous, web, abstract, kill, odd, newer)
+	hashed := sample()
+	hashed.Seq, hashed.SHA256 = 207, strings.Repeat("0f", 32)
+	return append(out, anonymous, web, abstract, kill, odd, newer, hashed)
 }
 
 func TestGolden(t *testing.T) {
