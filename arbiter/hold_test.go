@@ -431,3 +431,14 @@ func TestHoldAllocations(t *testing.T) {
 		t.Errorf("%v allocations for one that is not, want 0", n)
 	}
 }
+
+// BenchmarkHold is what it costs the worker that a request is held and comes back.
+func BenchmarkHold(b *testing.B) {
+	w := one(b, mustRules(b, strings.ReplaceAll(knownRules, "exec", "open"), 1), 64, &canned{paths: []string{"/t/x"}, exe: "/bin/sh"})
+	w.arbiter.cfg.Digests = digesterFunc(func(h Held, _ *abi.Request) bool { h.Digest(goodSum, true); return true })
+	b.ReportAllocs()
+	for b.Loop() {
+		w.step()
+		w.tend()
+	}
+}

@@ -156,6 +156,7 @@ func TestPolicyDocument(t *testing.T) {
 		{"a newline", 4, request(abi.EventOpen, "/srv/with\na newline", "", nil), "odd-names"},
 		{"a byte", 4, request(abi.EventOpen, "/srv/\xff", "", nil), "odd-names"},
 		{"braces", 4, request(abi.EventOpen, "/srv/{braces}/x", "", nil), "odd-names"},
+		{"an unknown program", len(sets) - 1, hashed("/srv/app/x", 0), "no-others"},
 	}
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
@@ -165,7 +166,7 @@ func TestPolicyDocument(t *testing.T) {
 		})
 	}
 	words := strings.Fields("version default deadline on_fail scope mute invert unmute rules paths cgroups uids exes mounts process_trees id events object subject access detail args not verdict message " +
-		"exe uid gid euid egid cgroup literal prefix glob 1,024 4,095 100,000")
+		"sha256 exe uid gid euid egid cgroup literal prefix glob 1,024 4,095 100,000")
 	words = append(words, EventNames()...)
 	for _, a := range accessNames {
 		words = append(words, a.name)
