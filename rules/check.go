@@ -115,7 +115,9 @@ func (p *parser) oneRule(n *yaml.Node, index int, f *File) rule {
 			}
 		}
 	}
-	if v := m["verdict"]; v != nil {
+	if v := m["verdict"]; v != nil && asks(v) {
+		p.ask(v, &r)
+	} else if v != nil {
 		r.verdict = p.verdict(v, "verdict", true)
 	} else {
 		p.add(n, verdictHint, "%s has no verdict", what)
@@ -123,7 +125,11 @@ func (p *parser) oneRule(n *yaml.Node, index int, f *File) rule {
 	if v := m["message"]; v != nil {
 		r.message = p.message(v)
 	}
-	if v := m["deadline"]; v != nil {
+	switch v := m["deadline"]; {
+	case v == nil:
+	case r.verdict.Action == Ask:
+		p.add(v, "take it out; within says how long somebody is asked", "a rule that asks has no deadline of its own")
+	default:
 		r.deadline, r.deadlineWritten = p.deadline(v), true
 	}
 	if v := m["on_fail"]; v != nil {

@@ -67,6 +67,8 @@ func (a Action) String() string {
 		return "deny"
 	case Audit:
 		return "audit"
+	case Ask:
+		return "ask"
 	case Undecided:
 		return "undecided"
 	}
@@ -77,6 +79,9 @@ func (a Action) String() string {
 func (v Verdict) String() string {
 	if v.Action == Deny {
 		return "deny " + ErrnoName(v.Errno)
+	}
+	if v.Action == Ask {
+		return "ask, without an answer " + v.Unanswered().String()
 	}
 	return v.Action.String()
 }

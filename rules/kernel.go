@@ -23,7 +23,7 @@ func (rs *RuleSet) KernelRules(e abi.Event) []abi.KernelRule {
 	l := &rs.lists[e]
 	for i := range l.rules {
 		m := &rs.all[l.rules[i]]
-		if m.not != nil || m.decision.Verdict.Action == Audit {
+		if a := m.decision.Verdict.Action; m.not != nil || a != Allow && a != Deny {
 			return out
 		}
 		tests, ok := m.match.kernelTests(e)

@@ -16,6 +16,9 @@ const (
 	Allow Action = iota
 	Deny
 	Audit
+	// Ask holds the request until somebody has answered. Verdict.Errno is of the refusal when
+	// nobody does, 0 to allow then.
+	Ask
 	// Undecided is the action of no rule: see Decision.Needs. It is no field of its own,
 	// for a decision is as large as what is returned in registers.
 	Undecided
@@ -24,7 +27,7 @@ const (
 // Verdict is what a rule says.
 type Verdict struct {
 	Action Action
-	// Errno is what a denied system call returns; 0 unless Action is Deny.
+	// Errno is what a denied system call returns; 0 unless Action is Deny or Ask.
 	Errno uint16
 }
 
