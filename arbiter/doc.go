@@ -13,7 +13,9 @@
 //  3. It builds the key: exactly those facts that the rule set consults for this
 //     event. The seeded hash of the key finds the cache set, the whole key is
 //     compared. A hit is the decision.
-//  4. On a miss the rule set decides: first match wins, nothing is allocated.
+//  4. On a miss the rule set decides: first match wins, nothing is allocated. If that
+//     takes a fact that has to be fetched, the request is set aside, others are
+//     answered, and it goes through 2 to 4 again when the fact is there: see Held.
 //  5. If the request has waited longer than the deciding rule's deadline, the
 //     verdict is the rule's failure verdict instead, reason "deadline". The clock
 //     is read for that only if the requester would wait longer than the deadline.

@@ -46,6 +46,7 @@ type Event struct {
 	StartBoottime       uint64 // nanoseconds
 	Comm, Exe, Path     string
 	Dev, Ino            uint64
+	SHA256              string           // of the object's content, in hex; empty when nobody looked
 	Detail              string           // the event's second text
 	Args                [abi.Args]uint64 // its numbers; kernelbridge/catalogue names them
 

@@ -21,6 +21,7 @@ func (g *given) Next(r *abi.Request) bool {
 }
 func (g *given) Reply(*abi.Request, abi.Verdict) bool { return true }
 func (g *given) Park(time.Duration)                   {}
+func (g *given) Hold(*abi.Request) bool               { return true }
 func (g *given) Wake()                                {}
 
 func (g *given) path(s string)   { g.r.PathLen = uint32(copy(g.r.PathBuf[:], s)) }
@@ -99,7 +100,7 @@ func TestKeyIsInjective(t *testing.T) {
 		if random.IntN(4) == 0 {
 			f = facts{event: abi.EventConnect, family: random.Uint64N(3), port: random.Uint64N(3)}
 		}
-		w.req = abi.Request{Event: f.event, Arg: [abi.Args]uint64{f.family, random.Uint64(), 0, f.port}}
+		*w.req = abi.Request{Event: f.event, Arg: [abi.Args]uint64{f.family, random.Uint64(), 0, f.port}}
 		w.req.PathLen = uint32(copy(w.req.PathBuf[:], f.path))
 		w.req.DetailLen = uint32(copy(w.req.DetailBuf[:], f.detail))
 		w.req.ExeLen = uint32(copy(w.req.ExeBuf[:], f.exe))
@@ -129,7 +130,7 @@ func TestKeyIsInjective(t *testing.T) {
 // and as long as it can be.
 func (w *worker) appendKeyOfTheLongest() []byte {
 	w.consulted[abi.EventRename], w.args[abi.EventRename] = ^abi.Fields(0), ^uint8(0)
-	w.req = abi.Request{Event: abi.EventRename, PathLen: abi.PathBytes - 1, DetailLen: abi.PathBytes - 1, ExeLen: abi.PathBytes - 1}
+	*w.req = abi.Request{Event: abi.EventRename, PathLen: abi.PathBytes - 1, DetailLen: abi.PathBytes - 1, ExeLen: abi.PathBytes - 1}
 	return w.appendKey(nil)
 }
 

@@ -28,6 +28,7 @@ func (c *canned) Next(r *abi.Request) bool {
 	return true
 }
 func (c *canned) Reply(*abi.Request, abi.Verdict) bool { return true }
+func (c *canned) Hold(*abi.Request) bool               { return true }
 func (c *canned) Park(time.Duration)                   {}
 func (c *canned) Wake()                                {}
 
@@ -44,7 +45,8 @@ func one(t testing.TB, rs *rules.RuleSet, entries int, src Source) *worker {
 }
 
 func (w *worker) step() {
-	w.source.Next(&w.req)
+	w.source.Next(w.req)
+	w.taken, w.missing = true, 0
 	w.counters.requests.Add(1)
 	w.answer()
 }

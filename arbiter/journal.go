@@ -4,6 +4,7 @@ package arbiter
 
 import (
 	"encoding/binary"
+	"encoding/hex"
 	"sync/atomic"
 	"time"
 
@@ -40,7 +41,7 @@ const (
 
 // journal is a byte queue from one worker to the collector. Each record is
 // contiguous: a u32 length (a multiple of 8), the fixed part, the numbers up to the last
-// that is not 0, the cgroups, the path, the detail, the exe.
+// that is not 0, the cgroups, the digest if there is one, the path, the detail, the exe.
 // A length of 0 means that the rest up to the end of the buffer is unused.
 //
 // The worker alone writes tail; head is written by whoever holds stream.mu, mostly
@@ -65,7 +66,7 @@ func newJournal() *journal {
 // append copies the worker's current request and rec into the journal. False
 // when there is no room.
 func (j *journal) append(w *worker, rec *record) bool {
-	r := &w.req
+	r := w.req
 	args := abi.Args
 	for args > 0 && r.Arg[args-1] == 0 {
 		args--
@@ -74,7 +75,11 @@ func (j *journal) append(w *worker, rec *record) bool {
 	for levels < abi.CgroupLevels && r.Cgroup[levels] != 0 {
 		levels++
 	}
-	need := uint64(8+fixedBytes+8*(args+levels)+int(r.PathLen)+int(r.DetailLen)+int(r.ExeLen)+7) &^ 7
+	var digest []byte
+	if r.Flags&abi.FlagDigest != 0 {
+		digest = r.Digest[:]
+	}
+	need := uint64(8+fixedBytes+8*(args+levels)+len(digest)+int(r.PathLen)+int(r.DetailLen)+int(r.ExeLen)+7) &^ 7
 	tail, head := j.tail.Load(), j.head.Load()
 	free := journalBytes - (tail - head)
 	at := tail % journalBytes
@@ -95,7 +100,7 @@ func (j *journal) append(w *worker, rec *record) bool {
 	le.PutUint32(f[0:], uint32(r.Event))
 	le.PutUint32(f[4:], uint32(r.Access))
 	le.PutUint32(f[8:], uint32(rec.decision))
-	f[12], f[13], f[14], f[15] = byte(rec.verdict.Action), flag(rec.cached), flag(rec.inTime), byte(args)
+	f[12], f[13], f[14], f[15] = byte(rec.verdict.Action), flag(rec.cached), flag(rec.inTime)|flag(digest != nil)<<1, byte(args)
 	le.PutUint16(f[16:], rec.verdict.Errno)
 	le.PutUint16(f[18:], uint16(r.DetailLen)) // below abi.PathBytes
 	le.PutUint32(f[20:], uint32(rec.reason))
@@ -127,6 +132,7 @@ func (j *journal) append(w *worker, rec *record) bool {
 		le.PutUint64(rest, v)
 		rest = rest[8:]
 	}
+	rest = rest[copy(rest, digest):]
 	rest = rest[copy(rest, r.Path()):]
 	rest = rest[copy(rest, r.Detail()):]
 	copy(rest, r.Exe())
@@ -179,6 +185,8 @@ func decode(f, rest []byte, e *Event) origin {
 	le := binary.LittleEndian
 	args, rest := rest[:8*int(f[15])], rest[8*int(f[15]):]
 	cgroup, text := rest[:8*int(f[137])], rest[8*int(f[137]):]
+	sum := text[:f[14]>>1*32]
+	text = text[len(sum):]
 	path, detail, exe := le.Uint32(f[88:]), uint32(le.Uint16(f[18:])), le.Uint32(f[92:])
 	*e = Event{
 		Event:   abi.Event(le.Uint32(f[0:])),
@@ -197,8 +205,9 @@ func decode(f, rest []byte, e *Event) origin {
 		Exe:    string(text[path+detail : path+detail+exe]),
 		Epoch:  le.Uint64(f[104:]),
 		EUID:   le.Uint32(f[128:]), EGID: le.Uint32(f[132:]),
-		Flags: uint32(f[136]),
-		Facts: abi.Fields(le.Uint32(f[140:])),
+		Flags:  uint32(f[136]),
+		Facts:  abi.Fields(le.Uint32(f[140:])),
+		SHA256: hex.EncodeToString(sum),
 	}
 	for i := range len(args) / 8 {
 		e.Args[i] = le.Uint64(args[8*i:])
@@ -206,7 +215,7 @@ func decode(f, rest []byte, e *Event) origin {
 	for i := range len(cgroup) / 8 {
 		e.Cgroup[i] = le.Uint64(cgroup[8*i:])
 	}
-	e.Latency, e.Late = time.Duration(le.Uint64(f[24:])), f[14] == 0
+	e.Latency, e.Late = time.Duration(le.Uint64(f[24:])), f[14]&1 == 0
 	e.postedNS = int64(le.Uint64(f[96:]))
 	return origin{decision: int32(le.Uint32(f[8:])), dropped: le.Uint64(f[112:]), set: le.Uint64(f[120:])}
 }

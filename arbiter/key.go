@@ -9,16 +9,16 @@ import (
 	"github.com/arbiterd/arbiter/kernelbridge/abi"
 )
 
-// maxKeyBytes is the longest key: event, access, four ids, the cgroups, the numbers, and
-// three texts with their lengths.
-const maxKeyBytes = 1 + 4 + 4*4 + 8*abi.CgroupLevels + 8*abi.Args + 3*(4+abi.PathBytes)
+// maxKeyBytes is the longest key: event, access, four ids, the cgroups, the numbers, the
+// digest, and three texts with their lengths.
+const maxKeyBytes = 1 + 4 + 4*4 + 8*abi.CgroupLevels + 8*abi.Args + 1 + 32 + 3*(4+abi.PathBytes)
 
 // appendKey appends the cache key of the request at hand: the facts that the
 // rule set consults for its event and no others, in a fixed order. Everything has a
 // fixed size or its length before it, so two requests have the same key only if they
 // agree in all of these facts.
 func (w *worker) appendKey(key []byte) []byte {
-	r := &w.req
+	r := w.req
 	want := w.consulted[r.Event]
 	le := binary.LittleEndian
 	key = append(key, byte(r.Event))
@@ -41,6 +41,9 @@ func (w *worker) appendKey(key []byte) []byte {
 			key = le.AppendUint64(key, r.Arg[bits.TrailingZeros8(set)])
 		}
 	}
+	if want&abi.FieldDigest != 0 {
+		key = appendDigest(key, r)
+	}
 	if want&abi.FieldExe != 0 {
 		key = appendText(key, r.Exe(), r.Flags&abi.FlagNoExe != 0)
 	}
@@ -51,6 +54,17 @@ func (w *worker) appendKey(key []byte) []byte {
 		key = appendText(key, r.Path(), r.Flags&abi.FlagNoObject != 0)
 	}
 	return key
+}
+
+// appendDigest appends what is known of the content.
+func appendDigest(key []byte, r *abi.Request) []byte {
+	switch {
+	case r.NoContent():
+		return append(key, 0)
+	case r.Flags&abi.FlagDigest == 0:
+		return append(key, 1)
+	}
+	return append(append(key, 2), r.Digest[:]...)
 }
 
 // appendText appends a text behind its length. One that is missing is not the same as

@@ -18,6 +18,7 @@ type drowsy struct{ tid atomic.Int32 }
 
 func (d *drowsy) Next(*abi.Request) bool               { return false }
 func (d *drowsy) Reply(*abi.Request, abi.Verdict) bool { return true }
+func (d *drowsy) Hold(*abi.Request) bool               { return true }
 func (d *drowsy) Wake()                                {}
 func (d *drowsy) Park(time.Duration) {
 	d.tid.Store(int32(unix.Gettid()))

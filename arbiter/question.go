@@ -2,7 +2,11 @@
 
 package arbiter
 
-import "github.com/arbiterd/arbiter/kernelbridge/abi"
+import (
+	"encoding/hex"
+
+	"github.com/arbiterd/arbiter/kernelbridge/abi"
+)
 
 // Question puts the request that e is the record of into r, as far as rules can look at
 // it, and r.Have says how far that is. A text that is longer than a request has room for
@@ -24,4 +28,10 @@ func (e *Event) Question(r *abi.Request) {
 	r.PathLen = put(&r.PathBuf, e.Path, abi.FieldPath)
 	r.DetailLen = put(&r.DetailBuf, e.Detail, abi.FieldDetail)
 	r.ExeLen = put(&r.ExeBuf, e.Exe, abi.FieldExe)
+	r.Mode = 0
+	if n, err := hex.Decode(r.Digest[:], []byte(e.SHA256)); err == nil && n == len(r.Digest) {
+		r.Flags |= abi.FlagDigest
+	} else {
+		r.Have &^= abi.FieldDigest
+	}
 }

@@ -106,7 +106,7 @@ func TestQuestionWithLongTexts(t *testing.T) {
 	long := strings.Repeat("x", abi.PathBytes)
 	r := abi.Request{PathLen: 9, DetailLen: 9, ExeLen: 9}
 	(&Event{Event: abi.EventRename, Path: long, Detail: long, Exe: long, Facts: abi.AllFields}).Question(&r)
-	if want := abi.AllFields &^ (abi.FieldPath | abi.FieldDetail | abi.FieldExe); r.Have != want || r.PathLen+r.DetailLen+r.ExeLen != 0 {
+	if want := abi.AllFields &^ (abi.FieldDigest | abi.FieldPath | abi.FieldDetail | abi.FieldExe); r.Have != want || r.PathLen+r.DetailLen+r.ExeLen != 0 {
 		t.Errorf("got the facts %v and texts of %d, %d and %d bytes, want %v and none", r.Have.Names(), r.PathLen, r.DetailLen, r.ExeLen, want.Names())
 	}
 }

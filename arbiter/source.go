@@ -13,12 +13,17 @@ import (
 // called from anywhere, at any time, also after Close of whatever is behind it.
 type Source interface {
 	// Next copies the next waiting request into r and takes it: from here on no
-	// other worker will. False when nothing is waiting. It never blocks.
+	// other worker will. False when nothing is waiting. It never blocks. Whatever it
+	// put into r before is answered, or set aside by Hold.
 	Next(r *abi.Request) bool
 	// Reply answers the request that Next put into r. False when the requester
 	// has given up meanwhile: the answer is late, has had no effect, and must
 	// not be cached.
 	Reply(r *abi.Request, v abi.Verdict) bool
+	// Hold sets the request that Next put into r aside: it stays open until Reply, and
+	// Next may be called for others. False when the source cannot keep more of them; then
+	// it has to be answered before Next is called. Up to abi.MaxHeld are held at once.
+	Hold(r *abi.Request) bool
 	// Park blocks until a request may be waiting, Wake was called, or d has
 	// passed. It costs nothing while it blocks. A request that is posted while
 	// the worker is on its way to sleep is not missed.

@@ -13,10 +13,12 @@ import (
 // Stats is a snapshot of the engine's counters, all since Start.
 //
 // Requests = Hits + Decided + the sum of Failed + InFlight, at every moment:
-// InFlight is between 0 and the number of workers.
+// InFlight is at most one for each worker, and those that are held.
 type Stats struct {
 	Requests uint64 // taken from a Source
 	InFlight uint64 // taken and not yet answered
+	Held     uint64 // among them: that wait for a fact
+	Holds    uint64 // how often a request began to wait for one
 	Hits     uint64 // answered from a worker's cache
 	Decided  uint64 // answered by walking the rules
 	Failed   [abi.ReasonCount]uint64
@@ -73,6 +75,8 @@ type counters struct {
 	late     atomic.Uint64
 	skipped  atomic.Uint64
 	dropped  atomic.Uint64
+	held     atomic.Uint64 // now
+	holds    atomic.Uint64
 	maxNS    atomic.Uint64
 	failed   [abi.ReasonCount]atomic.Uint64
 	flushes  [cache.ReasonCount]atomic.Uint64
@@ -97,6 +101,8 @@ func (a *Arbiter) Stats() Stats {
 		s.Spared += c.spared.Load()
 		s.CacheSkipped += c.skipped.Load()
 		s.EventsDropped += c.dropped.Load()
+		s.Held += c.held.Load()
+		s.Holds += c.holds.Load()
 		for r := range c.flushes {
 			s.CacheFlushes[r] += c.flushes[r].Load()
 		}

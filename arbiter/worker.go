@@ -38,7 +38,9 @@ type worker struct {
 	consulted [abi.EventCount]abi.Fields
 	args      [abi.EventCount]uint8 // see rules.ConsultedArgs
 	key       []byte                // scratch; its capacity fits the longest key
-	req       abi.Request
+	req       *abi.Request          // the one at hand
+	missing   abi.Fields            // what was asked for it already
+	holds     holds
 
 	// Written by the worker, read by Install and Stats.
 	adopted atomic.Pointer[installed]
@@ -57,7 +59,7 @@ type worker struct {
 
 func newWorker(a *Arbiter, index int, w Worker) *worker {
 	wk := &worker{arbiter: a, index: index, cpu: w.CPU, source: w.Source, wait: w.Wait, clock: newClock(),
-		journal: newJournal(), key: make([]byte, 0, maxKeyBytes)}
+		journal: newJournal(), req: new(abi.Request), key: make([]byte, 0, maxKeyBytes)}
 	if wk.wait <= 0 {
 		wk.wait = math.MaxInt64
 	}
@@ -116,14 +118,21 @@ func (w *worker) loop() (stopped bool) {
 			w.adopt(live)
 		}
 		if w.arbiter.stop.Load() {
+			if w.holds.open > 0 {
+				w.letGo()
+			}
 			if w.last == lastAnswers {
 				return true
 			}
 			w.last++
 		}
-		if w.source.Next(&w.req) {
+		if w.holds.open > 0 && w.tend() {
+			polls = 0
+			continue
+		}
+		if w.source.Next(w.req) {
 			// Fast path: a request.
-			w.taken = true
+			w.taken, w.missing = true, 0
 			w.counters.requests.Add(1)
 			w.answer()
 			polls = 0
@@ -182,7 +191,18 @@ const pinEvery = time.Second
 func (w *worker) park() {
 	w.parked.Store(true)
 	defer w.parked.Store(false) // also after a panic: it goes on working
-	w.source.Park(parkFor)
+	d := parkFor
+	if w.holds.open > 0 {
+		// After the store: who puts a note there after this look sees that we park.
+		if w.holds.news() {
+			return
+		}
+		d = min(d, time.Duration(w.holds.due-w.clock.now()))
+		w.holds.turns = turnsPerLook
+	}
+	if d > 0 {
+		w.source.Park(d)
+	}
 }
 
 // adopt makes live the set that this worker decides by, and forgets all cached
@@ -203,7 +223,7 @@ func (w *worker) adopt(live *installed) {
 // answer decides the request at hand, tells its source, and then does the
 // accounting, when nobody waits any more.
 func (w *worker) answer() {
-	r := &w.req
+	r := w.req
 	if r.Event == abi.EventNone || r.Event >= abi.EventCount {
 		w.fail(abi.ReasonWorkerError)
 		return
@@ -226,13 +246,22 @@ func (w *worker) answer() {
 			d = w.rules.Decide(r)
 		}
 	}
+	if d.Verdict.Action == rules.Undecided {
+		// Slow path: it cannot be decided yet. That is cached, too.
+		if !hit && w.cache != nil {
+			w.cache.Put(key, hash, d)
+		}
+		w.hold(d)
+		return
+	}
 
 	verdict, reason := d.Verdict, abi.ReasonNone
 	if d.Deadline < w.wait && w.waited() > int64(d.Deadline) {
 		verdict, reason = d.OnFail, abi.ReasonDeadline
 	}
-	// What nobody is told of, the kernel side may decide by itself the next time.
-	keep := reason == abi.ReasonNone && verdict.Action == rules.Allow && !w.arbiter.stream.wantsAllowed()
+	// What nobody is told of, the kernel side may decide by itself the next time. It cannot
+	// tell that a content is still the one that was hashed.
+	keep := reason == abi.ReasonNone && verdict.Action == rules.Allow && want&abi.FieldDigest == 0 && !w.arbiter.stream.wantsAllowed()
 	pidfd := -1
 	if verdict.Action == rules.Kill {
 		pidfd = target(r)
@@ -266,7 +295,7 @@ func (w *worker) waited() int64 { return max(w.clock.now()-w.req.PostedNS, 0) }
 // fail gives the request at hand the failure verdict of the rule set. It is tried
 // once: if a bug keeps it from being given, the kernel side gives its own in time.
 func (w *worker) fail(reason abi.Reason) {
-	r := &w.req
+	r := w.req
 	w.taken = false
 	w.counters.failed[reason].Add(1)
 	verdict := w.rules.Default().OnFail

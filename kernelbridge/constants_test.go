@@ -57,7 +57,7 @@ var constants = map[string]uint64{
 	"ARB_REASON_UNSUPPORTED_CALLER": uint64(abi.ReasonUnsupportedCaller),
 	"ARB_REASON_FACTS_TRUNCATED":    uint64(abi.ReasonFactsTruncated),
 	"ARB_REASON_WORKER_ERROR":       uint64(abi.ReasonWorkerError),
-	"ARB_REASON_COUNT":              uint64(abi.ReasonCount),
+	"ARB_REASON_COUNT":              uint64(abi.KernelReasons),
 
 	"ARB_FREE": uint64(abi.Free), "ARB_FILLING": uint64(abi.Filling), "ARB_POSTED": uint64(abi.Posted),
 	"ARB_TAKEN": uint64(abi.Taken), "ARB_DONE": uint64(abi.Done), "ARB_ABANDONED": uint64(abi.Abandoned), "ARB_UNWOUND": uint64(abi.Unwound),
@@ -128,7 +128,7 @@ func TestConstantNames(t *testing.T) {
 			}
 		}
 	}
-	f("ARB_REASON_", int(abi.ReasonCount), func(i int) string { return abi.Reason(i).String() })
+	f("ARB_REASON_", int(abi.KernelReasons), func(i int) string { return abi.Reason(i).String() })
 	f("ARB_", int(abi.Unwound)+1, func(i int) string { return abi.State(i).String() })
 }
 

@@ -179,7 +179,7 @@ type Counts struct {
 	Cached   uint64 // allowed by the cache in the kernel
 	Decided  uint64 // by rules that the kernel knows
 	Answered uint64
-	Failed   [abi.ReasonCount]uint64
+	Failed   [abi.KernelReasons]uint64
 	Killed   uint64 // tasks killed while they waited; among Failed too
 }
 

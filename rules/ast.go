@@ -90,6 +90,7 @@ type block struct {
 	path, detail, exe    []pattern
 	args                 []argTest
 	addr                 []netip.Prefix // any of, IPv4 as IPv6
+	digest               []digest       // of the object's content
 }
 
 // argTest is a condition on one number of an event: it is in one of the ranges, or,

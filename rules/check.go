@@ -118,7 +118,9 @@ func (p *parser) oneRule(n *yaml.Node, index int, f *File) rule {
 	if v := m.get("when"); v != nil && r.events != 0 {
 		r.when = p.when(v, r.events)
 	}
-	if v := m.get("verdict"); v != nil {
+	if v := m.get("verdict"); v != nil && asks(v) {
+		p.ask(v, &r)
+	} else if v != nil {
 		r.verdict, r.only = p.ruleVerdict(v, r.events)
 	} else {
 		p.add(n, verdictHint, "%s has no verdict", what)
@@ -126,7 +128,11 @@ func (p *parser) oneRule(n *yaml.Node, index int, f *File) rule {
 	r.note = Note{Message: p.note(m.get("message"), "message", MaxMessageBytes), Owner: p.note(m.get("owner"), "owner", MaxNoteBytes),
 		Reason: p.note(m.get("reason"), "reason", MaxNoteBytes), Ticket: p.note(m.get("ticket"), "ticket", MaxNoteBytes)}
 	r.life = p.lifespan(m)
-	if v := m.get("deadline"); v != nil {
+	switch v := m.get("deadline"); {
+	case v == nil:
+	case r.verdict.Action == Ask:
+		p.add(v, "take it out; within says how long somebody is asked", "a rule that asks has no deadline of its own")
+	default:
 		r.deadline, r.deadlineWritten = p.deadline(v), true
 	}
 	if v := m.get("on_fail"); v != nil {
@@ -209,8 +215,12 @@ func (p *parser) block(m fields, about eventSet) block {
 		}
 	}
 	if n := m.get("object"); n != nil {
-		if f := p.fields(n, "object", "path"); f.get("path") != nil {
+		f := p.fields(n, "object", "path", "sha256")
+		if f.get("path") != nil {
 			b.path = p.patterns(f.get("path"), objectText(about))
+		}
+		if f.get("sha256") != nil {
+			b.digest = p.digests(f.get("sha256"), about)
 		}
 	}
 	if n := m.get("detail"); n != nil && about&withDetail != 0 {

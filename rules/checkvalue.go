@@ -14,7 +14,7 @@ import (
 	"github.com/arbiterd/arbiter/kernelbridge/abi"
 )
 
-const verdictHint = "write allow, deny, audit, kill, {deny: EACCES}, or for open {allow: [read]}"
+const verdictHint = "write allow, deny, audit, kill, ask, {deny: EACCES}, or for open {allow: [read]}"
 
 var accessNames = [...]struct {
 	name string
@@ -65,23 +65,28 @@ func (p *parser) note(n *yaml.Node, what string, most int) string {
 }
 
 func (p *parser) deadline(n *yaml.Node) time.Duration {
-	const hint = "write a number and its unit, such as 5ms or 1s, from 1ms to 60s"
-	s, ok := p.text(n, "deadline", hint)
+	return p.duration(n, "deadline", DefaultDeadline, MaxDeadline)
+}
+
+// duration reads a duration up to longest; usual stands for one that cannot be read.
+func (p *parser) duration(n *yaml.Node, what string, usual, longest time.Duration) time.Duration {
+	hint := "write a number and its unit, such as 5ms or 1s, from 1ms to " + strconv.Itoa(int(longest.Seconds())) + "s"
+	s, ok := p.text(n, what, hint)
 	if !ok {
-		return DefaultDeadline
+		return usual
 	}
 	d, err := time.ParseDuration(s)
 	switch {
 	case err != nil:
 		if _, err := strconv.Atoi(s); err == nil {
-			p.add(n, "write the unit: "+bare(s)+"ms, or "+bare(s)+"s", "the deadline %s has no unit", bare(s))
+			p.add(n, "write the unit: "+bare(s)+"ms, or "+bare(s)+"s", "the %s %s has no unit", what, bare(s))
 		} else {
-			p.add(n, hint, "the deadline %s is not a duration", quote(s))
+			p.add(n, hint, "the %s %s is not a duration", what, quote(s))
 		}
-		return DefaultDeadline
-	case d < MinDeadline || d > MaxDeadline:
-		p.add(n, hint, "the deadline %s is out of range", bare(s))
-		return DefaultDeadline
+		return usual
+	case d < MinDeadline || d > longest:
+		p.add(n, hint, "the %s %s is out of range", what, bare(s))
+		return usual
 	}
 	return d
 }
@@ -131,6 +136,8 @@ func (p *parser) verdict(n *yaml.Node, what string, audit bool) Verdict {
 		return Verdict{Deny, errnoByName("EPERM")}
 	case s == "audit" && audit:
 		return Verdict{Action: Audit}
+	case s == "ask":
+		p.add(n, "write a rule with this verdict, last and without conditions for all that no other decides", "%s cannot be ask", what)
 	case s == "kill":
 		p.add(n, hint, "%s cannot be kill: it would be for whatever no rule is about", what)
 	case s == "audit":

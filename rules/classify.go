@@ -38,6 +38,7 @@ const (
 	keySpan
 	keyCgroup
 	keyNet
+	keyDigest
 )
 
 func (k key) compare(o key) int {
@@ -76,7 +77,7 @@ const (
 // keys returns how many values a rule lists, of all facts together.
 func (rs *RuleSet) keys(m *matcher) int {
 	c := &m.match
-	n := 1 + rs.len(c.path) + rs.len(c.detail) + rs.len(c.exe) + len(rs.addrs[c.addr].nets)
+	n := 1 + rs.len(c.path) + rs.len(c.detail) + rs.len(c.exe) + len(rs.addrs[c.addr].nets) + len(rs.digests[c.digest].sums)
 	for _, a := range rs.argsOf(c) {
 		n += len(a.ranges)
 	}
@@ -108,11 +109,14 @@ func (b *builder) node(rules []int32, used uint32) *node {
 		rule int32
 	}
 	var filed []filing
+	var byDigest []int32
 	n.rest = nil
 	for at, i := range rules {
 		keys := counts.best(demands[at], len(rules))
 		if keys == nil {
 			n.rest = append(n.rest, i)
+		} else if keys[0].fact == factDigest {
+			byDigest = append(byDigest, i)
 		}
 		for _, k := range keys {
 			filed = append(filed, filing{k, i})
@@ -142,6 +146,9 @@ func (b *builder) node(rules []int32, used uint32) *node {
 		from = to
 	}
 	b.file(n, groups)
+	if byDigest != nil {
+		n.digests.unknown = b.node(byDigest, used|1<<factDigest)
+	}
 	return n
 }
 
@@ -172,6 +179,8 @@ func (b *builder) file(n *node, groups []group) {
 			n.cgroups = &t
 		case factAddr:
 			n.nets = newNetIndex(of, b.event)
+		case factDigest:
+			n.digests = newDigestIndex(of)
 		default:
 			n.numbers = append(n.numbers, b.rs.newNumberIndex(f, of))
 		}
@@ -289,6 +298,13 @@ func (b *builder) demands(m *matcher, used uint32) (out []demand) {
 			parts = append(parts, []key{{fact: factAddr, kind: keyNet, n: n.bits, a: n.high, b: n.low}})
 		}
 		add(factAddr, parts)
+	}
+	if c.digest != 0 && used>>factDigest&1 == 0 {
+		var parts [][]key
+		for _, d := range b.rs.digests[c.digest].sums {
+			parts = append(parts, []key{digestKey(d)})
+		}
+		add(factDigest, parts)
 	}
 	return out
 }

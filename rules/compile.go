@@ -123,7 +123,7 @@ type compiler struct {
 }
 
 func newCompiler(p *pool) *compiler {
-	*p = pool{nots: make([]conditions, 1), whens: make([]*when, 1), addrs: make([]addrMatch, 1), ids: make([]subjectIDs, 1), notes: make([]Note, 1)}
+	*p = pool{nots: make([]conditions, 1), whens: make([]*when, 1), addrs: make([]addrMatch, 1), digests: make([]digestMatch, 1), ids: make([]subjectIDs, 1), notes: make([]Note, 1)}
 	return &compiler{pool: p, cgroups: map[string]uint64{}, ids: map[string]uint32{}, thens: map[then]uint32{}, notes: map[Note]uint32{{}: 0}, whens: map[*when]uint32{},
 		indexes: map[string]*[abi.EventCount]uint8{}}
 }
@@ -164,7 +164,9 @@ func (c *compiler) rule(rs *RuleSet, i int32, r *rule) {
 	m.match = c.conditions(r, &r.match)
 	if r.not != nil {
 		m.not = uint32(len(c.pool.nots))
-		c.pool.nots = append(c.pool.nots, c.conditions(r, r.not))
+		not := c.conditions(r, r.not)
+		c.pool.digests[not.digest].inNot = not.digest != 0
+		c.pool.nots = append(c.pool.nots, not)
 	}
 	if r.when != nil {
 		m.when = index(c.whens, &c.pool.whens, r.when)
@@ -207,6 +209,11 @@ func (c *compiler) conditions(r *rule, b *block) conditions {
 	if len(b.exe) > 0 {
 		out.has |= abi.FieldExe
 		out.exe = c.texts(factExe, b.exe)
+	}
+	if len(b.digest) > 0 {
+		out.has |= abi.FieldDigest
+		out.digest = uint32(len(c.pool.digests))
+		c.pool.digests = append(c.pool.digests, newDigestMatch(b.digest))
 	}
 	ids := subjectIDs{uid: mergeRanges(b.uid), gid: mergeRanges(b.gid), euid: mergeRanges(b.euid), egid: mergeRanges(b.egid)}
 	if len(b.uid)+len(b.euid) > 0 {

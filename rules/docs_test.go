@@ -156,6 +156,7 @@ func TestPolicyDocument(t *testing.T) {
 		{"a newline", "odd-names", request(abi.EventOpen, "/srv/with\na newline", "", nil), "odd-names"},
 		{"a byte", "odd-names", request(abi.EventOpen, "/srv/\xff", "", nil), "odd-names"},
 		{"a restore", "one-restore", request(abi.EventExec, "/srv/db/bin/restore", "", nil), "one-restore"},
+		{"an unknown program", "no-others", hashed("/srv/app/x", 0), "no-others"},
 		{"braces", "odd-names", request(abi.EventOpen, "/srv/{braces}/x", "", nil), "odd-names"},
 	}
 	with := func(id string) *RuleSet {
@@ -178,7 +179,7 @@ func TestPolicyDocument(t *testing.T) {
 		})
 	}
 	words := strings.Fields("version default deadline on_fail scope mute invert unmute rules paths cgroups uids exes mounts process_trees id events object subject access detail args not verdict message " +
-		"exe uid gid euid egid cgroup literal prefix glob 1,024 4,095 1,000,000")
+		"sha256 exe uid gid euid egid cgroup literal prefix glob 1,024 4,095 1,000,000")
 	words = append(words, EventNames()...)
 	for _, a := range accessNames {
 		words = append(words, a.name)

@@ -69,6 +69,10 @@ func (a Action) String() string {
 		return "audit"
 	case Kill:
 		return "kill"
+	case Ask:
+		return "ask"
+	case Undecided:
+		return "undecided"
 	}
 	return "unknown"
 }
@@ -77,6 +81,9 @@ func (a Action) String() string {
 func (v Verdict) String() string {
 	if v.Action == Deny {
 		return "deny " + ErrnoName(v.Errno)
+	}
+	if v.Action == Ask {
+		return "ask, without an answer " + v.Unanswered().String()
 	}
 	return v.Action.String()
 }

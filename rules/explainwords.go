@@ -36,6 +36,8 @@ func notKnown(c condition, r *abi.Request) string {
 		return "detail is not known"
 	case c == condExe && r.Flags&abi.FlagNoExe != 0:
 		return "subject.exe is not known"
+	case c == condDigest && r.NoContent():
+		return "the object is no file with a content"
 	}
 	return ""
 }
@@ -50,7 +52,7 @@ func doesNot(subject string, wanted []string) string {
 // held says what all conditions of the block were, in the order they are tried.
 func (p *pool) held(b *conditions, r *abi.Request) string {
 	var parts []string
-	for c := condAccess; c <= condExe; c++ {
+	for c := condAccess; c <= condDigest; c++ {
 		if c == condArgs {
 			for _, a := range p.argsOf(b) {
 				subject, wanted := a.words(r)
@@ -116,6 +118,10 @@ func (p *pool) words(b *conditions, c condition, r *abi.Request) (subject string
 	case condExe:
 		subject = "subject.exe " + quote(string(r.ExeBuf[:min(r.ExeLen, abi.PathBytes)]))
 		pats(b.exe)
+	case condDigest:
+		if b.digest != 0 {
+			return p.digests[b.digest].words(r)
+		}
 	}
 	return subject, wanted
 }

@@ -27,6 +27,7 @@ type node struct {
 	numbers []numberIndex
 	cgroups *table
 	nets    *netIndex
+	digests *digestIndex
 }
 
 // ref is what an index leads to: 0 nothing, below 0 the rule ^ref, else a node.
@@ -66,6 +67,9 @@ func (rs *RuleSet) search(n *node, r *abi.Request, best int32) int32 {
 	}
 	if n.nets != nil {
 		best = rs.searchNets(n.nets, r, best)
+	}
+	if n.digests != nil {
+		best = rs.searchDigests(n.digests, r, best)
 	}
 	return best
 }
@@ -166,6 +170,7 @@ const (
 	factEGID
 	factCgroup
 	factAddr
+	factDigest
 	factArg0 // and the others
 	factEnd  = factArg0 + abi.Args
 )

@@ -24,7 +24,7 @@ func (rs *RuleSet) KernelRules(e abi.Event) []abi.KernelRule {
 	for i := range l.rules {
 		m := &rs.all[l.rules[i]]
 		then := &rs.thens[m.then]
-		if a := then.Verdict.Action; m.not != 0 || m.when != 0 || a == Audit || a == Kill || m.once || then.only != 0 {
+		if a := then.Verdict.Action; m.not != 0 || m.when != 0 || a != Allow && a != Deny || m.once || then.only != 0 {
 			return out
 		}
 		tests, ok := rs.kernelTests(&m.match, e)

@@ -10,7 +10,8 @@ import "github.com/arbiterd/arbiter/kernelbridge/abi"
 func (rs *RuleSet) DecideKnown(r *abi.Request) (d Decision, missing abi.Fields) {
 	// Fast path: everything that can matter is there.
 	if rs.Consulted(r.Event)&^r.Have == 0 {
-		return rs.Decide(r), 0
+		d = rs.Decide(r)
+		return d, d.Needs()
 	}
 	for _, i := range rs.lists[r.Event].rules {
 		m := &rs.all[i]
@@ -30,7 +31,8 @@ func (rs *RuleSet) DecideKnown(r *abi.Request) (d Decision, missing abi.Fields) 
 		switch {
 		case match == no || not == yes || when == no:
 		case match == yes && not == no && when == yes && (then.only == 0 || r.Have&abi.FieldAccess != 0):
-			return rs.decision(i, r), 0
+			d = rs.decision(i, r)
+			return d, d.Needs()
 		default:
 			fields, _ := rs.consulted(m, r.Event)
 			return Decision{}, fields &^ r.Have
@@ -69,6 +71,9 @@ func (p *pool) holdsKnown(c *conditions, r *abi.Request) truth {
 	}
 	if unknown(abi.FieldCgroup) {
 		ids.cgroup = nil
+	}
+	if unknown(abi.FieldDigest) {
+		known.digest = 0
 	}
 	known.ids = 0
 	if p.fails(&known, r) != none || ids.fails(r) != none {

@@ -82,6 +82,10 @@ func (l *linter) shadow(i int32) string {
 // when it does not know how.
 func (p *pool) witness(c *conditions, r *abi.Request) bool {
 	r.Access = c.access
+	r.Flags |= abi.FlagDigest
+	if c.digest != 0 {
+		r.Digest = p.digests[c.digest].sums[0]
+	}
 	text := func(t texts, buf []byte, n *uint32) bool {
 		s := "/"
 		for q := range p.each(t) {
@@ -195,6 +199,9 @@ func (p *pool) wider(c, o *conditions, e abi.Event) bool {
 		}
 	}
 	if c.addr != 0 && (o.addr == 0 || slices.ContainsFunc(p.addrs[o.addr].nets, func(n netMatch) bool { return !p.addrs[c.addr].covers(n) })) {
+		return false
+	}
+	if c.digest != 0 && (o.digest == 0 || slices.ContainsFunc(p.digests[o.digest].sums, func(d digest) bool { return !p.digests[c.digest].has((*[32]byte)(&d)) })) {
 		return false
 	}
 	if c.ids == 0 {

@@ -32,6 +32,7 @@ type conditions struct {
 	args   run    // of pool.args
 	addr   uint32 // of pool.addrs, 0 for none
 	ids    uint32 // of pool.ids, 0 for none
+	digest uint32 // of pool.digests, 0 for none
 }
 
 // run is a part of a slice in a pool.
@@ -49,6 +50,7 @@ type pool struct {
 	args     []argMatch
 	addrs    []addrMatch
 	ids      []subjectIDs
+	digests  []digestMatch
 	thens    []then
 	notes    []Note
 }
@@ -87,11 +89,13 @@ const (
 	condPath
 	condDetail
 	condExe
+	condDigest // the last: see needsDigest
 )
 
 // Decide returns what the rule set says about a request: the verdict of the
-// first rule that matches, the default when none does. It allocates nothing and
-// holds on to nothing of r. Whoever does what it says of a rule with the lifespan once calls
+// first rule that matches, the default when none does. If the first one that may match
+// looks at a fact that r lacks and that can be had, it is Undecided. It allocates
+// nothing and holds on to nothing of r. Whoever does what it says of a rule with the lifespan once calls
 // Take first.
 func (rs *RuleSet) Decide(r *abi.Request) Decision {
 	if r.Event < abi.EventCount {
@@ -111,6 +115,9 @@ func (rs *RuleSet) decision(i int32, r *abi.Request) Decision {
 	d.Rule = i
 	if t.only != 0 && r.Access&^t.only != 0 {
 		d.Verdict = tooMuch
+	}
+	if rs.lists[r.Event].consulted&abi.FieldDigest != 0 && rs.needsDigest(&rs.all[i], r) {
+		d.Verdict, d.Once = Verdict{Action: Undecided}, false
 	}
 	return d
 }
@@ -156,6 +163,9 @@ func (p *pool) fails(c *conditions, r *abi.Request) condition {
 	}
 	if c.exe.kind != noTexts && !p.holds(c.exe, factExe, r) {
 		return condExe
+	}
+	if c.digest != 0 && !p.digests[c.digest].holds(r) {
+		return condDigest
 	}
 	return none
 }

@@ -49,20 +49,23 @@ var genEvents = []struct {
 	events                 string
 	object, detail, access bool
 	args                   []string
+	content                bool
 }{
-	{"open", true, false, true, nil},
-	{"exec", true, false, false, nil},
-	{"exec, open", true, false, false, nil},
-	{"rename", true, true, false, []string{"flags"}},
-	{"link, rename", true, true, false, nil},
-	{"symlink, setxattr, open", true, false, false, nil},
-	{"setxattr, symlink", true, true, false, nil},
-	{"connect, bind", true, false, false, []string{"family", "port", "addr"}},
-	{"listen, setuid", false, false, false, nil},
-	{"setuid, chown", false, false, false, []string{"uid"}},
-	{"chmod, create", true, false, false, []string{"mode"}},
-	{"signal", true, false, false, []string{"signal", "target_uid"}},
-	{"uring_sqpoll", false, false, false, nil},
+	{"open", true, false, true, nil, true},
+	{"exec", true, false, false, nil, true},
+	{"exec, open", true, false, false, nil, true},
+	{"open, exec, mmap_exec", true, false, false, nil, true},
+	{"exec, module_load", true, false, false, nil, true},
+	{"rename", true, true, false, []string{"flags"}, false},
+	{"link, rename", true, true, false, nil, false},
+	{"symlink, setxattr, open", true, false, false, nil, false},
+	{"setxattr, symlink", true, true, false, nil, false},
+	{"connect, bind", true, false, false, []string{"family", "port", "addr"}, false},
+	{"listen, setuid", false, false, false, nil, false},
+	{"setuid, chown", false, false, false, []string{"uid"}, false},
+	{"chmod, create", true, false, false, []string{"mode"}, false},
+	{"signal", true, false, false, []string{"signal", "target_uid"}, false},
+	{"uring_sqpoll", false, false, false, nil, false},
 }
 
 var genNumbers = rapid.SampledFrom([]string{"1", "0", "[0, 2]", "1-2", "[3, 0-1, 2]", "0x3", "{any: 3}", "{all: [1, 2]}", "{all: 1, any: 0o6}", "18446744073709551615"})
@@ -73,7 +76,10 @@ var genAddrs = rapid.SampledFrom([]string{"0.0.0.1", "\"::/0\"", "0.0.0.0/0", "[
 var genWhens = []string{"subject.uid != subject.euid", `subject.exe.startsWith("/a")`, `!subject.exe.endsWith("b")`, "subject.gid - subject.egid < 2",
 	`subject.uid == 0 || subject.exe.contains("a")`, `size(event) > 5 && subject.gid > 0`, `subject.exe.matches("(a|b)$")`, "false && subject.uid == 1 || subject.egid == 2"}
 
-func genBlock(t *rapid.T, object, detail, free, access bool, args []string) string {
+// genDigest draws the digests of few contents, the last of which no rule names.
+var genDigest = rapid.SampledFrom([]digest{{0}, {1}, {2}, {1, 31: 1}, {3}})
+
+func genBlock(t *rapid.T, object, detail, free, access, content bool, args []string) string {
 	var parts, subject []string
 	maybe := func(what string) bool { return rapid.IntRange(0, 3).Draw(t, what) == 0 }
 	list := func(what string) string {
@@ -85,6 +91,16 @@ func genBlock(t *rapid.T, object, detail, free, access bool, args []string) stri
 	}
 	if object && rapid.Bool().Draw(t, "path given") {
 		parts = append(parts, "object: {path: "+list("object.path")+"}")
+	} else if content && rapid.Bool().Draw(t, "digest given") {
+		var sums []string
+		for _, d := range rapid.SliceOfN(genDigest.Filter(func(d digest) bool { return d[0] < 3 }), 1, 3).Draw(t, "object.sha256") {
+			sums = append(sums, fmt.Sprintf("%x", d))
+		}
+		text := "sha256: [" + strings.Join(sums, ", ") + "]"
+		if rapid.Bool().Draw(t, "path too") {
+			text += ", path: " + list("object.path")
+		}
+		parts = append(parts, "object: {"+text+"}")
 	}
 	if detail && rapid.Bool().Draw(t, "detail given") {
 		if free {
@@ -128,8 +144,9 @@ func genBlock(t *rapid.T, object, detail, free, access bool, args []string) stri
 
 func genFile(t *rapid.T) string {
 	var b strings.Builder
-	verdict := rapid.SampledFrom([]string{"allow", "deny", "audit", "{deny: ENOENT}"})
-	fmt.Fprintf(&b, "version: 1\ndefault: %s\nscope: {paths: [/]}\nrules:\n", verdict.Draw(t, "default"))
+	def := []string{"allow", "deny", "audit", "{deny: ENOENT}"}
+	verdict := rapid.SampledFrom(append(def, "ask", "{ask: {default: allow, within: 2s}}"))
+	fmt.Fprintf(&b, "version: 1\ndefault: %s\nscope: {paths: [/]}\nrules:\n", rapid.SampledFrom(def).Draw(t, "default"))
 	n := rapid.IntRange(0, 6).Draw(t, "rules")
 	if rapid.IntRange(0, 7).Draw(t, "many rules") == 0 {
 		n = rapid.IntRange(few, 40).Draw(t, "rules")
@@ -137,7 +154,7 @@ func genFile(t *rapid.T) string {
 	for i := range n {
 		g := rapid.SampledFrom(genEvents).Draw(t, "events")
 		block := func() string {
-			return genBlock(t, g.object, g.detail, g.events == "setxattr, symlink", g.access, g.args)
+			return genBlock(t, g.object, g.detail, g.events == "setxattr, symlink", g.access, g.content, g.args)
 		}
 		v := verdict.Draw(t, "verdict")
 		if g.access && rapid.IntRange(0, 3).Draw(t, "verdict in part") == 0 {
@@ -191,6 +208,8 @@ func genRequest(t *rapid.T) *abi.Request {
 		if rapid.IntRange(0, 4).Draw(t, "flagged") == 0 {
 			r.Flags = rapid.Uint32Range(0, 15).Draw(t, "flags")
 		}
+		r.Mode = rapid.SampledFrom([]uint32{0o100755, 0, 0o100644, 0o40755}).Draw(t, "mode")
+		r.Digest, r.Flags = genDigest.Draw(t, "digest"), r.Flags|abi.FlagDigest
 	})
 	return r
 }
@@ -219,6 +238,18 @@ func TestDecideIsTheReference(t *testing.T) {
 		for range 8 {
 			r := genRequest(t)
 			got, want := rs.Decide(r), reference(f, r)
+			unknown := *r
+			unknown.Flags &^= abi.FlagDigest
+			for _, rs := range []*RuleSet{rs, filed} {
+				d := rs.Decide(&unknown)
+				checkNeeds(t, rs, &unknown, d)
+				if d.Needs() != 0 {
+					byRule["the content"]++
+				}
+			}
+			if got.Needs() != 0 {
+				t.Fatalf("Decide needs %v of a request that has it", FieldNames(got.Needs()))
+			}
 			if other := filed.Decide(r); other != got {
 				t.Fatalf("filed: rule %d, compared one after another: %d\n%s\n%s", other.Rule, got.Rule, src, rs.Explain(r))
 			}
@@ -227,7 +258,7 @@ func TestDecideIsTheReference(t *testing.T) {
 			}
 			if k, ok := abi.DecideKernel(rs.KernelRules(r.Event), r); ok {
 				byRule["the kernel"]++
-				if k.Rule != want || k.Errno != got.Verdict.Errno || got.Verdict.Action == Audit {
+				if k.Rule != want || k.Errno != got.Verdict.Errno || got.Verdict.Action > Deny {
 					t.Fatalf("the kernel: rule %d, errno %d, the reference says %d\n%s\n%s", k.Rule, k.Errno, want, src, rs.Explain(r))
 				}
 			}
@@ -263,15 +294,43 @@ func TestDecideIsTheReference(t *testing.T) {
 		}
 	})
 	t.Logf("decided by: %v", byRule)
-	if byRule["a rule"] == 0 || byRule["the default"] == 0 {
+	if byRule["the content"] == 0 || byRule["a rule"] == 0 || byRule["the default"] == 0 {
 		t.Errorf("the generators only reach %v", byRule)
+	}
+}
+
+// checkNeeds compares what is decided without a look at the content with what every
+// content makes of it.
+func checkNeeds(t *rapid.T, rs *RuleSet, r *abi.Request, got Decision) {
+	with := *r
+	with.Flags |= abi.FlagDigest
+	others := 0
+	for _, with.Digest = range [][32]byte{{0}, {1}, {2}, {1, 31: 1}, {3}} {
+		switch i := reference(rs.parsed(), &with); {
+		case i == got.Rule:
+		case got.Rule >= 0 && (i < 0 || i > got.Rule) && got.Needs() != 0:
+			others++
+		default:
+			t.Fatalf("Decide: rule %d, needs %v; with the digest %x the reference says %d\n%s", got.Rule, FieldNames(got.Needs()), with.Digest, i, rs.Source())
+		}
+	}
+	if others == 0 && got.Needs() != 0 {
+		t.Fatalf("Decide: rule %d, needs %v; it decides with each content\n%s", got.Rule, FieldNames(got.Needs()), rs.Source())
 	}
 }
 
 // forget changes every fact that is not in keep.
 func forget(r *abi.Request, keep abi.Fields, args uint8) {
 	if keep&abi.FieldPath == 0 {
-		r.PathLen, r.Flags = 0, r.Flags^(abi.FlagPathTruncated|abi.FlagNoObject)
+		r.PathLen, r.Flags = 0, r.Flags^abi.FlagPathTruncated
+	}
+	if keep&(abi.FieldPath|abi.FieldDigest) == 0 {
+		r.Flags ^= abi.FlagNoObject
+	}
+	if keep&abi.FieldDigest == 0 {
+		r.Digest[0]++
+		r.Flags &^= abi.FlagDigest
+		r.Mode = ^r.Mode
 	}
 	if keep&abi.FieldDetail == 0 {
 		r.DetailLen, r.Flags = 0, r.Flags^abi.FlagDetailTruncated

@@ -2,7 +2,11 @@
 
 package rules
 
-import "time"
+import (
+	"time"
+
+	"github.com/arbiterd/arbiter/kernelbridge/abi"
+)
 
 // Action is the kind of a verdict.
 type Action uint8
@@ -14,6 +18,12 @@ const (
 	Deny
 	Audit
 	Kill
+	// Ask holds the request until somebody has answered. Verdict.Errno is of the refusal when
+	// nobody does, 0 to allow then.
+	Ask
+	// Undecided is the action of no rule: see Decision.Needs. It is no field of its own,
+	// for a decision is as large as what is returned in registers.
+	Undecided
 )
 
 // Refuses reports whether the system call fails.
@@ -22,7 +32,7 @@ func (a Action) Refuses() bool { return a == Deny || a == Kill }
 // Verdict is what a rule says.
 type Verdict struct {
 	Action Action
-	// Errno is what a denied system call returns; 0 unless Action is Deny or Kill.
+	// Errno is what a denied system call returns; 0 unless Action is Deny, Kill or Ask.
 	Errno uint16
 }
 
@@ -37,6 +47,15 @@ type Decision struct {
 	OnFail   Verdict
 	// Once: the rule may decide once, see RuleSet.Take. Nobody may keep the decision.
 	Once bool
+}
+
+// Needs returns the fact that the request lacks and that its outcome depends on, 0 when the
+// decision is made.
+func (d Decision) Needs() abi.Fields {
+	if d.Verdict.Action == Undecided {
+		return abi.FieldDigest
+	}
+	return 0
 }
 
 // Note is what a rule says to people.

@@ -4,7 +4,9 @@ package audit
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -197,7 +199,7 @@ func (f *fields) event(e *arbiter.Event, r *Record) {
 // outcome undoes Record.outcome.
 func (f *fields) outcome(e *arbiter.Event, r *Record) {
 	u := &r.Unmapped
-	f.check(e.Verdict == "allow" || e.Verdict == "deny" || e.Verdict == "audit", "unmapped.verdict", e.Verdict)
+	f.check(e.Verdict == "allow" || e.Verdict == "deny" || e.Verdict == "audit" || e.Verdict == "kill", "unmapped.verdict", e.Verdict)
 	reason := r.StatusDetail
 	if e.Late = r.StatusDetail == statusLate; e.Late {
 		e.Errno, reason = u.Errno, u.Reason
@@ -232,6 +234,11 @@ func (f *fields) object(e *arbiter.Event, r *Record) {
 		file = &File{Path: r.Unmapped.Path, PathB64: r.Unmapped.PathB64}
 	}
 	e.Path = f.text(file.Path, file.PathB64)
+	for _, h := range file.Hashes {
+		e.SHA256 = h.Value
+		raw, err := hex.DecodeString(h.Value)
+		f.check(err == nil && len(raw) == sha256.Size, "a hash of the file", h.Value)
+	}
 	if file.UID == "" {
 		return
 	}

@@ -177,6 +177,18 @@ func (o *object) file(key string, f *File) {
 	o.text("name", f.Name)
 	o.int("type_id", int64(f.TypeID))
 	o.optional("uid", f.UID)
+	if len(f.Hashes) > 0 {
+		o.key("hashes")
+		o.dst, o.more = append(o.dst, '['), false
+		for _, h := range f.Hashes {
+			o.open("")
+			o.text("algorithm", h.Algorithm)
+			o.int("algorithm_id", int64(h.AlgorithmID))
+			o.text("value", h.Value)
+			o.close()
+		}
+		o.dst = append(o.dst, ']')
+	}
 	o.close()
 }
 

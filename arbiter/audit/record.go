@@ -126,6 +126,14 @@ type File struct {
 	Name    string `json:"name"`               // last element; its Quote when not UTF-8
 	TypeID  int    `json:"type_id"`            // always 0, unknown
 	UID     string `json:"uid,omitempty"`      // "dev:ino", decimal
+	Hashes  []Hash `json:"hashes,omitempty"`   // of its content, when a rule looked at it
+}
+
+// Hash is a fingerprint of a file's content.
+type Hash struct {
+	Algorithm   string `json:"algorithm"`    // always SHA-256
+	AlgorithmID int    `json:"algorithm_id"` // always 3
+	Value       string `json:"value"`        // hex
 }
 
 // Driver is a kernel module.
@@ -213,6 +221,9 @@ func NewRecord(e *arbiter.Event) Record {
 	object := newFile(e.Path)
 	if e.Dev != 0 || e.Ino != 0 {
 		object.UID = strconv.FormatUint(e.Dev, 10) + ":" + strconv.FormatUint(e.Ino, 10)
+	}
+	if e.SHA256 != "" {
+		object.Hashes = []Hash{{"SHA-256", 3, e.SHA256}}
 	}
 	r.Unmapped.Detail, r.Unmapped.DetailB64 = show(e.Detail)
 	r.classify(e, object)

@@ -95,7 +95,11 @@ func samples() []arbiter.Event {
 	odd.Seq, odd.Event, odd.Detail = 205, abi.EventSymlink, "../\xff\n"
 	newer := sample()
 	newer.Seq, newer.Event = 206, abi.EventCount
-	return append(out, anonymous, web, abstract, kill, odd, newer)
+	hashed := sample()
+	hashed.Seq, hashed.SHA256 = 207, strings.Repeat("0f", 32)
+	killed := sample()
+	killed.Seq, killed.Verdict = 208, "kill"
+	return append(out, anonymous, web, abstract, kill, odd, newer, hashed, killed)
 }
 
 func TestGolden(t *testing.T) {

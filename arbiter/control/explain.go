@@ -96,6 +96,9 @@ func (s *rulesService) request(req *controlv1.ExplainRequest) (*abi.Request, err
 	if err := textsOf(r, req); err != nil {
 		add("%v", err)
 	}
+	if err := rules.SetDigest(r, req.GetSha256()); err != nil {
+		add("%v", err)
+	}
 	for _, a := range req.GetArgs() {
 		if err := rules.SetArg(r, a.GetName(), a.GetValue()); ok && err != nil {
 			add("%v", err)

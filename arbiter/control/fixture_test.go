@@ -94,6 +94,7 @@ func (s fakeSource) Park(d time.Duration) {
 	case <-timer.C:
 	}
 }
+func (s fakeSource) Hold(*abi.Request) bool { return true }
 func (s fakeSource) Wake() {
 	select {
 	case s.wake <- struct{}{}:

@@ -31,6 +31,8 @@ func Collector(e Engine) prometheus.Collector {
 		recorded:       desc("events_recorded_total", "Events that got a sequence number."),
 		dropped:        desc("events_dropped_total", "Events lost because a worker's journal was full."),
 		inFlight:       desc("in_flight", "Requests taken and not yet answered."),
+		held:           desc("held", "Requests that wait for a fact, among those in flight."),
+		holds:          desc("holds_total", "Requests that had to wait for a fact."),
 		latency:        desc("latency_seconds", "From the question to the answer, since the start, by quantile; 1 is the maximum.", "quantile"),
 		workerRequests: desc("worker_requests_total", "Requests taken, by worker.", "worker"),
 		workerParked:   desc("worker_parked", "1 while the worker sleeps because nothing is to do.", "worker"),
@@ -40,9 +42,9 @@ func Collector(e Engine) prometheus.Collector {
 }
 
 type engineCollector struct {
-	engine                                                                      Engine
-	requests, hits, decided, failed, verdicts, late, flushes, skipped, recorded *prometheus.Desc
-	dropped, inFlight, latency, workerRequests, workerParked, epoch, rules      *prometheus.Desc
+	engine                                                                              Engine
+	requests, hits, decided, failed, verdicts, late, flushes, skipped, recorded         *prometheus.Desc
+	held, holds, dropped, inFlight, latency, workerRequests, workerParked, epoch, rules *prometheus.Desc
 }
 
 // Describe implements prometheus.Collector.
@@ -75,6 +77,8 @@ func (c *engineCollector) Collect(ch chan<- prometheus.Metric) {
 	count(c.recorded, s.EventsRecorded)
 	count(c.dropped, s.EventsDropped)
 	gauge(c.inFlight, float64(s.InFlight))
+	gauge(c.held, float64(s.Held))
+	count(c.holds, s.Holds)
 	for _, q := range []struct {
 		name string
 		d    time.Duration

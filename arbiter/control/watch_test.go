@@ -233,6 +233,7 @@ func TestWatchAllowed(t *testing.T) {
 	if v := f.ask(abi.EventExec, "/t/good"); !v.Allowed() { // before anybody wants to know
 		t.Fatalf("/t/good: got %v, want allowed", v)
 	}
+	f.wait("the worker has done its accounts", func() bool { s := f.engine.Stats(); return s.Latency.Count == s.Requests })
 	all := f.watch(f.ctx(), &controlv1.WatchRequest{IncludeAllowed: true})
 	f.ask(abi.EventExec, "/t/good")
 	f.ask(abi.EventExec, "/t/bad")

@@ -36,6 +36,7 @@ func (s source) Next(r *abi.Request) bool {
 }
 
 func (s source) Reply(_ *abi.Request, _ abi.Verdict) bool { return true }
+func (s source) Hold(*abi.Request) bool                   { return true }
 func (s source) Park(d time.Duration) {
 	select {
 	case <-s.wake:

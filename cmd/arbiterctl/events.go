@@ -231,7 +231,7 @@ func eventOf(m *controlv1.Event) *arbiter.Event {
 		Latency: m.Latency.AsDuration(), Worker: int(m.Worker),
 		TGID: m.Subject.GetTgid(), TID: m.Subject.GetTid(), UID: m.Subject.GetUid(), GID: m.Subject.GetGid(),
 		StartBoottime: m.Subject.GetStartBoottimeNs(), Comm: string(m.Subject.GetComm()), Exe: string(m.Subject.GetExe()),
-		Path: string(m.Object.GetPath()), Dev: m.Object.GetDev(), Ino: m.Object.GetIno(), Detail: string(m.Detail),
+		Path: string(m.Object.GetPath()), Dev: m.Object.GetDev(), Ino: m.Object.GetIno(), SHA256: m.Object.GetSha256(), Detail: string(m.Detail),
 		EUID: m.Euid, EGID: m.Egid,
 	}
 	copy(e.Cgroup[:], m.Cgroups)

@@ -51,6 +51,7 @@ request would be refused.`,
 	f.Uint32Var(&q.Uid, "uid", uint32(os.Getuid()), "the subject's uid, by default yours")
 	f.Uint32Var(&q.Gid, "gid", uint32(os.Getgid()), "the subject's gid, by default yours")
 	f.StringSliceVar(&q.Access, "access", nil, "of an open: read, write, append, truncate, create; by default read")
+	f.StringVar(&q.Sha256, "sha256", "", "SHA-256 of the object's content, as sha256sum prints it")
 	cgroup := f.String("cgroup", "", "the subject's cgroup, a path below the cgroup v2 mount point")
 	file := f.String("rules", "", "explain by this rule file, - for stdin, not by what is in force")
 	exitCode := f.Bool("exit-code", false, "exit with 8 when the request would be refused")
@@ -120,6 +121,9 @@ func checkExplain(q *controlv1.ExplainRequest) error {
 	}
 	if len(q.Cgroup) > 0 {
 		checkPath("cgroup", q.Cgroup)
+	}
+	if err := rules.SetDigest(&abi.Request{}, q.Sha256); err != nil {
+		errs = append(errs, fmt.Errorf("--sha256 %w", err))
 	}
 	for _, name := range q.Access {
 		if _, ok := rules.ParseAccess(name); !ok {
@@ -195,6 +199,7 @@ func (a *app) explainOffline(cmd *cobra.Command, q *controlv1.ExplainRequest, fi
 	if len(q.Exe) == 0 {
 		r.Flags |= abi.FlagNoExe
 	}
+	_ = rules.SetDigest(r, q.Sha256) // checked before
 	switch r.Event {
 	case abi.EventExec:
 		r.Access = abi.AccessExec
@@ -245,6 +250,9 @@ func explainText(x *controlv1.ExplainResponse) string {
 		by = fmt.Sprintf("by rule %s on line %d", audit.Quote(x.Rule), x.Line)
 	}
 	fmt.Fprintf(&b, "%s, %s\n", verdict, by)
+	if x.Verdict == rules.Undecided.String() {
+		b.WriteString("it depends on the content of the object: give its digest with --sha256\n")
+	}
 	for _, n := range [...]struct{ what, text string }{{"message", x.Message}, {"owner", x.Owner}, {"reason", x.Reason}, {"ticket", x.Ticket}} {
 		if n.text != "" {
 			fmt.Fprintf(&b, "%s: %s\n", n.what, audit.Quote(n.text))

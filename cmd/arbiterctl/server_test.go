@@ -89,6 +89,7 @@ type silent struct{}
 func (silent) Next(*abi.Request) bool               { return false }
 func (silent) Reply(*abi.Request, abi.Verdict) bool { return false }
 func (silent) Park(time.Duration)                   {}
+func (silent) Hold(*abi.Request) bool               { return true }
 func (silent) Wake()                                {}
 
 type applier struct {

@@ -139,9 +139,16 @@ func (d *daemon) reload(ctx context.Context) {
 	d.log.Info("reloaded the rule file", slog.Uint64("epoch", d.engine.Rules().Epoch()))
 }
 
+// check says what stands against a rule set, and what of it will be kept otherwise than
+// written.
+func (d *daemon) check(rs *rules.RuleSet) ([]string, error) {
+	warnings, err := d.backend.check(rs)
+	return append(warnings, digestWarnings(rs, d.backend.wait())...), err
+}
+
 // Check implements control.Applier.
 func (d *daemon) Check(_ context.Context, rs *rules.RuleSet) ([]string, error) {
-	return d.backend.check(rs)
+	return d.check(rs)
 }
 
 // Unavailable implements control.Applier.
@@ -181,7 +188,7 @@ func (d *daemon) Apply(ctx context.Context, rs *rules.RuleSet, reason cache.Reas
 	var warnings []string
 	if rs.Epoch() != 0 { // else it is nothing, which every backend can keep
 		var err error
-		if warnings, err = d.backend.check(rs); err != nil {
+		if warnings, err = d.check(rs); err != nil {
 			return nil, err
 		}
 	}

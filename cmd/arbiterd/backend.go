@@ -261,7 +261,7 @@ func policyOf(rs *rules.RuleSet) policy {
 	for e := abi.EventOpen; e < abi.EventCount; e++ {
 		// The record of a refusal has path, detail, numbers and executable, consulted
 		// or not.
-		p.want[e] = rs.Consulted(e) | abi.FieldExe | abi.FieldPath | abi.FieldDetail | abi.FieldArgs
+		p.want[e] = rs.Consulted(e)&^abi.FieldDigest | abi.FieldExe | abi.FieldPath | abi.FieldDetail | abi.FieldArgs
 		p.onFail[e] = abi.Verdict{Errno: rs.Default().OnFail.Errno}
 		p.kernel[e] = rs.KernelRules(e)
 		if consulted := rs.Consulted(e); consulted&^keepable == 0 {
@@ -325,7 +325,7 @@ func (b *lsmBackend) counters() map[string]uint64 {
 		m[e.String()+".cached"] = c.Cached
 		m[e.String()+".decided"] = c.Decided
 		m[e.String()+".answered"] = c.Answered
-		for r := abi.ReasonNoWorker; r < abi.ReasonCount; r++ {
+		for r := abi.ReasonNoWorker; r < abi.KernelReasons; r++ {
 			if n := c.Failed[r]; n > 0 {
 				m[e.String()+".failed."+r.String()] = n
 			}

@@ -15,6 +15,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/arbiterd/arbiter/kernelbridge"
+	"github.com/arbiterd/arbiter/kernelbridge/digest"
 )
 
 // duration is a time.Duration that YAML writes as "5ms".
@@ -61,6 +62,8 @@ type config struct {
 	AskRemote    bool     `yaml:"ask_remote"` // fanotify: FUSE and network file systems, too
 	SpinFor      duration `yaml:"spin_for"`
 	CacheEntries int      `yaml:"cache_entries"`
+	// DigestMaxSize is the largest file that is hashed, bytes.
+	DigestMaxSize int64 `yaml:"digest_max_size"`
 
 	// SelfProtection refuses others, root too, what would stop or change the daemon.
 	SelfProtection bool `yaml:"self_protection"`
@@ -98,7 +101,7 @@ func defaults() config {
 		Socket: "/run/arbiter/arbiter.sock", SocketMode: "0660", StateDir: "/var/lib/arbiter",
 		Backend: kernelbridge.BackendAuto, Workers: min(2, runtime.NumCPU()),
 		Wait: duration(5 * time.Millisecond), HoldLimit: duration(5 * time.Second), Guard: true,
-		SpinFor: duration(time.Millisecond), CacheEntries: 4096, RateLimit: 100,
+		SpinFor: duration(time.Millisecond), CacheEntries: 4096, DigestMaxSize: digest.DefaultMaxBytes, RateLimit: 100,
 		Survive: surviveOpen, SurvivePins: kernelbridge.DefaultPins, BreakGlass: "/run/arbiter/break-glass",
 		Rescue:   []string{"/usr/lib/systemd/systemd", "/usr/bin/login", "/usr/sbin/sshd", "/usr/bin/sudo", "/usr/bin/su", "/usr/local/sbin/arbiterd", "/usr/local/bin/arbiterctl"},
 		LogLevel: "info",

@@ -84,6 +84,9 @@ func (c *config) check(usable []int) error {
 	if c.CacheEntries > cache.MaxEntries {
 		bad("cache_entries: %d: give at most %d, or a number below 0 for no cache", c.CacheEntries, cache.MaxEntries)
 	}
+	if c.DigestMaxSize < 1 {
+		bad("digest_max_size: %d: give a number of bytes above 0, such as %d", c.DigestMaxSize, defaults().DigestMaxSize)
+	}
 	if c.Metrics != "" {
 		_, port, err := net.SplitHostPort(c.Metrics)
 		if n, perr := strconv.ParseUint(port, 10, 16); err != nil || perr != nil || n == 0 {

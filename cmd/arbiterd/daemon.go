@@ -43,6 +43,7 @@ type daemon struct {
 	store      *store.Store
 	backend    backend
 	engine     *arbiter.Arbiter
+	digests    *digests
 	rules      *control.Rules
 	server     *control.Server
 	serving    chan error
@@ -145,7 +146,8 @@ func (d *daemon) startEngine(context.Context) (err error) {
 	if d.backend, err = openBackend(d.chosen, &d.cfg, cpus, record, d.log); err != nil {
 		return err
 	}
-	c := arbiter.Config{Rules: rules.Nothing(), SpinFor: time.Duration(d.cfg.SpinFor), CacheEntries: d.cfg.CacheEntries, Logger: d.log,
+	d.digests = newDigests(&d.cfg, d.chosen)
+	c := arbiter.Config{Rules: rules.Nothing(), Digests: d.digests, SpinFor: time.Duration(d.cfg.SpinFor), CacheEntries: d.cfg.CacheEntries, Logger: d.log,
 		Watched: d.backend.watch}
 	for i, s := range d.backend.sources() {
 		c.Workers = append(c.Workers, arbiter.Worker{Source: s, CPU: cpus[i], Wait: d.backend.wait()})
@@ -197,6 +199,9 @@ func (d *daemon) info() control.Info {
 	}
 	i.Warnings = append(i.Warnings, d.keyWarnings()...)
 	i.Warnings = append(i.Warnings, d.backend.problems()...)
+	if i.KernelCounters != nil && d.digests != nil {
+		d.digests.count(i.KernelCounters)
+	}
 	d.protectionInfo(&i)
 	stats := d.engine.Stats()
 	if w := lossWarning(stats.EventsDropped); w != "" {
@@ -323,6 +328,9 @@ func (d *daemon) close() error {
 	}
 	if d.backend != nil {
 		errs = append(errs, d.backend.close())
+	}
+	if d.digests != nil {
+		errs = append(errs, d.digests.close()) // after the engine, which asks for them
 	}
 	if d.protection != nil {
 		errs = append(errs, d.protection.Close())

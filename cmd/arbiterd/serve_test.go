@@ -166,6 +166,7 @@ func (s idleSource) Park(d time.Duration) {
 	case <-time.After(d):
 	}
 }
+func (s idleSource) Hold(*abi.Request) bool { return true }
 func (s idleSource) Wake() {
 	select {
 	case s.wake <- struct{}{}:
@@ -325,8 +326,9 @@ func (s stuckSource) Next(*abi.Request) bool {
 	<-s.end
 	return false
 }
-func (stuckSource) Park(time.Duration) {}
-func (stuckSource) Wake()              {}
+func (stuckSource) Park(time.Duration)     {}
+func (stuckSource) Hold(*abi.Request) bool { return true }
+func (stuckSource) Wake()                  {}
 
 // fakeBackend is a kernel side that takes everything.
 type fakeBackend struct{ warns []string }

@@ -22,6 +22,8 @@ const (
 	Args = 8
 	// NameBytes bounds one component of a path, its NUL included (NAME_MAX).
 	NameBytes = 256
+	// MaxHeld is how many requests one worker can hold beside the one at hand.
+	MaxHeld = 128
 	// MaxWorkers is the number of workers that one ring serves.
 	MaxWorkers = 64
 	// MaxCPUs is how many CPUs the ring knows by number. Where a worker is pinned
@@ -61,11 +63,18 @@ const (
 	ReasonUnsupportedCaller        // the caller can neither sleep nor restart
 	ReasonFactsTruncated           // a path did not fit, so no rule can be trusted on it
 	ReasonWorkerError              // the worker could not decide
+	// KernelReasons is how many of them a kernel side can give; the others are workers' alone.
+	KernelReasons
+)
+
+// Reasons of workers alone.
+const (
+	ReasonNoDigest = KernelReasons + iota // the content of the object could not be had
 	ReasonCount
 )
 
 var reasonNames = [ReasonCount]string{"none", "no_worker", "ring_full", "deadline", "interrupted",
-	"gate_dead", "unsupported_caller", "facts_truncated", "worker_error"}
+	"gate_dead", "unsupported_caller", "facts_truncated", "worker_error", "no_digest"}
 
 // String returns the reason as metrics and events write it.
 func (r Reason) String() string {
@@ -89,6 +98,8 @@ const (
 	FieldAccess
 	FieldDetail
 	FieldArgs
+	// FieldDigest is the one fact that the kernel side does not have: workers ask for it.
+	FieldDigest
 	// FieldKeep says that the kernel side may keep allows of the event.
 	FieldKeep Fields = 1 << 31
 )
@@ -105,6 +116,8 @@ const (
 	FlagNoObject
 	// FlagDetailTruncated: the second text did not fit.
 	FlagDetailTruncated
+	// FlagDigest: Digest is that of the object. No source sets it.
+	FlagDigest uint32 = 1 << 31
 )
 
 // Verdict is the answer to a request: zero allows it.
@@ -158,10 +171,29 @@ type Request struct {
 	// Arg holds the event's numbers: see the catalogue for what they are.
 	Arg [Args]uint64
 
+	// File is a descriptor of the object, open for reading until the answer. Only sources
+	// that have one set it.
+	File int32
+
+	Digest [32]byte // SHA-256 of the object's content, with FlagDigest only
+
 	PathLen, DetailLen, ExeLen uint32 // bytes in use below, without NUL
 	PathBuf                    [PathBytes]byte
 	DetailBuf                  [PathBytes]byte
 	ExeBuf                     [PathBytes]byte
+}
+
+// modeFormat and modeRegular are S_IFMT and S_IFREG of stat(2).
+const (
+	modeFormat  = 0o170000
+	modeRegular = 0o100000
+)
+
+// NoContent reports whether it is known that the object is no file with a content: there
+// is none, or it is a directory, a device, a fifo.
+func (r *Request) NoContent() bool {
+	format := r.Mode & modeFormat
+	return r.Flags&FlagNoObject != 0 || format != 0 && format != modeRegular
 }
 
 // Path returns the object's path; it is valid until the next question.

@@ -312,10 +312,12 @@ func (b *Backend) closeDescriptors() {
 		}
 	}
 	for _, s := range b.sources {
-		h := &s.held
-		if h.state.Load() != h.word(idle) {
-			h.state.Store(h.word(closed))
-			fds = append(fds, int(h.fd), int(h.pidfd))
+		for i := range s.all {
+			h := &s.all[i]
+			if h.state.Load() != h.word(idle) {
+				h.state.Store(h.word(closed))
+				fds = append(fds, int(h.fd), int(h.pidfd))
+			}
 		}
 	}
 	for _, fd := range fds {

@@ -24,7 +24,7 @@ func (e *exemptProcess) alive(p *[1]unix.PollFd) bool {
 // exempt reports whether the thread is ours or an exempt process's, without
 // touching a file system.
 func (s *Source) exempt() bool {
-	h := &s.held
+	h := s.held
 	exempt := *s.b.exempt.Load()
 	for i := range exempt {
 		e := &exempt[i]

@@ -25,7 +25,7 @@ var (
 // identify finds out which process the thread belongs to, if the kernel can say
 // so without a file system (6.13).
 func (s *Source) identify() {
-	h, f := &s.held, s.b.features
+	h, f := s.held, s.b.features
 	if h.tid == 0 {
 		return
 	}
@@ -55,7 +55,7 @@ func exited(pidfd int, p *[1]unix.PollFd) bool {
 
 // threadGone reports whether the held thread has ended, as far as can be told.
 func (s *Source) threadGone() bool {
-	h := &s.held
+	h := s.held
 	return h.gone || h.pidfd >= 0 && exited(int(h.pidfd), &s.poll)
 }
 
@@ -134,8 +134,9 @@ func (s *Source) unlinked(path []byte) bool {
 
 // gather fills in the rest of r. False when the event is not open any more.
 func (s *Source) gather(r *abi.Request) bool {
-	h := &s.held
+	h := s.held
 	want := s.b.settings.Load().want
+	r.File = h.fd
 	r.Ticket, r.PostedNS, r.Event = h.ticket, h.since.Load(), h.event
 	r.TID, r.Generation = h.tid, 0
 	r.Cgroup = [abi.CgroupLevels]uint64{}

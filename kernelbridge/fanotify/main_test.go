@@ -428,11 +428,15 @@ func mountAt(t testing.TB, dir string) {
 	t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
 }
 
-// copyProgram writes a program that does nothing when a subject executes it: a subject
-// without commands, for it has no standard input.
-func copyProgram(t testing.TB, to string) {
+// copyTrue writes a program that does nothing, and opens nothing beside it.
+func copyTrue(t testing.TB, to string) { copyFile(t, "/bin/true", to) }
+
+// copySelf writes this program: a subject, when there is somebody who tells it what to do.
+func copySelf(t testing.TB, to string) { copyFile(t, "/proc/self/exe", to) }
+
+func copyFile(t testing.TB, from, to string) {
 	t.Helper()
-	text, err := os.ReadFile("/proc/self/exe")
+	text, err := os.ReadFile(from)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -58,7 +58,7 @@ func selfMain() {
 func TestSelfInScope(t *testing.T) {
 	needRoot(t)
 	dir := mounted(t)
-	copyProgram(t, dir+"/daemon")
+	copySelf(t, dir+"/daemon")
 	cmd := exec.Command(dir + "/daemon")
 	cmd.Env = append(os.Environ(), roleEnv+"=self", treeEnv+"="+dir, "GOMAXPROCS=1")
 	cmd.Stderr = os.Stderr

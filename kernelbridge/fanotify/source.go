@@ -29,7 +29,7 @@ const (
 	phaseBits = 3
 )
 
-// held is the one event that a source has open. The word state (ticket and
+// held is an event that a source has open. The word state (ticket and
 // phase) decides who answers: exactly one side's compare-and-swap succeeds. The
 // other fields are written while idle, and published by the store of taken.
 type held struct {
@@ -58,7 +58,8 @@ const passesPerNext = 32
 // but Wake belongs to one goroutine.
 type Source struct {
 	b      *Backend
-	held   held
+	held   *held       // at hand
+	all    []held      // it, and those that are set aside
 	inside atomic.Bool // the owner is in Next, Reply or Park
 	wait   [2]unix.EpollEvent
 	epfd   int
@@ -82,13 +83,15 @@ type Source struct {
 
 // newReader returns a source that can take and answer, but not park.
 func newReader(b *Backend) *Source {
-	s := &Source{b: b, epfd: -1, wake: -1}
-	s.held.pidfd = -1
+	s := &Source{b: b, epfd: -1, wake: -1, all: newHeld(1)}
+	s.held = &s.all[0]
 	return s
 }
 
 func newSource(b *Backend) (*Source, error) {
 	s := newReader(b)
+	s.all = newHeld(mostHeld)
+	s.held = &s.all[0]
 	var err error
 	if s.wake, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
 		return nil, err
@@ -171,7 +174,7 @@ func (s *Source) Next(r *abi.Request) bool {
 // is false when there was none; ask is true when r has the object and the event
 // is still open.
 func (s *Source) take(r *abi.Request) (found, ask bool) {
-	b, h := s.b, &s.held
+	b, h := s.b, s.held
 	n, err := unix.Read(b.group, s.event[:b.eventLen])
 	switch err {
 	case nil:
@@ -205,7 +208,7 @@ func (s *Source) take(r *abi.Request) (found, ask bool) {
 		return true, false
 	}
 	b.counters.events.Add(1)
-	h.ticket++
+	h.ticket += mostHeld
 	h.fd, h.event = ev.fd, ev.event
 	h.since.Store(b.clock.now())
 	h.pidfd, h.tid, h.tgid = ev.pidfd, ev.tid, 0
@@ -246,7 +249,7 @@ func (s *Source) fail(reason abi.Reason) {
 
 // give gives the event at hand a verdict that is not a worker's.
 func (s *Source) give(v abi.Verdict, reason abi.Reason) {
-	h := &s.held
+	h := s.held
 	f := s.describe(h.fd, h.event, h.tid, true) // before the answer closes the file
 	if s.answer(response(v)) {
 		s.b.report(f, reason, v)
@@ -268,10 +271,14 @@ func (s *Source) Reply(r *abi.Request, v abi.Verdict) bool {
 		return false
 	}
 	defer s.leave()
-	h := &s.held
-	if r.Ticket != h.ticket {
-		return false
+	if r.Ticket != s.held.ticket { // it was set aside
+		back, ok := s.resume(r.Ticket)
+		if !ok {
+			return false
+		}
+		defer back()
 	}
+	h := s.held
 	// One look at the thread answers two questions: whether anybody still waits,
 	// and whether the facts read from /proc since were that thread's.
 	gone := s.threadGone()
@@ -300,7 +307,7 @@ func (s *Source) Reply(r *abi.Request, v abi.Verdict) bool {
 // answer writes the answer to the event at hand and closes its descriptors,
 // once. False when someone else has answered or nobody waits for it.
 func (s *Source) answer(resp uint32) bool {
-	h := &s.held
+	h := s.held
 	won := h.state.CompareAndSwap(h.word(taken), h.word(answering))
 	ok := won && s.write(s.reply[:], h.fd, resp)
 	if !won {
@@ -326,7 +333,7 @@ func closeAll(fds ...int32) {
 
 // drop closes the descriptors of the event at hand, which has been answered.
 func (s *Source) drop() {
-	h := &s.held
+	h := s.held
 	unix.Close(int(h.fd))
 	if h.pidfd >= 0 {
 		unix.Close(int(h.pidfd))

@@ -64,7 +64,9 @@ func (w *watchdog) run() {
 func (w *watchdog) look() {
 	b, now := w.b, w.b.clock.now()
 	for _, s := range b.sources {
-		w.expire(s, now)
+		for i := range s.all {
+			w.expire(&s.all[i], s, now)
+		}
 	}
 	w.relieve(now)
 	// The kernel does not say since when an event waits. So note how far the
@@ -116,9 +118,9 @@ func (w *watchdog) relieve(now int64) {
 	}
 }
 
-// expire gives the event that s holds its failure verdict if its time is over.
-func (w *watchdog) expire(s *Source, now int64) {
-	b, h := w.b, &s.held
+// expire gives an event that s holds its failure verdict if its time is over.
+func (w *watchdog) expire(h *held, s *Source, now int64) {
+	b := w.b
 	word := h.state.Load()
 	if phase(word&(1<<phaseBits-1)) != taken || now-h.since.Load() < int64(b.opts.HoldLimit) {
 		return

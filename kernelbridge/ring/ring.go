@@ -206,7 +206,7 @@ func fill(q *abi.Request, slot *Slot) (epoch uint64) {
 // text that is not known.
 func Fill(q *abi.Request, f *Facts) {
 	q.PostedNS = int64(f.PostedNS)
-	q.Event, q.Access, q.Flags = abi.Event(f.Event), abi.Access(f.Access), f.Flags
+	q.Event, q.Access, q.Flags = abi.Event(f.Event), abi.Access(f.Access), f.Flags&^abi.FlagDigest
 	q.TGID, q.TID, q.StartBoottime = f.TGID, f.TID, f.StartBoottime
 	q.UID, q.GID, q.EUID, q.EGID = f.UID, f.GID, f.EUID, f.EGID
 	q.Dev, q.Ino, q.Size, q.Mode = f.Dev, f.Ino, f.Size, f.Mode
@@ -238,6 +238,9 @@ func (s *Source) Reply(q *abi.Request, v abi.Verdict) bool {
 	}
 	return ok
 }
+
+// Hold has nothing to do: a request is its slot's. See arbiter.Source.
+func (s *Source) Hold(*abi.Request) bool { return true }
 
 // serve sees to requesters that are on their way to sleep.
 func (s *Source) serve(g Gate) {

@@ -1727,7 +1727,9 @@ type ExplainRequest struct {
 	// The event's numbers; what is left out is 0.
 	Args []*Argument `protobuf:"bytes,9,rep,name=args,proto3" json:"args,omitempty"`
 	// By which rule set, one that is kept; left out: the one in force.
-	Epoch         *uint64 `protobuf:"varint,10,opt,name=epoch,proto3,oneof" json:"epoch,omitempty"`
+	Epoch *uint64 `protobuf:"varint,10,opt,name=epoch,proto3,oneof" json:"epoch,omitempty"`
+	// Of the object's content, in hex; empty: not known.
+	Sha256        string `protobuf:"bytes,11,opt,name=sha256,proto3" json:"sha256,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1832,9 +1834,17 @@ func (x *ExplainRequest) GetEpoch() uint64 {
 	return 0
 }
 
+func (x *ExplainRequest) GetSha256() string {
+	if x != nil {
+		return x.Sha256
+	}
+	return ""
+}
+
 type ExplainResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// "allow", "deny", "audit" or "kill".
+	// "allow", "deny", "audit" or "kill"; "undecided" when the rule looks at a content that is
+	// not known.
 	Verdict string `protobuf:"bytes,1,opt,name=verdict,proto3" json:"verdict,omitempty"`
 	// What the system call returns, 0 unless denied.
 	Errno uint32 `protobuf:"varint,2,opt,name=errno,proto3" json:"errno,omitempty"`
@@ -2234,7 +2244,7 @@ const file_arbiter_control_controlv1_rules_proto_rawDesc = "" +
 	"\tRulesLock\x127\n" +
 	"\tlocked_at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\blockedAt\x12\x10\n" +
 	"\x03uid\x18\x02 \x01(\rR\x03uid\x12\x16\n" +
-	"\x06reason\x18\x03 \x01(\tR\x06reason\"\x8f\x02\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\"\xa7\x02\n" +
 	"\x0eExplainRequest\x12\x14\n" +
 	"\x05event\x18\x01 \x01(\tR\x05event\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\fR\x04path\x12\x10\n" +
@@ -2246,7 +2256,8 @@ const file_arbiter_control_controlv1_rules_proto_rawDesc = "" +
 	"\x06detail\x18\b \x01(\fR\x06detail\x120\n" +
 	"\x04args\x18\t \x03(\v2\x1c.arbiter.control.v1.ArgumentR\x04args\x12\x19\n" +
 	"\x05epoch\x18\n" +
-	" \x01(\x04H\x00R\x05epoch\x88\x01\x01B\b\n" +
+	" \x01(\x04H\x00R\x05epoch\x88\x01\x01\x12\x16\n" +
+	"\x06sha256\x18\v \x01(\tR\x06sha256B\b\n" +
 	"\x06_epoch\"\xef\x04\n" +
 	"\x0fExplainResponse\x12\x18\n" +
 	"\averdict\x18\x01 \x01(\tR\averdict\x12\x14\n" +

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package digest
+
+import (
+	"errors"
+	"io/fs"
+
+	"golang.org/x/sys/unix"
+)
+
+// Why the digest of a file cannot be had. Each has a counter.
+var (
+	errGone       = errors.New("under that name there is another file")
+	errNotRegular = errors.New("it is no regular file")
+	errTooBig     = errors.New("it is larger than digest_max_size")
+	errChanged    = errors.New("it was changed while it was read")
+	errStopped    = errors.New("the daemon stops")
+)
+
+type cause uint8
+
+const (
+	causeGone cause = iota
+	causeNotRegular
+	causeTooBig
+	causeChanged
+	causeStopped
+	causeUnreadable
+	causes
+)
+
+var causeNames = [causes]string{"gone", "not_regular", "too_big", "changed", "stopped", "unreadable"}
+
+// causeOf returns under what an error is counted.
+func causeOf(err error) cause {
+	switch {
+	case errors.Is(err, errGone), errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ELOOP), errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.ESRCH):
+		return causeGone
+	case errors.Is(err, errNotRegular):
+		return causeNotRegular
+	case errors.Is(err, errTooBig):
+		return causeTooBig
+	case errors.Is(err, errChanged):
+		return causeChanged
+	case errors.Is(err, errStopped):
+		return causeStopped
+	}
+	return causeUnreadable
+}

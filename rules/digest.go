@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rules
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/arbiterd/arbiter/kernelbridge/abi"
+)
+
+// digest is the SHA-256 of a file's content.
+type digest [sha256.Size]byte
+
+// withContent are the events whose object is a file that is there already, and whose
+// content is what the event is about.
+var withContent = setOf(abi.EventOpen, abi.EventExec, abi.EventMMapExec, abi.EventModuleLoad, abi.EventReadFile)
+
+// digests reads one digest or a list of them.
+func (p *parser) digests(n *yaml.Node, about eventSet) []digest {
+	for _, e := range (about &^ withContent).list() {
+		p.add(n, "match it by object.path, or put "+e.String()+" in a rule of its own; those that have one are "+strings.Join(withContent.names(), ", "),
+			"the event %s has no content to match by object.sha256", e)
+	}
+	var ds []digest
+	for _, e := range p.list(n, "object.sha256") {
+		if d, ok := p.digest(e); ok {
+			ds = append(ds, d)
+		}
+	}
+	return ds
+}
+
+func (p *parser) digest(n *yaml.Node) (d digest, ok bool) {
+	const hint = "write the 64 hex digits that sha256sum FILE prints"
+	s, ok := p.text(n, "object.sha256", hint)
+	if !ok {
+		return d, false
+	}
+	raw, err := hex.DecodeString(s)
+	switch {
+	case strings.HasPrefix(s, "sha256:"):
+		p.add(n, "leave sha256: out", "object.sha256 %s begins with the name of the hash", quote(s))
+	case len(s) != hex.EncodedLen(len(d)):
+		p.add(n, hint, "object.sha256 %s has %d characters, a SHA-256 has %d", quote(s), len(s), hex.EncodedLen(len(d)))
+	case err != nil:
+		p.add(n, hint, "object.sha256 %s is not hex", quote(s))
+	default:
+		return digest(raw), true
+	}
+	return d, false
+}
+
+// SetDigest gives a request the digest that text is, in hex; empty: it is not known.
+func SetDigest(r *abi.Request, text string) error {
+	if text == "" {
+		return nil
+	}
+	raw, err := hex.DecodeString(text)
+	if err != nil || len(raw) != len(r.Digest) {
+		return fmt.Errorf("%s is no SHA-256: give the 64 hex digits that sha256sum FILE prints", quote(text))
+	}
+	r.Digest, r.Flags = [sha256.Size]byte(raw), r.Flags|abi.FlagDigest
+	return nil
+}
+
+// digestMatch is a compiled list of digests.
+type digestMatch struct {
+	sums  []digest // sorted, each once
+	inNot bool
+}
+
+func newDigestMatch(ds []digest) digestMatch {
+	sums := slices.Clone(ds)
+	slices.SortFunc(sums, func(a, b digest) int { return bytes.Compare(a[:], b[:]) })
+	return digestMatch{sums: slices.Clip(slices.Compact(sums))}
+}
+
+// holds reports whether the content is one of those that are listed. While nobody has
+// looked it is what makes the rule match: then the decision is Undecided.
+func (m *digestMatch) holds(r *abi.Request) bool {
+	switch {
+	case r.NoContent():
+		return false
+	case r.Flags&abi.FlagDigest == 0:
+		return !m.inNot
+	}
+	return m.has(&r.Digest)
+}
+
+func (m *digestMatch) has(d *[sha256.Size]byte) bool {
+	lo, hi := 0, len(m.sums)
+	for lo < hi {
+		mid := int(uint(lo+hi) / 2)
+		switch c := bytes.Compare(d[:], m.sums[mid][:]); {
+		case c < 0:
+			hi = mid
+		case c > 0:
+			lo = mid + 1
+		default:
+			return true
+		}
+	}
+	return false
+}
+
+// needsDigest reports whether the rule, of which everything but the content matches,
+// cannot be decided before that is known.
+func (rs *RuleSet) needsDigest(m *matcher, r *abi.Request) bool {
+	if r.Flags&abi.FlagDigest != 0 || r.NoContent() {
+		return false
+	}
+	// The digest is looked at last: nothing else keeps the block from holding.
+	not := &rs.nots[m.not]
+	return m.match.digest != 0 || not.digest != 0 && rs.fails(not, r) == condDigest
+}
+
+// digestIndex files by the content of the object.
+type digestIndex struct {
+	sums    table
+	unknown *node // the same rules, filed by other facts
+}
+
+func (rs *RuleSet) searchDigests(x *digestIndex, r *abi.Request, best int32) int32 {
+	if r.Flags&abi.FlagDigest != 0 {
+		k := digestKey(r.Digest)
+		return rs.find(&x.sums, netHash(k.a, k.b), r, best)
+	}
+	if x.unknown.first < best {
+		return rs.search(x.unknown, r, best)
+	}
+	return best
+}
+
+func digestKey(d digest) key {
+	return key{fact: factDigest, kind: keyDigest, a: binary.LittleEndian.Uint64(d[:]), b: binary.LittleEndian.Uint64(d[8:])}
+}
+
+func newDigestIndex(groups []group) *digestIndex {
+	x := &digestIndex{sums: newTable(len(groups))}
+	for _, g := range groups {
+		x.sums.put(netHash(g.a, g.b), g.to)
+	}
+	return x
+}
+
+// words returns what is known of the content, and what is wanted.
+func (m *digestMatch) words(r *abi.Request) (subject string, wanted []string) {
+	for _, d := range m.sums {
+		wanted = append(wanted, hex.EncodeToString(d[:]))
+	}
+	if r.Flags&abi.FlagDigest == 0 {
+		return "object.sha256, which is not known,", wanted
+	}
+	return fmt.Sprintf("object.sha256 %x", r.Digest), wanted
+}
+
+// digests appends the digests of all rules, which came later than the rest of the form.
+func (e *encoder) digests(rs []rule) {
+	for i := range rs {
+		for in, b := range [...]*block{&rs[i].match, rs[i].not} {
+			if b == nil || len(b.digest) == 0 {
+				continue
+			}
+			e.text("sha256")
+			e.number(uint64(i))
+			e.number(uint64(in))
+			e.number(uint64(len(b.digest)))
+			for _, d := range b.digest {
+				e.d.Write(d[:])
+			}
+		}
+	}
+}
