@@ -47,8 +47,9 @@ directories and the cgroups exist, and whether its backend can keep such rules.
 "rules push --dry-run" asks it and changes nothing.
 
 With --lint it also names, in good files, what cannot be meant: rules that never decide
-because an earlier one matches all that they do, and paths that match nothing because
-they lead through a symbolic link of this machine, such as /bin/sh. It exits with 4 then.`,
+because an earlier one or their own not block matches all that they do, such as one that
+refuses what an earlier one allows, and paths that match nothing because they lead
+through a symbolic link of this machine, such as /bin/sh. It exits with 4 then.`,
 		Example: `  arbiterctl rules check --lint rules.yaml
   arbiterctl rules push --dry-run rules.yaml`,
 		Args: func(_ *cobra.Command, args []string) error {

@@ -66,8 +66,8 @@ func Propose(o *Observed, opt Options) (*Proposal, error) {
 		}
 		// What another rule allows already, once it was generalised, is said once.
 		idle := map[string]bool{}
-		for _, f := range rs.Lint(nil) {
-			idle[f.Rule] = true
+		for _, id := range rs.Idle() {
+			idle[id] = true
 		}
 		kept := slices.Clone(shapes)[:0]
 		for i, s := range shapes {
