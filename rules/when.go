@@ -30,6 +30,7 @@ type when struct {
 	root   *whenNode
 	fields abi.Fields
 	events eventSet
+	cost   uint64 // at most, see maxWhenCost
 }
 
 // whenError says what is wrong with an expression.
@@ -76,11 +77,11 @@ func (c *whenCompiler) compile(text string, events eventSet) (*when, *whenError)
 	case !utf8.ValidString(text):
 		return nil, &whenError{1, "the expression is not UTF-8", "write other bytes as a pattern of object.path, with !!binary"}
 	}
-	root, err := c.language.read(text, events)
+	root, cost, err := c.language.read(text, events)
 	if err != nil {
 		return nil, err
 	}
-	w := &when{root: root, fields: root.consulted(), events: events}
+	w := &when{root: root, fields: root.consulted(), events: events, cost: cost}
 	if w.fields == 0 && !root.asksEvent() {
 		return nil, &whenError{1, "the expression looks at no fact, so it is always the same", "compare a fact, such as subject.uid != 0, or leave it out"}
 	}

@@ -30,35 +30,35 @@ type whenReader struct {
 	err    *whenError
 }
 
-// read parses, checks and bounds an expression, and compiles it.
-func (l *whenLanguage) read(text string, about eventSet) (*whenNode, *whenError) {
+// read parses, checks and bounds an expression, compiles it, and returns what it can cost.
+func (l *whenLanguage) read(text string, about eventSet) (*whenNode, uint64, *whenError) {
 	r := &whenReader{whenLanguage: l, about: about, source: common.NewTextSource(text), spelt: map[int64]string{}}
 	parsed, errs := l.parser.Parse(r.source)
 	if all := errs.GetErrors(); len(all) > 0 {
-		return nil, r.syntax(text, all[0])
+		return nil, 0, r.syntax(text, all[0])
 	}
 	r.parsed = parsed
 	if r.resolve(parsed.Expr(), 1); r.err != nil {
-		return nil, r.err
+		return nil, 0, r.err
 	}
 	checked, errs := checker.Check(parsed, r.source, l.env)
 	if all := errs.GetErrors(); len(all) > 0 {
-		return nil, r.mistyped(checked, all[0])
+		return nil, 0, r.mistyped(checked, all[0])
 	}
 	if checked.GetType(checked.Expr().ID()) != types.BoolType {
-		return nil, &whenError{1, "the expression is " + kindOf(checked.GetType(checked.Expr().ID())) + " and not true or false", "compare it, as in subject.uid == 0"}
+		return nil, 0, &whenError{1, "the expression is " + kindOf(checked.GetType(checked.Expr().ID())) + " and not true or false", "compare it, as in subject.uid == 0"}
 	}
 	estimate, err := cost.Cost(checked, whenSizes{})
 	if err != nil {
-		return nil, &whenError{1, "the cost of the expression cannot be estimated: " + err.Error(), "write a simpler one"}
+		return nil, 0, &whenError{1, "the cost of the expression cannot be estimated: " + err.Error(), "write a simpler one"}
 	}
 	if estimate.Max > maxWhenCost {
-		return nil, &whenError{1, fmt.Sprintf("the expression can cost %d, at most %d is allowed", estimate.Max, maxWhenCost),
+		return nil, 0, &whenError{1, fmt.Sprintf("the expression can cost %d, at most %d is allowed", estimate.Max, maxWhenCost),
 			"contains and matches cost most: look for shorter texts, or test with startsWith, endsWith, or object.path beside when"}
 	}
 	b := &whenBuilder{whenReader: r, checked: checked}
 	root := b.node(checked.Expr())
-	return root, b.err
+	return root, estimate.Max, b.err
 }
 
 // fail notes what is wrong with an expression, unless something is already.

@@ -18,7 +18,9 @@ import (
 type checked struct {
 	Files    []checkedFile    `json:"files"` // the good ones
 	Problems []checkedProblem `json:"problems"`
-	Lint     []checkedProblem `json:"lint"` // with --lint
+	// With --lint: what cannot be meant, and what may well be, and changes no exit code.
+	Lint  []checkedProblem `json:"lint"`
+	Notes []checkedProblem `json:"notes"`
 }
 
 type checkedFile struct {
@@ -49,7 +51,10 @@ directories and the cgroups exist, and whether its backend can keep such rules.
 With --lint it also names, in good files, what cannot be meant: rules that never decide
 because an earlier one or their own not block matches all that they do, such as one that
 refuses what an earlier one allows, and paths that match nothing because they lead
-through a symbolic link of this machine, such as /bin/sh. It exits with 4 then.`,
+through a symbolic link of this machine, such as /bin/sh. It exits with 4 then.
+
+Lines with "note:" are about what may well be meant: paths that a user can forge, and
+rules that cost more than others. They do not change the exit code.`,
 		Example: `  arbiterctl rules check --lint rules.yaml
   arbiterctl rules push --dry-run rules.yaml`,
 		Args: func(_ *cobra.Command, args []string) error {
@@ -62,8 +67,8 @@ through a symbolic link of this machine, such as /bin/sh. It exits with 4 then.`
 	lint := cmd.Flags().Bool("lint", false, "also name what is well-formed and cannot be meant")
 	out := outputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		c := checked{[]checkedFile{}, []checkedProblem{}, []checkedProblem{}}
-		var bad, found rules.Problems
+		c := checked{[]checkedFile{}, []checkedProblem{}, []checkedProblem{}, []checkedProblem{}}
+		var bad, found, notes rules.Problems
 		for _, arg := range args {
 			source, name, err := a.readRules(cmd, arg)
 			if err != nil {
@@ -80,6 +85,7 @@ through a symbolic link of this machine, such as /bin/sh. It exits with 4 then.`
 				c.Files = append(c.Files, checkedFile{name, rs.Len(), fingerprint(rs.Fingerprint())})
 				if *lint {
 					found = append(found, rs.Lint(filepath.EvalSymlinks)...)
+					notes = append(notes, rs.Notes()...)
 				}
 			}
 		}
@@ -89,19 +95,19 @@ through a symbolic link of this machine, such as /bin/sh. It exits with 4 then.`
 		for _, p := range found {
 			c.Lint = append(c.Lint, checkedProblem(p))
 		}
+		for _, p := range notes {
+			c.Notes = append(c.Notes, checkedProblem(p))
+		}
 		if err := a.printChecked(c, out.json()); err != nil {
 			return err
+		}
+		if len(bad) == 0 && !out.json() {
+			a.printLint(found, notes)
 		}
 		if len(bad)+len(found) == 0 {
 			return nil
 		}
 		if len(bad) == 0 {
-			if !out.json() {
-				for _, p := range found {
-					p.File = audit.Quote(p.File)
-					fmt.Fprintln(a.stderr, safe(p.Error()))
-				}
-			}
 			return fail(exitRules, "change what is named, or push it as it is: it does what it says", fmt.Errorf("--lint: %s", plural(len(found), "finding")))
 		}
 		const next = "repair the file and check it again; docs/policy.md describes rule files"
@@ -111,6 +117,18 @@ through a symbolic link of this machine, such as /bin/sh. It exits with 4 then.`
 		return a.refusedRules(bad, "", next)
 	}
 	return cmd
+}
+
+// printLint prints the findings, and then the notes, as compilers do.
+func (a *app) printLint(found, notes rules.Problems) {
+	for _, p := range found {
+		p.File = audit.Quote(p.File)
+		fmt.Fprintln(a.stderr, safe(p.Error()))
+	}
+	for _, p := range notes {
+		p.File, p.Rule, p.Message = audit.Quote(p.File), "", "note: rule "+p.Rule+": "+p.Message
+		fmt.Fprintln(a.stderr, safe(p.Error()))
+	}
 }
 
 func (a *app) printChecked(c checked, json bool) error {

@@ -253,9 +253,6 @@ type policy struct {
 	scopeStays bool
 }
 
-// keepable are the facts that the kernel side can tell from each other by itself.
-const keepable = abi.FieldPath | abi.FieldExe | abi.FieldUID | abi.FieldGID | abi.FieldCgroup | abi.FieldAccess
-
 func policyOf(rs *rules.RuleSet) policy {
 	p := policy{scope: rs.Scope(), mute: rs.Mute(), set: rs, sleep: rs.MaxDeadline(), asked: bitsOf(rs.Events())}
 	for e := abi.EventOpen; e < abi.EventCount; e++ {
@@ -264,7 +261,7 @@ func policyOf(rs *rules.RuleSet) policy {
 		p.want[e] = rs.Consulted(e)&^abi.FieldDigest | abi.FieldExe | abi.FieldPath | abi.FieldDetail | abi.FieldArgs
 		p.onFail[e] = abi.Verdict{Errno: rs.Default().OnFail.Errno}
 		p.kernel[e] = rs.KernelRules(e)
-		if consulted := rs.Consulted(e); consulted&^keepable == 0 {
+		if consulted := rs.Consulted(e); consulted&^abi.Keepable == 0 {
 			p.keep[e] = consulted | abi.FieldKeep
 		}
 	}

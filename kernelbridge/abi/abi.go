@@ -102,6 +102,9 @@ const (
 	FieldDigest
 	// FieldKeep says that the kernel side may keep allows of the event.
 	FieldKeep Fields = 1 << 31
+	// Keepable are those that the kernel side can tell from each other by itself: it may keep
+	// allows of events of which no other is consulted.
+	Keepable = FieldPath | FieldExe | FieldUID | FieldGID | FieldCgroup | FieldAccess
 )
 
 // Flags of a Request.

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rules
+
+import (
+	"slices"
+
+	"github.com/arbiterd/arbiter/kernelbridge/abi"
+)
+
+// forgeable names the rules that let somebody through by a path alone, where everything else
+// is refused. Who may make a user namespace has a mount namespace of his own in it, and can
+// mount any file of the scope at that path.
+//
+// Sets that do not refuse by default are left out: there another name is enough to get around a
+// refusal, and no forgery is needed.
+func (l *linter) forgeable() {
+	rs := l.rs
+	if !rs.fallback.Verdict.Action.Refuses() || len(rs.scope.Cgroups) > 0 || rs.noNamespaces() {
+		return
+	}
+	var exes, objects []int32
+	for i := range rs.all {
+		switch i := int32(i); {
+		case !l.lets(i) || l.knownOtherwise(i):
+		case rs.all[i].match.exe.kind != noTexts:
+			exes = append(exes, i)
+		case rs.all[i].match.path.kind != noTexts && rs.about[i].events&setOf(abi.EventOpen, abi.EventExec) != 0 && len(rs.scope.Mounts) == 0:
+			objects = append(objects, i)
+		}
+	}
+	const (
+		how  = " alone, which whoever may make a user namespace can mount another file at"
+		hint = "if such users are not trusted, add object.sha256 or subject.cgroup, or refuse userns_create to everybody, with a scope that has all programs in it"
+	)
+	if exes != nil {
+		l.note(exes, "the rule lets programs do something by their path, subject.exe,"+how, hint)
+	}
+	if objects != nil {
+		l.note(objects, "the rule lets files be opened or executed by their path, object.path,"+how, hint)
+	}
+}
+
+// lets reports whether rule i makes requests go on.
+func (l *linter) lets(i int32) bool {
+	a := l.rs.thens[l.rs.all[i].then].Verdict.Action
+	return a == Allow || a == Audit
+}
+
+// knownOtherwise reports whether rule i asks for something that a user cannot choose.
+func (l *linter) knownOtherwise(i int32) bool {
+	const firm = abi.FieldUID | abi.FieldGID | abi.FieldCgroup | abi.FieldDigest
+	m := &l.rs.all[i]
+	if w := l.rs.whens[m.when]; w != nil && w.fields&firm != 0 {
+		return true
+	}
+	return m.match.has&firm != 0
+}
+
+// noNamespaces reports whether nobody may make a user namespace, but for those that a rule
+// knows by their user, group or cgroup. It has to be asked of every program.
+func (rs *RuleSet) noNamespaces() bool {
+	s := &rs.scope
+	if len(s.Exes)+len(s.Mounts)+len(s.ProcessTrees) > 0 || len(s.Paths) > 0 && !slices.Contains(s.Paths, "/") {
+		return false
+	}
+	const e = abi.EventUserNSCreate
+	if !slices.Contains(rs.Events(), e) {
+		return false
+	}
+	for i := range rs.all { // the lists have no rule behind one that counts at times
+		m := &rs.all[i]
+		if !rs.about[i].events.has(e) {
+			continue
+		}
+		refuses := rs.thens[m.then].Verdict.Action.Refuses()
+		if !refuses && (m.match.has&(abi.FieldUID|abi.FieldGID|abi.FieldCgroup) == 0) {
+			return false
+		}
+		if refuses && m.match.has == 0 && m.not == 0 && m.when == 0 && rs.timedRule(int32(i)) == nil {
+			return true
+		}
+	}
+	return rs.fallback.Verdict.Action.Refuses()
+}
