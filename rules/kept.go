@@ -39,10 +39,10 @@ func (rs *RuleSet) Kept(r *abi.Request, d Decision) Kept {
 	switch others := rs.Consulted(r.Event) &^ abi.Keepable; {
 	case !kept.has(r.Event):
 		k.NotByKernel = "it keeps " + strings.Join(kept.names(), " and ") + " alone"
-	case d.Verdict.Action != Allow:
-		k.NotByKernel = "it keeps plain allows alone"
 	case others != 0:
 		k.NotByKernel = "rules about " + r.Event.String() + " look at " + strings.Join(FieldNames(others), ", ") + ", which it cannot compare"
+	case d.Verdict.Action != Allow:
+		k.NotByKernel = "it keeps plain allows alone"
 	case r.Access&^(abi.AccessRead|abi.AccessExec) != 0:
 		k.NotByKernel = "of opens it keeps those for reading alone"
 	}

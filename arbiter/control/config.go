@@ -54,6 +54,12 @@ type Info struct {
 	KernelCounters map[string]uint64
 	Warnings       []string // what an operator should look at, worst first
 	SelfProtection string   // "off", "on", "on in part"
+	// Waits says how a task waits for the answer about an event, "" when that is not known.
+	// Nil: of none is it.
+	Waits func(abi.Event) string
+	// NotKept says why the kernel side decides nothing by itself and keeps no allow, whatever
+	// the rules say; "" when it does.
+	NotKept string
 	// DefaultMutes are what the kernel side leaves alone unless the rules say otherwise.
 	DefaultMutes []DefaultMute
 }

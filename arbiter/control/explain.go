@@ -49,7 +49,20 @@ func (s *rulesService) Explain(_ context.Context, req *controlv1.ExplainRequest)
 		OutOfScope: !rs.Asks(&rules.Access{Event: r.Event, Object: string(req.GetPath()), Detail: string(req.GetDetail()),
 			Exe: string(req.GetExe()), Cgroup: string(req.GetCgroup()), UID: req.GetUid()}),
 	}
-	if bound := s.info().Bound; bound > 0 {
+	info := s.info()
+	k := rs.Kept(r, x.Decision)
+	if info.NotKept != "" { // nor does it decide
+		if k.InKernel {
+			k = rules.Kept{}
+		}
+		k.NotByKernel = info.NotKept
+	}
+	out.Consulted = x.Consulted.Names()
+	out.Kept = &controlv1.ExplainKept{InKernel: k.InKernel, NotByWorker: k.NotByWorker, NotByKernel: k.NotByKernel}
+	if info.Waits != nil {
+		out.Waits = utf8(info.Waits(r.Event))
+	}
+	if bound := info.Bound; bound > 0 {
 		out.Bound = durationpb.New(bound)
 		if bound <= x.Decision.Deadline { // the kernel side is first, and knows one verdict
 			out.Deadline, out.OnFail = out.Bound, rs.OnFail(-1).String()

@@ -90,7 +90,8 @@ func TestExplain(t *testing.T) {
 					t.Errorf("rule %s: matched %v because %q", s.GetRule(), s.GetMatched(), s.GetWhy())
 				}
 			}
-			if diff := cmp.Diff(tt.want, got, protocmp.Transform(), protocmp.IgnoreFields(&controlv1.ExplainStep{}, "why")); diff != "" {
+			if diff := cmp.Diff(tt.want, got, protocmp.Transform(), protocmp.IgnoreFields(&controlv1.ExplainStep{}, "why"),
+				protocmp.IgnoreFields(&controlv1.ExplainResponse{}, "consulted", "kept")); diff != "" {
 				t.Errorf("explanation (-want +got):\n%s", diff)
 			}
 		})
@@ -274,5 +275,49 @@ func TestExplainByEpoch(t *testing.T) {
 	q.Epoch = proto.Uint64(9)
 	if _, err := f.rules.Explain(f.ctx(), q); status.Code(err) != codes.NotFound {
 		t.Errorf("by an epoch that is not kept: %v, want NOT_FOUND", err)
+	}
+}
+
+// TestExplainKept: what the decision depends on, who gives it again, and how a task waits.
+func TestExplainKept(t *testing.T) {
+	const inKernel = "version: 1\ndefault: allow\nscope: {paths: [/t]}\nrules:\n- {id: a, events: [connect], args: {port: 25}, verdict: deny}\n"
+	exec, connect := &controlv1.ExplainRequest{Event: "exec", Path: []byte("/t/x")}, &controlv1.ExplainRequest{Event: "connect"}
+	for _, tt := range []struct {
+		name, rules, notKept string
+		req                  *controlv1.ExplainRequest
+		consulted            []string
+		want                 *controlv1.ExplainKept
+		waits                string
+	}{
+		{"kept by both", explainRules, "", exec, []string{"path", "exe", "uid", "cgroup"}, &controlv1.ExplainKept{}, "exec sleeps"},
+		{"by no kernel side", explainRules, "fanotify keeps none", exec, []string{"path", "exe", "uid", "cgroup"}, &controlv1.ExplainKept{NotByKernel: "fanotify keeps none"}, "exec sleeps"},
+		{"decided by no kernel side", inKernel, "fanotify keeps none", connect, []string{"args"}, &controlv1.ExplainKept{NotByKernel: "fanotify keeps none"}, "connect sleeps"},
+		{"decided in the kernel", inKernel, "", connect, []string{"args"}, &controlv1.ExplainKept{InKernel: true}, "connect sleeps"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			f := newFixture(t, func(c *Config, rc *RulesConfig) {
+				rc.CgroupID = boxIDs
+				c.Info = func() Info {
+					return Info{NotKept: tt.notKept, Waits: func(e abi.Event) string { return e.String() + " sleeps" }}
+				}
+			}, nil)
+			f.push(tt.rules)
+			got, err := f.rules.Explain(f.ctx(), tt.req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(tt.consulted, got.GetConsulted()); diff != "" {
+				t.Errorf("consulted (-want +got):\n%s", diff)
+			}
+			if tt.want.InKernel {
+				tt.want.NotByWorker, tt.want.NotByKernel = got.GetKept().GetNotByWorker(), got.GetKept().GetNotByKernel()
+			}
+			if diff := cmp.Diff(tt.want, got.GetKept(), protocmp.Transform()); diff != "" {
+				t.Errorf("kept (-want +got):\n%s", diff)
+			}
+			if got.GetWaits() != tt.waits {
+				t.Errorf("waits: got %q, want %q", got.GetWaits(), tt.waits)
+			}
+		})
 	}
 }

@@ -33,6 +33,11 @@ Which events have an object with a path, a detail and arguments, and what they a
 in the tables of docs/policy.md. An argument that is not given is 0; its value is
 written as in rules, a name such as inet or KILL included, and addr an address.
 
+It also says which facts rules about the event look at, who keeps the answer for requests
+that agree in them (a worker's cache, the kernel side) or why not, and, asked of the
+daemon, how a task waits for it on this kernel. No kernel side keeps anything while
+somebody watches with events --all, nor before Linux 6.12.
+
 It exits with 0 whatever the verdict; with --exit-code it exits with 8 when the
 request would be refused.`,
 		Example: `  arbiterctl explain --event exec --path /srv/app/bin/sh --exe /usr/bin/python3 --uid 1000
@@ -222,6 +227,9 @@ func (a *app) explainOffline(cmd *cobra.Command, q *controlv1.ExplainRequest, fi
 		Rule: x.Rule, Line: uint32(x.Line), Message: x.Note.Message, Owner: x.Note.Owner, Reason: x.Note.Reason, Ticket: x.Note.Ticket, Deadline: durationpb.New(x.Decision.Deadline),
 		OnFail: x.Decision.OnFail.String(), Fingerprint: rs.Fingerprint(), OutOfScope: !rs.Asks(&rules.Access{
 			Event: r.Event, Object: string(q.Path), Detail: string(q.Detail), Exe: string(q.Exe), Cgroup: string(q.Cgroup), UID: q.Uid})}
+	k := rs.Kept(r, x.Decision)
+	answer.Consulted = x.Consulted.Names()
+	answer.Kept = &controlv1.ExplainKept{InKernel: k.InKernel, NotByWorker: k.NotByWorker, NotByKernel: k.NotByKernel}
 	answer.StepsLeftOut = uint32(x.LeftOut)
 	for _, s := range x.Steps {
 		answer.Steps = append(answer.Steps, &controlv1.ExplainStep{Rule: s.Rule, Line: uint32(s.Line), Matched: s.Matched,
@@ -263,6 +271,7 @@ func explainText(x *controlv1.ExplainResponse) string {
 		fmt.Fprintf(&b, "  the rules say %s after %v, but the kernel side waits %v and knows one failure verdict alone, the file's\n",
 			audit.Quote(x.WrittenOnFail), x.WrittenDeadline.AsDuration(), x.Bound.AsDuration())
 	}
+	b.WriteString(keptText(x))
 	if x.OutOfScope {
 		b.WriteString("but it is out of scope: the kernel would not ask, and the request would go on\n")
 	}

@@ -27,6 +27,9 @@ type backend interface {
 	// wait returns how long a task is held at most before the kernel side gives it
 	// the failure verdict.
 	wait() time.Duration
+	// waits says in words how a task waits for the answer about an event, "" when it is
+	// not known.
+	waits(e abi.Event) string
 	// check says what stands against a rule set, and what of it will be kept
 	// otherwise than written. It changes nothing.
 	check(rs *rules.RuleSet) (warnings []string, err error)
@@ -158,6 +161,11 @@ func (b *lsmBackend) sources() (s []arbiter.Source) {
 		s = append(s, src)
 	}
 	return s
+}
+
+// waits implements backend.
+func (b *lsmBackend) waits(e abi.Event) string {
+	return b.rungs.waits(e, b.lsm.NoGate() == nil && !b.lsm.GateLost())
 }
 
 // wait implements backend. A task that sleeps waits for as long as its rule says.
@@ -378,6 +386,10 @@ func (b *fanotifyBackend) sources() (s []arbiter.Source) {
 }
 
 func (b *fanotifyBackend) wait() time.Duration { return b.bound }
+
+func (b *fanotifyBackend) waits(abi.Event) string {
+	return "it sleeps, and can be killed"
+}
 
 func (b *fanotifyBackend) check(rs *rules.RuleSet) ([]string, error) {
 	if err := checkFanotifyScope(rs); err != nil {

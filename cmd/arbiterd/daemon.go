@@ -193,7 +193,10 @@ func lossWarning(dropped uint64) string {
 
 // info is what status shows beside the engine's figures.
 func (d *daemon) info() control.Info {
-	i := control.Info{Version: version(), Backend: d.chosen, BackendReason: d.why, StartedAt: d.started, Bound: d.backend.wait(), KernelCounters: d.backend.counters(), DefaultMutes: d.backend.mutes()}
+	i := control.Info{Version: version(), Backend: d.chosen, BackendReason: d.why, StartedAt: d.started, Bound: d.backend.wait(), KernelCounters: d.backend.counters(), DefaultMutes: d.backend.mutes(), Waits: d.backend.waits}
+	if d.chosen != kernelbridge.BackendLSM {
+		i.NotKept = d.chosen + " keeps none"
+	}
 	if p := d.problem.Load(); p != nil {
 		i.Warnings = append(i.Warnings, *p)
 	}

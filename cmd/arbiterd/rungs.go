@@ -31,6 +31,37 @@ func newRungs(hooks []kernelbridge.HookStatus) rungs {
 	return r
 }
 
+// waits says in words how a task waits for the answer about an event; gate: there is one
+// to sleep on.
+func (r rungs) waits(e abi.Event, gate bool) string {
+	h, ok := r[e]
+	if !ok {
+		return ""
+	}
+	hot := "it polls, and keeps its CPU"
+	rung := h.Rung
+	switch {
+	case rung == kernelbridge.RungSleep && gate:
+		return "it sleeps in the hook"
+	case rung == kernelbridge.RungUnwind && gate:
+		return "its system call returns, waits without locks and starts again; kernel threads and io_uring cannot"
+	case rung == kernelbridge.RungSleep, rung == kernelbridge.RungUnwind:
+		return hot + ": the daemon has no gate, see its log"
+	case rung == kernelbridge.RungHot:
+		return hot + why(h)
+	case rung == kernelbridge.RungNeither:
+		return "10 ms at most, with its CPU and its locks, and then it goes on by the file's on_fail, whatever the deadline" + why(h)
+	}
+	return ""
+}
+
+func why(h kernelbridge.HookStatus) string {
+	if h.Why == "" {
+		return ""
+	}
+	return " (" + h.Why + ")"
+}
+
 // warnings says which of the events a slow answer does not reach: their tasks can neither
 // sleep nor come back later.
 func (r rungs) warnings(asked []abi.Event) []string {

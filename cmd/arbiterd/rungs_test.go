@@ -37,3 +37,26 @@ func TestRungWarnings(t *testing.T) {
 		t.Errorf("a hook that sleeps: %q, want no warning", got)
 	}
 }
+
+func TestWaits(t *testing.T) {
+	of := func(rung kernelbridge.Rung, why string) rungs {
+		return rungs{abi.EventOpen: {Rung: rung, Why: why}}
+	}
+	for _, tc := range []struct {
+		name string
+		r    rungs
+		gate bool
+		want string
+	}{
+		{"an event without a hook", rungs{}, true, ""},
+		{"sleep", of(kernelbridge.RungSleep, ""), true, "it sleeps in the hook"},
+		{"sleep without a gate", of(kernelbridge.RungSleep, ""), false, "it polls, and keeps its CPU: the daemon has no gate, see its log"},
+		{"unwind", of(kernelbridge.RungUnwind, ""), true, "its system call returns, waits without locks and starts again; kernel threads and io_uring cannot"},
+		{"hot", of(kernelbridge.RungHot, "no kfunc X"), true, "it polls, and keeps its CPU (no kfunc X)"},
+		{"neither", of(kernelbridge.RungNeither, "no kfunc X"), true, "10 ms at most, with its CPU and its locks, and then it goes on by the file's on_fail, whatever the deadline (no kfunc X)"},
+	} {
+		if got := tc.r.waits(abi.EventOpen, tc.gate); got != tc.want {
+			t.Errorf("%s: got %q, want %q", tc.name, got, tc.want)
+		}
+	}
+}

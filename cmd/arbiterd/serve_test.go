@@ -335,6 +335,7 @@ type fakeBackend struct{ warns []string }
 
 func (fakeBackend) sources() []arbiter.Source              { return nil }
 func (fakeBackend) wait() time.Duration                    { return time.Second }
+func (fakeBackend) waits(abi.Event) string                 { return "" }
 func (fakeBackend) check(*rules.RuleSet) ([]string, error) { return nil, nil }
 func (b fakeBackend) warnings() []string                   { return b.warns }
 func (fakeBackend) protect(*kernelbridge.Protection) error { return nil }

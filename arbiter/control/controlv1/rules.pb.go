@@ -1881,8 +1881,15 @@ type ExplainResponse struct {
 	// What the deciding rule says, or inherits from the file.
 	WrittenDeadline *durationpb.Duration `protobuf:"bytes,13,opt,name=written_deadline,json=writtenDeadline,proto3" json:"written_deadline,omitempty"`
 	WrittenOnFail   string               `protobuf:"bytes,14,opt,name=written_on_fail,json=writtenOnFail,proto3" json:"written_on_fail,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// The facts that rules about the event look at, in the order of the catalogue: path, exe, uid,
+	// gid, cgroup, access, detail, args, sha256. Requests that agree in them are decided alike.
+	Consulted []string `protobuf:"bytes,30,rep,name=consulted,proto3" json:"consulted,omitempty"`
+	// Who gives the decision again without deciding anew.
+	Kept *ExplainKept `protobuf:"bytes,31,opt,name=kept,proto3" json:"kept,omitempty"`
+	// How a task waits for such an answer on this kernel, in words; empty when that is not known.
+	Waits         string `protobuf:"bytes,32,opt,name=waits,proto3" json:"waits,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ExplainResponse) Reset() {
@@ -2041,6 +2048,91 @@ func (x *ExplainResponse) GetWrittenOnFail() string {
 	return ""
 }
 
+func (x *ExplainResponse) GetConsulted() []string {
+	if x != nil {
+		return x.Consulted
+	}
+	return nil
+}
+
+func (x *ExplainResponse) GetKept() *ExplainKept {
+	if x != nil {
+		return x.Kept
+	}
+	return nil
+}
+
+func (x *ExplainResponse) GetWaits() string {
+	if x != nil {
+		return x.Waits
+	}
+	return ""
+}
+
+type ExplainKept struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The kernel side decides such a request by itself, with nobody there to answer.
+	InKernel bool `protobuf:"varint,1,opt,name=in_kernel,json=inKernel,proto3" json:"in_kernel,omitempty"`
+	// Why the cache of a worker does not keep it; empty when it does.
+	NotByWorker string `protobuf:"bytes,2,opt,name=not_by_worker,json=notByWorker,proto3" json:"not_by_worker,omitempty"`
+	// Why the kernel side does not keep it; empty when it does as far as rules and request go.
+	// While somebody watches plain allows it keeps none.
+	NotByKernel   string `protobuf:"bytes,3,opt,name=not_by_kernel,json=notByKernel,proto3" json:"not_by_kernel,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExplainKept) Reset() {
+	*x = ExplainKept{}
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainKept) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplainKept) ProtoMessage() {}
+
+func (x *ExplainKept) ProtoReflect() protoreflect.Message {
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainKept.ProtoReflect.Descriptor instead.
+func (*ExplainKept) Descriptor() ([]byte, []int) {
+	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *ExplainKept) GetInKernel() bool {
+	if x != nil {
+		return x.InKernel
+	}
+	return false
+}
+
+func (x *ExplainKept) GetNotByWorker() string {
+	if x != nil {
+		return x.NotByWorker
+	}
+	return ""
+}
+
+func (x *ExplainKept) GetNotByKernel() string {
+	if x != nil {
+		return x.NotByKernel
+	}
+	return ""
+}
+
 type ExplainStep struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Rule    string                 `protobuf:"bytes,1,opt,name=rule,proto3" json:"rule,omitempty"`
@@ -2054,7 +2146,7 @@ type ExplainStep struct {
 
 func (x *ExplainStep) Reset() {
 	*x = ExplainStep{}
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[26]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2066,7 +2158,7 @@ func (x *ExplainStep) String() string {
 func (*ExplainStep) ProtoMessage() {}
 
 func (x *ExplainStep) ProtoReflect() protoreflect.Message {
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[26]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2079,7 +2171,7 @@ func (x *ExplainStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainStep.ProtoReflect.Descriptor instead.
 func (*ExplainStep) Descriptor() ([]byte, []int) {
-	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{26}
+	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ExplainStep) GetRule() string {
@@ -2258,7 +2350,7 @@ const file_arbiter_control_controlv1_rules_proto_rawDesc = "" +
 	"\x05epoch\x18\n" +
 	" \x01(\x04H\x00R\x05epoch\x88\x01\x01\x12\x16\n" +
 	"\x06sha256\x18\v \x01(\tR\x06sha256B\b\n" +
-	"\x06_epoch\"\xef\x04\n" +
+	"\x06_epoch\"\xd8\x05\n" +
 	"\x0fExplainResponse\x12\x18\n" +
 	"\averdict\x18\x01 \x01(\tR\averdict\x12\x14\n" +
 	"\x05errno\x18\x02 \x01(\rR\x05errno\x12\x12\n" +
@@ -2279,7 +2371,14 @@ const file_arbiter_control_controlv1_rules_proto_rawDesc = "" +
 	"outOfScope\x12/\n" +
 	"\x05bound\x18\f \x01(\v2\x19.google.protobuf.DurationR\x05bound\x12D\n" +
 	"\x10written_deadline\x18\r \x01(\v2\x19.google.protobuf.DurationR\x0fwrittenDeadline\x12&\n" +
-	"\x0fwritten_on_fail\x18\x0e \x01(\tR\rwrittenOnFail\"a\n" +
+	"\x0fwritten_on_fail\x18\x0e \x01(\tR\rwrittenOnFail\x12\x1c\n" +
+	"\tconsulted\x18\x1e \x03(\tR\tconsulted\x123\n" +
+	"\x04kept\x18\x1f \x01(\v2\x1f.arbiter.control.v1.ExplainKeptR\x04kept\x12\x14\n" +
+	"\x05waits\x18  \x01(\tR\x05waits\"r\n" +
+	"\vExplainKept\x12\x1b\n" +
+	"\tin_kernel\x18\x01 \x01(\bR\binKernel\x12\"\n" +
+	"\rnot_by_worker\x18\x02 \x01(\tR\vnotByWorker\x12\"\n" +
+	"\rnot_by_kernel\x18\x03 \x01(\tR\vnotByKernel\"a\n" +
 	"\vExplainStep\x12\x12\n" +
 	"\x04rule\x18\x01 \x01(\tR\x04rule\x12\x12\n" +
 	"\x04line\x18\x02 \x01(\rR\x04line\x12\x18\n" +
@@ -2309,7 +2408,7 @@ func file_arbiter_control_controlv1_rules_proto_rawDescGZIP() []byte {
 	return file_arbiter_control_controlv1_rules_proto_rawDescData
 }
 
-var file_arbiter_control_controlv1_rules_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
+var file_arbiter_control_controlv1_rules_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
 var file_arbiter_control_controlv1_rules_proto_goTypes = []any{
 	(*PushRequest)(nil),           // 0: arbiter.control.v1.PushRequest
 	(*PushFileRequest)(nil),       // 1: arbiter.control.v1.PushFileRequest
@@ -2337,56 +2436,58 @@ var file_arbiter_control_controlv1_rules_proto_goTypes = []any{
 	(*RulesLock)(nil),             // 23: arbiter.control.v1.RulesLock
 	(*ExplainRequest)(nil),        // 24: arbiter.control.v1.ExplainRequest
 	(*ExplainResponse)(nil),       // 25: arbiter.control.v1.ExplainResponse
-	(*ExplainStep)(nil),           // 26: arbiter.control.v1.ExplainStep
-	(*durationpb.Duration)(nil),   // 27: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 28: google.protobuf.Timestamp
-	(*Argument)(nil),              // 29: arbiter.control.v1.Argument
+	(*ExplainKept)(nil),           // 26: arbiter.control.v1.ExplainKept
+	(*ExplainStep)(nil),           // 27: arbiter.control.v1.ExplainStep
+	(*durationpb.Duration)(nil),   // 28: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 29: google.protobuf.Timestamp
+	(*Argument)(nil),              // 30: arbiter.control.v1.Argument
 }
 var file_arbiter_control_controlv1_rules_proto_depIdxs = []int32{
-	27, // 0: arbiter.control.v1.PushRequest.confirm_within:type_name -> google.protobuf.Duration
+	28, // 0: arbiter.control.v1.PushRequest.confirm_within:type_name -> google.protobuf.Duration
 	0,  // 1: arbiter.control.v1.PushFileRequest.push:type_name -> arbiter.control.v1.PushRequest
 	8,  // 2: arbiter.control.v1.PushResponse.diff:type_name -> arbiter.control.v1.RuleDiff
-	28, // 3: arbiter.control.v1.PushResponse.confirm_by:type_name -> google.protobuf.Timestamp
+	29, // 3: arbiter.control.v1.PushResponse.confirm_by:type_name -> google.protobuf.Timestamp
 	10, // 4: arbiter.control.v1.RuleProblems.problems:type_name -> arbiter.control.v1.RuleProblem
 	15, // 5: arbiter.control.v1.GetFileResponse.get:type_name -> arbiter.control.v1.GetResponse
 	16, // 6: arbiter.control.v1.GetResponse.info:type_name -> arbiter.control.v1.RuleSetInfo
-	28, // 7: arbiter.control.v1.RuleSetInfo.pushed_at:type_name -> google.protobuf.Timestamp
+	29, // 7: arbiter.control.v1.RuleSetInfo.pushed_at:type_name -> google.protobuf.Timestamp
 	16, // 8: arbiter.control.v1.HistoryResponse.entries:type_name -> arbiter.control.v1.RuleSetInfo
-	27, // 9: arbiter.control.v1.RollbackRequest.confirm_within:type_name -> google.protobuf.Duration
+	28, // 9: arbiter.control.v1.RollbackRequest.confirm_within:type_name -> google.protobuf.Duration
 	8,  // 10: arbiter.control.v1.RollbackResponse.diff:type_name -> arbiter.control.v1.RuleDiff
-	28, // 11: arbiter.control.v1.RollbackResponse.confirm_by:type_name -> google.protobuf.Timestamp
+	29, // 11: arbiter.control.v1.RollbackResponse.confirm_by:type_name -> google.protobuf.Timestamp
 	23, // 12: arbiter.control.v1.LockResponse.lock:type_name -> arbiter.control.v1.RulesLock
-	28, // 13: arbiter.control.v1.RulesLock.locked_at:type_name -> google.protobuf.Timestamp
-	29, // 14: arbiter.control.v1.ExplainRequest.args:type_name -> arbiter.control.v1.Argument
-	27, // 15: arbiter.control.v1.ExplainResponse.deadline:type_name -> google.protobuf.Duration
-	26, // 16: arbiter.control.v1.ExplainResponse.steps:type_name -> arbiter.control.v1.ExplainStep
-	27, // 17: arbiter.control.v1.ExplainResponse.bound:type_name -> google.protobuf.Duration
-	27, // 18: arbiter.control.v1.ExplainResponse.written_deadline:type_name -> google.protobuf.Duration
-	0,  // 19: arbiter.control.v1.RulesService.Push:input_type -> arbiter.control.v1.PushRequest
-	1,  // 20: arbiter.control.v1.RulesService.PushFile:input_type -> arbiter.control.v1.PushFileRequest
-	12, // 21: arbiter.control.v1.RulesService.Get:input_type -> arbiter.control.v1.GetRequest
-	13, // 22: arbiter.control.v1.RulesService.GetFile:input_type -> arbiter.control.v1.GetFileRequest
-	17, // 23: arbiter.control.v1.RulesService.History:input_type -> arbiter.control.v1.HistoryRequest
-	4,  // 24: arbiter.control.v1.RulesService.Confirm:input_type -> arbiter.control.v1.ConfirmRequest
-	6,  // 25: arbiter.control.v1.RulesService.Revert:input_type -> arbiter.control.v1.RevertRequest
-	19, // 26: arbiter.control.v1.RulesService.Rollback:input_type -> arbiter.control.v1.RollbackRequest
-	21, // 27: arbiter.control.v1.RulesService.Lock:input_type -> arbiter.control.v1.LockRequest
-	24, // 28: arbiter.control.v1.RulesService.Explain:input_type -> arbiter.control.v1.ExplainRequest
-	2,  // 29: arbiter.control.v1.RulesService.Push:output_type -> arbiter.control.v1.PushResponse
-	2,  // 30: arbiter.control.v1.RulesService.PushFile:output_type -> arbiter.control.v1.PushResponse
-	15, // 31: arbiter.control.v1.RulesService.Get:output_type -> arbiter.control.v1.GetResponse
-	14, // 32: arbiter.control.v1.RulesService.GetFile:output_type -> arbiter.control.v1.GetFileResponse
-	18, // 33: arbiter.control.v1.RulesService.History:output_type -> arbiter.control.v1.HistoryResponse
-	5,  // 34: arbiter.control.v1.RulesService.Confirm:output_type -> arbiter.control.v1.ConfirmResponse
-	7,  // 35: arbiter.control.v1.RulesService.Revert:output_type -> arbiter.control.v1.RevertResponse
-	20, // 36: arbiter.control.v1.RulesService.Rollback:output_type -> arbiter.control.v1.RollbackResponse
-	22, // 37: arbiter.control.v1.RulesService.Lock:output_type -> arbiter.control.v1.LockResponse
-	25, // 38: arbiter.control.v1.RulesService.Explain:output_type -> arbiter.control.v1.ExplainResponse
-	29, // [29:39] is the sub-list for method output_type
-	19, // [19:29] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	29, // 13: arbiter.control.v1.RulesLock.locked_at:type_name -> google.protobuf.Timestamp
+	30, // 14: arbiter.control.v1.ExplainRequest.args:type_name -> arbiter.control.v1.Argument
+	28, // 15: arbiter.control.v1.ExplainResponse.deadline:type_name -> google.protobuf.Duration
+	27, // 16: arbiter.control.v1.ExplainResponse.steps:type_name -> arbiter.control.v1.ExplainStep
+	28, // 17: arbiter.control.v1.ExplainResponse.bound:type_name -> google.protobuf.Duration
+	28, // 18: arbiter.control.v1.ExplainResponse.written_deadline:type_name -> google.protobuf.Duration
+	26, // 19: arbiter.control.v1.ExplainResponse.kept:type_name -> arbiter.control.v1.ExplainKept
+	0,  // 20: arbiter.control.v1.RulesService.Push:input_type -> arbiter.control.v1.PushRequest
+	1,  // 21: arbiter.control.v1.RulesService.PushFile:input_type -> arbiter.control.v1.PushFileRequest
+	12, // 22: arbiter.control.v1.RulesService.Get:input_type -> arbiter.control.v1.GetRequest
+	13, // 23: arbiter.control.v1.RulesService.GetFile:input_type -> arbiter.control.v1.GetFileRequest
+	17, // 24: arbiter.control.v1.RulesService.History:input_type -> arbiter.control.v1.HistoryRequest
+	4,  // 25: arbiter.control.v1.RulesService.Confirm:input_type -> arbiter.control.v1.ConfirmRequest
+	6,  // 26: arbiter.control.v1.RulesService.Revert:input_type -> arbiter.control.v1.RevertRequest
+	19, // 27: arbiter.control.v1.RulesService.Rollback:input_type -> arbiter.control.v1.RollbackRequest
+	21, // 28: arbiter.control.v1.RulesService.Lock:input_type -> arbiter.control.v1.LockRequest
+	24, // 29: arbiter.control.v1.RulesService.Explain:input_type -> arbiter.control.v1.ExplainRequest
+	2,  // 30: arbiter.control.v1.RulesService.Push:output_type -> arbiter.control.v1.PushResponse
+	2,  // 31: arbiter.control.v1.RulesService.PushFile:output_type -> arbiter.control.v1.PushResponse
+	15, // 32: arbiter.control.v1.RulesService.Get:output_type -> arbiter.control.v1.GetResponse
+	14, // 33: arbiter.control.v1.RulesService.GetFile:output_type -> arbiter.control.v1.GetFileResponse
+	18, // 34: arbiter.control.v1.RulesService.History:output_type -> arbiter.control.v1.HistoryResponse
+	5,  // 35: arbiter.control.v1.RulesService.Confirm:output_type -> arbiter.control.v1.ConfirmResponse
+	7,  // 36: arbiter.control.v1.RulesService.Revert:output_type -> arbiter.control.v1.RevertResponse
+	20, // 37: arbiter.control.v1.RulesService.Rollback:output_type -> arbiter.control.v1.RollbackResponse
+	22, // 38: arbiter.control.v1.RulesService.Lock:output_type -> arbiter.control.v1.LockResponse
+	25, // 39: arbiter.control.v1.RulesService.Explain:output_type -> arbiter.control.v1.ExplainResponse
+	30, // [30:40] is the sub-list for method output_type
+	20, // [20:30] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_arbiter_control_controlv1_rules_proto_init() }
@@ -2415,7 +2516,7 @@ func file_arbiter_control_controlv1_rules_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_arbiter_control_controlv1_rules_proto_rawDesc), len(file_arbiter_control_controlv1_rules_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   27,
+			NumMessages:   28,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
