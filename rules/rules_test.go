@@ -74,3 +74,21 @@ func fakeCgroups(path string) (uint64, error) {
 	}
 	return uint64(len(path)), nil
 }
+
+func TestRuleAt(t *testing.T) {
+	rs := mustLoad(t, contractFile)
+	for i := range int32(rs.Len()) {
+		if got := rs.RuleAt(rs.Line(i)); got != i {
+			t.Errorf("line %d: got rule %d, want %d", rs.Line(i), got, i)
+		}
+	}
+	for _, line := range []int{0, 1, 9, 1000} {
+		if got := rs.RuleAt(line); got != -1 {
+			t.Errorf("line %d: got rule %d, want none", line, got)
+		}
+	}
+	two := mustLoad(t, head+"rules: [{id: a, events: [open], verdict: deny}, {id: b, events: [exec], verdict: deny}]\n")
+	if got := two.RuleAt(4); got != 0 {
+		t.Errorf("two on a line: got rule %d, want the first", got)
+	}
+}

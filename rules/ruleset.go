@@ -3,6 +3,8 @@
 package rules
 
 import (
+	"cmp"
+	"slices"
 	"time"
 
 	"github.com/arbiterd/arbiter/kernelbridge/abi"
@@ -118,6 +120,15 @@ func (rs *RuleSet) Line(i int32) int {
 		return int(a.line)
 	}
 	return 0
+}
+
+// RuleAt returns the first rule that begins on a line, -1 when none does.
+func (rs *RuleSet) RuleAt(line int) int32 {
+	i, ok := slices.BinarySearchFunc(rs.about, line, func(a about, line int) int { return cmp.Compare(int(a.line), line) })
+	if !ok {
+		return -1
+	}
+	return int32(i)
 }
 
 func (rs *RuleSet) rule(i int32) *about {

@@ -42,6 +42,7 @@ var readOnlyMethods = map[string]bool{
 	controlv1.EventsService_Watch_FullMethodName:  true,
 	controlv1.StatusService_Get_FullMethodName:    true,
 	controlv1.ShadowService_Get_FullMethodName:    true,
+	controlv1.RefusalsService_Mine_FullMethodName: true,
 }
 
 func isReadOnly(method string) bool {
@@ -55,8 +56,14 @@ func isHealth(method string) bool { return strings.HasPrefix(method, "/grpc.heal
 // needsAuth selects the calls that are authorised.
 func needsAuth(_ context.Context, c interceptors.CallMeta) bool { return !isHealth(c.FullMethod()) }
 
-// authorizer holds the two lists.
-type authorizer struct{ admin, readOnly AccessList }
+// isOwn reports whether a method answers with what is the caller's own alone.
+func isOwn(method string) bool { return method == controlv1.RefusalsService_Mine_FullMethodName }
+
+// authorizer holds the two lists, and whether others may ask for what is their own.
+type authorizer struct {
+	admin, readOnly AccessList
+	own             bool
+}
 
 // authorize is the auth interceptor's function.
 func (a authorizer) authorize(ctx context.Context) (context.Context, error) {
@@ -68,7 +75,7 @@ func (a authorizer) authorize(ctx context.Context) (context.Context, error) {
 	if !ok {
 		return nil, status.Error(codes.Unauthenticated, "the caller's uid is not known: call over the unix socket")
 	}
-	if who.uid == 0 || a.admin.has(who) || isReadOnly(method) && a.readOnly.has(who) {
+	if who.uid == 0 || a.admin.has(who) || isReadOnly(method) && a.readOnly.has(who) || a.own && isOwn(method) {
 		return ctx, nil
 	}
 	uids, gids := KeyAdminUIDs, KeyAdminGIDs

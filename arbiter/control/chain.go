@@ -29,7 +29,7 @@ func chain(cfg *Config, metrics *promgrpc.ServerMetrics) []grpc.ServerOption {
 		logging.WithLevels(logLevel),
 	}
 	limits := newCallLimits(cfg)
-	authorize := authorizer{cfg.Admin, cfg.ReadOnly}.authorize
+	authorize := authorizer{cfg.Admin, cfg.ReadOnly, cfg.TellRefused != TellNothing}.authorize
 	selected := selector.MatchFunc(needsAuth)
 	// Without a handler of its own the interceptor sends the stack to the caller.
 	recovered := recovery.WithRecoveryHandlerContext((&incidents{log: cfg.Logger}).handle)

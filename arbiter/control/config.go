@@ -5,6 +5,7 @@ package control
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"time"
 
@@ -104,6 +105,9 @@ type Config struct {
 	// Admin may call everything, ReadOnly everything that changes nothing. Uid 0
 	// is admin always.
 	Admin, ReadOnly AccessList
+	// TellRefused is what others who can open the socket are told of what was refused to
+	// them.
+	TellRefused Telling
 	// CallsPerSecond and CallBurst bound the calls of each uid; below 0 there is
 	// no bound.
 	CallsPerSecond float64
@@ -127,6 +131,9 @@ func (c *Config) check() error {
 	}
 	if c.Info == nil {
 		errs = append(errs, errors.New("Info is nil"))
+	}
+	if c.TellRefused > TellIDs {
+		errs = append(errs, fmt.Errorf("TellRefused %d is none of the constants", c.TellRefused))
 	}
 	if c.CallsPerSecond == 0 {
 		c.CallsPerSecond = DefaultCallsPerSecond

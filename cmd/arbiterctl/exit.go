@@ -133,6 +133,9 @@ func (c *client) rpcFailure(cmd *cobra.Command, doing string, err error) *failur
 	case codes.InvalidArgument:
 		return usage(cmd, wrapped)
 	case codes.NotFound:
+		if cmd.Name() == "why" {
+			return fail(exitFailure, "arbiterctl why lists what was refused to you; the rest is for who may read events", wrapped)
+		}
 		if cmd.Parent() != nil && cmd.Parent().Name() == "shadow" {
 			return fail(exitFailure, "arbiterctl rules shadow start FILE", wrapped)
 		}

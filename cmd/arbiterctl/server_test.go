@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/arbiterd/arbiter/arbiter"
 	"github.com/arbiterd/arbiter/arbiter/cache"
@@ -126,7 +127,8 @@ func (a *applier) Unavailable(asked []abi.Event) map[abi.Event]string {
 // startServer is the script command "server [MODE [TEXT]]": without a mode the
 // real control interface; with refuse one whose kernel cannot keep any rules, for
 // the reason TEXT; with signed one that wants rules to be signed by one of the keys in the
-// directory TEXT; with deny one that lets nobody in; with hang one that takes
+// directory TEXT; with deny one that lets nobody in; with mine one that tells of two
+// refusals and of nothing else; with hang one that takes
 // connections and says nothing.
 func startServer(ts *testscript.TestScript, neg bool, args []string) {
 	socket := ts.Getenv(socketEnv)
@@ -148,7 +150,7 @@ func startServer(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Defer(d.stop)
 		ts.SetCmd("record", func(ts *testscript.TestScript, neg bool, args []string) { recordIn(ts, d, args) })
 		ts.SetCmd("tried", func(ts *testscript.TestScript, neg bool, args []string) { awaitTried(ts, socket, args) })
-	case "deny", "hang":
+	case "deny", "hang", "mine":
 		l, err := net.Listen("unix", socket)
 		ts.Check(err)
 		if mode == "hang" {
@@ -158,12 +160,37 @@ func startServer(ts *testscript.TestScript, neg bool, args []string) {
 		s := grpc.NewServer(grpc.UnknownServiceHandler(func(any, grpc.ServerStream) error {
 			return status.Error(codes.PermissionDenied, "uid 1000 may not call this: add it to admin.uids")
 		}))
+		if mode == "mine" {
+			controlv1.RegisterRefusalsServiceServer(s, refused{})
+		}
 		var wg sync.WaitGroup
 		wg.Go(func() { s.Serve(l) })
 		ts.Defer(func() { s.Stop(); wg.Wait() })
 	default:
 		ts.Fatalf("server: unknown mode %s", mode)
 	}
+}
+
+// refused tells of two refusals.
+type refused struct {
+	controlv1.UnimplementedRefusalsServiceServer
+}
+
+func (refused) Mine(_ context.Context, q *controlv1.MineRequest) (*controlv1.MineResponse, error) {
+	all := []*controlv1.Refusal{
+		{Seq: 7, Time: timestamppb.New(time.Date(2026, 11, 24, 12, 30, 15, 0, time.UTC)), Event: "exec", Verdict: "deny", Errno: 13,
+			Path: []byte("/srv/app/bin/sh\x1b[2J"), Message: "shells are not run here\u202e", Owner: "ops\x1b[2J", Rule: "no-shells"},
+		{Seq: 9, Time: timestamppb.New(time.Date(2026, 11, 24, 12, 31, 15, 0, time.UTC)), Event: "connect", Verdict: "deny", Errno: 1, Undecided: true},
+	}
+	if q.Seq == 0 {
+		return &controlv1.MineResponse{Refusals: all}, nil
+	}
+	for _, r := range all {
+		if r.Seq == q.Seq {
+			return &controlv1.MineResponse{Refusals: []*controlv1.Refusal{r}}, nil
+		}
+	}
+	return nil, status.Errorf(codes.NotFound, "%d is no refusal of uid 1000 that is kept", q.Seq)
 }
 
 func record(ts *testscript.TestScript, neg bool, args []string) {

@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -20,25 +21,41 @@ import (
 
 func (a *app) whyCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "why SEQ",
-		Short: "Say why an event came out as it did",
+		Use:   "why [SEQ]",
+		Short: "Say why an event came out as it did, or what was refused to you",
 		Long: `why takes the number of an event, as events shows it, and says what decided it, and how
 each rule fared that stood before: by the rule set that was in force then, as long as it
 is kept.
 
 The explanation knows neither the subject's effective ids nor its cgroup. Where rules
-look at those it can name another rule than the record; then a line says so.`,
-		Example: `  arbiterctl events --verdict deny --no-follow
+look at those it can name another rule than the record; then a line says so.
+
+Without SEQ it lists what was refused to you of late. That, and SEQ if it is one of
+these, is told also to who may not read events, where the daemon's configuration has
+it so (why_for_all): then with what the rule says to the refused, and whom to ask.`,
+		Example: `  arbiterctl why
+  arbiterctl events --verdict deny --no-follow
   arbiterctl why 1402`,
-		Args: a.oneArg("the number of an event, see arbiterctl events"),
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 1 {
+				return fmt.Errorf("give the number of one event, see arbiterctl events, or none; got %s", plural(len(args), "argument"))
+			}
+			return nil
+		},
 	}
 	out := outputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return a.whyMine(cmd, out.json())
+		}
 		seq, err := strconv.ParseUint(args[0], 10, 64)
 		if err != nil || seq == 0 {
 			return usage(cmd, fmt.Errorf("%s is no number of an event: give one from the column SEQ of arbiterctl events", quoteArg(args[0])))
 		}
 		e, err := a.kept(cmd, seq)
+		if f := (*failure)(nil); errors.As(err, &f) && f.code == exitPermission {
+			return a.whyMineOf(cmd, seq, f, out.json())
+		}
 		if err != nil {
 			return err
 		}

@@ -14,6 +14,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/arbiterd/arbiter/arbiter/control"
 	"github.com/arbiterd/arbiter/kernelbridge"
 	"github.com/arbiterd/arbiter/kernelbridge/digest"
 )
@@ -78,6 +79,9 @@ type config struct {
 
 	Admin    access `yaml:"admin"`
 	ReadOnly access `yaml:"read_only"`
+	// WhyForAll is what whoever can open the socket is told of what was refused to him: off,
+	// messages or ids.
+	WhyForAll string `yaml:"why_for_all"`
 	// RateLimit bounds the control plane's calls, a second.
 	RateLimit float64 `yaml:"rate_limit"`
 
@@ -95,13 +99,16 @@ const (
 	surviveClosed = "closed"
 )
 
+// tellings are the values of config.WhyForAll.
+var tellings = map[string]control.Telling{"off": control.TellNothing, "messages": control.TellMessages, "ids": control.TellIDs}
+
 // defaults returns the configuration without a file.
 func defaults() config {
 	return config{
 		Socket: "/run/arbiter/arbiter.sock", SocketMode: "0660", StateDir: "/var/lib/arbiter",
 		Backend: kernelbridge.BackendAuto, Workers: min(2, runtime.NumCPU()),
 		Wait: duration(5 * time.Millisecond), HoldLimit: duration(5 * time.Second), Guard: true,
-		SpinFor: duration(time.Millisecond), CacheEntries: 4096, DigestMaxSize: digest.DefaultMaxBytes, RateLimit: 100,
+		SpinFor: duration(time.Millisecond), CacheEntries: 4096, DigestMaxSize: digest.DefaultMaxBytes, WhyForAll: "messages", RateLimit: 100,
 		Survive: surviveOpen, SurvivePins: kernelbridge.DefaultPins, BreakGlass: "/run/arbiter/break-glass",
 		Rescue:   []string{"/usr/lib/systemd/systemd", "/usr/bin/login", "/usr/sbin/sshd", "/usr/bin/sudo", "/usr/bin/su", "/usr/local/sbin/arbiterd", "/usr/local/bin/arbiterctl"},
 		LogLevel: "info",

@@ -59,6 +59,7 @@ func TestConfigErrors(t *testing.T) {
 		{"YAML and values at once", "workers: many\nwait: soon\nbackend: magic\nsockets: /x\n", nil,
 			[]string{"line 1: \"many\" does not fit here: write a whole number", "line 2: \"soon\"", "line 4: there is no key \"sockets\"", "backend: \"magic\""}},
 		{"a key that is no sum", "maintenance_key: abc\n", nil, []string{"maintenance_key: \"abc\"", "arbiterctl maintenance key"}},
+		{"a word that says nothing of why", "why_for_all: all\n", nil, []string{"why_for_all: \"all\" is none: give off, messages or ids"}},
 		{"rate without end", "rate_limit: .inf\n", nil, []string{"rate_limit: +Inf"}},
 		{"long socket path", "socket: /" + strings.Repeat("x", 103) + "\n", nil, []string{"socket: the path has 104 bytes", "at most 103"}},
 		{"port that is none", "metrics: \"127.0.0.1:70000\"\n", nil, []string{"metrics: \"127.0.0.1:70000\" is no host:port"}},

@@ -46,6 +46,9 @@ func (c *config) check(usable []int) error {
 	if !(c.RateLimit > 0) || math.IsInf(c.RateLimit, 0) { // NaN is not above 0 either
 		bad("rate_limit: %v: give a number of calls a second above 0", c.RateLimit)
 	}
+	if _, ok := tellings[c.WhyForAll]; !ok {
+		bad("why_for_all: %q is none: give off, messages or ids", c.WhyForAll)
+	}
 	if !filepath.IsAbs(c.StateDir) {
 		bad("state_dir: %q is not an absolute path: begin it with /", c.StateDir)
 	}
