@@ -30,14 +30,14 @@ func (l *linter) forgeable() {
 		}
 	}
 	const (
-		how  = " alone, which whoever may make a user namespace can mount another file at"
+		how  = " and nothing else: whoever may make a user namespace can mount another file there"
 		hint = "if such users are not trusted, add object.sha256 or subject.cgroup, or refuse userns_create to everybody, with a scope that has all programs in it"
 	)
 	if exes != nil {
-		l.note(exes, "the rule lets programs do something by their path, subject.exe,"+how, hint)
+		l.note(exes, "the rule knows who acts by the path of the program, subject.exe,"+how, hint)
 	}
 	if objects != nil {
-		l.note(objects, "the rule lets files be opened or executed by their path, object.path,"+how, hint)
+		l.note(objects, "the rule knows what may be opened or executed by its path, object.path,"+how, hint)
 	}
 }
 

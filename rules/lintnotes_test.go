@@ -29,16 +29,16 @@ func TestNotes(t *testing.T) {
 		app     = "default: deny\nscope: {paths: [/srv/app]}"
 		byExe   = "{id: a, events: [open], subject: {exe: /x}, verdict: allow}"
 		byPath  = "{id: a, events: [exec], object: {path: /x}, verdict: allow}"
-		exes    = "by their path, subject.exe, alone"
-		objects = "by their path, object.path, alone"
+		exes    = "by the path of the program, subject.exe, and nothing else: whoever may make a user namespace can mount another file there"
+		objects = "by its path, object.path, and nothing else"
 		refused = "|{id: n, events: [userns_create], verdict: deny}"
 	)
 	for _, tc := range []struct {
 		name, settings, rules string
 		want                  string // in the only note; "" for none
 	}{
-		{"an executable", whole, byExe, "rule a: the rule lets programs do something " + exes},
-		{"an object", whole, byPath, "rule a: the rule lets files be opened or executed " + objects},
+		{"an executable", whole, byExe, "rule a: the rule knows who acts " + exes},
+		{"an object", whole, byPath, "rule a: the rule knows what may be opened or executed " + objects},
 		{"a record beside", whole, strings.ReplaceAll(byPath, "[exec]", "[unlink]"), ""},
 		{"default allow", "default: allow\nscope: {paths: [/]}", byExe, ""},
 		{"a refusal", whole, "{id: a, events: [open], subject: {exe: /x}, verdict: deny}", ""},
@@ -53,7 +53,7 @@ func TestNotes(t *testing.T) {
 		{"no namespaces by the default", whole + "\nevents: [userns_create]", byExe, ""},
 		{"no namespaces of programs in the scope", app, byExe + refused, exes},
 		{"namespaces of root", whole, byExe + "|{id: r, events: [userns_create], subject: {uid: 0}, verdict: allow}" + refused, ""},
-		{"namespaces of a program", whole, "{id: r, events: [userns_create], subject: {exe: /r}, verdict: allow}" + refused, "rule r: the rule lets programs"},
+		{"namespaces of a program", whole, "{id: r, events: [userns_create], subject: {exe: /r}, verdict: allow}" + refused, "rule r: the rule knows who acts by"},
 		{"no namespaces at times", whole, byExe + "|{id: n, events: [userns_create], times: {days: mon-fri}, verdict: deny}|{id: m, events: [userns_create], verdict: allow}", exes},
 		{"several", whole, byExe + strings.ReplaceAll("|"+byExe, "a,", "b,") + strings.ReplaceAll("|"+byExe, "a,", "c,"), "; likewise b on line 6, c on line 7; if such users"},
 	} {

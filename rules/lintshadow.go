@@ -42,9 +42,13 @@ const (
 // contradictions names the events of rule i, which decides others, that an earlier rule with
 // the same conditions decides in another way.
 func (l *linter) contradictions(i int32) {
+	all := l.rs.about[i].events.list()
+	if len(all) < 2 {
+		return // then it decides nothing, or all
+	}
 	events := map[int32][]string{}
 	var order []int32
-	for _, e := range l.rs.about[i].events.list() {
+	for _, e := range all {
 		by := l.shadowedBy(i, e)
 		if by < 0 || !l.contradicts(i, by) {
 			continue
