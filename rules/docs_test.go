@@ -178,7 +178,7 @@ func TestPolicyDocument(t *testing.T) {
 			}
 		})
 	}
-	words := strings.Fields("version default deadline on_fail scope mute invert unmute rules paths cgroups uids exes mounts process_trees id events object subject access detail args not verdict message " +
+	words := strings.Fields("version default deadline on_fail scope mute invert unmute sets rules paths cgroups uids exes mounts process_trees id events object subject access detail args not when verdict message owner reason ticket lifespan expires times " +
 		"sha256 exe uid gid euid egid cgroup literal prefix glob 1,024 4,095 1,000,000")
 	words = append(words, EventNames()...)
 	for _, a := range accessNames {
