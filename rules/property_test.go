@@ -147,7 +147,9 @@ func genBlock(t *rapid.T, object, detail, free, access, content bool, args []str
 
 // genSets are what rules name with @.
 var genSets = rapid.Custom(func(t *rapid.T) string {
-	paths := func(least, most int) string { return strings.Join(rapid.SliceOfN(genPattern, least, most).Draw(t, "patterns"), ", ") }
+	paths := func(least, most int) string {
+		return strings.Join(rapid.SliceOfN(genPattern, least, most).Draw(t, "patterns"), ", ")
+	}
 	many := fewPatterns + 1
 	if rapid.IntRange(0, 3).Draw(t, "long sets") != 0 { // they take time to draw
 		many = 1
