@@ -96,6 +96,7 @@ type Arbiter struct {
 	workers []*worker
 	current atomic.Pointer[installed]
 	stream  *stream
+	asks    *asks
 
 	mu      sync.Mutex // serialises Start, Install and Close
 	started bool
@@ -112,7 +113,7 @@ func New(cfg Config) (*Arbiter, error) {
 	if err := cfg.check(); err != nil {
 		return nil, fmt.Errorf("configuring the arbiter: %w", err)
 	}
-	a := &Arbiter{cfg: cfg, stream: newStream(cfg.Recent)}
+	a := &Arbiter{cfg: cfg, stream: newStream(cfg.Recent), asks: newAsks()}
 	a.stream.watched = cfg.Watched
 	for i, w := range cfg.Workers {
 		a.workers = append(a.workers, newWorker(a, i, w))

@@ -41,6 +41,10 @@ type Event struct {
 	// Latency is the time from the question to the answer.
 	Latency time.Duration
 	Worker  int // -1 when no worker was involved
+	// Asked says how it ended where the rule asks somebody (see Asked), empty otherwise;
+	// AnsweredBy is the uid of who has answered.
+	Asked      string
+	AnsweredBy uint32
 
 	TGID, TID, UID, GID uint32
 	StartBoottime       uint64 // nanoseconds

@@ -10,11 +10,12 @@ import (
 	"github.com/arbiterd/arbiter/rules"
 )
 
-// A request that lacks a fact leaves its worker and comes back when the fact is there; the
-// worker answers others meanwhile. Whoever fetches puts a note into the worker's inbox and
-// wakes it. All else is the worker's own: it takes the note, makes the request the one at
-// hand again, and decides it by the rules that are in force then. A request ends once,
-// because only its worker ends it: by a note, at its deadline, or when the arbiter stops.
+// A request that lacks a fact, or that somebody is asked about, leaves its worker and comes
+// back when that is there; the worker answers others meanwhile. Whoever fetches or answers
+// puts a note into the worker's inbox and wakes it. All else is the worker's own: it takes
+// the note, makes the request the one at hand again, and decides it by the rules that are in
+// force then. A request ends once, because only its worker ends it: by a note, at its
+// deadline, or when the arbiter stops.
 //
 // A note says which use of a place it is for, so one that comes late, or twice, or for a
 // request that has ended, changes nothing.
@@ -39,7 +40,13 @@ type Held struct {
 // Digest says what the digest of the object is. Not known: it cannot be had, and the request
 // gets the failure verdict if it depends on it.
 func (h Held) Digest(sum [32]byte, known bool) {
-	h.w.holds.put(&note{index: h.index, gen: h.gen, digest: sum, known: known})
+	h.send(&note{kind: noteDigest, digest: sum, known: known})
+}
+
+// send hands a note about a request to its worker.
+func (h Held) send(n *note) {
+	n.index, n.gen = h.index, h.gen
+	h.w.holds.put(n)
 	if h.w.parked.Load() {
 		h.w.source.Wake()
 	}
@@ -48,20 +55,33 @@ func (h Held) Digest(sum [32]byte, known bool) {
 // note is what has become of a held request.
 type note struct {
 	index, gen uint32
+	kind       noteKind
 	digest     [32]byte
 	known      bool
+	answer     Answer
 	next       *note
 }
+
+type noteKind uint8
+
+const (
+	noteDigest noteKind = iota
+	noteAnswer
+)
 
 // place is where a worker keeps one held request.
 type place struct {
 	req  *abi.Request // of the request that is held, else of nothing
 	held bool
 	gen  uint32 // of the last use
-	// since is what was consulted when the request was taken: other facts were perhaps
-	// not fetched.
+	// since are the rules by which the request was taken: facts that they have no use for were
+	// perhaps not fetched.
 	since    *installed
-	deadline int64 // CLOCK_MONOTONIC, nanoseconds
+	deadline int64          // CLOCK_MONOTONIC, nanoseconds
+	decision rules.Decision // by which it is held
+	// Where somebody is asked: what the question is known by.
+	asks bool
+	key  askKey
 }
 
 // holds are the requests that one worker holds. All but inbox belong to it alone.
@@ -128,13 +148,24 @@ func (w *worker) tend() bool {
 // resume decides a held request anew, with what the note says.
 func (w *worker) resume(n *note) {
 	p := &w.holds.places[n.index]
-	since := p.since
+	since, d := p.since, p.decision
 	w.takeBack(n.index)
 	r := w.req
-	if r.Digest, w.missing = n.digest, abi.FieldDigest; n.known { // it is asked for once
-		r.Flags, r.Have = r.Flags|abi.FlagDigest, r.Have|abi.FieldDigest
+	switch {
+	case n.kind == noteDigest:
+		if r.Digest, w.missing = n.digest, abi.FieldDigest; n.known { // it is asked for once
+			r.Flags, r.Have = r.Flags|abi.FlagDigest, r.Have|abi.FieldDigest
+		}
+	case since == w.live:
+		w.settle(d, Answered, n.answer)
+		return
 	}
-	if w.lacks(since, r.Event) {
+	w.again(since)
+}
+
+// again decides the request at hand, which was taken by the rules of since.
+func (w *worker) again(since *installed) {
+	if w.lacks(since, w.req.Event) {
 		w.fail(abi.ReasonFactsTruncated)
 		return
 	}
@@ -150,8 +181,8 @@ func (w *worker) lacks(before *installed, e abi.Event) bool {
 	return before != w.live && w.consulted[e]&^before.rules.Consulted(e)&optional != 0
 }
 
-// expire gives one request whose deadline has passed its failure verdict; false when there
-// is none.
+// expire ends one request whose deadline has passed: with the failure verdict, or, where
+// somebody was asked, with what stands then. False when there is none.
 func (w *worker) expire(now int64) bool {
 	hs := &w.holds
 	if hs.open == 0 || now < hs.due {
@@ -174,8 +205,17 @@ func (w *worker) expire(now int64) bool {
 	if late < 0 {
 		return false
 	}
+	p := &hs.places[late]
+	since, asks, d := p.since, p.asks, p.decision
 	w.takeBack(uint32(late))
-	w.fail(abi.ReasonDeadline)
+	switch {
+	case !asks:
+		w.fail(abi.ReasonDeadline)
+	case since == w.live:
+		w.settle(d, Unanswered, Answer{})
+	default:
+		w.again(since) // what the old rules say by default is no verdict any more
+	}
 	return true
 }
 
@@ -193,24 +233,31 @@ func (w *worker) letGo() {
 func (w *worker) takeBack(index uint32) {
 	hs := &w.holds
 	p := &hs.places[index]
+	if p.asks {
+		w.arbiter.asks.leave(Held{w, index, p.gen}, p.key)
+	}
 	p.req, w.req = w.req, p.req
-	p.held, p.since = false, nil
+	p.held, p.since, p.asks = false, nil, false
+	w.patience, w.missing = p.decision.Deadline, 0
 	hs.free = append(hs.free, index)
 	hs.open--
 	w.taken = true
 	w.counters.held.Store(uint64(hs.open))
 }
 
-// hold sets the request at hand aside until what d depends on is known. Where that cannot be, it
-// gets the failure verdict.
+// hold sets the request at hand aside until what d depends on is known, or answered. Where
+// that cannot be, it ends here.
 func (w *worker) hold(d rules.Decision) {
 	digests := w.arbiter.cfg.Digests
 	switch {
-	case w.missing&d.Needs() != 0 || digests == nil:
-		w.fail(abi.ReasonNoDigest)
-		return
 	case w.arbiter.stop.Load():
 		w.fail(abi.ReasonNoWorker)
+		return
+	case d.Verdict.Action == rules.Ask:
+		w.ask(d)
+		return
+	case w.missing&d.Needs() != 0 || digests == nil:
+		w.fail(abi.ReasonNoDigest)
 		return
 	}
 	index, ok := w.holds.reserve()
@@ -224,15 +271,22 @@ func (w *worker) hold(d rules.Decision) {
 		w.fail(abi.ReasonRingFull)
 		return
 	}
+	p.decision = d
+	w.setAside(index, w.req.PostedNS+int64(d.Deadline))
+}
+
+// setAside puts the request at hand into the place that reserve has returned.
+func (w *worker) setAside(index uint32, due int64) {
 	// From here on nothing can panic, and the request is in its place.
 	hs := &w.holds
+	p := &hs.places[index]
 	hs.free = hs.free[:len(hs.free)-1]
 	p.req, w.req = w.req, p.req
-	p.held, p.since, p.deadline = true, w.live, p.req.PostedNS+int64(d.Deadline)
+	p.held, p.since, p.deadline = true, w.live, due
 	if hs.open++; hs.open == 1 {
-		hs.due = p.deadline
+		hs.due = due
 	}
-	hs.due = min(hs.due, p.deadline)
+	hs.due = min(hs.due, due)
 	w.taken = false
 	w.counters.holds.Add(1)
 	w.counters.held.Store(uint64(hs.open))

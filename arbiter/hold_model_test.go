@@ -102,7 +102,7 @@ func TestHoldsAreTheModel(t *testing.T) {
 			asked++
 			m.exec[asked] = exec
 			m.waiting = append(m.waiting, asked)
-			w.taken, w.missing = true, 0
+			w.taken, w.missing, w.patience = true, 0, 0
 			w.source.Next(w.req)
 			w.counters.requests.Add(1)
 			w.answer()

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -88,7 +89,7 @@ type asking struct {
 
 func askFor(t testing.TB, k *ringtest.Kernel, e abi.Event, path string) *asking {
 	a := &asking{t, make(chan ringtest.Answer, 1)}
-	k.Header().WaitNS = uint64(30 * time.Second)
+	atomic.StoreUint64(&k.Header().WaitNS, uint64(30*time.Second))
 	go func() { a.done <- k.Ask(facts(e, 0), path, "/bin/sh") }()
 	return a
 }
@@ -277,6 +278,7 @@ func TestPushWhileHeld(t *testing.T) {
 		{"nor if it is unknown", "version: 1\ndefault: {deny: EROFS}\nscope: {paths: [/t]}\n", goodSum, false, unix.EROFS},
 		{"another is the good one", strings.Replace(knownRules, strings.Repeat("01", 32), strings.Repeat("00", 32), 1), otherSum, true, 0},
 		{"the failure verdict is another", strings.Replace(knownRules, "EIO", "EROFS", 1), goodSum, false, unix.EROFS},
+		{"a deadline that has passed", "version: 1\ndefault: {deny: EROFS}\ndeadline: 1ms\non_fail: allow\nscope: {paths: [/t]}\n", goodSum, true, unix.EROFS},
 		{"a fact that was not fetched", knownRules + "  - {id: c, events: [exec], subject: {exe: /bin/y}, verdict: allow}\n", goodSum, true, unix.EIO},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -310,6 +312,20 @@ func TestStopWhileHeld(t *testing.T) {
 	s := a.Stats()
 	if s.Failed[abi.ReasonNoWorker] != 10 || s.InFlight != 0 || s.Held != 0 {
 		t.Errorf("stats %+v, want ten no_worker", s)
+	}
+}
+
+// A stop that comes between two looks leaves nobody held.
+func TestStopBetweenTwoLooks(t *testing.T) {
+	src := &ending{canned: canned{paths: []string{"/t/x"}, exe: "/bin/sh"}, n: 3}
+	w := one(t, mustRules(t, strings.ReplaceAll(knownRules, "exec", "open"), 1), -1, src)
+	w.arbiter.cfg.Digests = digesterFunc(func(Held, *abi.Request) bool { return true })
+	src.arbiter = w.arbiter
+	if !w.loop() {
+		t.Fatal("the worker did not stop")
+	}
+	if s := w.arbiter.Stats(); s.Holds != 3 || s.Held != 0 || s.InFlight != 0 || s.Failed[abi.ReasonNoWorker] != 3 {
+		t.Errorf("stats %+v, want three held, and let go", s)
 	}
 }
 
@@ -361,7 +377,7 @@ func TestHoldsUnderLoad(t *testing.T) {
 		return true
 	})
 	a, k := start(t, 2, func(c *Config) { c.Rules, c.Digests, c.SpinFor = mustRules(t, short, 1), d, 10*time.Microsecond })
-	k.Header().WaitNS = uint64(30 * time.Second)
+	atomic.StoreUint64(&k.Header().WaitNS, uint64(30*time.Second))
 	want := [4]uint16{0, uint16(unix.EACCES), uint16(unix.EIO), uint16(unix.EIO)}
 	var wg sync.WaitGroup
 	for i := range askers {
@@ -388,7 +404,7 @@ func TestHoldsUnderLoad(t *testing.T) {
 		for _, n := range s.Failed {
 			sum += n
 		}
-		if sum != s.Requests || s.InFlight > askers+2 { // a verdict is there before it is counted
+		if sum != s.Requests || s.InFlight > 2*askers+2 { // workers are looked at one after another
 			t.Errorf("%+v does not add up", s)
 			<-done
 		}

@@ -46,7 +46,7 @@ func one(t testing.TB, rs *rules.RuleSet, entries int, src Source) *worker {
 
 func (w *worker) step() {
 	w.source.Next(w.req)
-	w.taken, w.missing = true, 0
+	w.taken, w.missing, w.patience = true, 0, 0
 	w.counters.requests.Add(1)
 	w.answer()
 }

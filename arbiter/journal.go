@@ -24,7 +24,8 @@ type record struct {
 	reason   abi.Reason
 	cached   bool
 	inTime   bool
-	waited   int64 // nanoseconds
+	waited   int64  // nanoseconds
+	asked    uint64 // Asked, and above it the uid of who has answered: one more would not fit into registers
 }
 
 const (
@@ -41,19 +42,21 @@ const (
 
 // journal is a byte queue from one worker to the collector. Each record is
 // contiguous: a u32 length (a multiple of 8), the fixed part, the numbers up to the last
-// that is not 0, the cgroups, the digest if there is one, the path, the detail, the exe.
+// that is not 0, the cgroups, the digest if there is one, who was asked if somebody was, the path,
+// the detail, the exe.
 // A length of 0 means that the rest up to the end of the buffer is unused.
 //
 // The worker alone writes tail; head is written by whoever holds stream.mu, mostly
 // the collector. The worker may write bytes [tail, head+journalBytes); the other may
 // read [head, tail) after it has loaded tail.
 type journal struct {
-	buf  []byte
-	_    [64]byte
-	tail atomic.Uint64
-	_    [64]byte
-	head atomic.Uint64
-	_    [64]byte
+	buf   []byte
+	asked [8]byte // scratch of append
+	_     [64]byte
+	tail  atomic.Uint64
+	_     [64]byte
+	head  atomic.Uint64
+	_     [64]byte
 }
 
 func newJournal() *journal {
@@ -79,7 +82,12 @@ func (j *journal) append(w *worker, rec *record) bool {
 	if r.Flags&abi.FlagDigest != 0 {
 		digest = r.Digest[:]
 	}
-	need := uint64(8+fixedBytes+8*(args+levels)+len(digest)+int(r.PathLen)+int(r.DetailLen)+int(r.ExeLen)+7) &^ 7
+	var asked []byte
+	if rec.asked != 0 {
+		asked = j.asked[:]
+		binary.LittleEndian.PutUint64(asked, rec.asked)
+	}
+	need := uint64(8+fixedBytes+8*(args+levels)+len(digest)+len(asked)+int(r.PathLen)+int(r.DetailLen)+int(r.ExeLen)+7) &^ 7
 	tail, head := j.tail.Load(), j.head.Load()
 	free := journalBytes - (tail - head)
 	at := tail % journalBytes
@@ -100,7 +108,7 @@ func (j *journal) append(w *worker, rec *record) bool {
 	le.PutUint32(f[0:], uint32(r.Event))
 	le.PutUint32(f[4:], uint32(r.Access))
 	le.PutUint32(f[8:], uint32(rec.decision))
-	f[12], f[13], f[14], f[15] = byte(rec.verdict.Action), flag(rec.cached), flag(rec.inTime)|flag(digest != nil)<<1, byte(args)
+	f[12], f[13], f[14], f[15] = byte(rec.verdict.Action), flag(rec.cached), flag(rec.inTime)|flag(digest != nil)<<1|flag(asked != nil)<<2, byte(args)
 	le.PutUint16(f[16:], rec.verdict.Errno)
 	le.PutUint16(f[18:], uint16(r.DetailLen)) // below abi.PathBytes
 	le.PutUint32(f[20:], uint32(rec.reason))
@@ -133,6 +141,7 @@ func (j *journal) append(w *worker, rec *record) bool {
 		rest = rest[8:]
 	}
 	rest = rest[copy(rest, digest):]
+	rest = rest[copy(rest, asked):]
 	rest = rest[copy(rest, r.Path()):]
 	rest = rest[copy(rest, r.Detail()):]
 	copy(rest, r.Exe())
@@ -185,8 +194,10 @@ func decode(f, rest []byte, e *Event) origin {
 	le := binary.LittleEndian
 	args, rest := rest[:8*int(f[15])], rest[8*int(f[15]):]
 	cgroup, text := rest[:8*int(f[137])], rest[8*int(f[137]):]
-	sum := text[:f[14]>>1*32]
+	sum := text[:f[14]>>1&1*32]
 	text = text[len(sum):]
+	asked := text[:f[14]>>2&1*8]
+	text = text[len(asked):]
 	path, detail, exe := le.Uint32(f[88:]), uint32(le.Uint16(f[18:])), le.Uint32(f[92:])
 	*e = Event{
 		Event:   abi.Event(le.Uint32(f[0:])),
@@ -208,6 +219,9 @@ func decode(f, rest []byte, e *Event) origin {
 		Flags:  uint32(f[136]),
 		Facts:  abi.Fields(le.Uint32(f[140:])),
 		SHA256: hex.EncodeToString(sum),
+	}
+	if len(asked) > 0 {
+		e.Asked, e.AnsweredBy = Asked(le.Uint32(asked)).String(), le.Uint32(asked[4:])
 	}
 	for i := range len(args) / 8 {
 		e.Args[i] = le.Uint64(args[8*i:])

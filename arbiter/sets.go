@@ -30,6 +30,9 @@ func (a *Arbiter) put(rs *rules.RuleSet, reason cache.Reason) *installed {
 		next.number = before.number + 1
 	}
 	a.stream.remember(next, before, a.workers)
+	if before != nil && before.rules.Fingerprint() != rs.Fingerprint() {
+		a.asks.forget()
+	}
 	a.current.Store(next)
 	return next
 }

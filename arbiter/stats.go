@@ -23,6 +23,8 @@ type Stats struct {
 	Decided  uint64 // answered by walking the rules
 	Failed   [abi.ReasonCount]uint64
 
+	Asked [AskedCount]uint64 // among Decided: whose rule asks somebody, by how it ended
+
 	Allowed uint64 // answered allow, audited ones among them
 	Denied  uint64 // answered with an errno
 	Killed  uint64 // among them: the process that asked was killed
@@ -114,6 +116,9 @@ func (a *Arbiter) Stats() Stats {
 	}
 	s.InFlight = s.Requests - outcomes
 	s.LastSeq, s.EventsRecorded = a.stream.counts()
+	for i := range s.Asked {
+		s.Asked[i] = a.asks.counts[i].Load()
+	}
 	s.Latency = h.latency()
 	return s
 }

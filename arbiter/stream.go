@@ -34,7 +34,7 @@ type Subscription struct {
 
 // wants reports whether e is for this subscriber.
 func (s *Subscription) wants(e *Event) bool {
-	return s.allowed || e.Verdict != rules.Allow.String() || e.Reason != abi.ReasonNone || e.Late
+	return s.allowed || e.Verdict != rules.Allow.String() || e.Reason != abi.ReasonNone || e.Late || e.Asked != ""
 }
 
 // Dropped returns how many events this subscriber has lost because its buffer

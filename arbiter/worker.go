@@ -40,6 +40,7 @@ type worker struct {
 	key       []byte                // scratch; its capacity fits the longest key
 	req       *abi.Request          // the one at hand
 	missing   abi.Fields            // what was asked for it already
+	patience  time.Duration         // the deadline of the rule that it was held for, 0 when it was not
 	holds     holds
 
 	// Written by the worker, read by Install and Stats.
@@ -132,13 +133,16 @@ func (w *worker) loop() (stopped bool) {
 		}
 		if w.source.Next(w.req) {
 			// Fast path: a request.
-			w.taken, w.missing = true, 0
+			w.taken, w.missing, w.patience = true, 0, 0
 			w.counters.requests.Add(1)
 			w.answer()
 			polls = 0
 			continue
 		}
 		if w.arbiter.stop.Load() {
+			if w.holds.open > 0 {
+				continue // it has just been set: they are let go first
+			}
 			return true
 		}
 		if polls == 0 { // the first fruitless one after a request
@@ -246,7 +250,7 @@ func (w *worker) answer() {
 			d = w.rules.Decide(r)
 		}
 	}
-	if d.Verdict.Action == rules.Undecided {
+	if d.Verdict.Action >= rules.Ask { // or rules.Undecided
 		// Slow path: it cannot be decided yet. That is cached, too.
 		if !hit && w.cache != nil {
 			w.cache.Put(key, hash, d)
@@ -256,7 +260,7 @@ func (w *worker) answer() {
 	}
 
 	verdict, reason := d.Verdict, abi.ReasonNone
-	if d.Deadline < w.wait && w.waited() > int64(d.Deadline) {
+	if d.Deadline < w.wait && w.waited() > int64(max(d.Deadline, w.patience)) {
 		verdict, reason = d.OnFail, abi.ReasonDeadline
 	}
 	// What nobody is told of, the kernel side may decide by itself the next time. It cannot
@@ -326,7 +330,7 @@ func (w *worker) account(rec record) {
 		c.maxNS.Store(ns)
 	}
 	c.latency.record(ns) // last: see Stats
-	plain := rec.verdict.Action == rules.Allow && rec.reason == abi.ReasonNone && rec.inTime
+	plain := rec.verdict.Action == rules.Allow && rec.reason == abi.ReasonNone && rec.inTime && rec.asked == 0
 	if plain && !w.arbiter.stream.wantsAllowed() {
 		return
 	}

@@ -26,20 +26,17 @@ const (
 
 // addrs reads an address, a network, or a list of them.
 func (p *parser) addrs(n *yaml.Node) []netip.Prefix {
-	var out []netip.Prefix
-	for _, e := range p.list(n, "args."+addrName) {
+	return values(p, n, "args."+addrName, "addr", false, func(e *yaml.Node) (net netip.Prefix, ok bool) {
 		s, ok := p.text(e, "args."+addrName, netHint)
 		if !ok {
-			continue
+			return net, false
 		}
 		net, wrong, hint := parseNet(s)
 		if wrong != "" {
 			p.add(e, hint, "args.%s %s %s", addrName, quote(s), wrong)
-			continue
 		}
-		out = append(out, net)
-	}
-	return out
+		return net, wrong == ""
+	})
 }
 
 const netHint = "write an address such as 192.0.2.1 or 2001:db8::1, or a network such as 10.0.0.0/8"

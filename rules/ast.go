@@ -51,6 +51,7 @@ type settings struct {
 	mute            Mute
 	listed          eventSet // that the default is applied to, rules or not
 	listedAt        pos      // of the key events
+	setInfos        []SetInfo
 }
 
 // Name returns the name given to Parse.

@@ -14,7 +14,7 @@ import (
 
 // readFile fills f from the root of the document.
 func (p *parser) readFile(root *yaml.Node, f *File) {
-	m := p.mapping(root, "the file", "version", "default", "deadline", "on_fail", "scope", "mute", "events", "rules")
+	m := p.mapping(root, "the file", "version", "default", "deadline", "on_fail", "scope", "mute", "events", "sets", "rules")
 	if m == nil {
 		return
 	}
@@ -41,6 +41,9 @@ func (p *parser) readFile(root *yaml.Node, f *File) {
 	if n := m.get("events"); n != nil {
 		f.listedAt = pos{n.Line, n.Column}
 		f.listed = p.eventList(n, "name at least one event that the default is for, or leave events out")
+	}
+	if n := m.get("sets"); n != nil {
+		p.readSets(n, f)
 	}
 	if n := m.get("rules"); n != nil && n.ShortTag() != "!!null" {
 		p.rules(n, f)

@@ -3,6 +3,7 @@
 package rules
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 
@@ -126,18 +127,17 @@ func (p *parser) argTest(n *yaml.Node, what string, names numbering) (t argTest)
 	if names.named() {
 		hint = "write a number or a name such as " + names.example() + ", a range, a list of them, or bits as {all: 0x6} or {any: 0x6}"
 	}
-	for _, e := range p.list(n, what) {
+	t.ranges = values(p, n, what, fmt.Sprintf("number %d", names), false, func(e *yaml.Node) (r numberRange, ok bool) {
 		s, ok := p.text(e, what, hint)
 		if !ok {
-			continue
+			return r, false
 		}
 		r, wrong := numberRangeOf(s, names)
 		if wrong != "" {
 			p.add(e, wrong, "%s %s is not a number or a range", what, quote(s))
-			continue
 		}
-		t.ranges = append(t.ranges, r)
-	}
+		return r, wrong == ""
+	})
 	return t
 }
 

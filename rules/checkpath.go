@@ -69,13 +69,8 @@ func hasDots(s string) bool {
 
 // patterns reads one pattern or a list of them.
 func (p *parser) patterns(n *yaml.Node, t textKind) []pattern {
-	var ps []pattern
-	for _, e := range p.list(n, t.what) {
-		if pt, ok := p.pattern(e, t); ok {
-			ps = append(ps, pt)
-		}
-	}
-	return ps
+	as := fmt.Sprintf("pattern %v %v", t.abstract, t.free)
+	return values(p, n, t.what, as, t.abstract || t.free, func(e *yaml.Node) (pattern, bool) { return p.pattern(e, t) })
 }
 
 func (p *parser) pattern(n *yaml.Node, t textKind) (pattern, bool) {
@@ -172,20 +167,17 @@ func (p *parser) ids32(n *yaml.Node, what string) []numberRange {
 	if n == nil {
 		return nil
 	}
-	var rs []numberRange
-	for _, e := range p.list(n, what) {
+	return values(p, n, what, "id", false, func(e *yaml.Node) (r numberRange, ok bool) {
 		s, ok := p.text(e, what, "write a number such as 1000 or a range such as 1000-1999")
 		if !ok {
-			continue
+			return r, false
 		}
 		r, hint := parseRange(s)
 		if hint != "" {
 			p.add(e, hint, "%s %s is not a number or a range", what, quote(s))
-			continue
 		}
-		rs = append(rs, r)
-	}
-	return rs
+		return r, hint == ""
+	})
 }
 
 // parseRange reads "5" or "5-9"; a hint that is not empty says what is wrong.

@@ -85,6 +85,31 @@ func (rs *RuleSet) keys(m *matcher) int {
 	return n + len(s.uid) + len(s.gid) + len(s.euid) + len(s.egid) + len(s.cgroup)
 }
 
+// valueCount returns how many values all rules list, a set that several of them name once.
+func (rs *RuleSet) valueCount() (n int) {
+	shared := map[[2]uint32]bool{}
+	for i := range rs.all {
+		m := &rs.all[i]
+		n += rs.keys(m)
+		once := func(kind, list uint32, values int) {
+			if shared[[2]uint32{kind, list}] {
+				n -= values
+			}
+			shared[[2]uint32{kind, list}] = true
+		}
+		for _, t := range [...]texts{m.match.path, m.match.detail, m.match.exe} {
+			if t.kind == manyTexts {
+				once(0, t.at, rs.len(t))
+			}
+		}
+		once(1, m.match.addr, len(rs.addrs[m.match.addr].nets))
+		once(2, m.match.digest, len(rs.digests[m.match.digest].sums))
+		s := &rs.ids[m.match.ids]
+		once(3, m.match.ids, len(s.uid)+len(s.gid)+len(s.euid)+len(s.egid)+len(s.cgroup))
+	}
+	return n
+}
+
 // node files rules, by none of the facts in used.
 func (b *builder) node(rules []int32, used uint32) *node {
 	n := &node{first: rules[0], rest: rules}

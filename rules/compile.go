@@ -5,6 +5,7 @@ package rules
 import (
 	"cmp"
 	"encoding/binary"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -84,9 +85,7 @@ func (rs *RuleSet) list() {
 func (rs *RuleSet) classify(few int) {
 	rs.nodes = []*node{nil}
 	b := builder{rs: rs, few: few, left: moreKeys}
-	for i := range rs.all {
-		b.left += timesKeys * rs.keys(&rs.all[i])
-	}
+	b.left += timesKeys * rs.valueCount()
 	for e := range rs.lists {
 		l := &rs.lists[e]
 		if len(l.rules) == 0 {
@@ -118,13 +117,22 @@ type compiler struct {
 	thens map[then]uint32
 	notes map[Note]uint32
 	whens map[*when]uint32
+	// Lists that rules share, as they are a set, by where they are.
+	members map[memberKey]uint32
+	nets    map[*netip.Prefix]uint32
+	digests map[*digest]uint32
 	// Where each event has an argument, by its name.
 	indexes map[string]*[abi.EventCount]uint8
 }
 
+type memberKey struct {
+	fact  fact
+	first *pattern
+}
+
 func newCompiler(p *pool) *compiler {
 	*p = pool{nots: make([]conditions, 1), whens: make([]*when, 1), addrs: make([]addrMatch, 1), digests: make([]digestMatch, 1), ids: make([]subjectIDs, 1), notes: make([]Note, 1)}
-	return &compiler{pool: p, cgroups: map[string]uint64{}, ids: map[string]uint32{}, thens: map[then]uint32{}, notes: map[Note]uint32{{}: 0}, whens: map[*when]uint32{},
+	return &compiler{pool: p, cgroups: map[string]uint64{}, ids: map[string]uint32{}, thens: map[then]uint32{}, notes: map[Note]uint32{{}: 0}, whens: map[*when]uint32{}, members: map[memberKey]uint32{}, nets: map[*netip.Prefix]uint32{}, digests: map[*digest]uint32{},
 		indexes: map[string]*[abi.EventCount]uint8{}}
 }
 
@@ -165,7 +173,10 @@ func (c *compiler) rule(rs *RuleSet, i int32, r *rule) {
 	if r.not != nil {
 		m.not = uint32(len(c.pool.nots))
 		not := c.conditions(r, r.not)
-		c.pool.digests[not.digest].inNot = not.digest != 0
+		if not.digest != 0 { // which may be shared with rules that do not have it in not
+			c.pool.digests = append(c.pool.digests, digestMatch{c.pool.digests[not.digest].sums, true})
+			not.digest = uint32(len(c.pool.digests) - 1)
+		}
 		c.pool.nots = append(c.pool.nots, not)
 	}
 	if r.when != nil {
@@ -203,8 +214,12 @@ func (c *compiler) conditions(r *rule, b *block) conditions {
 	}
 	if len(b.addr) > 0 {
 		out.has |= abi.FieldArgs
-		out.addr = uint32(len(c.pool.addrs))
-		c.pool.addrs = append(c.pool.addrs, c.addrs(b.addr))
+		key := &b.addr[0]
+		if out.addr = c.nets[key]; out.addr == 0 {
+			out.addr = uint32(len(c.pool.addrs))
+			c.nets[key] = out.addr
+			c.pool.addrs = append(c.pool.addrs, c.addrs(b.addr))
+		}
 	}
 	if len(b.exe) > 0 {
 		out.has |= abi.FieldExe
@@ -212,8 +227,12 @@ func (c *compiler) conditions(r *rule, b *block) conditions {
 	}
 	if len(b.digest) > 0 {
 		out.has |= abi.FieldDigest
-		out.digest = uint32(len(c.pool.digests))
-		c.pool.digests = append(c.pool.digests, newDigestMatch(b.digest))
+		key := &b.digest[0]
+		if out.digest = c.digests[key]; out.digest == 0 {
+			out.digest = uint32(len(c.pool.digests))
+			c.digests[key] = out.digest
+			c.pool.digests = append(c.pool.digests, newDigestMatch(b.digest))
+		}
 	}
 	ids := subjectIDs{uid: mergeRanges(b.uid), gid: mergeRanges(b.gid), euid: mergeRanges(b.euid), egid: mergeRanges(b.egid)}
 	if len(b.uid)+len(b.euid) > 0 {
@@ -235,8 +254,14 @@ func (c *compiler) conditions(r *rule, b *block) conditions {
 // texts adds a list of patterns to the pool.
 func (c *compiler) texts(f fact, ps []pattern) texts {
 	if len(ps) > fewPatterns {
-		c.pool.members = append(c.pool.members, newMembers(f, ps))
-		return texts{at: uint32(len(c.pool.members) - 1), kind: manyTexts}
+		key := memberKey{f, &ps[0]}
+		n, ok := c.members[key]
+		if !ok {
+			n = uint32(len(c.pool.members))
+			c.members[key] = n
+			c.pool.members = append(c.pool.members, newMembers(f, ps))
+		}
+		return texts{at: n, kind: manyTexts}
 	}
 	first := c.pattern(ps[0])
 	if one, ok := first.alone(); ok && len(ps) == 1 {

@@ -29,13 +29,7 @@ func (p *parser) digests(n *yaml.Node, about eventSet) []digest {
 		p.add(n, "match it by object.path, or put "+e.String()+" in a rule of its own; those that have one are "+strings.Join(withContent.names(), ", "),
 			"the event %s has no content to match by object.sha256", e)
 	}
-	var ds []digest
-	for _, e := range p.list(n, "object.sha256") {
-		if d, ok := p.digest(e); ok {
-			ds = append(ds, d)
-		}
-	}
-	return ds
+	return values(p, n, "object.sha256", "digest", false, p.digest)
 }
 
 func (p *parser) digest(n *yaml.Node) (d digest, ok bool) {
@@ -172,10 +166,7 @@ func (e *encoder) digests(rs []rule) {
 			e.text("sha256")
 			e.number(uint64(i))
 			e.number(uint64(in))
-			e.number(uint64(len(b.digest)))
-			for _, d := range b.digest {
-				e.d.Write(d[:])
-			}
+			long(e, b.digest, func(e *encoder, d digest) { e.d.Write(d[:]) })
 		}
 	}
 }

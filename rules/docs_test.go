@@ -157,6 +157,8 @@ func TestPolicyDocument(t *testing.T) {
 		{"a byte", "odd-names", request(abi.EventOpen, "/srv/\xff", "", nil), "odd-names"},
 		{"a restore", "one-restore", request(abi.EventExec, "/srv/db/bin/restore", "", nil), "one-restore"},
 		{"an unknown program", "no-others", hashed("/srv/app/x", 0), "no-others"},
+		{"a program of its own", "unknown-programs", request(abi.EventExec, "/srv/app/bin/x", "", nil), "default"},
+		{"another one", "unknown-programs", request(abi.EventExec, "/srv/app/x", "", nil), "unknown-programs"},
 		{"braces", "odd-names", request(abi.EventOpen, "/srv/{braces}/x", "", nil), "odd-names"},
 	}
 	with := func(id string) *RuleSet {
@@ -178,7 +180,7 @@ func TestPolicyDocument(t *testing.T) {
 			}
 		})
 	}
-	words := strings.Fields("version default deadline on_fail scope mute invert unmute rules paths cgroups uids exes mounts process_trees id events object subject access detail args not verdict message " +
+	words := strings.Fields("version default deadline on_fail scope mute invert unmute sets rules paths cgroups uids exes mounts process_trees id events object subject access detail args not when verdict ask within message owner reason ticket lifespan expires times " +
 		"sha256 exe uid gid euid egid cgroup literal prefix glob 1,024 4,095 1,000,000")
 	words = append(words, EventNames()...)
 	for _, a := range accessNames {

@@ -4,6 +4,7 @@ package rules
 
 import (
 	"encoding/binary"
+	"net/netip"
 	"time"
 
 	"github.com/cespare/xxhash/v2"
@@ -15,7 +16,7 @@ const encodingVersion = 2
 // fingerprint hashes the canonical form of f: what it says after everything
 // inherited is filled in, without positions and without its text.
 func fingerprint(f *File) uint64 {
-	e := encoder{}
+	e := &encoder{sums: map[any]uint64{}}
 	e.d.Reset()
 	e.number(encodingVersion)
 	e.verdict(f.def)
@@ -72,8 +73,9 @@ func fingerprint(f *File) uint64 {
 // texts and lists their length in front, so that no two forms are the same
 // bytes.
 type encoder struct {
-	d   xxhash.Digest
-	buf [8]byte
+	d    xxhash.Digest
+	buf  [8]byte
+	sums map[any]uint64 // of long lists, by their first value's place
 }
 
 func (e *encoder) number(n uint64) {
@@ -135,11 +137,10 @@ func (e *encoder) block(b *block) {
 		e.text(c.path)
 	}
 	for _, ps := range [...][]pattern{b.path, b.detail, b.exe} {
-		e.number(uint64(len(ps)))
-		for _, p := range ps {
+		long(e, ps, func(e *encoder, p pattern) {
 			e.number(uint64(p.kind))
 			e.text(p.text)
-		}
+		})
 	}
 	e.number(uint64(len(b.args)))
 	for _, a := range b.args {
@@ -152,8 +153,31 @@ func (e *encoder) block(b *block) {
 			e.number(r.hi)
 		}
 	}
-	e.number(uint64(len(b.addr)))
-	for _, n := range b.addr {
-		e.text(n.String())
+	long(e, b.addr, func(e *encoder, n netip.Prefix) { e.text(n.String()) })
+}
+
+// longEncoded is from how many values on a list has a hash of its own.
+const longEncoded = 64
+
+// long writes a list of values that can be a set which many rules name: the hash of a long one
+// is made once.
+func long[T any](e *encoder, vs []T, write func(*encoder, T)) {
+	e.number(uint64(len(vs)))
+	to := e
+	if len(vs) >= longEncoded {
+		if sum, ok := e.sums[&vs[0]]; ok {
+			e.number(sum)
+			return
+		}
+		to = &encoder{}
+		to.d.Reset()
+	}
+	for _, v := range vs {
+		write(to, v)
+	}
+	if to != e {
+		sum := to.d.Sum64()
+		e.sums[&vs[0]] = sum
+		e.number(sum)
 	}
 }

@@ -31,8 +31,13 @@ func (rs *RuleSet) Kept(r *abi.Request, d Decision) Kept {
 		return Kept{InKernel: true, NotByWorker: why, NotByKernel: why}
 	}
 	var k Kept
-	if d.Once {
+	switch {
+	case d.Once:
 		k.NotByWorker = "the rule decides once"
+	case d.Verdict.Action == Ask:
+		k.NotByWorker = "somebody is asked, who says for how long an answer counts"
+	}
+	if k.NotByWorker != "" {
 		k.NotByKernel = k.NotByWorker
 		return k
 	}

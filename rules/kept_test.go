@@ -26,6 +26,7 @@ func TestKept(t *testing.T) {
 		{"a record", "{id: a, events: [open], object: {path: /x}, verdict: audit}", abi.EventOpen, open(abi.AccessRead), false, "", "it keeps plain allows alone"},
 		{"a content elsewhere", "{id: a, events: [exec], object: {path: /x}, verdict: allow}|{id: b, events: [exec], object: {sha256: " + sumA + "}, verdict: deny}", abi.EventExec, nil, false, "", "rules about exec look at sha256, which it cannot compare"},
 		{"once", "{id: a, events: [open], object: {path: /x}, lifespan: once, verdict: allow}", abi.EventOpen, open(abi.AccessRead), false, "the rule decides once", "the rule decides once"},
+		{"a question", "{id: a, events: [open], object: {path: /x}, verdict: ask}", abi.EventOpen, open(abi.AccessRead), false, "somebody is asked, who says for how long an answer counts", "somebody is asked, who says for how long an answer counts"},
 		{"another event", "{id: a, events: [unlink], object: {path: /x}, verdict: allow}", abi.EventUnlink, nil, false, "", "it keeps exec and open alone"},
 		{"ids alone", "{id: a, events: [unlink], subject: {uid: 0}, verdict: deny}", abi.EventUnlink, nil, true, "", ""},
 		{"ids alone, the default", "{id: a, events: [unlink], subject: {uid: 1}, verdict: deny}", abi.EventUnlink, nil, true, "", ""},

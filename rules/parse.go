@@ -59,10 +59,11 @@ type parser struct {
 	rule     string         // id of the rule that is being read
 	ids      map[string]int // line of each rule id
 	whens    *fileWhens
+	sets     map[string]*valueSet
 }
 
 func newParser(v version, file string) *parser {
-	return &parser{file: file, version: v, ids: map[string]int{}, whens: &fileWhens{}}
+	return &parser{file: file, version: v, ids: map[string]int{}, whens: &fileWhens{}, sets: map[string]*valueSet{}}
 }
 
 func (p *parser) add(n *yaml.Node, hint, format string, args ...any) {

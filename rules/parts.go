@@ -51,7 +51,7 @@ func parseParts(v version, name string, src []byte) *File {
 		first += n
 	}
 	f.rules = make([]rule, total)
-	if !readParts(v, name, parts, f, p.whens) {
+	if !readParts(p, parts, f) {
 		return nil
 	}
 	ids := make(map[string]struct{}, total)
@@ -71,8 +71,8 @@ type part struct {
 	first, count int // of its rules
 }
 
-// readParts reads the parts into f.rules, and reports whether each could be read.
-func readParts(v version, name string, parts []part, f *File, whens *fileWhens) bool {
+// readParts reads the parts into f.rules, by what the frame has read, and reports whether each could be read.
+func readParts(frame *parser, parts []part, f *File) bool {
 	var (
 		mu     sync.Mutex
 		failed bool
@@ -95,7 +95,7 @@ func readParts(v version, name string, parts []part, f *File, whens *fileWhens) 
 				if p == nil {
 					return
 				}
-				if !p.read(v, name, f, whens) {
+				if !p.read(frame, f) {
 					mu.Lock()
 					failed = true
 					mu.Unlock()
@@ -108,15 +108,15 @@ func readParts(v version, name string, parts []part, f *File, whens *fileWhens) 
 }
 
 // read reads a part into its place in f.rules.
-func (pt *part) read(v version, name string, f *File, whens *fileWhens) bool {
+func (pt *part) read(frame *parser, f *File) bool {
 	d := yaml.NewDecoder(bytes.NewReader(pt.src))
 	var doc, second yaml.Node
 	if decode(d, &doc) != nil || !errors.Is(decode(d, &second), io.EOF) {
 		return false
 	}
 	list := doc.Content[0]
-	p := newParser(v, name)
-	p.whens = whens
+	p := newParser(frame.version, frame.file)
+	p.whens, p.sets = frame.whens, frame.sets
 	p.refuseAnchors(list)
 	if list.Kind != yaml.SequenceNode || len(list.Content) != pt.count || len(p.problems) > 0 {
 		return false

@@ -41,7 +41,7 @@ var (
 		glob = "/" + strings.Trim(glob, "/")
 		return "{glob: !!binary " + base64of(glob) + "}"
 	})
-	genIDs = rapid.SampledFrom([]string{"0", "1", "[0, 2]", "1-2", "[3, 0-1, 2]", "4294967294"})
+	genIDs = rapid.SampledFrom([]string{"\"@ids\"", "[4, \"@ids\"]", "0", "1", "[0, 2]", "1-2", "[3, 0-1, 2]", "4294967294"})
 )
 
 // genEvents are the lists of events that rules are drawn for, with what they have.
@@ -70,7 +70,7 @@ var genEvents = []struct {
 
 var genNumbers = rapid.SampledFrom([]string{"1", "0", "[0, 2]", "1-2", "[3, 0-1, 2]", "0x3", "{any: 3}", "{all: [1, 2]}", "{all: 1, any: 0o6}", "18446744073709551615"})
 
-var genAddrs = rapid.SampledFrom([]string{"0.0.0.1", "\"::/0\"", "0.0.0.0/0", "[0.0.0.2/31, \"::1\"]", "0.0.0.0/30", "\"::/126\"", "\"8000::/1\"", "\"0:0:0:1::/64\""})
+var genAddrs = rapid.SampledFrom([]string{"\"@nets\"", "0.0.0.1", "\"::/0\"", "0.0.0.0/0", "[0.0.0.2/31, \"::1\"]", "0.0.0.0/30", "\"::/126\"", "\"8000::/1\"", "\"0:0:0:1::/64\""})
 
 // genWhens are expressions that every event can have.
 var genWhens = []string{"subject.uid != subject.euid", `subject.exe.startsWith("/a")`, `!subject.exe.endsWith("b")`, "subject.gid - subject.egid < 2",
@@ -83,6 +83,9 @@ func genBlock(t *rapid.T, object, detail, free, access, content bool, args []str
 	var parts, subject []string
 	maybe := func(what string) bool { return rapid.IntRange(0, 3).Draw(t, what) == 0 }
 	list := func(what string) string {
+		if rapid.IntRange(0, 7).Draw(t, "a set") == 0 {
+			return rapid.SampledFrom([]string{`"@paths"`, `"@many-paths"`, `["@paths", /a/b]`}).Draw(t, what)
+		}
 		most := 3
 		if rapid.IntRange(0, 15).Draw(t, "long list") == 0 {
 			most = fewPatterns + 10
@@ -142,11 +145,23 @@ func genBlock(t *rapid.T, object, detail, free, access, content bool, args []str
 	return strings.Join(parts, ", ")
 }
 
+// genSets are what rules name with @.
+var genSets = rapid.Custom(func(t *rapid.T) string {
+	paths := func(least, most int) string {
+		return strings.Join(rapid.SliceOfN(genPattern, least, most).Draw(t, "patterns"), ", ")
+	}
+	many := fewPatterns + 1
+	if rapid.IntRange(0, 3).Draw(t, "long sets") != 0 { // they take time to draw
+		many = 1
+	}
+	return "sets:\n  paths: [" + paths(1, 2) + "]\n  many-paths: [" + paths(many, many+2) + "]\n  ids: [1, 3-4]\n  nets: [0.0.0.1, \"::/126\"]\n"
+})
+
 func genFile(t *rapid.T) string {
 	var b strings.Builder
 	def := []string{"allow", "deny", "audit", "{deny: ENOENT}"}
 	verdict := rapid.SampledFrom(append(def, "ask", "{ask: {default: allow, within: 2s}}"))
-	fmt.Fprintf(&b, "version: 1\ndefault: %s\nscope: {paths: [/]}\nrules:\n", rapid.SampledFrom(def).Draw(t, "default"))
+	fmt.Fprintf(&b, "version: 1\ndefault: %s\nscope: {paths: [/]}\n%srules:\n", rapid.SampledFrom(def).Draw(t, "default"), genSets.Draw(t, "sets"))
 	n := rapid.IntRange(0, 6).Draw(t, "rules")
 	if rapid.IntRange(0, 7).Draw(t, "many rules") == 0 {
 		n = rapid.IntRange(few, 40).Draw(t, "rules")

@@ -75,6 +75,9 @@ func (rs *RuleSet) WithEpoch(epoch uint64) *RuleSet {
 // logs and is no protection against somebody who makes two of them collide.
 func (rs *RuleSet) Fingerprint() uint64 { return rs.fingerprint }
 
+// Name returns the name of the file, as it was given to Parse.
+func (rs *RuleSet) Name() string { return rs.name }
+
 // Scope returns what the rule set is about. Its slices must not be modified.
 func (rs *RuleSet) Scope() Scope { return rs.scope }
 

@@ -106,6 +106,9 @@ func (r *Record) event() (*arbiter.Event, error) {
 	_, start, _ := strings.Cut(p.UID, "-")
 	e.StartBoottime = f.number("actor.process.uid", start, 10, 64)
 	e.UID, e.GID = f.id("user", p.User), f.id("group", p.Group)
+	if e.Asked = u.Asked; u.AnsweredBy != "" {
+		e.AnsweredBy = uint32(f.number("unmapped.answered_by", u.AnsweredBy, 10, 32))
+	}
 	e.Comm, e.Exe = f.text(p.Name, p.NameB64), f.text(p.File.Path, p.File.PathB64)
 	e.Detail = f.text(u.Detail, u.DetailB64)
 	f.object(e, r)

@@ -95,6 +95,8 @@ func (r *Record) Append(dst []byte) []byte {
 	o.bool("cached", u.Cached)
 	o.int("latency_ns", u.LatencyNS)
 	o.int("worker", int64(u.Worker))
+	o.optional("asked", u.Asked)
+	o.optional("answered_by", u.AnsweredBy)
 	o.uint("euid", uint64(u.EUID))
 	o.uint("egid", uint64(u.EGID))
 	if len(u.Flags) > 0 {

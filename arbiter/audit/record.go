@@ -185,6 +185,9 @@ type Unmapped struct {
 	Cached    bool              `json:"cached"`
 	LatencyNS int64             `json:"latency_ns"`
 	Worker    int               `json:"worker"` // -1 when none was involved
+	// How it ended where the rule asks somebody, and the uid of who has answered.
+	Asked      string `json:"asked,omitempty"`
+	AnsweredBy string `json:"answered_by,omitempty"`
 	// What rules can look at beside the above. With it a record can be decided again.
 	EUID   uint32   `json:"euid"`
 	EGID   uint32   `json:"egid"`
@@ -211,6 +214,9 @@ func NewRecord(e *arbiter.Event) Record {
 			EUID: e.EUID, EGID: e.EGID, Flags: abi.FlagNames(e.Flags), Cgroup: cgroupsOf(e), Facts: e.Facts.Names()},
 	}
 	r.outcome(e)
+	if r.Unmapped.Asked = e.Asked; e.Asked == arbiter.Answered.String() || e.Asked == arbiter.Remembered.String() {
+		r.Unmapped.AnsweredBy = strconv.FormatUint(uint64(e.AnsweredBy), 10)
+	}
 	start := strconv.FormatUint(uint64(e.TGID), 10) + "-" + strconv.FormatUint(e.StartBoottime, 10)
 	p := Process{PID: e.TGID, TID: e.TID, UID: start, File: newFile(e.Exe),
 		User:  &ID{strconv.FormatUint(uint64(e.UID), 10)},

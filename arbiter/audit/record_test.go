@@ -99,7 +99,9 @@ func samples() []arbiter.Event {
 	hashed.Seq, hashed.SHA256 = 207, strings.Repeat("0f", 32)
 	killed := sample()
 	killed.Seq, killed.Verdict = 208, "kill"
-	return append(out, anonymous, web, abstract, kill, odd, newer, hashed, killed)
+	asked := sample()
+	asked.Seq, asked.Asked, asked.AnsweredBy = 209, "answered", 1000
+	return append(out, anonymous, web, abstract, kill, odd, newer, hashed, killed, asked)
 }
 
 func TestGolden(t *testing.T) {

@@ -60,6 +60,7 @@ func TestAuthorisation(t *testing.T) {
 	writing := map[string]bool{
 		controlv1.RulesService_Push_FullMethodName:     true,
 		controlv1.RulesService_PushFile_FullMethodName: true,
+		controlv1.RulesService_EditSet_FullMethodName:  true,
 		controlv1.RulesService_Rollback_FullMethodName: true,
 		controlv1.RulesService_Confirm_FullMethodName:  true,
 		controlv1.RulesService_Revert_FullMethodName:   true,

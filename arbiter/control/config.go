@@ -23,6 +23,13 @@ type Engine interface {
 	Subscribe(buffer int, o arbiter.SubscribeOptions) *arbiter.Subscription
 }
 
+// Asker has the questions that rules ask; *arbiter.Arbiter is one.
+type Asker interface {
+	Asks() []arbiter.Ask
+	WatchAsks() (changed <-chan struct{}, end func())
+	Answer(id uint64, answer arbiter.Answer) (waited int, err error)
+}
+
 // Applier puts rule sets in force: the kernel side's scope and the engine, as
 // one. Calls are serialised by Rules.
 type Applier interface {
@@ -100,6 +107,8 @@ type Config struct {
 	Rules  *Rules
 	// Info is called for every status, concurrently.
 	Info func() Info
+	// Asks is where those who watch find what to answer; nil: nobody can.
+	Asks Asker
 	// Lifecycle is for a daemon that takes over from this one; nil: none can.
 	Lifecycle Lifecycle
 	// Admin may call everything, ReadOnly everything that changes nothing. Uid 0

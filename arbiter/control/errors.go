@@ -20,6 +20,8 @@ var (
 	// ErrEpochNotKept is wrapped by the errors about an epoch that the store does
 	// not hold, or no longer.
 	ErrEpochNotKept = errors.New("this epoch is not kept")
+	// ErrEdit is wrapped by the errors about an edit of a set that cannot be made.
+	ErrEdit = errors.New("the rules in force still are")
 )
 
 // StaleError is the error of a push that expected another epoch in force.

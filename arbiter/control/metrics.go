@@ -8,6 +8,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/arbiterd/arbiter/arbiter"
 	"github.com/arbiterd/arbiter/arbiter/cache"
 	"github.com/arbiterd/arbiter/kernelbridge/abi"
 )
@@ -33,6 +34,7 @@ func Collector(e Engine) prometheus.Collector {
 		inFlight:       desc("in_flight", "Requests taken and not yet answered."),
 		held:           desc("held", "Requests that wait for a fact, among those in flight."),
 		holds:          desc("holds_total", "Requests that had to wait for a fact."),
+		asked:          desc("asked_total", "Requests whose rule asks somebody, by how they ended.", "outcome"),
 		latency:        desc("latency_seconds", "From the question to the answer, since the start, by quantile; 1 is the maximum.", "quantile"),
 		workerRequests: desc("worker_requests_total", "Requests taken, by worker.", "worker"),
 		workerParked:   desc("worker_parked", "1 while the worker sleeps because nothing is to do.", "worker"),
@@ -42,9 +44,9 @@ func Collector(e Engine) prometheus.Collector {
 }
 
 type engineCollector struct {
-	engine                                                                              Engine
-	requests, hits, decided, failed, verdicts, late, flushes, skipped, recorded         *prometheus.Desc
-	held, holds, dropped, inFlight, latency, workerRequests, workerParked, epoch, rules *prometheus.Desc
+	engine                                                                                     Engine
+	requests, hits, decided, failed, verdicts, late, flushes, skipped, recorded                *prometheus.Desc
+	held, holds, asked, dropped, inFlight, latency, workerRequests, workerParked, epoch, rules *prometheus.Desc
 }
 
 // Describe implements prometheus.Collector.
@@ -79,6 +81,9 @@ func (c *engineCollector) Collect(ch chan<- prometheus.Metric) {
 	gauge(c.inFlight, float64(s.InFlight))
 	gauge(c.held, float64(s.Held))
 	count(c.holds, s.Holds)
+	for o := arbiter.NotAsked + 1; o < arbiter.AskedCount; o++ {
+		count(c.asked, s.Asked[o], o.String())
+	}
 	for _, q := range []struct {
 		name string
 		d    time.Duration

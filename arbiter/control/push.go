@@ -157,6 +157,32 @@ func (r *Rules) Rollback(ctx context.Context, epoch uint64, p Push) (Pushed, err
 	return r.push(ctx, p)
 }
 
+// EditSet changes a set of the rules in force and pushes them; errors as for Push, or one that
+// wraps rules.ErrNoSet, ErrNoRules or ErrEdit. Source, Signature and Name of p are ignored: the edited
+// text is signed by nobody.
+func (r *Rules) EditSet(ctx context.Context, edit rules.SetEdit, p Push) (Pushed, error) {
+	if err := r.begin(ctx); err != nil {
+		return Pushed{}, err
+	}
+	defer r.end()
+	live := r.inForce()
+	if live == nil {
+		return Pushed{}, ErrNoRules
+	}
+	if err := r.expect(p.ExpectedEpoch); err != nil {
+		return Pushed{}, err
+	}
+	source, err := rules.EditSet(live.Source(), edit)
+	if err != nil {
+		return Pushed{}, fmt.Errorf("%w: %w", ErrEdit, err)
+	}
+	p.Source, p.Signature, p.Name, p.BestEffort = source, nil, live.Name(), true // what is not kept was known before
+	if p.Reason == "" {
+		p.Reason = "set " + edit.Name
+	}
+	return r.push(ctx, p)
+}
+
 // push does the work; it is its turn.
 func (r *Rules) push(ctx context.Context, p Push) (Pushed, error) {
 	if r.frozen.Load() {

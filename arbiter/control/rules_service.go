@@ -39,9 +39,35 @@ func (s *rulesService) Push(ctx context.Context, req *controlv1.PushRequest) (*c
 	if err != nil {
 		return nil, pushStatus(err)
 	}
+	return pushMessage(out), nil
+}
+
+func pushMessage(out Pushed) *controlv1.PushResponse {
 	return &controlv1.PushResponse{Epoch: out.Epoch, Fingerprint: out.Fingerprint, RuleCount: uint32(out.Rules), ConfirmBy: confirmBy(out),
 		Warnings: valid(out.Warnings), Diff: diffMessage(out.Diff), Unchanged: out.Unchanged, PreviousEpoch: out.Previous,
-		KeyId: out.KeyID, Serial: out.Serial}, nil
+		KeyId: out.KeyID, Serial: out.Serial}
+}
+
+// EditSet implements the RPC.
+func (s *rulesService) EditSet(ctx context.Context, req *controlv1.EditSetRequest) (*controlv1.PushResponse, error) {
+	who, _ := callerOf(ctx)
+	confirm, err := confirmWithin(req)
+	if err != nil {
+		return nil, err
+	}
+	edit := rules.SetEdit{Name: req.GetName(), Replace: req.GetReplace(), Add: texts(req.GetAdd()), Remove: texts(req.GetRemove())}
+	out, err := s.rules.EditSet(ctx, edit, Push{ConfirmWithin: confirm, ExpectedEpoch: req.ExpectedEpoch, DryRun: req.GetDryRun(), Reason: req.GetReason(), UID: who.uid})
+	if err != nil {
+		return nil, pushStatus(err)
+	}
+	return pushMessage(out), nil
+}
+
+func texts(values [][]byte) (out []string) {
+	for _, v := range values {
+		out = append(out, string(v))
+	}
+	return out
 }
 
 func confirmBy(p Pushed) *timestamppb.Timestamp {
@@ -208,6 +234,10 @@ func pushStatus(err error) error {
 		return status.Error(codes.Unavailable, err.Error())
 	case errors.Is(err, ErrNoRules):
 		return errNoRules()
+	case errors.Is(err, rules.ErrNoSet), errors.Is(err, ErrNoRules):
+		return status.Error(codes.NotFound, utf8(err.Error()))
+	case errors.Is(err, ErrEdit):
+		return status.Error(codes.InvalidArgument, utf8(err.Error()))
 	case errors.Is(err, ErrEpochNotKept):
 		return status.Error(codes.NotFound, err.Error())
 	case errors.Is(err, store.ErrCorrupt):

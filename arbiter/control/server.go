@@ -64,6 +64,9 @@ func newServer(cfg Config, more func(*grpc.Server)) (*Server, error) {
 	controlv1.RegisterShadowServiceServer(s.grpc, &shadowService{rules: cfg.Rules})
 	controlv1.RegisterEventsServiceServer(s.grpc, s.events)
 	controlv1.RegisterRefusalsServiceServer(s.grpc, &refusalsService{cfg: &cfg})
+	if cfg.Asks != nil {
+		controlv1.RegisterAsksServiceServer(s.grpc, &asksService{cfg: &cfg, stopping: s.stopping})
+	}
 	controlv1.RegisterStatusServiceServer(s.grpc, &statusService{cfg: &cfg})
 	controlv1.RegisterMaintenanceServiceServer(s.grpc, &maintenanceService{cfg: &cfg, stopping: s.stopping})
 	controlv1.RegisterLifecycleServiceServer(s.grpc, &lifecycleService{daemon: cfg.Lifecycle, stopping: s.stopping})

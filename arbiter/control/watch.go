@@ -199,8 +199,8 @@ func eventMessage(e *arbiter.Event) *controlv1.Event {
 		Subject: &controlv1.Subject{Tgid: e.TGID, Tid: e.TID, Uid: e.UID, Gid: e.GID, StartBoottimeNs: e.StartBoottime,
 			Comm: []byte(e.Comm), Exe: []byte(e.Exe)},
 		Object: &controlv1.Object{Path: []byte(e.Path), Dev: e.Dev, Ino: e.Ino, Sha256: e.SHA256},
-		Detail: []byte(e.Detail),
-		Euid:   e.EUID, Egid: e.EGID, Flags: abi.FlagNames(e.Flags), Facts: e.Facts.Names(),
+		Detail: []byte(e.Detail), Asked: e.Asked, AnsweredBy: e.AnsweredBy,
+		Euid: e.EUID, Egid: e.EGID, Flags: abi.FlagNames(e.Flags), Facts: e.Facts.Names(),
 	}
 	for i := 0; i < len(e.Cgroup) && e.Cgroup[i] != 0; i++ {
 		m.Cgroups = append(m.Cgroups, e.Cgroup[i])

@@ -8,6 +8,7 @@ import (
 
 	"github.com/arbiterd/arbiter/arbiter"
 	"github.com/arbiterd/arbiter/kernelbridge/abi"
+	"github.com/arbiterd/arbiter/rules"
 )
 
 // MaxGroups bounds the groups of a tally, and with it what it keeps: a group has one
@@ -89,8 +90,15 @@ func (t *Tally) Add(e *arbiter.Event) Result {
 		t.CannotTell[missing]++
 		return Unknown
 	}
-	t.Decided++
 	before := recorded(e)
+	if after.Verdict.Action == rules.Ask {
+		if before.Rule != after.Rule || e.Asked == "" {
+			t.CannotTell[0]++ // what somebody would have answered
+			return Unknown
+		}
+		after.Verdict = before.Verdict
+	}
+	t.Decided++
 	kind, changed := compare(&before, &after)
 	if e.Fingerprint == t.candidate.rules.Fingerprint() && !t.candidate.rules.Lives() { // else nobody knows since when
 		t.Own++

@@ -247,3 +247,21 @@ func TestKillAndDeny(t *testing.T) {
 		}
 	}
 }
+
+// What somebody was asked comes out as he has answered; what he would have answered nobody knows.
+func TestAsked(t *testing.T) {
+	rs, err := rules.Load("t", []byte("version: 1\ndefault: allow\nscope: {paths: [/t]}\nrules:\n- {id: ask, events: [open], object: {path: /t/a}, verdict: ask}\n"), rules.Options{Epoch: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tally := NewTally(New(rs, Options{SameScope: true}))
+	e := arbiter.Event{Event: abi.EventOpen, Path: "/t/a", Epoch: 1, Fingerprint: rs.Fingerprint(), Facts: abi.AllFields, Verdict: "deny", Errno: 1, Rule: "ask", Line: 5, Asked: "answered"}
+	if got := tally.Add(&e); got != Same || tally.Broken != 0 {
+		t.Errorf("answered: %v, %d broken", got, tally.Broken)
+	}
+	other := e
+	other.Rule, other.Asked, other.Fingerprint = "deny", "", 7
+	if got := tally.Add(&other); got != Unknown || tally.CannotTell[0] != 1 || Missing(0) != "an answer" {
+		t.Errorf("decided otherwise: %v, %v", got, tally.CannotTell)
+	}
+}

@@ -187,5 +187,10 @@ func recorded(e *arbiter.Event) Outcome {
 	return o
 }
 
-// Missing names facts as reports do.
-func Missing(f abi.Fields) string { return strings.Join(f.Names(), ", ") }
+// Missing names facts as reports do; none is what somebody who is asked would have answered.
+func Missing(f abi.Fields) string {
+	if f == 0 {
+		return "an answer"
+	}
+	return strings.Join(f.Names(), ", ")
+}

@@ -114,7 +114,7 @@ and gid. "rules check", "rules import", "rules verify", "rules sign", "rules key
 		}
 		return nil
 	}
-	a.group(root, a.statusCommand(), a.rulesCommand(), a.eventsCommand(), a.replayCommand(), a.whyCommand(), a.explainCommand(), a.learnCommand(), a.doctorCommand(),
+	a.group(root, a.statusCommand(), a.rulesCommand(), a.eventsCommand(), a.replayCommand(), a.whyCommand(), a.asksCommand(), a.explainCommand(), a.learnCommand(), a.doctorCommand(),
 		a.mutesCommand(), a.hooksCommand(), a.maintenanceCommand(), a.versionCommand(), exitCodesTopic())
 	return root
 }

@@ -139,6 +139,9 @@ func (c *client) rpcFailure(cmd *cobra.Command, doing string, err error) *failur
 		if cmd.Parent() != nil && cmd.Parent().Name() == "shadow" {
 			return fail(exitFailure, "arbiterctl rules shadow start FILE", wrapped)
 		}
+		if cmd.Name() == "answer" {
+			return fail(exitFailure, "arbiterctl asks --no-follow lists the questions that are open", wrapped)
+		}
 		if !namesEpoch(cmd) {
 			return fail(exitFailure, "arbiterctl rules push FILE puts rules in force", wrapped)
 		}

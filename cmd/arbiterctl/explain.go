@@ -266,6 +266,9 @@ func explainText(x *controlv1.ExplainResponse) string {
 			fmt.Fprintf(&b, "%s: %s\n", n.what, audit.Quote(n.text))
 		}
 	}
+	if x.Verdict == rules.Ask.String() {
+		fmt.Fprintf(&b, "when nobody answers: %v\n", rules.Verdict{Action: rules.Ask, Errno: uint16(x.Errno)}.Unanswered())
+	}
 	fmt.Fprintf(&b, "when no answer comes within %v: %s\n", x.Deadline.AsDuration(), audit.Quote(x.OnFail))
 	if x.WrittenOnFail != "" && (x.WrittenOnFail != x.OnFail || x.WrittenDeadline.AsDuration() != x.Deadline.AsDuration()) {
 		fmt.Fprintf(&b, "  the rules say %s after %v, but the kernel side waits %v and knows one failure verdict alone, the file's\n",

@@ -78,8 +78,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits":  exits,
 			"server": startServer,
-			"record": record,
-			"tried":  record,
+			"record": record, "tried": record, "ask": record, "answered": record,
 		},
 	})
 }

@@ -27,7 +27,7 @@ func (a *app) rulesCommand() *cobra.Command {
 		Use:   "rules",
 		Short: "Push, check, import, try out, sign, get, compare, list, roll back and lock rule sets",
 	}, a.pushCommand(), a.confirmCommand(), a.revertCommand(), a.checkCommand(), a.importCommand(), a.shadowCommand(), a.getCommand(), a.historyCommand(), a.diffCommand(),
-		a.rollbackCommand(), a.lockCommand(), a.verifyCommand(), a.signCommand(), a.keygenCommand())
+		a.rollbackCommand(), a.setsCommand(), a.lockCommand(), a.verifyCommand(), a.signCommand(), a.keygenCommand())
 }
 
 func (a *app) pushCommand() *cobra.Command {

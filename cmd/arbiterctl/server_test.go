@@ -25,13 +25,16 @@ import (
 	"github.com/arbiterd/arbiter/arbiter/signature"
 	"github.com/arbiterd/arbiter/arbiter/store"
 	"github.com/arbiterd/arbiter/kernelbridge/abi"
+	"github.com/arbiterd/arbiter/kernelbridge/ringtest"
 	"github.com/arbiterd/arbiter/rules"
 )
 
 // daemon is the control interface of arbiterd over an engine whose only source
-// never asks.
+// asks what scripts want.
 type daemon struct {
 	engine *arbiter.Arbiter
+	source *asking
+	start  func() error // for scripts that ask
 	stop   func()
 }
 
@@ -46,7 +49,8 @@ func newDaemon(socket, refuse, keys string) (*daemon, error) {
 			return nil, err
 		}
 	}
-	engine, err := arbiter.New(arbiter.Config{Rules: rules.Nothing(), Workers: []arbiter.Worker{{Source: silent{}, CPU: -1}}})
+	source := &asking{requests: make(chan string, 1), answers: make(chan abi.Verdict, 1)}
+	engine, err := arbiter.New(arbiter.Config{Rules: rules.Nothing(), Workers: []arbiter.Worker{{Source: source, CPU: -1}}})
 	if err != nil {
 		return nil, err
 	}
@@ -59,7 +63,7 @@ func newDaemon(socket, refuse, keys string) (*daemon, error) {
 	if err != nil {
 		return nil, err
 	}
-	server, err := control.New(control.Config{Engine: engine, Rules: r,
+	server, err := control.New(control.Config{Engine: engine, Asks: engine, Rules: r,
 		Admin: control.AccessList{UIDs: []uint32{uint32(os.Getuid())}},
 		Info: func() control.Info {
 			return control.Info{Version: "v0.1.0", Backend: "fanotify", BackendReason: "no BPF LSM here\x1b[2J",
@@ -74,7 +78,7 @@ func newDaemon(socket, refuse, keys string) (*daemon, error) {
 	}
 	var wg sync.WaitGroup
 	wg.Go(func() { server.Serve(l) })
-	return &daemon{engine: engine, stop: sync.OnceFunc(func() {
+	return &daemon{engine: engine, source: source, start: sync.OnceValue(engine.Start), stop: sync.OnceFunc(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
 		server.Stop(ctx)
@@ -84,14 +88,58 @@ func newDaemon(socket, refuse, keys string) (*daemon, error) {
 	})}, nil
 }
 
-// silent is a source that nobody asks through.
-type silent struct{}
+// asking is a source that has the requests of scripts: an exec of each path.
+type asking struct {
+	requests chan string
+	answers  chan abi.Verdict
+}
 
-func (silent) Next(*abi.Request) bool               { return false }
-func (silent) Reply(*abi.Request, abi.Verdict) bool { return false }
-func (silent) Park(time.Duration)                   {}
-func (silent) Hold(*abi.Request) bool               { return true }
-func (silent) Wake()                                {}
+func (s *asking) Next(r *abi.Request) bool {
+	select {
+	case path := <-s.requests:
+		*r = abi.Request{Event: abi.EventExec, PostedNS: ringtest.Now(), UID: 1000, TGID: 100}
+		r.PathLen, r.ExeLen = uint32(copy(r.PathBuf[:], path)), uint32(copy(r.ExeBuf[:], "/usr/bin/python3"))
+		return true
+	default:
+		return false
+	}
+}
+
+func (s *asking) Reply(_ *abi.Request, v abi.Verdict) bool { s.answers <- v; return true }
+func (s *asking) Hold(*abi.Request) bool                   { return true }
+func (s *asking) Park(time.Duration)                       { <-time.After(time.Millisecond) }
+func (s *asking) Wake()                                    {}
+
+// askIn is the script command "ask PATH": an exec of it, again until somebody watches and
+// it is a question. "answered allow|deny" waits for what became of it.
+func askIn(ts *testscript.TestScript, d *daemon, args []string) {
+	ts.Check(d.start())
+	for range 1000 {
+		d.source.requests <- args[0]
+		for len(d.source.answers) == 0 {
+			for _, q := range d.engine.Asks() {
+				if q.Event.Path == args[0] {
+					return
+				}
+			}
+			<-time.After(time.Millisecond)
+		}
+		<-d.source.answers // nobody watches yet
+		<-time.After(10 * time.Millisecond)
+	}
+	ts.Fatalf("ask: nobody watches")
+}
+
+func answeredIn(ts *testscript.TestScript, d *daemon, args []string) {
+	select {
+	case v := <-d.source.answers:
+		if v.Allowed() != (args[0] == "allow") {
+			ts.Fatalf("answered with errno %d, want %s", v.Errno, args[0])
+		}
+	case <-time.After(20 * time.Second):
+		ts.Fatalf("not answered")
+	}
+}
 
 type applier struct {
 	engine *arbiter.Arbiter
@@ -150,6 +198,8 @@ func startServer(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Defer(d.stop)
 		ts.SetCmd("record", func(ts *testscript.TestScript, neg bool, args []string) { recordIn(ts, d, args) })
 		ts.SetCmd("tried", func(ts *testscript.TestScript, neg bool, args []string) { awaitTried(ts, socket, args) })
+		ts.SetCmd("ask", func(ts *testscript.TestScript, neg bool, args []string) { askIn(ts, d, args) })
+		ts.SetCmd("answered", func(ts *testscript.TestScript, neg bool, args []string) { answeredIn(ts, d, args) })
 	case "deny", "hang", "mine":
 		l, err := net.Listen("unix", socket)
 		ts.Check(err)
@@ -194,7 +244,7 @@ func (refused) Mine(_ context.Context, q *controlv1.MineRequest) (*controlv1.Min
 }
 
 func record(ts *testscript.TestScript, neg bool, args []string) {
-	ts.Fatalf("record: start a server first")
+	ts.Fatalf("record, ask, answered: start a server first")
 }
 
 // recordIn is the script command "record NAME...": events as the engine would

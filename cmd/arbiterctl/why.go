@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc"
 
+	"github.com/arbiterd/arbiter/arbiter"
 	"github.com/arbiterd/arbiter/arbiter/audit"
 	"github.com/arbiterd/arbiter/arbiter/control/controlv1"
 	"github.com/arbiterd/arbiter/kernelbridge/abi"
@@ -130,6 +131,10 @@ func whyText(e *controlv1.Event, x *controlv1.ExplainResponse) string {
 	case x == nil:
 		fmt.Fprintf(&b, "%s by rule %s on line %d of epoch %d; the record has no path: ids and numbers alone decided, in the kernel, or the path did not fit\n",
 			verdict, audit.Quote(e.Rule), e.Line, e.Epoch)
+	case e.Asked == arbiter.Answered.String() || e.Asked == arbiter.Remembered.String():
+		fmt.Fprintf(&b, "its rule asks somebody: %s, by uid %d\n", audit.Quote(e.Asked), e.AnsweredBy)
+	case e.Asked != "":
+		fmt.Fprintf(&b, "its rule asks somebody: %s, so its default stands\n", audit.Quote(e.Asked))
 	case e.Cached:
 		b.WriteString("the answer was in a worker's cache: it had decided the same by the same rules before\n")
 	}

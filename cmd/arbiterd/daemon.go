@@ -177,7 +177,7 @@ func (d *daemon) startControl(context.Context) (err error) {
 	}
 	maintainer, key := d.maintenance()
 	d.server, err = control.New(control.Config{Maintenance: maintainer, MaintenanceKey: key,
-		Engine: d.engine, Rules: d.rules, Info: d.info, Lifecycle: d,
+		Engine: d.engine, Asks: d.engine, Rules: d.rules, Info: d.info, Lifecycle: d,
 		Admin: control.AccessList(d.cfg.Admin), ReadOnly: control.AccessList(d.cfg.ReadOnly), TellRefused: tellings[d.cfg.WhyForAll],
 		CallsPerSecond: d.cfg.RateLimit, Logger: d.log})
 	return err

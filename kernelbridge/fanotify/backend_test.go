@@ -24,7 +24,7 @@ func TestVerdicts(t *testing.T) {
 	}{{"directory", tree}, {"mount", mounted}} {
 		t.Run(kind.name, func(t *testing.T) {
 			dir := kind.make(t)
-			copyTrue(t, dir+"/prog")
+			writeTrue(t, dir+"/prog")
 			sub := newSubject(t)
 			b := open(t, Options{Trees: []string{dir}, Want: abi.FieldPath | abi.FieldExe})
 			var denies atomic.Bool
@@ -77,7 +77,7 @@ func TestVerdicts(t *testing.T) {
 func TestLateExecHasNoTwin(t *testing.T) {
 	needRoot(t)
 	dir := mounted(t)
-	copyTrue(t, dir+"/prog")
+	writeTrue(t, dir+"/prog")
 	sub := newSubject(t)
 	b := open(t, Options{Trees: []string{dir}, HoldLimit: 100 * time.Millisecond, OnFail: failing(unix.EPERM)})
 	s, r := b.Sources()[0], new(abi.Request)

@@ -219,7 +219,7 @@ func TestManyEvents(t *testing.T) {
 	needRoot(t)
 	const workers, subjects, opens = 3, 4, 1000
 	dir := mounted(t)
-	copyTrue(t, dir+"/prog")
+	writeTrue(t, dir+"/prog")
 	var subs []*subject
 	for range subjects {
 		subs = append(subs, newSubject(t))

@@ -331,6 +331,11 @@ type Event struct {
 	Detail []byte `protobuf:"bytes,19,opt,name=detail,proto3" json:"detail,omitempty"`
 	// The event's numbers, in the order of the catalogue of events.
 	Args []*Argument `protobuf:"bytes,20,rep,name=args,proto3" json:"args,omitempty"`
+	// How it ended where the rule asks somebody: answered, remembered, unanswered, unwatched,
+	// overfull. Empty where it does not.
+	Asked string `protobuf:"bytes,21,opt,name=asked,proto3" json:"asked,omitempty"`
+	// The uid of who has answered.
+	AnsweredBy uint32 `protobuf:"varint,22,opt,name=answered_by,json=answeredBy,proto3" json:"answered_by,omitempty"`
 	// What rules can look at beside the above: with it the event is the request, and can be
 	// decided again.
 	Euid uint32 `protobuf:"varint,30,opt,name=euid,proto3" json:"euid,omitempty"`
@@ -514,6 +519,20 @@ func (x *Event) GetArgs() []*Argument {
 		return x.Args
 	}
 	return nil
+}
+
+func (x *Event) GetAsked() string {
+	if x != nil {
+		return x.Asked
+	}
+	return ""
+}
+
+func (x *Event) GetAnsweredBy() uint32 {
+	if x != nil {
+		return x.AnsweredBy
+	}
+	return 0
 }
 
 func (x *Event) GetEuid() uint32 {
@@ -795,7 +814,7 @@ const file_arbiter_control_controlv1_events_proto_rawDesc = "" +
 	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12F\n" +
 	"\x11daemon_started_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x0fdaemonStartedAt\x12\x14\n" +
 	"\x05epoch\x18\x03 \x01(\x04R\x05epoch\x12 \n" +
-	"\vfingerprint\x18\x04 \x01(\x06R\vfingerprint\"\xd5\x05\n" +
+	"\vfingerprint\x18\x04 \x01(\x06R\vfingerprint\"\x8c\x06\n" +
 	"\x05Event\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12.\n" +
 	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x14\n" +
@@ -817,7 +836,10 @@ const file_arbiter_control_controlv1_events_proto_rawDesc = "" +
 	"\asubject\x18\x11 \x01(\v2\x1b.arbiter.control.v1.SubjectR\asubject\x122\n" +
 	"\x06object\x18\x12 \x01(\v2\x1a.arbiter.control.v1.ObjectR\x06object\x12\x16\n" +
 	"\x06detail\x18\x13 \x01(\fR\x06detail\x120\n" +
-	"\x04args\x18\x14 \x03(\v2\x1c.arbiter.control.v1.ArgumentR\x04args\x12\x12\n" +
+	"\x04args\x18\x14 \x03(\v2\x1c.arbiter.control.v1.ArgumentR\x04args\x12\x14\n" +
+	"\x05asked\x18\x15 \x01(\tR\x05asked\x12\x1f\n" +
+	"\vanswered_by\x18\x16 \x01(\rR\n" +
+	"answeredBy\x12\x12\n" +
 	"\x04euid\x18\x1e \x01(\rR\x04euid\x12\x12\n" +
 	"\x04egid\x18\x1f \x01(\rR\x04egid\x12\x14\n" +
 	"\x05flags\x18  \x03(\tR\x05flags\x12\x18\n" +

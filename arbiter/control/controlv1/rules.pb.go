@@ -224,6 +224,110 @@ func (*PushFileRequest_Push) isPushFileRequest_Part() {}
 
 func (*PushFileRequest_Text) isPushFileRequest_Part() {}
 
+type EditSetRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Of the set.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Takes all values out before add.
+	Replace bool `protobuf:"varint,2,opt,name=replace,proto3" json:"replace,omitempty"`
+	// Texts as rule files have them; bytes, not UTF-8. Those that are there are not added again.
+	Add    [][]byte `protobuf:"bytes,3,rep,name=add,proto3" json:"add,omitempty"`
+	Remove [][]byte `protobuf:"bytes,4,rep,name=remove,proto3" json:"remove,omitempty"`
+	// As in PushRequest.
+	ExpectedEpoch *uint64              `protobuf:"varint,5,opt,name=expected_epoch,json=expectedEpoch,proto3,oneof" json:"expected_epoch,omitempty"`
+	DryRun        bool                 `protobuf:"varint,6,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	Reason        string               `protobuf:"bytes,7,opt,name=reason,proto3" json:"reason,omitempty"`
+	ConfirmWithin *durationpb.Duration `protobuf:"bytes,8,opt,name=confirm_within,json=confirmWithin,proto3" json:"confirm_within,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EditSetRequest) Reset() {
+	*x = EditSetRequest{}
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EditSetRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EditSetRequest) ProtoMessage() {}
+
+func (x *EditSetRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EditSetRequest.ProtoReflect.Descriptor instead.
+func (*EditSetRequest) Descriptor() ([]byte, []int) {
+	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *EditSetRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *EditSetRequest) GetReplace() bool {
+	if x != nil {
+		return x.Replace
+	}
+	return false
+}
+
+func (x *EditSetRequest) GetAdd() [][]byte {
+	if x != nil {
+		return x.Add
+	}
+	return nil
+}
+
+func (x *EditSetRequest) GetRemove() [][]byte {
+	if x != nil {
+		return x.Remove
+	}
+	return nil
+}
+
+func (x *EditSetRequest) GetExpectedEpoch() uint64 {
+	if x != nil && x.ExpectedEpoch != nil {
+		return *x.ExpectedEpoch
+	}
+	return 0
+}
+
+func (x *EditSetRequest) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
+func (x *EditSetRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *EditSetRequest) GetConfirmWithin() *durationpb.Duration {
+	if x != nil {
+		return x.ConfirmWithin
+	}
+	return nil
+}
+
 type PushResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The epoch in force now; with dry_run the one that the push would have made.
@@ -253,7 +357,7 @@ type PushResponse struct {
 
 func (x *PushResponse) Reset() {
 	*x = PushResponse{}
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[2]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -265,7 +369,7 @@ func (x *PushResponse) String() string {
 func (*PushResponse) ProtoMessage() {}
 
 func (x *PushResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[2]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -278,7 +382,7 @@ func (x *PushResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PushResponse.ProtoReflect.Descriptor instead.
 func (*PushResponse) Descriptor() ([]byte, []int) {
-	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{2}
+	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *PushResponse) GetEpoch() uint64 {
@@ -364,7 +468,7 @@ type SignatureProblem struct {
 
 func (x *SignatureProblem) Reset() {
 	*x = SignatureProblem{}
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[3]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -376,7 +480,7 @@ func (x *SignatureProblem) String() string {
 func (*SignatureProblem) ProtoMessage() {}
 
 func (x *SignatureProblem) ProtoReflect() protoreflect.Message {
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[3]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -389,7 +493,7 @@ func (x *SignatureProblem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignatureProblem.ProtoReflect.Descriptor instead.
 func (*SignatureProblem) Descriptor() ([]byte, []int) {
-	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{3}
+	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *SignatureProblem) GetMessage() string {
@@ -415,7 +519,7 @@ type ConfirmRequest struct {
 
 func (x *ConfirmRequest) Reset() {
 	*x = ConfirmRequest{}
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[4]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -427,7 +531,7 @@ func (x *ConfirmRequest) String() string {
 func (*ConfirmRequest) ProtoMessage() {}
 
 func (x *ConfirmRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[4]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -440,7 +544,7 @@ func (x *ConfirmRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfirmRequest.ProtoReflect.Descriptor instead.
 func (*ConfirmRequest) Descriptor() ([]byte, []int) {
-	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{4}
+	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ConfirmRequest) GetEpoch() uint64 {
@@ -460,7 +564,7 @@ type ConfirmResponse struct {
 
 func (x *ConfirmResponse) Reset() {
 	*x = ConfirmResponse{}
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[5]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -472,7 +576,7 @@ func (x *ConfirmResponse) String() string {
 func (*ConfirmResponse) ProtoMessage() {}
 
 func (x *ConfirmResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[5]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -485,7 +589,7 @@ func (x *ConfirmResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfirmResponse.ProtoReflect.Descriptor instead.
 func (*ConfirmResponse) Descriptor() ([]byte, []int) {
-	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{5}
+	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ConfirmResponse) GetEpoch() uint64 {
@@ -504,7 +608,7 @@ type RevertRequest struct {
 
 func (x *RevertRequest) Reset() {
 	*x = RevertRequest{}
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[6]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -516,7 +620,7 @@ func (x *RevertRequest) String() string {
 func (*RevertRequest) ProtoMessage() {}
 
 func (x *RevertRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[6]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -529,7 +633,7 @@ func (x *RevertRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevertRequest.ProtoReflect.Descriptor instead.
 func (*RevertRequest) Descriptor() ([]byte, []int) {
-	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{6}
+	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *RevertRequest) GetEpoch() uint64 {
@@ -549,7 +653,7 @@ type RevertResponse struct {
 
 func (x *RevertResponse) Reset() {
 	*x = RevertResponse{}
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[7]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -561,7 +665,7 @@ func (x *RevertResponse) String() string {
 func (*RevertResponse) ProtoMessage() {}
 
 func (x *RevertResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[7]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -574,7 +678,7 @@ func (x *RevertResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevertResponse.ProtoReflect.Descriptor instead.
 func (*RevertResponse) Descriptor() ([]byte, []int) {
-	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{7}
+	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *RevertResponse) GetEpoch() uint64 {
@@ -604,7 +708,7 @@ type RuleDiff struct {
 
 func (x *RuleDiff) Reset() {
 	*x = RuleDiff{}
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[8]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -616,7 +720,7 @@ func (x *RuleDiff) String() string {
 func (*RuleDiff) ProtoMessage() {}
 
 func (x *RuleDiff) ProtoReflect() protoreflect.Message {
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[8]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -629,7 +733,7 @@ func (x *RuleDiff) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuleDiff.ProtoReflect.Descriptor instead.
 func (*RuleDiff) Descriptor() ([]byte, []int) {
-	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{8}
+	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *RuleDiff) GetAdded() []string {
@@ -693,7 +797,7 @@ type RuleProblems struct {
 
 func (x *RuleProblems) Reset() {
 	*x = RuleProblems{}
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[9]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -705,7 +809,7 @@ func (x *RuleProblems) String() string {
 func (*RuleProblems) ProtoMessage() {}
 
 func (x *RuleProblems) ProtoReflect() protoreflect.Message {
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[9]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -718,7 +822,7 @@ func (x *RuleProblems) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuleProblems.ProtoReflect.Descriptor instead.
 func (*RuleProblems) Descriptor() ([]byte, []int) {
-	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{9}
+	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *RuleProblems) GetProblems() []*RuleProblem {
@@ -746,7 +850,7 @@ type RuleProblem struct {
 
 func (x *RuleProblem) Reset() {
 	*x = RuleProblem{}
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[10]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -758,7 +862,7 @@ func (x *RuleProblem) String() string {
 func (*RuleProblem) ProtoMessage() {}
 
 func (x *RuleProblem) ProtoReflect() protoreflect.Message {
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[10]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -771,7 +875,7 @@ func (x *RuleProblem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuleProblem.ProtoReflect.Descriptor instead.
 func (*RuleProblem) Descriptor() ([]byte, []int) {
-	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{10}
+	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *RuleProblem) GetFile() string {
@@ -828,7 +932,7 @@ type StaleEpoch struct {
 
 func (x *StaleEpoch) Reset() {
 	*x = StaleEpoch{}
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[11]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -840,7 +944,7 @@ func (x *StaleEpoch) String() string {
 func (*StaleEpoch) ProtoMessage() {}
 
 func (x *StaleEpoch) ProtoReflect() protoreflect.Message {
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[11]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -853,7 +957,7 @@ func (x *StaleEpoch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StaleEpoch.ProtoReflect.Descriptor instead.
 func (*StaleEpoch) Descriptor() ([]byte, []int) {
-	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{11}
+	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *StaleEpoch) GetExpectedEpoch() uint64 {
@@ -880,7 +984,7 @@ type GetRequest struct {
 
 func (x *GetRequest) Reset() {
 	*x = GetRequest{}
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[12]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -892,7 +996,7 @@ func (x *GetRequest) String() string {
 func (*GetRequest) ProtoMessage() {}
 
 func (x *GetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[12]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -905,7 +1009,7 @@ func (x *GetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRequest.ProtoReflect.Descriptor instead.
 func (*GetRequest) Descriptor() ([]byte, []int) {
-	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{12}
+	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *GetRequest) GetEpoch() uint64 {
@@ -925,7 +1029,7 @@ type GetFileRequest struct {
 
 func (x *GetFileRequest) Reset() {
 	*x = GetFileRequest{}
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[13]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -937,7 +1041,7 @@ func (x *GetFileRequest) String() string {
 func (*GetFileRequest) ProtoMessage() {}
 
 func (x *GetFileRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[13]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -950,7 +1054,7 @@ func (x *GetFileRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetFileRequest.ProtoReflect.Descriptor instead.
 func (*GetFileRequest) Descriptor() ([]byte, []int) {
-	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{13}
+	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *GetFileRequest) GetEpoch() uint64 {
@@ -973,7 +1077,7 @@ type GetFileResponse struct {
 
 func (x *GetFileResponse) Reset() {
 	*x = GetFileResponse{}
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[14]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -985,7 +1089,7 @@ func (x *GetFileResponse) String() string {
 func (*GetFileResponse) ProtoMessage() {}
 
 func (x *GetFileResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[14]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -998,7 +1102,7 @@ func (x *GetFileResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetFileResponse.ProtoReflect.Descriptor instead.
 func (*GetFileResponse) Descriptor() ([]byte, []int) {
-	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{14}
+	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *GetFileResponse) GetPart() isGetFileResponse_Part {
@@ -1057,7 +1161,7 @@ type GetResponse struct {
 
 func (x *GetResponse) Reset() {
 	*x = GetResponse{}
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[15]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1069,7 +1173,7 @@ func (x *GetResponse) String() string {
 func (*GetResponse) ProtoMessage() {}
 
 func (x *GetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[15]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1082,7 +1186,7 @@ func (x *GetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetResponse.ProtoReflect.Descriptor instead.
 func (*GetResponse) Descriptor() ([]byte, []int) {
-	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{15}
+	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *GetResponse) GetInfo() *RuleSetInfo {
@@ -1135,7 +1239,7 @@ type RuleSetInfo struct {
 
 func (x *RuleSetInfo) Reset() {
 	*x = RuleSetInfo{}
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[16]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1147,7 +1251,7 @@ func (x *RuleSetInfo) String() string {
 func (*RuleSetInfo) ProtoMessage() {}
 
 func (x *RuleSetInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[16]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1160,7 +1264,7 @@ func (x *RuleSetInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuleSetInfo.ProtoReflect.Descriptor instead.
 func (*RuleSetInfo) Descriptor() ([]byte, []int) {
-	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{16}
+	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *RuleSetInfo) GetEpoch() uint64 {
@@ -1257,7 +1361,7 @@ type HistoryRequest struct {
 
 func (x *HistoryRequest) Reset() {
 	*x = HistoryRequest{}
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[17]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1269,7 +1373,7 @@ func (x *HistoryRequest) String() string {
 func (*HistoryRequest) ProtoMessage() {}
 
 func (x *HistoryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[17]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1282,7 +1386,7 @@ func (x *HistoryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoryRequest.ProtoReflect.Descriptor instead.
 func (*HistoryRequest) Descriptor() ([]byte, []int) {
-	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{17}
+	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *HistoryRequest) GetLimit() uint32 {
@@ -1302,7 +1406,7 @@ type HistoryResponse struct {
 
 func (x *HistoryResponse) Reset() {
 	*x = HistoryResponse{}
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[18]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1314,7 +1418,7 @@ func (x *HistoryResponse) String() string {
 func (*HistoryResponse) ProtoMessage() {}
 
 func (x *HistoryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[18]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1327,7 +1431,7 @@ func (x *HistoryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoryResponse.ProtoReflect.Descriptor instead.
 func (*HistoryResponse) Descriptor() ([]byte, []int) {
-	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{18}
+	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *HistoryResponse) GetEntries() []*RuleSetInfo {
@@ -1353,7 +1457,7 @@ type RollbackRequest struct {
 
 func (x *RollbackRequest) Reset() {
 	*x = RollbackRequest{}
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[19]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1365,7 +1469,7 @@ func (x *RollbackRequest) String() string {
 func (*RollbackRequest) ProtoMessage() {}
 
 func (x *RollbackRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[19]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1378,7 +1482,7 @@ func (x *RollbackRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RollbackRequest.ProtoReflect.Descriptor instead.
 func (*RollbackRequest) Descriptor() ([]byte, []int) {
-	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{19}
+	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *RollbackRequest) GetEpoch() uint64 {
@@ -1438,7 +1542,7 @@ type RollbackResponse struct {
 
 func (x *RollbackResponse) Reset() {
 	*x = RollbackResponse{}
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[20]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1450,7 +1554,7 @@ func (x *RollbackResponse) String() string {
 func (*RollbackResponse) ProtoMessage() {}
 
 func (x *RollbackResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[20]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1463,7 +1567,7 @@ func (x *RollbackResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RollbackResponse.ProtoReflect.Descriptor instead.
 func (*RollbackResponse) Descriptor() ([]byte, []int) {
-	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{20}
+	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *RollbackResponse) GetEpoch() uint64 {
@@ -1548,7 +1652,7 @@ type LockRequest struct {
 
 func (x *LockRequest) Reset() {
 	*x = LockRequest{}
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[21]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1560,7 +1664,7 @@ func (x *LockRequest) String() string {
 func (*LockRequest) ProtoMessage() {}
 
 func (x *LockRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[21]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1573,7 +1677,7 @@ func (x *LockRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LockRequest.ProtoReflect.Descriptor instead.
 func (*LockRequest) Descriptor() ([]byte, []int) {
-	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{21}
+	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *LockRequest) GetExpectedEpoch() uint64 {
@@ -1601,7 +1705,7 @@ type LockResponse struct {
 
 func (x *LockResponse) Reset() {
 	*x = LockResponse{}
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[22]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1613,7 +1717,7 @@ func (x *LockResponse) String() string {
 func (*LockResponse) ProtoMessage() {}
 
 func (x *LockResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[22]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1626,7 +1730,7 @@ func (x *LockResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LockResponse.ProtoReflect.Descriptor instead.
 func (*LockResponse) Descriptor() ([]byte, []int) {
-	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{22}
+	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *LockResponse) GetEpoch() uint64 {
@@ -1656,7 +1760,7 @@ type RulesLock struct {
 
 func (x *RulesLock) Reset() {
 	*x = RulesLock{}
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[23]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1668,7 +1772,7 @@ func (x *RulesLock) String() string {
 func (*RulesLock) ProtoMessage() {}
 
 func (x *RulesLock) ProtoReflect() protoreflect.Message {
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[23]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1681,7 +1785,7 @@ func (x *RulesLock) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RulesLock.ProtoReflect.Descriptor instead.
 func (*RulesLock) Descriptor() ([]byte, []int) {
-	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{23}
+	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *RulesLock) GetLockedAt() *timestamppb.Timestamp {
@@ -1736,7 +1840,7 @@ type ExplainRequest struct {
 
 func (x *ExplainRequest) Reset() {
 	*x = ExplainRequest{}
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[24]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1748,7 +1852,7 @@ func (x *ExplainRequest) String() string {
 func (*ExplainRequest) ProtoMessage() {}
 
 func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[24]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1761,7 +1865,7 @@ func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainRequest.ProtoReflect.Descriptor instead.
 func (*ExplainRequest) Descriptor() ([]byte, []int) {
-	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{24}
+	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ExplainRequest) GetEvent() string {
@@ -1894,7 +1998,7 @@ type ExplainResponse struct {
 
 func (x *ExplainResponse) Reset() {
 	*x = ExplainResponse{}
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[25]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1906,7 +2010,7 @@ func (x *ExplainResponse) String() string {
 func (*ExplainResponse) ProtoMessage() {}
 
 func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[25]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1919,7 +2023,7 @@ func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainResponse.ProtoReflect.Descriptor instead.
 func (*ExplainResponse) Descriptor() ([]byte, []int) {
-	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{25}
+	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ExplainResponse) GetVerdict() string {
@@ -2084,7 +2188,7 @@ type ExplainKept struct {
 
 func (x *ExplainKept) Reset() {
 	*x = ExplainKept{}
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[26]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2096,7 +2200,7 @@ func (x *ExplainKept) String() string {
 func (*ExplainKept) ProtoMessage() {}
 
 func (x *ExplainKept) ProtoReflect() protoreflect.Message {
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[26]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2109,7 +2213,7 @@ func (x *ExplainKept) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainKept.ProtoReflect.Descriptor instead.
 func (*ExplainKept) Descriptor() ([]byte, []int) {
-	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{26}
+	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ExplainKept) GetInKernel() bool {
@@ -2146,7 +2250,7 @@ type ExplainStep struct {
 
 func (x *ExplainStep) Reset() {
 	*x = ExplainStep{}
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[27]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2158,7 +2262,7 @@ func (x *ExplainStep) String() string {
 func (*ExplainStep) ProtoMessage() {}
 
 func (x *ExplainStep) ProtoReflect() protoreflect.Message {
-	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[27]
+	mi := &file_arbiter_control_controlv1_rules_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2171,7 +2275,7 @@ func (x *ExplainStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainStep.ProtoReflect.Descriptor instead.
 func (*ExplainStep) Descriptor() ([]byte, []int) {
-	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{27}
+	return file_arbiter_control_controlv1_rules_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ExplainStep) GetRule() string {
@@ -2223,7 +2327,17 @@ const file_arbiter_control_controlv1_rules_proto_rawDesc = "" +
 	"\x0fPushFileRequest\x125\n" +
 	"\x04push\x18\x01 \x01(\v2\x1f.arbiter.control.v1.PushRequestH\x00R\x04push\x12\x14\n" +
 	"\x04text\x18\x02 \x01(\fH\x00R\x04textB\x06\n" +
-	"\x04part\"\xe2\x02\n" +
+	"\x04part\"\x9a\x02\n" +
+	"\x0eEditSetRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
+	"\areplace\x18\x02 \x01(\bR\areplace\x12\x10\n" +
+	"\x03add\x18\x03 \x03(\fR\x03add\x12\x16\n" +
+	"\x06remove\x18\x04 \x03(\fR\x06remove\x12*\n" +
+	"\x0eexpected_epoch\x18\x05 \x01(\x04H\x00R\rexpectedEpoch\x88\x01\x01\x12\x17\n" +
+	"\adry_run\x18\x06 \x01(\bR\x06dryRun\x12\x16\n" +
+	"\x06reason\x18\a \x01(\tR\x06reason\x12@\n" +
+	"\x0econfirm_within\x18\b \x01(\v2\x19.google.protobuf.DurationR\rconfirmWithinB\x11\n" +
+	"\x0f_expected_epoch\"\xe2\x02\n" +
 	"\fPushResponse\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12 \n" +
 	"\vfingerprint\x18\x02 \x01(\x06R\vfingerprint\x12\x1d\n" +
@@ -2383,10 +2497,11 @@ const file_arbiter_control_controlv1_rules_proto_rawDesc = "" +
 	"\x04rule\x18\x01 \x01(\tR\x04rule\x12\x12\n" +
 	"\x04line\x18\x02 \x01(\rR\x04line\x12\x18\n" +
 	"\amatched\x18\x03 \x01(\bR\amatched\x12\x10\n" +
-	"\x03why\x18\x04 \x01(\tR\x03why2\xbb\x06\n" +
+	"\x03why\x18\x04 \x01(\tR\x03why2\x8c\a\n" +
 	"\fRulesService\x12I\n" +
 	"\x04Push\x12\x1f.arbiter.control.v1.PushRequest\x1a .arbiter.control.v1.PushResponse\x12S\n" +
-	"\bPushFile\x12#.arbiter.control.v1.PushFileRequest\x1a .arbiter.control.v1.PushResponse(\x01\x12F\n" +
+	"\bPushFile\x12#.arbiter.control.v1.PushFileRequest\x1a .arbiter.control.v1.PushResponse(\x01\x12O\n" +
+	"\aEditSet\x12\".arbiter.control.v1.EditSetRequest\x1a .arbiter.control.v1.PushResponse\x12F\n" +
 	"\x03Get\x12\x1e.arbiter.control.v1.GetRequest\x1a\x1f.arbiter.control.v1.GetResponse\x12T\n" +
 	"\aGetFile\x12\".arbiter.control.v1.GetFileRequest\x1a#.arbiter.control.v1.GetFileResponse0\x01\x12R\n" +
 	"\aHistory\x12\".arbiter.control.v1.HistoryRequest\x1a#.arbiter.control.v1.HistoryResponse\x12R\n" +
@@ -2408,86 +2523,90 @@ func file_arbiter_control_controlv1_rules_proto_rawDescGZIP() []byte {
 	return file_arbiter_control_controlv1_rules_proto_rawDescData
 }
 
-var file_arbiter_control_controlv1_rules_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
+var file_arbiter_control_controlv1_rules_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
 var file_arbiter_control_controlv1_rules_proto_goTypes = []any{
 	(*PushRequest)(nil),           // 0: arbiter.control.v1.PushRequest
 	(*PushFileRequest)(nil),       // 1: arbiter.control.v1.PushFileRequest
-	(*PushResponse)(nil),          // 2: arbiter.control.v1.PushResponse
-	(*SignatureProblem)(nil),      // 3: arbiter.control.v1.SignatureProblem
-	(*ConfirmRequest)(nil),        // 4: arbiter.control.v1.ConfirmRequest
-	(*ConfirmResponse)(nil),       // 5: arbiter.control.v1.ConfirmResponse
-	(*RevertRequest)(nil),         // 6: arbiter.control.v1.RevertRequest
-	(*RevertResponse)(nil),        // 7: arbiter.control.v1.RevertResponse
-	(*RuleDiff)(nil),              // 8: arbiter.control.v1.RuleDiff
-	(*RuleProblems)(nil),          // 9: arbiter.control.v1.RuleProblems
-	(*RuleProblem)(nil),           // 10: arbiter.control.v1.RuleProblem
-	(*StaleEpoch)(nil),            // 11: arbiter.control.v1.StaleEpoch
-	(*GetRequest)(nil),            // 12: arbiter.control.v1.GetRequest
-	(*GetFileRequest)(nil),        // 13: arbiter.control.v1.GetFileRequest
-	(*GetFileResponse)(nil),       // 14: arbiter.control.v1.GetFileResponse
-	(*GetResponse)(nil),           // 15: arbiter.control.v1.GetResponse
-	(*RuleSetInfo)(nil),           // 16: arbiter.control.v1.RuleSetInfo
-	(*HistoryRequest)(nil),        // 17: arbiter.control.v1.HistoryRequest
-	(*HistoryResponse)(nil),       // 18: arbiter.control.v1.HistoryResponse
-	(*RollbackRequest)(nil),       // 19: arbiter.control.v1.RollbackRequest
-	(*RollbackResponse)(nil),      // 20: arbiter.control.v1.RollbackResponse
-	(*LockRequest)(nil),           // 21: arbiter.control.v1.LockRequest
-	(*LockResponse)(nil),          // 22: arbiter.control.v1.LockResponse
-	(*RulesLock)(nil),             // 23: arbiter.control.v1.RulesLock
-	(*ExplainRequest)(nil),        // 24: arbiter.control.v1.ExplainRequest
-	(*ExplainResponse)(nil),       // 25: arbiter.control.v1.ExplainResponse
-	(*ExplainKept)(nil),           // 26: arbiter.control.v1.ExplainKept
-	(*ExplainStep)(nil),           // 27: arbiter.control.v1.ExplainStep
-	(*durationpb.Duration)(nil),   // 28: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 29: google.protobuf.Timestamp
-	(*Argument)(nil),              // 30: arbiter.control.v1.Argument
+	(*EditSetRequest)(nil),        // 2: arbiter.control.v1.EditSetRequest
+	(*PushResponse)(nil),          // 3: arbiter.control.v1.PushResponse
+	(*SignatureProblem)(nil),      // 4: arbiter.control.v1.SignatureProblem
+	(*ConfirmRequest)(nil),        // 5: arbiter.control.v1.ConfirmRequest
+	(*ConfirmResponse)(nil),       // 6: arbiter.control.v1.ConfirmResponse
+	(*RevertRequest)(nil),         // 7: arbiter.control.v1.RevertRequest
+	(*RevertResponse)(nil),        // 8: arbiter.control.v1.RevertResponse
+	(*RuleDiff)(nil),              // 9: arbiter.control.v1.RuleDiff
+	(*RuleProblems)(nil),          // 10: arbiter.control.v1.RuleProblems
+	(*RuleProblem)(nil),           // 11: arbiter.control.v1.RuleProblem
+	(*StaleEpoch)(nil),            // 12: arbiter.control.v1.StaleEpoch
+	(*GetRequest)(nil),            // 13: arbiter.control.v1.GetRequest
+	(*GetFileRequest)(nil),        // 14: arbiter.control.v1.GetFileRequest
+	(*GetFileResponse)(nil),       // 15: arbiter.control.v1.GetFileResponse
+	(*GetResponse)(nil),           // 16: arbiter.control.v1.GetResponse
+	(*RuleSetInfo)(nil),           // 17: arbiter.control.v1.RuleSetInfo
+	(*HistoryRequest)(nil),        // 18: arbiter.control.v1.HistoryRequest
+	(*HistoryResponse)(nil),       // 19: arbiter.control.v1.HistoryResponse
+	(*RollbackRequest)(nil),       // 20: arbiter.control.v1.RollbackRequest
+	(*RollbackResponse)(nil),      // 21: arbiter.control.v1.RollbackResponse
+	(*LockRequest)(nil),           // 22: arbiter.control.v1.LockRequest
+	(*LockResponse)(nil),          // 23: arbiter.control.v1.LockResponse
+	(*RulesLock)(nil),             // 24: arbiter.control.v1.RulesLock
+	(*ExplainRequest)(nil),        // 25: arbiter.control.v1.ExplainRequest
+	(*ExplainResponse)(nil),       // 26: arbiter.control.v1.ExplainResponse
+	(*ExplainKept)(nil),           // 27: arbiter.control.v1.ExplainKept
+	(*ExplainStep)(nil),           // 28: arbiter.control.v1.ExplainStep
+	(*durationpb.Duration)(nil),   // 29: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 30: google.protobuf.Timestamp
+	(*Argument)(nil),              // 31: arbiter.control.v1.Argument
 }
 var file_arbiter_control_controlv1_rules_proto_depIdxs = []int32{
-	28, // 0: arbiter.control.v1.PushRequest.confirm_within:type_name -> google.protobuf.Duration
+	29, // 0: arbiter.control.v1.PushRequest.confirm_within:type_name -> google.protobuf.Duration
 	0,  // 1: arbiter.control.v1.PushFileRequest.push:type_name -> arbiter.control.v1.PushRequest
-	8,  // 2: arbiter.control.v1.PushResponse.diff:type_name -> arbiter.control.v1.RuleDiff
-	29, // 3: arbiter.control.v1.PushResponse.confirm_by:type_name -> google.protobuf.Timestamp
-	10, // 4: arbiter.control.v1.RuleProblems.problems:type_name -> arbiter.control.v1.RuleProblem
-	15, // 5: arbiter.control.v1.GetFileResponse.get:type_name -> arbiter.control.v1.GetResponse
-	16, // 6: arbiter.control.v1.GetResponse.info:type_name -> arbiter.control.v1.RuleSetInfo
-	29, // 7: arbiter.control.v1.RuleSetInfo.pushed_at:type_name -> google.protobuf.Timestamp
-	16, // 8: arbiter.control.v1.HistoryResponse.entries:type_name -> arbiter.control.v1.RuleSetInfo
-	28, // 9: arbiter.control.v1.RollbackRequest.confirm_within:type_name -> google.protobuf.Duration
-	8,  // 10: arbiter.control.v1.RollbackResponse.diff:type_name -> arbiter.control.v1.RuleDiff
-	29, // 11: arbiter.control.v1.RollbackResponse.confirm_by:type_name -> google.protobuf.Timestamp
-	23, // 12: arbiter.control.v1.LockResponse.lock:type_name -> arbiter.control.v1.RulesLock
-	29, // 13: arbiter.control.v1.RulesLock.locked_at:type_name -> google.protobuf.Timestamp
-	30, // 14: arbiter.control.v1.ExplainRequest.args:type_name -> arbiter.control.v1.Argument
-	28, // 15: arbiter.control.v1.ExplainResponse.deadline:type_name -> google.protobuf.Duration
-	27, // 16: arbiter.control.v1.ExplainResponse.steps:type_name -> arbiter.control.v1.ExplainStep
-	28, // 17: arbiter.control.v1.ExplainResponse.bound:type_name -> google.protobuf.Duration
-	28, // 18: arbiter.control.v1.ExplainResponse.written_deadline:type_name -> google.protobuf.Duration
-	26, // 19: arbiter.control.v1.ExplainResponse.kept:type_name -> arbiter.control.v1.ExplainKept
-	0,  // 20: arbiter.control.v1.RulesService.Push:input_type -> arbiter.control.v1.PushRequest
-	1,  // 21: arbiter.control.v1.RulesService.PushFile:input_type -> arbiter.control.v1.PushFileRequest
-	12, // 22: arbiter.control.v1.RulesService.Get:input_type -> arbiter.control.v1.GetRequest
-	13, // 23: arbiter.control.v1.RulesService.GetFile:input_type -> arbiter.control.v1.GetFileRequest
-	17, // 24: arbiter.control.v1.RulesService.History:input_type -> arbiter.control.v1.HistoryRequest
-	4,  // 25: arbiter.control.v1.RulesService.Confirm:input_type -> arbiter.control.v1.ConfirmRequest
-	6,  // 26: arbiter.control.v1.RulesService.Revert:input_type -> arbiter.control.v1.RevertRequest
-	19, // 27: arbiter.control.v1.RulesService.Rollback:input_type -> arbiter.control.v1.RollbackRequest
-	21, // 28: arbiter.control.v1.RulesService.Lock:input_type -> arbiter.control.v1.LockRequest
-	24, // 29: arbiter.control.v1.RulesService.Explain:input_type -> arbiter.control.v1.ExplainRequest
-	2,  // 30: arbiter.control.v1.RulesService.Push:output_type -> arbiter.control.v1.PushResponse
-	2,  // 31: arbiter.control.v1.RulesService.PushFile:output_type -> arbiter.control.v1.PushResponse
-	15, // 32: arbiter.control.v1.RulesService.Get:output_type -> arbiter.control.v1.GetResponse
-	14, // 33: arbiter.control.v1.RulesService.GetFile:output_type -> arbiter.control.v1.GetFileResponse
-	18, // 34: arbiter.control.v1.RulesService.History:output_type -> arbiter.control.v1.HistoryResponse
-	5,  // 35: arbiter.control.v1.RulesService.Confirm:output_type -> arbiter.control.v1.ConfirmResponse
-	7,  // 36: arbiter.control.v1.RulesService.Revert:output_type -> arbiter.control.v1.RevertResponse
-	20, // 37: arbiter.control.v1.RulesService.Rollback:output_type -> arbiter.control.v1.RollbackResponse
-	22, // 38: arbiter.control.v1.RulesService.Lock:output_type -> arbiter.control.v1.LockResponse
-	25, // 39: arbiter.control.v1.RulesService.Explain:output_type -> arbiter.control.v1.ExplainResponse
-	30, // [30:40] is the sub-list for method output_type
-	20, // [20:30] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	29, // 2: arbiter.control.v1.EditSetRequest.confirm_within:type_name -> google.protobuf.Duration
+	9,  // 3: arbiter.control.v1.PushResponse.diff:type_name -> arbiter.control.v1.RuleDiff
+	30, // 4: arbiter.control.v1.PushResponse.confirm_by:type_name -> google.protobuf.Timestamp
+	11, // 5: arbiter.control.v1.RuleProblems.problems:type_name -> arbiter.control.v1.RuleProblem
+	16, // 6: arbiter.control.v1.GetFileResponse.get:type_name -> arbiter.control.v1.GetResponse
+	17, // 7: arbiter.control.v1.GetResponse.info:type_name -> arbiter.control.v1.RuleSetInfo
+	30, // 8: arbiter.control.v1.RuleSetInfo.pushed_at:type_name -> google.protobuf.Timestamp
+	17, // 9: arbiter.control.v1.HistoryResponse.entries:type_name -> arbiter.control.v1.RuleSetInfo
+	29, // 10: arbiter.control.v1.RollbackRequest.confirm_within:type_name -> google.protobuf.Duration
+	9,  // 11: arbiter.control.v1.RollbackResponse.diff:type_name -> arbiter.control.v1.RuleDiff
+	30, // 12: arbiter.control.v1.RollbackResponse.confirm_by:type_name -> google.protobuf.Timestamp
+	24, // 13: arbiter.control.v1.LockResponse.lock:type_name -> arbiter.control.v1.RulesLock
+	30, // 14: arbiter.control.v1.RulesLock.locked_at:type_name -> google.protobuf.Timestamp
+	31, // 15: arbiter.control.v1.ExplainRequest.args:type_name -> arbiter.control.v1.Argument
+	29, // 16: arbiter.control.v1.ExplainResponse.deadline:type_name -> google.protobuf.Duration
+	28, // 17: arbiter.control.v1.ExplainResponse.steps:type_name -> arbiter.control.v1.ExplainStep
+	29, // 18: arbiter.control.v1.ExplainResponse.bound:type_name -> google.protobuf.Duration
+	29, // 19: arbiter.control.v1.ExplainResponse.written_deadline:type_name -> google.protobuf.Duration
+	27, // 20: arbiter.control.v1.ExplainResponse.kept:type_name -> arbiter.control.v1.ExplainKept
+	0,  // 21: arbiter.control.v1.RulesService.Push:input_type -> arbiter.control.v1.PushRequest
+	1,  // 22: arbiter.control.v1.RulesService.PushFile:input_type -> arbiter.control.v1.PushFileRequest
+	2,  // 23: arbiter.control.v1.RulesService.EditSet:input_type -> arbiter.control.v1.EditSetRequest
+	13, // 24: arbiter.control.v1.RulesService.Get:input_type -> arbiter.control.v1.GetRequest
+	14, // 25: arbiter.control.v1.RulesService.GetFile:input_type -> arbiter.control.v1.GetFileRequest
+	18, // 26: arbiter.control.v1.RulesService.History:input_type -> arbiter.control.v1.HistoryRequest
+	5,  // 27: arbiter.control.v1.RulesService.Confirm:input_type -> arbiter.control.v1.ConfirmRequest
+	7,  // 28: arbiter.control.v1.RulesService.Revert:input_type -> arbiter.control.v1.RevertRequest
+	20, // 29: arbiter.control.v1.RulesService.Rollback:input_type -> arbiter.control.v1.RollbackRequest
+	22, // 30: arbiter.control.v1.RulesService.Lock:input_type -> arbiter.control.v1.LockRequest
+	25, // 31: arbiter.control.v1.RulesService.Explain:input_type -> arbiter.control.v1.ExplainRequest
+	3,  // 32: arbiter.control.v1.RulesService.Push:output_type -> arbiter.control.v1.PushResponse
+	3,  // 33: arbiter.control.v1.RulesService.PushFile:output_type -> arbiter.control.v1.PushResponse
+	3,  // 34: arbiter.control.v1.RulesService.EditSet:output_type -> arbiter.control.v1.PushResponse
+	16, // 35: arbiter.control.v1.RulesService.Get:output_type -> arbiter.control.v1.GetResponse
+	15, // 36: arbiter.control.v1.RulesService.GetFile:output_type -> arbiter.control.v1.GetFileResponse
+	19, // 37: arbiter.control.v1.RulesService.History:output_type -> arbiter.control.v1.HistoryResponse
+	6,  // 38: arbiter.control.v1.RulesService.Confirm:output_type -> arbiter.control.v1.ConfirmResponse
+	8,  // 39: arbiter.control.v1.RulesService.Revert:output_type -> arbiter.control.v1.RevertResponse
+	21, // 40: arbiter.control.v1.RulesService.Rollback:output_type -> arbiter.control.v1.RollbackResponse
+	23, // 41: arbiter.control.v1.RulesService.Lock:output_type -> arbiter.control.v1.LockResponse
+	26, // 42: arbiter.control.v1.RulesService.Explain:output_type -> arbiter.control.v1.ExplainResponse
+	32, // [32:43] is the sub-list for method output_type
+	21, // [21:32] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_arbiter_control_controlv1_rules_proto_init() }
@@ -2501,22 +2620,23 @@ func file_arbiter_control_controlv1_rules_proto_init() {
 		(*PushFileRequest_Push)(nil),
 		(*PushFileRequest_Text)(nil),
 	}
-	file_arbiter_control_controlv1_rules_proto_msgTypes[12].OneofWrappers = []any{}
+	file_arbiter_control_controlv1_rules_proto_msgTypes[2].OneofWrappers = []any{}
 	file_arbiter_control_controlv1_rules_proto_msgTypes[13].OneofWrappers = []any{}
-	file_arbiter_control_controlv1_rules_proto_msgTypes[14].OneofWrappers = []any{
+	file_arbiter_control_controlv1_rules_proto_msgTypes[14].OneofWrappers = []any{}
+	file_arbiter_control_controlv1_rules_proto_msgTypes[15].OneofWrappers = []any{
 		(*GetFileResponse_Get)(nil),
 		(*GetFileResponse_Text)(nil),
 	}
-	file_arbiter_control_controlv1_rules_proto_msgTypes[19].OneofWrappers = []any{}
-	file_arbiter_control_controlv1_rules_proto_msgTypes[21].OneofWrappers = []any{}
-	file_arbiter_control_controlv1_rules_proto_msgTypes[24].OneofWrappers = []any{}
+	file_arbiter_control_controlv1_rules_proto_msgTypes[20].OneofWrappers = []any{}
+	file_arbiter_control_controlv1_rules_proto_msgTypes[22].OneofWrappers = []any{}
+	file_arbiter_control_controlv1_rules_proto_msgTypes[25].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_arbiter_control_controlv1_rules_proto_rawDesc), len(file_arbiter_control_controlv1_rules_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   28,
+			NumMessages:   29,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

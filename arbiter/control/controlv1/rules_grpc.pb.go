@@ -23,6 +23,7 @@ const _ = grpc.SupportPackageIsVersion9
 const (
 	RulesService_Push_FullMethodName     = "/arbiter.control.v1.RulesService/Push"
 	RulesService_PushFile_FullMethodName = "/arbiter.control.v1.RulesService/PushFile"
+	RulesService_EditSet_FullMethodName  = "/arbiter.control.v1.RulesService/EditSet"
 	RulesService_Get_FullMethodName      = "/arbiter.control.v1.RulesService/Get"
 	RulesService_GetFile_FullMethodName  = "/arbiter.control.v1.RulesService/GetFile"
 	RulesService_History_FullMethodName  = "/arbiter.control.v1.RulesService/History"
@@ -55,6 +56,11 @@ type RulesServiceClient interface {
 	// PushFile is Push for a file of any size: the first message says what to do, with an
 	// empty source, and the others bring the text.
 	PushFile(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[PushFileRequest, PushResponse], error)
+	// EditSet changes the values of one set in the rules in force, and pushes them: a new
+	// epoch, with every other byte of the text as it was. Needs admin. Errors as for Push, and
+	// NOT_FOUND: no rules are in force, or they have no such set. INVALID_ARGUMENT also when
+	// a value is to be removed that is not there, or the set is not written a line for each value.
+	EditSet(ctx context.Context, in *EditSetRequest, opts ...grpc.CallOption) (*PushResponse, error)
 	// Get returns a rule set with its source text. NOT_FOUND: no such epoch is
 	// kept, or no rules are in force. RESOURCE_EXHAUSTED: the text does not fit into a
 	// message; GetFile has it.
@@ -121,6 +127,16 @@ func (c *rulesServiceClient) PushFile(ctx context.Context, opts ...grpc.CallOpti
 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type RulesService_PushFileClient = grpc.ClientStreamingClient[PushFileRequest, PushResponse]
+
+func (c *rulesServiceClient) EditSet(ctx context.Context, in *EditSetRequest, opts ...grpc.CallOption) (*PushResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PushResponse)
+	err := c.cc.Invoke(ctx, RulesService_EditSet_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
 
 func (c *rulesServiceClient) Get(ctx context.Context, in *GetRequest, opts ...grpc.CallOption) (*GetResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
@@ -233,6 +249,11 @@ type RulesServiceServer interface {
 	// PushFile is Push for a file of any size: the first message says what to do, with an
 	// empty source, and the others bring the text.
 	PushFile(grpc.ClientStreamingServer[PushFileRequest, PushResponse]) error
+	// EditSet changes the values of one set in the rules in force, and pushes them: a new
+	// epoch, with every other byte of the text as it was. Needs admin. Errors as for Push, and
+	// NOT_FOUND: no rules are in force, or they have no such set. INVALID_ARGUMENT also when
+	// a value is to be removed that is not there, or the set is not written a line for each value.
+	EditSet(context.Context, *EditSetRequest) (*PushResponse, error)
 	// Get returns a rule set with its source text. NOT_FOUND: no such epoch is
 	// kept, or no rules are in force. RESOURCE_EXHAUSTED: the text does not fit into a
 	// message; GetFile has it.
@@ -282,6 +303,9 @@ func (UnimplementedRulesServiceServer) Push(context.Context, *PushRequest) (*Pus
 }
 func (UnimplementedRulesServiceServer) PushFile(grpc.ClientStreamingServer[PushFileRequest, PushResponse]) error {
 	return status.Error(codes.Unimplemented, "method PushFile not implemented")
+}
+func (UnimplementedRulesServiceServer) EditSet(context.Context, *EditSetRequest) (*PushResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method EditSet not implemented")
 }
 func (UnimplementedRulesServiceServer) Get(context.Context, *GetRequest) (*GetResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Get not implemented")
@@ -352,6 +376,24 @@ func _RulesService_PushFile_Handler(srv interface{}, stream grpc.ServerStream) e
 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type RulesService_PushFileServer = grpc.ClientStreamingServer[PushFileRequest, PushResponse]
+
+func _RulesService_EditSet_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(EditSetRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RulesServiceServer).EditSet(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RulesService_EditSet_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RulesServiceServer).EditSet(ctx, req.(*EditSetRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
 
 func _RulesService_Get_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(GetRequest)
@@ -500,6 +542,10 @@ var RulesService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Push",
 			Handler:    _RulesService_Push_Handler,
+		},
+		{
+			MethodName: "EditSet",
+			Handler:    _RulesService_EditSet_Handler,
 		},
 		{
 			MethodName: "Get",
