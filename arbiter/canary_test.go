@@ -198,7 +198,7 @@ func TestCanaryIsInForce(t *testing.T) {
 					}
 				})
 			}
-			for epoch := uint64(2); epoch < 60; epoch++ {
+			for epoch := uint64(2); epoch < 40; epoch++ {
 				next := epochRules(epoch)
 				most[1].Store(epoch)
 				if err := a.InstallCanary(t.Context(), &Canary{Rules: next, Part: part}, cache.RulesPushed); err != nil {

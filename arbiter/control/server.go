@@ -62,6 +62,7 @@ func newServer(cfg Config, more func(*grpc.Server)) (*Server, error) {
 	s.events = &eventsService{cfg: &cfg, stopping: s.stopping}
 	controlv1.RegisterRulesServiceServer(s.grpc, &rulesService{rules: cfg.Rules, info: cfg.Info})
 	controlv1.RegisterShadowServiceServer(s.grpc, &shadowService{rules: cfg.Rules})
+	controlv1.RegisterCanaryServiceServer(s.grpc, &canaryService{rules: cfg.Rules})
 	controlv1.RegisterEventsServiceServer(s.grpc, s.events)
 	controlv1.RegisterStatusServiceServer(s.grpc, &statusService{cfg: &cfg})
 	controlv1.RegisterMaintenanceServiceServer(s.grpc, &maintenanceService{cfg: &cfg, stopping: s.stopping})

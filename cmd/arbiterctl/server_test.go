@@ -110,6 +110,10 @@ func (a *applier) Apply(ctx context.Context, rs *rules.RuleSet, reason cache.Rea
 
 func (a *applier) Collect(*rules.RuleSet) error { return nil }
 
+func (a *applier) Canary(ctx context.Context, c *arbiter.Canary) error {
+	return a.engine.InstallCanary(ctx, c, cache.RulesPushed)
+}
+
 func (a *applier) Moved(*rules.RuleSet) bool { return false }
 
 // Unavailable is everything but open, exec and connect.

@@ -48,7 +48,10 @@ type PushRequest struct {
 	// The minisign signature of source, the .minisig file, at most 1 KiB. Its trusted
 	// comment holds one word serial:N, and N goes up. Left out: unsigned, which is refused
 	// where the daemon requires signatures; a dry run only warns.
-	Signature     []byte `protobuf:"bytes,20,opt,name=signature,proto3,oneof" json:"signature,omitempty"`
+	Signature []byte `protobuf:"bytes,20,opt,name=signature,proto3,oneof" json:"signature,omitempty"`
+	// The rules decide for a part of the processes only, for a time, see CanaryService. Not with
+	// confirm_within, which is INVALID_ARGUMENT. Left out: for all.
+	Canary        *CanaryStart `protobuf:"bytes,30,opt,name=canary,proto3" json:"canary,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -135,6 +138,13 @@ func (x *PushRequest) GetConfirmWithin() *durationpb.Duration {
 func (x *PushRequest) GetSignature() []byte {
 	if x != nil {
 		return x.Signature
+	}
+	return nil
+}
+
+func (x *PushRequest) GetCanary() *CanaryStart {
+	if x != nil {
+		return x.Canary
 	}
 	return nil
 }
@@ -245,8 +255,10 @@ type PushResponse struct {
 	// When it goes again unless it is confirmed; left out: it stays.
 	ConfirmBy *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=confirm_by,json=confirmBy,proto3" json:"confirm_by,omitempty"`
 	// Of the signature that was verified; empty and 0 without one.
-	KeyId         string `protobuf:"bytes,20,opt,name=key_id,json=keyId,proto3" json:"key_id,omitempty"`
-	Serial        uint64 `protobuf:"varint,21,opt,name=serial,proto3" json:"serial,omitempty"`
+	KeyId  string `protobuf:"bytes,20,opt,name=key_id,json=keyId,proto3" json:"key_id,omitempty"`
+	Serial uint64 `protobuf:"varint,21,opt,name=serial,proto3" json:"serial,omitempty"`
+	// Of a canary: epoch is its own, and previous_epoch is in force still. Left out: it is none.
+	Canary        *CanaryState `protobuf:"bytes,30,opt,name=canary,proto3" json:"canary,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -349,6 +361,13 @@ func (x *PushResponse) GetSerial() uint64 {
 		return x.Serial
 	}
 	return 0
+}
+
+func (x *PushResponse) GetCanary() *CanaryState {
+	if x != nil {
+		return x.Canary
+	}
+	return nil
 }
 
 // SignatureProblem is a status detail of FAILED_PRECONDITION: why a signature, or that there
@@ -2114,7 +2133,7 @@ var File_arbiter_control_controlv1_rules_proto protoreflect.FileDescriptor
 
 const file_arbiter_control_controlv1_rules_proto_rawDesc = "" +
 	"\n" +
-	"%arbiter/control/controlv1/rules.proto\x12\x12arbiter.control.v1\x1a&arbiter/control/controlv1/events.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbd\x02\n" +
+	"%arbiter/control/controlv1/rules.proto\x12\x12arbiter.control.v1\x1a&arbiter/control/controlv1/canary.proto\x1a&arbiter/control/controlv1/events.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf6\x02\n" +
 	"\vPushRequest\x12\x16\n" +
 	"\x06source\x18\x01 \x01(\fR\x06source\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12*\n" +
@@ -2124,14 +2143,15 @@ const file_arbiter_control_controlv1_rules_proto_rawDesc = "" +
 	"\vbest_effort\x18\x06 \x01(\bR\n" +
 	"bestEffort\x12@\n" +
 	"\x0econfirm_within\x18\a \x01(\v2\x19.google.protobuf.DurationR\rconfirmWithin\x12!\n" +
-	"\tsignature\x18\x14 \x01(\fH\x01R\tsignature\x88\x01\x01B\x11\n" +
+	"\tsignature\x18\x14 \x01(\fH\x01R\tsignature\x88\x01\x01\x127\n" +
+	"\x06canary\x18\x1e \x01(\v2\x1f.arbiter.control.v1.CanaryStartR\x06canaryB\x11\n" +
 	"\x0f_expected_epochB\f\n" +
 	"\n" +
 	"_signature\"f\n" +
 	"\x0fPushFileRequest\x125\n" +
 	"\x04push\x18\x01 \x01(\v2\x1f.arbiter.control.v1.PushRequestH\x00R\x04push\x12\x14\n" +
 	"\x04text\x18\x02 \x01(\fH\x00R\x04textB\x06\n" +
-	"\x04part\"\xe2\x02\n" +
+	"\x04part\"\x9b\x03\n" +
 	"\fPushResponse\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12 \n" +
 	"\vfingerprint\x18\x02 \x01(\x06R\vfingerprint\x12\x1d\n" +
@@ -2144,7 +2164,8 @@ const file_arbiter_control_controlv1_rules_proto_rawDesc = "" +
 	"\n" +
 	"confirm_by\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\tconfirmBy\x12\x15\n" +
 	"\x06key_id\x18\x14 \x01(\tR\x05keyId\x12\x16\n" +
-	"\x06serial\x18\x15 \x01(\x04R\x06serial\"@\n" +
+	"\x06serial\x18\x15 \x01(\x04R\x06serial\x127\n" +
+	"\x06canary\x18\x1e \x01(\v2\x1f.arbiter.control.v1.CanaryStateR\x06canary\"@\n" +
 	"\x10SignatureProblem\x12\x18\n" +
 	"\amessage\x18\x01 \x01(\tR\amessage\x12\x12\n" +
 	"\x04next\x18\x02 \x01(\tR\x04next\"&\n" +
@@ -2339,54 +2360,58 @@ var file_arbiter_control_controlv1_rules_proto_goTypes = []any{
 	(*ExplainResponse)(nil),       // 25: arbiter.control.v1.ExplainResponse
 	(*ExplainStep)(nil),           // 26: arbiter.control.v1.ExplainStep
 	(*durationpb.Duration)(nil),   // 27: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 28: google.protobuf.Timestamp
-	(*Argument)(nil),              // 29: arbiter.control.v1.Argument
+	(*CanaryStart)(nil),           // 28: arbiter.control.v1.CanaryStart
+	(*timestamppb.Timestamp)(nil), // 29: google.protobuf.Timestamp
+	(*CanaryState)(nil),           // 30: arbiter.control.v1.CanaryState
+	(*Argument)(nil),              // 31: arbiter.control.v1.Argument
 }
 var file_arbiter_control_controlv1_rules_proto_depIdxs = []int32{
 	27, // 0: arbiter.control.v1.PushRequest.confirm_within:type_name -> google.protobuf.Duration
-	0,  // 1: arbiter.control.v1.PushFileRequest.push:type_name -> arbiter.control.v1.PushRequest
-	8,  // 2: arbiter.control.v1.PushResponse.diff:type_name -> arbiter.control.v1.RuleDiff
-	28, // 3: arbiter.control.v1.PushResponse.confirm_by:type_name -> google.protobuf.Timestamp
-	10, // 4: arbiter.control.v1.RuleProblems.problems:type_name -> arbiter.control.v1.RuleProblem
-	15, // 5: arbiter.control.v1.GetFileResponse.get:type_name -> arbiter.control.v1.GetResponse
-	16, // 6: arbiter.control.v1.GetResponse.info:type_name -> arbiter.control.v1.RuleSetInfo
-	28, // 7: arbiter.control.v1.RuleSetInfo.pushed_at:type_name -> google.protobuf.Timestamp
-	16, // 8: arbiter.control.v1.HistoryResponse.entries:type_name -> arbiter.control.v1.RuleSetInfo
-	27, // 9: arbiter.control.v1.RollbackRequest.confirm_within:type_name -> google.protobuf.Duration
-	8,  // 10: arbiter.control.v1.RollbackResponse.diff:type_name -> arbiter.control.v1.RuleDiff
-	28, // 11: arbiter.control.v1.RollbackResponse.confirm_by:type_name -> google.protobuf.Timestamp
-	23, // 12: arbiter.control.v1.LockResponse.lock:type_name -> arbiter.control.v1.RulesLock
-	28, // 13: arbiter.control.v1.RulesLock.locked_at:type_name -> google.protobuf.Timestamp
-	29, // 14: arbiter.control.v1.ExplainRequest.args:type_name -> arbiter.control.v1.Argument
-	27, // 15: arbiter.control.v1.ExplainResponse.deadline:type_name -> google.protobuf.Duration
-	26, // 16: arbiter.control.v1.ExplainResponse.steps:type_name -> arbiter.control.v1.ExplainStep
-	27, // 17: arbiter.control.v1.ExplainResponse.bound:type_name -> google.protobuf.Duration
-	27, // 18: arbiter.control.v1.ExplainResponse.written_deadline:type_name -> google.protobuf.Duration
-	0,  // 19: arbiter.control.v1.RulesService.Push:input_type -> arbiter.control.v1.PushRequest
-	1,  // 20: arbiter.control.v1.RulesService.PushFile:input_type -> arbiter.control.v1.PushFileRequest
-	12, // 21: arbiter.control.v1.RulesService.Get:input_type -> arbiter.control.v1.GetRequest
-	13, // 22: arbiter.control.v1.RulesService.GetFile:input_type -> arbiter.control.v1.GetFileRequest
-	17, // 23: arbiter.control.v1.RulesService.History:input_type -> arbiter.control.v1.HistoryRequest
-	4,  // 24: arbiter.control.v1.RulesService.Confirm:input_type -> arbiter.control.v1.ConfirmRequest
-	6,  // 25: arbiter.control.v1.RulesService.Revert:input_type -> arbiter.control.v1.RevertRequest
-	19, // 26: arbiter.control.v1.RulesService.Rollback:input_type -> arbiter.control.v1.RollbackRequest
-	21, // 27: arbiter.control.v1.RulesService.Lock:input_type -> arbiter.control.v1.LockRequest
-	24, // 28: arbiter.control.v1.RulesService.Explain:input_type -> arbiter.control.v1.ExplainRequest
-	2,  // 29: arbiter.control.v1.RulesService.Push:output_type -> arbiter.control.v1.PushResponse
-	2,  // 30: arbiter.control.v1.RulesService.PushFile:output_type -> arbiter.control.v1.PushResponse
-	15, // 31: arbiter.control.v1.RulesService.Get:output_type -> arbiter.control.v1.GetResponse
-	14, // 32: arbiter.control.v1.RulesService.GetFile:output_type -> arbiter.control.v1.GetFileResponse
-	18, // 33: arbiter.control.v1.RulesService.History:output_type -> arbiter.control.v1.HistoryResponse
-	5,  // 34: arbiter.control.v1.RulesService.Confirm:output_type -> arbiter.control.v1.ConfirmResponse
-	7,  // 35: arbiter.control.v1.RulesService.Revert:output_type -> arbiter.control.v1.RevertResponse
-	20, // 36: arbiter.control.v1.RulesService.Rollback:output_type -> arbiter.control.v1.RollbackResponse
-	22, // 37: arbiter.control.v1.RulesService.Lock:output_type -> arbiter.control.v1.LockResponse
-	25, // 38: arbiter.control.v1.RulesService.Explain:output_type -> arbiter.control.v1.ExplainResponse
-	29, // [29:39] is the sub-list for method output_type
-	19, // [19:29] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	28, // 1: arbiter.control.v1.PushRequest.canary:type_name -> arbiter.control.v1.CanaryStart
+	0,  // 2: arbiter.control.v1.PushFileRequest.push:type_name -> arbiter.control.v1.PushRequest
+	8,  // 3: arbiter.control.v1.PushResponse.diff:type_name -> arbiter.control.v1.RuleDiff
+	29, // 4: arbiter.control.v1.PushResponse.confirm_by:type_name -> google.protobuf.Timestamp
+	30, // 5: arbiter.control.v1.PushResponse.canary:type_name -> arbiter.control.v1.CanaryState
+	10, // 6: arbiter.control.v1.RuleProblems.problems:type_name -> arbiter.control.v1.RuleProblem
+	15, // 7: arbiter.control.v1.GetFileResponse.get:type_name -> arbiter.control.v1.GetResponse
+	16, // 8: arbiter.control.v1.GetResponse.info:type_name -> arbiter.control.v1.RuleSetInfo
+	29, // 9: arbiter.control.v1.RuleSetInfo.pushed_at:type_name -> google.protobuf.Timestamp
+	16, // 10: arbiter.control.v1.HistoryResponse.entries:type_name -> arbiter.control.v1.RuleSetInfo
+	27, // 11: arbiter.control.v1.RollbackRequest.confirm_within:type_name -> google.protobuf.Duration
+	8,  // 12: arbiter.control.v1.RollbackResponse.diff:type_name -> arbiter.control.v1.RuleDiff
+	29, // 13: arbiter.control.v1.RollbackResponse.confirm_by:type_name -> google.protobuf.Timestamp
+	23, // 14: arbiter.control.v1.LockResponse.lock:type_name -> arbiter.control.v1.RulesLock
+	29, // 15: arbiter.control.v1.RulesLock.locked_at:type_name -> google.protobuf.Timestamp
+	31, // 16: arbiter.control.v1.ExplainRequest.args:type_name -> arbiter.control.v1.Argument
+	27, // 17: arbiter.control.v1.ExplainResponse.deadline:type_name -> google.protobuf.Duration
+	26, // 18: arbiter.control.v1.ExplainResponse.steps:type_name -> arbiter.control.v1.ExplainStep
+	27, // 19: arbiter.control.v1.ExplainResponse.bound:type_name -> google.protobuf.Duration
+	27, // 20: arbiter.control.v1.ExplainResponse.written_deadline:type_name -> google.protobuf.Duration
+	0,  // 21: arbiter.control.v1.RulesService.Push:input_type -> arbiter.control.v1.PushRequest
+	1,  // 22: arbiter.control.v1.RulesService.PushFile:input_type -> arbiter.control.v1.PushFileRequest
+	12, // 23: arbiter.control.v1.RulesService.Get:input_type -> arbiter.control.v1.GetRequest
+	13, // 24: arbiter.control.v1.RulesService.GetFile:input_type -> arbiter.control.v1.GetFileRequest
+	17, // 25: arbiter.control.v1.RulesService.History:input_type -> arbiter.control.v1.HistoryRequest
+	4,  // 26: arbiter.control.v1.RulesService.Confirm:input_type -> arbiter.control.v1.ConfirmRequest
+	6,  // 27: arbiter.control.v1.RulesService.Revert:input_type -> arbiter.control.v1.RevertRequest
+	19, // 28: arbiter.control.v1.RulesService.Rollback:input_type -> arbiter.control.v1.RollbackRequest
+	21, // 29: arbiter.control.v1.RulesService.Lock:input_type -> arbiter.control.v1.LockRequest
+	24, // 30: arbiter.control.v1.RulesService.Explain:input_type -> arbiter.control.v1.ExplainRequest
+	2,  // 31: arbiter.control.v1.RulesService.Push:output_type -> arbiter.control.v1.PushResponse
+	2,  // 32: arbiter.control.v1.RulesService.PushFile:output_type -> arbiter.control.v1.PushResponse
+	15, // 33: arbiter.control.v1.RulesService.Get:output_type -> arbiter.control.v1.GetResponse
+	14, // 34: arbiter.control.v1.RulesService.GetFile:output_type -> arbiter.control.v1.GetFileResponse
+	18, // 35: arbiter.control.v1.RulesService.History:output_type -> arbiter.control.v1.HistoryResponse
+	5,  // 36: arbiter.control.v1.RulesService.Confirm:output_type -> arbiter.control.v1.ConfirmResponse
+	7,  // 37: arbiter.control.v1.RulesService.Revert:output_type -> arbiter.control.v1.RevertResponse
+	20, // 38: arbiter.control.v1.RulesService.Rollback:output_type -> arbiter.control.v1.RollbackResponse
+	22, // 39: arbiter.control.v1.RulesService.Lock:output_type -> arbiter.control.v1.LockResponse
+	25, // 40: arbiter.control.v1.RulesService.Explain:output_type -> arbiter.control.v1.ExplainResponse
+	31, // [31:41] is the sub-list for method output_type
+	21, // [21:31] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_arbiter_control_controlv1_rules_proto_init() }
@@ -2394,6 +2419,7 @@ func file_arbiter_control_controlv1_rules_proto_init() {
 	if File_arbiter_control_controlv1_rules_proto != nil {
 		return
 	}
+	file_arbiter_control_controlv1_canary_proto_init()
 	file_arbiter_control_controlv1_events_proto_init()
 	file_arbiter_control_controlv1_rules_proto_msgTypes[0].OneofWrappers = []any{}
 	file_arbiter_control_controlv1_rules_proto_msgTypes[1].OneofWrappers = []any{
