@@ -37,6 +37,7 @@ type client struct {
 	events controlv1.EventsServiceClient
 	status controlv1.StatusServiceClient
 	shadow controlv1.ShadowServiceClient
+	canary controlv1.CanaryServiceClient
 
 	mu      sync.Mutex
 	dialErr error // of the last attempt to connect
@@ -93,6 +94,7 @@ func (a *app) connect(ctx context.Context) (*client, error) {
 	c.events = controlv1.NewEventsServiceClient(conn)
 	c.status = controlv1.NewStatusServiceClient(conn)
 	c.shadow = controlv1.NewShadowServiceClient(conn)
+	c.canary = controlv1.NewCanaryServiceClient(conn)
 	return c, nil
 }
 

@@ -76,10 +76,11 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits":  exits,
-			"server": startServer,
-			"record": record,
-			"tried":  record,
+			"exits":      exits,
+			"server":     startServer,
+			"record":     record,
+			"tried":      record,
+			"rolledback": record,
 		},
 	})
 }
