@@ -69,7 +69,10 @@ func (a *Arbiter) InstallCanary(ctx context.Context, c *Canary, reason cache.Rea
 }
 
 // secondKey marks the keys of decisions by the canary: no event has that bit.
-const secondKey = 1 << 7
+const (
+	secondKey = 1 << 7
+	_         = uint(secondKey - abi.EventCount) // does not compile when one does
+)
 
 // choose makes the rules by which the request at hand is decided those of its part.
 func (w *worker) choose() {

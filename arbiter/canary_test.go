@@ -92,7 +92,7 @@ func TestCanaryDecidesItsPart(t *testing.T) {
 			}
 			want := set.Decide(r)
 			w.step()
-			if src.verdict.Errno != want.Verdict.Errno || canary != nil && src.verdict.Keep {
+			if src.verdict.Errno != want.Verdict.Errno {
 				rt.Fatalf("%+v: got %+v, want errno %d by %s", r, src.verdict, want.Verdict.Errno, part)
 			}
 			o, ok := w.journal.next(&e)
@@ -114,6 +114,28 @@ func TestCanaryDecidesItsPart(t *testing.T) {
 	for _, what := range []string{"the set in force", "the canary", "the set in force, cached", "the canary, cached"} {
 		if seen[what] == 0 {
 			t.Errorf("nothing was decided by %s: %v", what, seen)
+		}
+	}
+}
+
+// What is allowed for the set in force must not be kept for the part of the canary, nor the
+// other way round.
+func TestNothingIsKeptBesideACanary(t *testing.T) {
+	sets := [2]*rules.RuleSet{}
+	for i := range sets {
+		sets[i] = mustRules(t, "version: 1\ndefault: allow\nscope: {paths: [/t]}\nevents: [open]\n", uint64(i)+1)
+	}
+	src := &answered{}
+	src.r = abi.Request{Event: abi.EventOpen}
+	src.path("/t/1")
+	w := one(t, sets[0], 4096, src)
+	canary := &Canary{Rules: sets[1], Part: Part{Share: ShareOf(50), Seed: 1}}
+	for i, c := range []*Canary{nil, canary, nil} {
+		w.installCanary(t, c)
+		for src.r.TGID = range 20 {
+			if w.step(); src.verdict.Keep != (c == nil) {
+				t.Fatalf("step %d, process %d: kept %t, want %t", i, src.r.TGID, src.verdict.Keep, c == nil)
+			}
 		}
 	}
 }

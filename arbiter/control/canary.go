@@ -58,6 +58,7 @@ type canary struct {
 
 	mu         sync.Mutex
 	tally      *trial.Tally // of the set in force, asked about the canary's decisions
+	looked     uint64       // events, of either part
 	seen       uint64       // answers to its part
 	refused    uint64       // decisions that were compared, and refuse
 	untold     uint64       // that refuse and could not be compared
@@ -98,6 +99,7 @@ func (c *canary) run(sick func()) {
 func (c *canary) add(e *arbiter.Event) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.looked++
 	switch {
 	case e.Epoch == c.set.Epoch():
 		c.seen++
@@ -170,8 +172,8 @@ func (c *canary) blocked() (out []string) {
 	if n := c.tally.Decided; n < c.MinDecisions {
 		out = append(out, fmt.Sprintf("it has made %d decisions, and %d are wanted, for idle time proves nothing", n, c.MinDecisions))
 	}
-	if c.lost > c.seen {
-		out = append(out, fmt.Sprintf("%d events were lost and %d seen, which is too few to judge by", c.lost, c.seen))
+	if c.lost > c.looked {
+		out = append(out, fmt.Sprintf("%d events were lost and %d looked at, which is too few to judge by", c.lost, c.looked))
 	}
 	return out
 }

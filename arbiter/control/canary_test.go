@@ -160,11 +160,14 @@ func TestCanaryRolledBack(t *testing.T) {
 	}
 	f.ask(abi.EventExec, "/t/b")
 	f.ask(abi.EventExec, "/t/b")
+	if got := metric(t, f.server.Collectors(), "arbiter_canary_running", nil); got != 1 {
+		t.Errorf("arbiter_canary_running: got %v, want 1", got)
+	}
 	if s := f.canaryDecided(7); !s.GetRunning() {
 		t.Fatalf("it ended with two refusals more, of at least 100: %q", s.GetEnded())
 	}
 	f.ask(abi.EventExec, "/t/b")
-	until(t, "it is rolled back", func() bool { return f.direct.pending.Load() == nil })
+	until(t, "it is rolled back, and says so", func() bool { return f.direct.Problem() != "" })
 	f.wantDecisions("rolled back", true, false, true, false)
 	st, err := f.status.Get(f.ctx(), &controlv1.StatusServiceGetRequest{})
 	const why = "it refuses 3 more of 8 decisions than epoch 1 would, at most 0.02 of them may be"
@@ -173,6 +176,11 @@ func TestCanaryRolledBack(t *testing.T) {
 	}
 	if m, _ := f.store.Current(); m.Epoch != 1 {
 		t.Errorf("the store has epoch %d in force, want 1", m.Epoch)
+	}
+	for name, want := range map[string]float64{"running": 0, "rolled_back_total": 1} {
+		if got := metric(t, f.server.Collectors(), "arbiter_canary_"+name, nil); got != want {
+			t.Errorf("arbiter_canary_%s: got %v, want %v", name, got, want)
+		}
 	}
 	f.push(ruleFile("c"))
 	if p := f.direct.Problem(); p != "" {
@@ -366,6 +374,18 @@ func TestCanaryLimits(t *testing.T) {
 				t.Error("it says so twice")
 			}
 		})
+	}
+	// Of what is half lost nobody can tell how it was.
+	lossy := newCanary(&Push{Canary: &CanaryStart{MaxDenyRate: 1, MaxFailureRate: 1}}, next, live, arbiter.Part{})
+	lossy.sub, lossy.lostBefore = &arbiter.Subscription{}, func() uint64 { return 4 }
+	for range 3 {
+		lossy.add(event("/t/c", nil))
+	}
+	if why := lossy.against(); why != "4 events were lost and 3 looked at, which is too few to judge by" {
+		t.Errorf("after a loss: %q", why)
+	}
+	if lossy.add(event("/t/c", nil)); lossy.against() != "" {
+		t.Errorf("after one more: %q, want nothing", lossy.against())
 	}
 	// What is of the other part, or of before, counts for nothing.
 	c := newCanary(&Push{Canary: &CanaryStart{}}, next, live, arbiter.Part{Share: 0})

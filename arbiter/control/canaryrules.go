@@ -131,6 +131,7 @@ func (r *Rules) canaryOver(p *pending) {
 		p.timer.Reset(revertAgain)
 		return
 	}
+	r.rolledBack.Add(1)
 	r.problem(fmt.Sprintf("the canary of epoch %d was rolled back: %s", p.meta.Epoch, why))
 }
 

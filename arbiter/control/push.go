@@ -26,13 +26,14 @@ type Rules struct {
 	cfg  RulesConfig
 	turn chan struct{} // one place, taken for a whole push
 
-	frozen  atomic.Bool            // changed in its turn
-	locked  atomic.Pointer[Locked] // set in its turn, for good
-	pending atomic.Pointer[pending]
-	canary  atomic.Pointer[canary] // the one that runs, or the last one; nil: there was none
-	trouble atomic.Pointer[string] // on a way back
-	clock   clock
-	shadow  atomic.Pointer[shadow] // the candidate that runs, or the last one; nil: there was none
+	frozen     atomic.Bool            // changed in its turn
+	locked     atomic.Pointer[Locked] // set in its turn, for good
+	pending    atomic.Pointer[pending]
+	canary     atomic.Pointer[canary] // the one that runs, or the last one; nil: there was none
+	rolledBack atomic.Uint64          // canaries that were rolled back by themselves
+	trouble    atomic.Pointer[string] // on a way back
+	clock      clock
+	shadow     atomic.Pointer[shadow] // the candidate that runs, or the last one; nil: there was none
 }
 
 // NewRules checks the whole configuration.

@@ -73,11 +73,11 @@ func newServer(cfg Config, more func(*grpc.Server)) (*Server, error) {
 		more(s.grpc)
 	}
 	calls.InitializeMetrics(s.grpc)
-	s.metrics = []prometheus.Collector{calls, Collector(cfg.Engine), watchCollector{s.events}, kernelCollector{cfg.Info}, shadowCollector{cfg.Rules}}
+	s.metrics = []prometheus.Collector{calls, Collector(cfg.Engine), watchCollector{s.events}, kernelCollector{cfg.Info}, shadowCollector{cfg.Rules}, canaryCollector{cfg.Rules}}
 	return s, nil
 }
 
-// Collectors returns the metrics: of calls, engine, watchers, kernel side and candidate. The
+// Collectors returns the metrics: of calls, engine, watchers, kernel side, candidate and canary. The
 // caller registers them.
 func (s *Server) Collectors() []prometheus.Collector { return s.metrics }
 
