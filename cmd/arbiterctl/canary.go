@@ -155,14 +155,14 @@ func canaryLine(s *controlv1.CanaryState) string {
 }
 
 func canaryText(s *controlv1.CanaryState) string {
-	start, c := s.GetStart(), s.GetChanges()
+	start := s.GetStart()
 	t := newTable()
 	t.row("canary", fmt.Sprintf("epoch %d: %s, %s, fingerprint %s, by uid %d", s.GetEpoch(), audit.Quote(s.GetName()), plural(s.GetRuleCount(), "rule"), fingerprint(s.GetFingerprint()), s.GetUid()))
 	t.row("state", canaryState(s))
 	if !s.GetRunning() {
 		t.row("part", partText(start))
 	}
-	t.row("decisions", fmt.Sprintf("%d: %s, %d the same by another rule or audit, %d cannot be told", s.GetDecisions(), plural(sum(c)-c["rule"], "flip"), c["rule"], s.GetCannotTell()))
+	t.row("decisions", fmt.Sprintf("%d; epoch %d would decide otherwise: %s; %d cannot be told", s.GetDecisions(), s.GetPreviousEpoch(), counts(s.GetChanges()), s.GetCannotTell()))
 	t.row("refused", fmt.Sprintf("%d, and epoch %d would refuse %d of the same; at most %v more", s.GetRefused(), s.GetPreviousEpoch(), s.GetRefusedBefore(), start.GetMaxDenyRate()))
 	t.row("no decisions", fmt.Sprintf("%s (%s), %d of the kernel side; at most %v; %s lost", plural(sum(s.GetFailures()), "failure verdict"), counts(s.GetFailures()), s.GetUnanswered(),
 		start.GetMaxFailureRate(), plural(s.GetLost(), "event")))
