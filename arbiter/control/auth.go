@@ -42,6 +42,7 @@ var readOnlyMethods = map[string]bool{
 	controlv1.EventsService_Watch_FullMethodName:  true,
 	controlv1.StatusService_Get_FullMethodName:    true,
 	controlv1.ShadowService_Get_FullMethodName:    true,
+	controlv1.CanaryService_Get_FullMethodName:    true,
 }
 
 func isReadOnly(method string) bool {

@@ -38,6 +38,7 @@ type client struct {
 	status controlv1.StatusServiceClient
 	shadow controlv1.ShadowServiceClient
 	asks   controlv1.AsksServiceClient
+	canary controlv1.CanaryServiceClient
 
 	mu      sync.Mutex
 	dialErr error // of the last attempt to connect
@@ -95,6 +96,7 @@ func (a *app) connect(ctx context.Context) (*client, error) {
 	c.status = controlv1.NewStatusServiceClient(conn)
 	c.shadow = controlv1.NewShadowServiceClient(conn)
 	c.asks = controlv1.NewAsksServiceClient(conn)
+	c.canary = controlv1.NewCanaryServiceClient(conn)
 	return c, nil
 }
 
