@@ -118,7 +118,7 @@ func New(cfg Config) (*Arbiter, error) {
 	for i, w := range cfg.Workers {
 		a.workers = append(a.workers, newWorker(a, i, w))
 	}
-	a.put(cfg.Rules, cache.Start)
+	a.put(cfg.Rules, nil, cache.Start)
 	return a, nil
 }
 
@@ -158,8 +158,8 @@ func (a *Arbiter) Rules() *rules.RuleSet { return a.current.Load().rules }
 const installPoll = 20 * time.Microsecond
 
 // Install puts rs in force and returns when every worker decides by it: no
-// verdict of an older set is given after Install has returned nil. The reason
-// labels the cache flush. If ctx ends first the error wraps ErrStalled and names
+// verdict of an older set is given after Install has returned nil. It ends a canary. The
+// reason labels the cache flush. If ctx ends first the error wraps ErrStalled and names
 // the worker; the set is in force all the same.
 func (a *Arbiter) Install(ctx context.Context, rs *rules.RuleSet, reason cache.Reason) error {
 	if rs == nil {
@@ -167,10 +167,15 @@ func (a *Arbiter) Install(ctx context.Context, rs *rules.RuleSet, reason cache.R
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	return a.install(ctx, rs, nil, reason)
+}
+
+// install is Install and InstallCanary; a.mu is held.
+func (a *Arbiter) install(ctx context.Context, rs *rules.RuleSet, c *Canary, reason cache.Reason) error {
 	if a.closed {
 		return ErrClosed
 	}
-	next := a.put(rs, reason)
+	next := a.put(rs, c, reason)
 	if !a.started {
 		return nil
 	}

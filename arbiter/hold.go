@@ -178,7 +178,7 @@ const optional = abi.FieldExe | abi.FieldCgroup | abi.FieldAccess
 // lacks reports whether the rules look at facts of an event that those before, by which the
 // request was taken, may have had no use for.
 func (w *worker) lacks(before *installed, e abi.Event) bool {
-	return before != w.live && w.consulted[e]&^before.rules.Consulted(e)&optional != 0
+	return before != w.live && w.consulted[e]&^before.consulted(e)&optional != 0
 }
 
 // expire ends one request whose deadline has passed: with the failure verdict, or, where
@@ -242,6 +242,9 @@ func (w *worker) takeBack(index uint32) {
 	hs.free = append(hs.free, index)
 	hs.open--
 	w.taken = true
+	if w.live.canary != nil {
+		w.choose()
+	}
 	w.counters.held.Store(uint64(hs.open))
 }
 

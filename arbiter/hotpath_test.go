@@ -47,6 +47,9 @@ func one(t testing.TB, rs *rules.RuleSet, entries int, src Source) *worker {
 func (w *worker) step() {
 	w.source.Next(w.req)
 	w.taken, w.missing, w.patience = true, 0, 0
+	if w.live.canary != nil {
+		w.choose()
+	}
 	w.counters.requests.Add(1)
 	w.answer()
 }

@@ -14,14 +14,14 @@ import (
 const maxKeyBytes = 1 + 4 + 4*4 + 8*abi.CgroupLevels + 8*abi.Args + 1 + 32 + 3*(4+abi.PathBytes)
 
 // appendKey appends the cache key of the request at hand: the facts that the
-// rule set consults for its event and no others, in a fixed order. Everything has a
+// rule set consults for its event and no others, in a fixed order, and which of two sets that is. Everything has a
 // fixed size or its length before it, so two requests have the same key only if they
 // agree in all of these facts.
 func (w *worker) appendKey(key []byte) []byte {
 	r := w.req
 	want := w.consulted[r.Event]
 	le := binary.LittleEndian
-	key = append(key, byte(r.Event))
+	key = append(key, byte(r.Event)|w.mark)
 	if want&abi.FieldAccess != 0 {
 		key = le.AppendUint32(key, uint32(r.Access))
 	}

@@ -13,6 +13,7 @@ import (
 // installed is a rule set in force and why it came.
 type installed struct {
 	rules  *rules.RuleSet
+	canary *Canary // nil: rules decide for all
 	reason cache.Reason
 	number uint64 // counts from 1; the same set brought back has another
 }
@@ -23,8 +24,8 @@ const maxSets = abi.MaxWorkers + 16
 
 // put makes rs the current set. The stream knows it before any worker can decide by
 // it. a.mu is held.
-func (a *Arbiter) put(rs *rules.RuleSet, reason cache.Reason) *installed {
-	next := &installed{rules: rs, reason: reason, number: 1}
+func (a *Arbiter) put(rs *rules.RuleSet, c *Canary, reason cache.Reason) *installed {
+	next := &installed{rules: rs, canary: c, reason: reason, number: 1}
 	before := a.current.Load()
 	if before != nil {
 		next.number = before.number + 1

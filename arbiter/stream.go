@@ -158,7 +158,7 @@ func (s *stream) name(e *Event, o origin) {
 		return
 	}
 	if set := s.set(o.set); set != nil {
-		rs := set.rules
+		rs := set.of(e.Epoch)
 		e.Rule, e.Line, e.Message = rs.RuleID(o.decision), rs.Line(o.decision), rs.Message(o.decision)
 		e.Fingerprint = rs.Fingerprint()
 	}

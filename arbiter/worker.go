@@ -30,11 +30,12 @@ type worker struct {
 	journal *journal
 	clock   clock
 
-	pinnedAt  int64      // when pin was called last
-	taken     bool       // req has no answer yet
-	last      int        // answers given since the arbiter began to stop
-	live      *installed // what this worker decides by
-	rules     *rules.RuleSet
+	pinnedAt  int64          // when pin was called last
+	taken     bool           // req has no answer yet
+	last      int            // answers given since the arbiter began to stop
+	live      *installed     // what this worker decides by
+	rules     *rules.RuleSet // of live, or of its canary: see choose
+	mark      byte           // 0, or secondKey
 	consulted [abi.EventCount]abi.Fields
 	args      [abi.EventCount]uint8 // see rules.ConsultedArgs
 	key       []byte                // scratch; its capacity fits the longest key
@@ -134,6 +135,9 @@ func (w *worker) loop() (stopped bool) {
 		if w.source.Next(w.req) {
 			// Fast path: a request.
 			w.taken, w.missing, w.patience = true, 0, 0
+			if w.live.canary != nil {
+				w.choose()
+			}
 			w.counters.requests.Add(1)
 			w.answer()
 			polls = 0
@@ -212,10 +216,8 @@ func (w *worker) park() {
 // adopt makes live the set that this worker decides by, and forgets all cached
 // decisions.
 func (w *worker) adopt(live *installed) {
-	w.live, w.rules = live, live.rules
-	for e := abi.EventOpen; e < abi.EventCount; e++ {
-		w.consulted[e], w.args[e] = live.rules.Consulted(e), live.rules.ConsultedArgs(e)
-	}
+	w.live, w.mark = live, 0
+	w.decideBy(live.rules)
 	if w.cache != nil {
 		w.cache.Flush()
 	}
@@ -252,7 +254,7 @@ func (w *worker) answer() {
 	}
 	if d.Verdict.Action >= rules.Ask { // or rules.Undecided
 		// Slow path: it cannot be decided yet. That is cached, too.
-		if !hit && w.cache != nil {
+		if !hit && w.cache != nil && !d.Once {
 			w.cache.Put(key, hash, d)
 		}
 		w.hold(d)
@@ -264,8 +266,8 @@ func (w *worker) answer() {
 		verdict, reason = d.OnFail, abi.ReasonDeadline
 	}
 	// What nobody is told of, the kernel side may decide by itself the next time. It cannot
-	// tell that a content is still the one that was hashed.
-	keep := reason == abi.ReasonNone && verdict.Action == rules.Allow && want&abi.FieldDigest == 0 && !w.arbiter.stream.wantsAllowed()
+	// tell that a content is still the one that was hashed, nor whose a canary is.
+	keep := w.live.canary == nil && reason == abi.ReasonNone && verdict.Action == rules.Allow && want&abi.FieldDigest == 0 && !w.arbiter.stream.wantsAllowed()
 	pidfd := -1
 	if verdict.Action == rules.Kill {
 		pidfd = target(r)

@@ -43,6 +43,7 @@ var readOnlyMethods = map[string]bool{
 	controlv1.StatusService_Get_FullMethodName:    true,
 	controlv1.ShadowService_Get_FullMethodName:    true,
 	controlv1.RefusalsService_Mine_FullMethodName: true,
+	controlv1.CanaryService_Get_FullMethodName:    true,
 }
 
 func isReadOnly(method string) bool {

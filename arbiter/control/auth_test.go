@@ -69,6 +69,8 @@ func TestAuthorisation(t *testing.T) {
 		controlv1.ShadowService_Start_FullMethodName:   true,
 		controlv1.ShadowService_Stop_FullMethodName:    true,
 		controlv1.ShadowService_Promote_FullMethodName: true,
+		controlv1.CanaryService_Promote_FullMethodName: true,
+		controlv1.CanaryService_Abort_FullMethodName:   true,
 
 		controlv1.MaintenanceService_Hold_FullMethodName:  true,
 		controlv1.LifecycleService_Replace_FullMethodName: true,

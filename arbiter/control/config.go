@@ -49,6 +49,10 @@ type Applier interface {
 	// force, in requests that are asked about anyway. Nil ends that, and so does Apply. When
 	// it returns nil every request that is asked from then on has these facts.
 	Collect(also *rules.RuleSet) error
+	// Canary has another set decide for a part of the processes and returns when every
+	// worker does: the kernel side then fetches the facts of both, and decides nothing by
+	// itself. Nil ends that, and so does Apply. After an error call it with nil.
+	Canary(ctx context.Context, c *arbiter.Canary) error
 }
 
 // Info is what the daemon knows and the engine does not.

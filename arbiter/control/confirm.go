@@ -31,19 +31,26 @@ type pending struct {
 	before *rules.RuleSet // in force again afterwards
 	until  time.Time
 	timer  *time.Timer
+	canary *canary // nil: it decides for all
 }
 
 // Pending is what status says of it.
 type Pending struct {
 	Epoch, Previous uint64 // Previous is in force again afterwards, 0 for none
 	Until           time.Time
+	// Canary: Previous is in force, and Epoch decides for a part.
+	Canary bool
 }
 
-// PendingError is the error of a push while a set awaits its confirmation.
+// PendingError is the error of a push while a set awaits its confirmation, or is a canary.
 type PendingError struct{ Pending }
 
 // Error says what to do next.
 func (e *PendingError) Error() string {
+	if e.Canary {
+		return fmt.Sprintf("epoch %d is a canary until %s UTC: first `arbiterctl rules canary promote` or `arbiterctl rules canary abort`",
+			e.Epoch, e.Until.UTC().Format(time.DateTime))
+	}
 	return fmt.Sprintf("epoch %d awaits its confirmation until %s UTC: first `arbiterctl rules confirm %[1]d` or `arbiterctl rules revert %[1]d`",
 		e.Epoch, e.Until.UTC().Format(time.DateTime))
 }
@@ -51,25 +58,25 @@ func (e *PendingError) Error() string {
 // ErrNotPending is wrapped by the errors about an epoch that does not await confirmation.
 var ErrNotPending = errors.New("it does not await confirmation")
 
-// Pending returns the set that awaits its confirmation.
+// Pending returns the set that awaits its confirmation; a canary does not.
 func (r *Rules) Pending() (Pending, bool) {
 	p := r.pending.Load()
-	if p == nil {
+	if p == nil || p.canary != nil {
 		return Pending{}, false
 	}
 	return p.public(), true
 }
 
-// noPending returns a PendingError if a set awaits its confirmation.
+// noPending returns a PendingError if a set awaits its confirmation, or is a canary.
 func (r *Rules) noPending() error {
-	if p, ok := r.Pending(); ok {
-		return &PendingError{p}
+	if p := r.pending.Load(); p != nil {
+		return &PendingError{p.public()}
 	}
 	return nil
 }
 
 func (p *pending) public() Pending {
-	out := Pending{Epoch: p.meta.Epoch, Until: p.until}
+	out := Pending{Epoch: p.meta.Epoch, Until: p.until, Canary: p.canary != nil}
 	if p.before != nil {
 		out.Previous = p.before.Epoch()
 	}
@@ -131,6 +138,10 @@ func (r *Rules) take(ctx context.Context, epoch uint64) (*pending, error) {
 		r.end()
 		return nil, fmt.Errorf("epoch %d: %w", epoch, ErrNotPending)
 	}
+	if p.canary != nil {
+		r.end()
+		return nil, &PendingError{p.public()}
+	}
 	p.timer.Stop()
 	r.pending.Store(nil)
 	return p, nil
@@ -141,6 +152,10 @@ func (r *Rules) expire(p *pending) {
 	_ = r.begin(context.Background())
 	defer r.end()
 	if r.pending.Load() != p {
+		return
+	}
+	if p.canary != nil {
+		r.canaryOver(p)
 		return
 	}
 	if err := r.revert(p); err != nil {
@@ -188,8 +203,8 @@ func (r *Rules) Problem() string {
 // closeFor bounds how long Close waits for a change under way.
 const closeFor = 2 * time.Second
 
-// Close takes a set that awaits its confirmation out of the store: the next start begins
-// with the one before. No time is over any more.
+// Close takes a set that awaits its confirmation, or is a canary, out of the store: the next
+// start begins with the one before. No time is over any more.
 func (r *Rules) Close() {
 	ctx, cancel := context.WithTimeout(context.Background(), closeFor)
 	defer cancel()
@@ -197,6 +212,9 @@ func (r *Rules) Close() {
 	p := r.pending.Swap(nil)
 	if p != nil {
 		p.timer.Stop()
+		if p.canary != nil {
+			p.canary.end("the daemon stopped", false)
+		}
 	}
 	s := r.shadow.Load()
 	if s != nil {

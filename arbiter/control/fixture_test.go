@@ -119,6 +119,7 @@ type fakeApplier struct {
 	reasons  []cache.Reason // of Apply
 
 	collectErr error
+	canaryErrs []error          // of the next calls of Canary, nil for success
 	collected  []*rules.RuleSet // the arguments of Collect
 }
 
@@ -156,6 +157,19 @@ func (a *fakeApplier) Collect(also *rules.RuleSet) error {
 	defer a.mu.Unlock()
 	a.collected = append(a.collected, also)
 	return a.collectErr
+}
+
+func (a *fakeApplier) Canary(ctx context.Context, c *arbiter.Canary) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var err error
+	if len(a.canaryErrs) > 0 {
+		err, a.canaryErrs = a.canaryErrs[0], a.canaryErrs[1:]
+	}
+	if err != nil {
+		return err
+	}
+	return a.engine.InstallCanary(ctx, c, cache.RulesPushed)
 }
 
 func (a *fakeApplier) Moved(*rules.RuleSet) bool { return a.moved }
@@ -207,6 +221,7 @@ type fixture struct {
 	events controlv1.EventsServiceClient
 	status controlv1.StatusServiceClient
 	shadow controlv1.ShadowServiceClient
+	canary controlv1.CanaryServiceClient
 }
 
 // newFixture serves until the test ends. adjust may change the configuration,
@@ -286,6 +301,7 @@ func (f *fixture) clients(conn *grpc.ClientConn) {
 	f.events = controlv1.NewEventsServiceClient(conn)
 	f.status = controlv1.NewStatusServiceClient(conn)
 	f.shadow = controlv1.NewShadowServiceClient(conn)
+	f.canary = controlv1.NewCanaryServiceClient(conn)
 }
 
 // ctx ends with the test's time limit.
@@ -305,8 +321,9 @@ func (f *fixture) push(source string) *controlv1.PushResponse {
 	return out
 }
 
-// ask asks the engine whether a task of uid 1000 may execute or open path.
-func (f *fixture) ask(event abi.Event, path string) abi.Verdict {
+// ask asks the engine whether a task of uid 1000 may execute or open path; change may make
+// another request of it.
+func (f *fixture) ask(event abi.Event, path string, change ...func(*abi.Request)) abi.Verdict {
 	f.t.Helper()
 	var now unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
@@ -319,6 +336,9 @@ func (f *fixture) ask(event abi.Event, path string) abi.Verdict {
 	}
 	copy(r.Comm[:], "asker")
 	r.PathLen, r.ExeLen = uint32(copy(r.PathBuf[:], path)), uint32(copy(r.ExeBuf[:], "/bin/asker"))
+	for _, c := range change {
+		c(r)
+	}
 	f.source.asked <- r
 	f.source.Wake()
 	return await(f.t, "the verdict", f.source.answers)

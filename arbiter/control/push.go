@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/arbiterd/arbiter/arbiter"
 	"github.com/arbiterd/arbiter/arbiter/cache"
 	"github.com/arbiterd/arbiter/arbiter/store"
 	"github.com/arbiterd/arbiter/kernelbridge/abi"
@@ -25,12 +26,14 @@ type Rules struct {
 	cfg  RulesConfig
 	turn chan struct{} // one place, taken for a whole push
 
-	frozen  atomic.Bool            // changed in its turn
-	locked  atomic.Pointer[Locked] // set in its turn, for good
-	pending atomic.Pointer[pending]
-	trouble atomic.Pointer[string] // on a way back
-	clock   clock
-	shadow  atomic.Pointer[shadow] // the candidate that runs, or the last one; nil: there was none
+	frozen     atomic.Bool            // changed in its turn
+	locked     atomic.Pointer[Locked] // set in its turn, for good
+	pending    atomic.Pointer[pending]
+	canary     atomic.Pointer[canary] // the one that runs, or the last one; nil: there was none
+	rolledBack atomic.Uint64          // canaries that were rolled back by themselves
+	trouble    atomic.Pointer[string] // on a way back
+	clock      clock
+	shadow     atomic.Pointer[shadow] // the candidate that runs, or the last one; nil: there was none
 }
 
 // NewRules checks the whole configuration.
@@ -97,8 +100,11 @@ type Push struct {
 	// ConfirmWithin, if not 0, has the rules before in force again after that time unless
 	// Confirm came, and after a restart.
 	ConfirmWithin time.Duration
-	Reason        string // for the history
-	UID           uint32 // who pushes
+	// Canary, if not nil, has the rules decide for a part of the processes only, for a time.
+	// Not with ConfirmWithin.
+	Canary *CanaryStart
+	Reason string // for the history
+	UID    uint32 // who pushes
 	// Flush labels the flush of the verdict caches; the zero value means
 	// cache.RulesPushed.
 	Flush cache.Reason
@@ -126,7 +132,7 @@ type Pushed struct {
 // Push puts a rule file in force and returns when every worker decides by it.
 // It is all or nothing: after an error the rule set from before is in force, in
 // the engine and in the store. The error is a rules.Problems, a *StaleError, a
-// *StageError, a *PendingError, a *LockedError, a *signature.Error, ErrFrozen, or ctx's when it ended before anything was changed; from then on
+// *StageError, a *PendingError, a *LockedError, a *CanaryError, a *signature.Error, ErrFrozen, or ctx's when it ended before anything was changed; from then on
 // ctx is not looked at any more, so a caller that goes away leaves no half push.
 func (r *Rules) Push(ctx context.Context, p Push) (Pushed, error) {
 	if err := r.begin(ctx); err != nil {
@@ -232,6 +238,12 @@ func (r *Rules) push(ctx context.Context, p Push) (Pushed, error) {
 	if err != nil {
 		return Pushed{}, &StageError{Stage: StageCheck, Err: err}
 	}
+	var part arbiter.Part
+	if p.Canary != nil {
+		if part, err = r.canaryPart(p.Canary, rs); err != nil {
+			return Pushed{}, err
+		}
+	}
 	now := time.Now()
 	out.Warnings = append(append(out.Warnings, warnings...), rs.Over(rules.Moment{Now: now, PushedAt: now})...)
 	if p.DryRun {
@@ -249,6 +261,15 @@ func (r *Rules) push(ctx context.Context, p Push) (Pushed, error) {
 		return Pushed{}, &StageError{Stage: StageStore, Err: err}
 	}
 	r.remember(epoch, now)
+	if p.Canary != nil {
+		if err := r.startCanary(&p, rs, part, meta); err != nil {
+			return Pushed{}, err
+		}
+		r.trouble.Store(nil)
+		r.cfg.Logger.Info("a canary decides for a part of the processes", "epoch", epoch, "in_force", out.Previous, "percent", p.Canary.Percent,
+			"cgroup", p.Canary.Cgroup, "for", p.Canary.For.String(), "uid", p.UID, "name", p.Name, "reason", p.Reason)
+		return out, nil
+	}
 	warnings, err = r.apply(ctx, rs, p.Flush)
 	if err != nil {
 		return Pushed{}, r.undo(ctx, StageApply, err, epoch, before)
@@ -363,8 +384,11 @@ func (r *Rules) undo(ctx context.Context, stage Stage, cause error, epoch uint64
 	return failed
 }
 
-// load returns a kept rule set.
+// load returns a kept rule set, or the canary.
 func (r *Rules) load(epoch uint64) (store.Meta, []byte, error) {
+	if p := r.pending.Load(); p != nil && p.canary != nil && p.meta.Epoch == epoch {
+		return p.meta, p.canary.set.Source(), nil
+	}
 	m, source, err := r.cfg.Store.Load(epoch)
 	if errors.Is(err, store.ErrNotFound) {
 		return m, nil, fmt.Errorf("epoch %d: %w; see `arbiterctl rules history` for those that are", epoch, ErrEpochNotKept)

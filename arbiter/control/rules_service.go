@@ -34,12 +34,20 @@ func (s *rulesService) Push(ctx context.Context, req *controlv1.PushRequest) (*c
 	if err != nil {
 		return nil, err
 	}
-	out, err := s.rules.Push(ctx, Push{ConfirmWithin: confirm, Source: req.GetSource(), Signature: req.Signature, Name: nameOf(req), ExpectedEpoch: req.ExpectedEpoch,
+	canary, err := canaryStart(req)
+	if err != nil {
+		return nil, err
+	}
+	out, err := s.rules.Push(ctx, Push{ConfirmWithin: confirm, Canary: canary, Source: req.GetSource(), Signature: req.Signature, Name: nameOf(req), ExpectedEpoch: req.ExpectedEpoch,
 		DryRun: req.GetDryRun(), BestEffort: req.GetBestEffort(), Reason: req.GetReason(), UID: who.uid})
 	if err != nil {
 		return nil, pushStatus(err)
 	}
-	return pushMessage(out), nil
+	answer := pushMessage(out)
+	if canary != nil && !req.GetDryRun() && !out.Unchanged {
+		answer.Canary = s.rules.canaryMessage()
+	}
+	return answer, nil
 }
 
 func pushMessage(out Pushed) *controlv1.PushResponse {
@@ -198,7 +206,10 @@ func pushStatus(err error) error {
 	var pending *PendingError
 	var unsigned *signature.Error
 	var locked *LockedError
+	var canary *CanaryError
 	switch {
+	case errors.As(err, &canary), errors.Is(err, ErrShadowRuns):
+		return status.Error(codes.FailedPrecondition, utf8(err.Error()))
 	case errors.As(err, &unsigned):
 		return detailed(codes.FailedPrecondition, unsigned.Error()+"; the rules in force still are: "+unsigned.Next, signatureProblem(unsigned))
 	case errors.As(err, &locked):

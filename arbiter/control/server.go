@@ -62,6 +62,7 @@ func newServer(cfg Config, more func(*grpc.Server)) (*Server, error) {
 	s.events = &eventsService{cfg: &cfg, stopping: s.stopping}
 	controlv1.RegisterRulesServiceServer(s.grpc, &rulesService{rules: cfg.Rules, info: cfg.Info})
 	controlv1.RegisterShadowServiceServer(s.grpc, &shadowService{rules: cfg.Rules})
+	controlv1.RegisterCanaryServiceServer(s.grpc, &canaryService{rules: cfg.Rules})
 	controlv1.RegisterEventsServiceServer(s.grpc, s.events)
 	controlv1.RegisterRefusalsServiceServer(s.grpc, &refusalsService{cfg: &cfg})
 	if cfg.Asks != nil {
@@ -76,11 +77,11 @@ func newServer(cfg Config, more func(*grpc.Server)) (*Server, error) {
 		more(s.grpc)
 	}
 	calls.InitializeMetrics(s.grpc)
-	s.metrics = []prometheus.Collector{calls, Collector(cfg.Engine), watchCollector{s.events}, kernelCollector{cfg.Info}, shadowCollector{cfg.Rules}}
+	s.metrics = []prometheus.Collector{calls, Collector(cfg.Engine), watchCollector{s.events}, kernelCollector{cfg.Info}, shadowCollector{cfg.Rules}, canaryCollector{cfg.Rules}}
 	return s, nil
 }
 
-// Collectors returns the metrics: of calls, engine, watchers, kernel side and candidate. The
+// Collectors returns the metrics: of calls, engine, watchers, kernel side, candidate and canary. The
 // caller registers them.
 func (s *Server) Collectors() []prometheus.Collector { return s.metrics }
 

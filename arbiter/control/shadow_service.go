@@ -71,7 +71,7 @@ func shadowStatus(err error) error {
 	switch {
 	case errors.Is(err, ErrNoShadow):
 		return status.Error(codes.NotFound, err.Error())
-	case errors.Is(err, ErrShadowRuns), errors.Is(err, ErrNothingBeside), errors.As(err, &blocked):
+	case errors.Is(err, ErrNothingBeside), errors.As(err, &blocked):
 		return status.Error(codes.FailedPrecondition, utf8(err.Error()))
 	}
 	return pushStatus(err)

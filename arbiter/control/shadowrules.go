@@ -47,6 +47,9 @@ func (r *Rules) StartShadow(ctx context.Context, p ShadowStart) (checked Pushed,
 	if live == nil {
 		return Pushed{}, ErrNothingBeside
 	}
+	if p := r.pending.Load(); p != nil && p.canary != nil {
+		return Pushed{}, &PendingError{p.public()}
+	}
 	checked, err = r.push(ctx, Push{Source: p.Source, Signature: p.Signature, Name: p.Name, ExpectedEpoch: p.ExpectedEpoch, DryRun: true, BestEffort: p.BestEffort})
 	if err != nil {
 		return Pushed{}, err

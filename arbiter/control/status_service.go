@@ -47,6 +47,7 @@ func (s *statusService) Get(context.Context, *controlv1.StatusServiceGetRequest)
 	}
 	out.Signing = s.cfg.Rules.signingMessage()
 	out.Shadow = s.cfg.Rules.shadowMessage(false)
+	out.Canary = s.cfg.Rules.canaryMessage()
 	for _, m := range info.DefaultMutes {
 		out.DefaultMutes = append(out.DefaultMutes, &controlv1.DefaultMute{Name: m.Name, What: utf8(m.What), InForce: m.InForce, Why: utf8(m.Why)})
 	}

@@ -39,6 +39,7 @@ type client struct {
 	shadow controlv1.ShadowServiceClient
 	mine   controlv1.RefusalsServiceClient
 	asks   controlv1.AsksServiceClient
+	canary controlv1.CanaryServiceClient
 
 	mu      sync.Mutex
 	dialErr error // of the last attempt to connect
@@ -97,6 +98,7 @@ func (a *app) connect(ctx context.Context) (*client, error) {
 	c.shadow = controlv1.NewShadowServiceClient(conn)
 	c.mine = controlv1.NewRefusalsServiceClient(conn)
 	c.asks = controlv1.NewAsksServiceClient(conn)
+	c.canary = controlv1.NewCanaryServiceClient(conn)
 	return c, nil
 }
 

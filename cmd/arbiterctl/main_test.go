@@ -79,6 +79,7 @@ func TestScripts(t *testing.T) {
 			"exits":  exits,
 			"server": startServer,
 			"record": record, "tried": record, "ask": record, "answered": record,
+			"rolledback": record,
 		},
 	})
 }

@@ -26,7 +26,7 @@ func (a *app) rulesCommand() *cobra.Command {
 	return a.group(&cobra.Command{
 		Use:   "rules",
 		Short: "Push, check, import, try out, sign, get, compare, list, roll back and lock rule sets",
-	}, a.pushCommand(), a.confirmCommand(), a.revertCommand(), a.checkCommand(), a.importCommand(), a.shadowCommand(), a.getCommand(), a.historyCommand(), a.diffCommand(),
+	}, a.pushCommand(), a.confirmCommand(), a.revertCommand(), a.checkCommand(), a.importCommand(), a.shadowCommand(), a.canaryCommand(), a.getCommand(), a.historyCommand(), a.diffCommand(),
 		a.rollbackCommand(), a.setsCommand(), a.lockCommand(), a.verifyCommand(), a.signCommand(), a.keygenCommand())
 }
 
@@ -49,11 +49,14 @@ With --confirm-within the rules before are in force again after that time, unles
 "arbiterctl rules confirm EPOCH" came: whoever locks himself out has only to wait. A
 restart of the daemon ends it likewise, and so does "arbiterctl rules revert EPOCH".
 
+` + canaryHelp + `
+
 If FILE.minisig lies beside FILE it goes along: a signature of minisign, with a serial in
 its trusted comment that goes up. A daemon that trusts keys verifies it, and one that
 requires signatures takes no other rules; see "arbiterctl rules sign --help".`,
 		Example: `  arbiterctl rules push rules.yaml --reason "no shells in /srv/app"
   arbiterctl rules push rules.yaml --confirm-within 2m
+  arbiterctl rules push rules.yaml --canary 5% --canary-for 1h --max-deny-rate 0.001
   arbiterctl rules push - --expected-epoch 7 --dry-run < rules.yaml`,
 		Args: a.oneArg("a rule file, or - for stdin"),
 	}
@@ -63,11 +66,15 @@ requires signatures takes no other rules; see "arbiterctl rules sign --help".`,
 	cmd.Flags().StringVar(&request.Reason, "reason", "", "why, for the history")
 	cmd.Flags().BoolVar(&request.BestEffort, "best-effort", false, bestEffortHelp)
 	confirm := confirmFlag(cmd)
+	canary := canaryFlags(cmd)
 	signature := signatureFlags(cmd)
 	out := outputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		request.ConfirmWithin = confirm()
 		var err error
+		if request.Canary, err = canary(); err != nil {
+			return err
+		}
 		if request.Signature, err = signature(args[0]); err != nil {
 			return err
 		}
@@ -82,6 +89,9 @@ requires signatures takes no other rules; see "arbiterctl rules sign --help".`,
 		}
 		if out.json() {
 			return a.printJSON(jsonOf(p))
+		}
+		if p.Canary != nil {
+			return a.printCanary(p)
 		}
 		return a.printPushed(p, request.DryRun)
 	}
@@ -238,10 +248,15 @@ func (a *app) printPushed(p pushed, dryRun bool) error {
 	if by := p.GetConfirmBy(); by != nil {
 		fmt.Fprintf(&b, "  until %s, then %s again; to keep it: arbiterctl rules confirm %d\n", by.AsTime().Local().Format(time.DateTime), epochText(previous), epoch)
 	}
-	for _, w := range p.GetWarnings() {
+	a.warn(p.GetWarnings())
+	return a.print(b.String())
+}
+
+// warn prints what a push warns of.
+func (a *app) warn(warnings []string) {
+	for _, w := range warnings {
 		fmt.Fprintln(a.stderr, "warning: "+audit.Quote(w))
 	}
-	return a.print(b.String())
 }
 
 // differenceText names the rules by which two sets differ, "" for no difference.

@@ -159,6 +159,10 @@ func (a *applier) Apply(ctx context.Context, rs *rules.RuleSet, reason cache.Rea
 
 func (a *applier) Collect(*rules.RuleSet) error { return nil }
 
+func (a *applier) Canary(ctx context.Context, c *arbiter.Canary) error {
+	return a.engine.InstallCanary(ctx, c, cache.RulesPushed)
+}
+
 func (a *applier) Moved(*rules.RuleSet) bool { return false }
 
 // Unavailable is everything but open, exec and connect.
@@ -200,6 +204,7 @@ func startServer(ts *testscript.TestScript, neg bool, args []string) {
 		ts.SetCmd("tried", func(ts *testscript.TestScript, neg bool, args []string) { awaitTried(ts, socket, args) })
 		ts.SetCmd("ask", func(ts *testscript.TestScript, neg bool, args []string) { askIn(ts, d, args) })
 		ts.SetCmd("answered", func(ts *testscript.TestScript, neg bool, args []string) { answeredIn(ts, d, args) })
+		ts.SetCmd("rolledback", func(ts *testscript.TestScript, neg bool, args []string) { awaitRolledBack(ts, socket) })
 	case "deny", "hang", "mine":
 		l, err := net.Listen("unix", socket)
 		ts.Check(err)
@@ -264,6 +269,22 @@ func recordIn(ts *testscript.TestScript, d *daemon, args []string) {
 func awaitTried(ts *testscript.TestScript, socket string, args []string) {
 	want, err := strconv.ParseUint(args[0], 10, 64)
 	ts.Check(err)
+	await(ts, socket, func(ctx context.Context, conn *grpc.ClientConn) (bool, error) {
+		r, err := controlv1.NewShadowServiceClient(conn).Get(ctx, &controlv1.ShadowGetRequest{})
+		return r.GetState().GetDecisions() >= want, err
+	})
+}
+
+// awaitRolledBack is the script command "rolledback": it returns when the canary has ended.
+func awaitRolledBack(ts *testscript.TestScript, socket string) {
+	await(ts, socket, func(ctx context.Context, conn *grpc.ClientConn) (bool, error) {
+		r, err := controlv1.NewCanaryServiceClient(conn).Get(ctx, &controlv1.CanaryServiceGetRequest{})
+		return !r.GetState().GetRunning(), err
+	})
+}
+
+// await asks the daemon again and again until done.
+func await(ts *testscript.TestScript, socket string, done func(context.Context, *grpc.ClientConn) (bool, error)) {
 	conn, err := grpc.NewClient("unix:"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	ts.Check(err)
 	defer conn.Close()
@@ -272,9 +293,9 @@ func awaitTried(ts *testscript.TestScript, socket string, args []string) {
 	tick := time.NewTicker(20 * time.Millisecond) // calls are limited
 	defer tick.Stop()
 	for {
-		r, err := controlv1.NewShadowServiceClient(conn).Get(ctx, &controlv1.ShadowGetRequest{})
+		ok, err := done(ctx, conn)
 		ts.Check(err)
-		if r.GetState().GetDecisions() >= want {
+		if ok {
 			return
 		}
 		<-tick.C
@@ -307,6 +328,9 @@ var madeUp = map[string]arbiter.Event{
 		Path: "/srv/app/a\n2026-11-24T12:30:20.000Z  99  exec  allow\x1b[2J\u202e\\x41", EUID: 1000, Facts: hadFacts},
 	// Without a time it is now, which is what a candidate looks at.
 	"now": {Event: abi.EventExec, Access: abi.AccessExec, Verdict: "allow", Rule: "default", Epoch: 1, TGID: 110, UID: 1000, Exe: "/usr/bin/make",
+		Path: "/srv/app/bin/tool\x1b[2J", Facts: hadFacts},
+	// Of the canary beside epoch 1.
+	"canaried": {Event: abi.EventExec, Access: abi.AccessExec, Verdict: "deny", Errno: 1, Rule: "no-tools", Epoch: 2, TGID: 111, UID: 1000, Exe: "/usr/bin/make",
 		Path: "/srv/app/bin/tool\x1b[2J", Facts: hadFacts},
 	"self-protected": {Time: time.Date(2026, 11, 24, 12, 30, 20, 0, time.UTC), Event: abi.EventSignal, Verdict: "deny", Errno: 1, Rule: "self-protection",
 		TGID: 109, UID: 0},

@@ -57,6 +57,9 @@ func statusText(s *controlv1.StatusServiceGetResponse) string {
 	if s.Shadow != nil {
 		t.row("candidate", shadowLine(s.Shadow))
 	}
+	if s.Canary != nil {
+		t.row("canary", canaryLine(s.Canary))
+	}
 	t.row("scope", scopeText(s.Scope))
 	if s.Mute != nil {
 		t.row("left alone", muteText(s.Mute))

@@ -227,8 +227,9 @@ func (engine) Apply(context.Context, *rules.RuleSet, cache.Reason) ([]string, er
 	return nil, nil
 }
 
-func (engine) Moved(*rules.RuleSet) bool    { return false }
-func (engine) Collect(*rules.RuleSet) error { return nil }
+func (engine) Moved(*rules.RuleSet) bool                     { return false }
+func (engine) Collect(*rules.RuleSet) error                  { return nil }
+func (engine) Canary(context.Context, *arbiter.Canary) error { return nil }
 
 func (engine) Unavailable([]abi.Event) map[abi.Event]string { return nil }
 

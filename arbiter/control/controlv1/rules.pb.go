@@ -48,7 +48,10 @@ type PushRequest struct {
 	// The minisign signature of source, the .minisig file, at most 1 KiB. Its trusted
 	// comment holds one word serial:N, and N goes up. Left out: unsigned, which is refused
 	// where the daemon requires signatures; a dry run only warns.
-	Signature     []byte `protobuf:"bytes,20,opt,name=signature,proto3,oneof" json:"signature,omitempty"`
+	Signature []byte `protobuf:"bytes,20,opt,name=signature,proto3,oneof" json:"signature,omitempty"`
+	// The rules decide for a part of the processes only, for a time, see CanaryService. Not with
+	// confirm_within, which is INVALID_ARGUMENT. Left out: for all.
+	Canary        *CanaryStart `protobuf:"bytes,30,opt,name=canary,proto3" json:"canary,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -135,6 +138,13 @@ func (x *PushRequest) GetConfirmWithin() *durationpb.Duration {
 func (x *PushRequest) GetSignature() []byte {
 	if x != nil {
 		return x.Signature
+	}
+	return nil
+}
+
+func (x *PushRequest) GetCanary() *CanaryStart {
+	if x != nil {
+		return x.Canary
 	}
 	return nil
 }
@@ -349,8 +359,10 @@ type PushResponse struct {
 	// When it goes again unless it is confirmed; left out: it stays.
 	ConfirmBy *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=confirm_by,json=confirmBy,proto3" json:"confirm_by,omitempty"`
 	// Of the signature that was verified; empty and 0 without one.
-	KeyId         string `protobuf:"bytes,20,opt,name=key_id,json=keyId,proto3" json:"key_id,omitempty"`
-	Serial        uint64 `protobuf:"varint,21,opt,name=serial,proto3" json:"serial,omitempty"`
+	KeyId  string `protobuf:"bytes,20,opt,name=key_id,json=keyId,proto3" json:"key_id,omitempty"`
+	Serial uint64 `protobuf:"varint,21,opt,name=serial,proto3" json:"serial,omitempty"`
+	// Of a canary: epoch is its own, and previous_epoch is in force still. Left out: it is none.
+	Canary        *CanaryState `protobuf:"bytes,30,opt,name=canary,proto3" json:"canary,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -453,6 +465,13 @@ func (x *PushResponse) GetSerial() uint64 {
 		return x.Serial
 	}
 	return 0
+}
+
+func (x *PushResponse) GetCanary() *CanaryState {
+	if x != nil {
+		return x.Canary
+	}
+	return nil
 }
 
 // SignatureProblem is a status detail of FAILED_PRECONDITION: why a signature, or that there
@@ -2310,7 +2329,7 @@ var File_arbiter_control_controlv1_rules_proto protoreflect.FileDescriptor
 
 const file_arbiter_control_controlv1_rules_proto_rawDesc = "" +
 	"\n" +
-	"%arbiter/control/controlv1/rules.proto\x12\x12arbiter.control.v1\x1a&arbiter/control/controlv1/events.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbd\x02\n" +
+	"%arbiter/control/controlv1/rules.proto\x12\x12arbiter.control.v1\x1a&arbiter/control/controlv1/canary.proto\x1a&arbiter/control/controlv1/events.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf6\x02\n" +
 	"\vPushRequest\x12\x16\n" +
 	"\x06source\x18\x01 \x01(\fR\x06source\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12*\n" +
@@ -2320,7 +2339,8 @@ const file_arbiter_control_controlv1_rules_proto_rawDesc = "" +
 	"\vbest_effort\x18\x06 \x01(\bR\n" +
 	"bestEffort\x12@\n" +
 	"\x0econfirm_within\x18\a \x01(\v2\x19.google.protobuf.DurationR\rconfirmWithin\x12!\n" +
-	"\tsignature\x18\x14 \x01(\fH\x01R\tsignature\x88\x01\x01B\x11\n" +
+	"\tsignature\x18\x14 \x01(\fH\x01R\tsignature\x88\x01\x01\x127\n" +
+	"\x06canary\x18\x1e \x01(\v2\x1f.arbiter.control.v1.CanaryStartR\x06canaryB\x11\n" +
 	"\x0f_expected_epochB\f\n" +
 	"\n" +
 	"_signature\"f\n" +
@@ -2337,7 +2357,7 @@ const file_arbiter_control_controlv1_rules_proto_rawDesc = "" +
 	"\adry_run\x18\x06 \x01(\bR\x06dryRun\x12\x16\n" +
 	"\x06reason\x18\a \x01(\tR\x06reason\x12@\n" +
 	"\x0econfirm_within\x18\b \x01(\v2\x19.google.protobuf.DurationR\rconfirmWithinB\x11\n" +
-	"\x0f_expected_epoch\"\xe2\x02\n" +
+	"\x0f_expected_epoch\"\x9b\x03\n" +
 	"\fPushResponse\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12 \n" +
 	"\vfingerprint\x18\x02 \x01(\x06R\vfingerprint\x12\x1d\n" +
@@ -2350,7 +2370,8 @@ const file_arbiter_control_controlv1_rules_proto_rawDesc = "" +
 	"\n" +
 	"confirm_by\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\tconfirmBy\x12\x15\n" +
 	"\x06key_id\x18\x14 \x01(\tR\x05keyId\x12\x16\n" +
-	"\x06serial\x18\x15 \x01(\x04R\x06serial\"@\n" +
+	"\x06serial\x18\x15 \x01(\x04R\x06serial\x127\n" +
+	"\x06canary\x18\x1e \x01(\v2\x1f.arbiter.control.v1.CanaryStateR\x06canary\"@\n" +
 	"\x10SignatureProblem\x12\x18\n" +
 	"\amessage\x18\x01 \x01(\tR\amessage\x12\x12\n" +
 	"\x04next\x18\x02 \x01(\tR\x04next\"&\n" +
@@ -2555,58 +2576,62 @@ var file_arbiter_control_controlv1_rules_proto_goTypes = []any{
 	(*ExplainKept)(nil),           // 27: arbiter.control.v1.ExplainKept
 	(*ExplainStep)(nil),           // 28: arbiter.control.v1.ExplainStep
 	(*durationpb.Duration)(nil),   // 29: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 30: google.protobuf.Timestamp
-	(*Argument)(nil),              // 31: arbiter.control.v1.Argument
+	(*CanaryStart)(nil),           // 30: arbiter.control.v1.CanaryStart
+	(*timestamppb.Timestamp)(nil), // 31: google.protobuf.Timestamp
+	(*CanaryState)(nil),           // 32: arbiter.control.v1.CanaryState
+	(*Argument)(nil),              // 33: arbiter.control.v1.Argument
 }
 var file_arbiter_control_controlv1_rules_proto_depIdxs = []int32{
 	29, // 0: arbiter.control.v1.PushRequest.confirm_within:type_name -> google.protobuf.Duration
-	0,  // 1: arbiter.control.v1.PushFileRequest.push:type_name -> arbiter.control.v1.PushRequest
-	29, // 2: arbiter.control.v1.EditSetRequest.confirm_within:type_name -> google.protobuf.Duration
-	9,  // 3: arbiter.control.v1.PushResponse.diff:type_name -> arbiter.control.v1.RuleDiff
-	30, // 4: arbiter.control.v1.PushResponse.confirm_by:type_name -> google.protobuf.Timestamp
-	11, // 5: arbiter.control.v1.RuleProblems.problems:type_name -> arbiter.control.v1.RuleProblem
-	16, // 6: arbiter.control.v1.GetFileResponse.get:type_name -> arbiter.control.v1.GetResponse
-	17, // 7: arbiter.control.v1.GetResponse.info:type_name -> arbiter.control.v1.RuleSetInfo
-	30, // 8: arbiter.control.v1.RuleSetInfo.pushed_at:type_name -> google.protobuf.Timestamp
-	17, // 9: arbiter.control.v1.HistoryResponse.entries:type_name -> arbiter.control.v1.RuleSetInfo
-	29, // 10: arbiter.control.v1.RollbackRequest.confirm_within:type_name -> google.protobuf.Duration
-	9,  // 11: arbiter.control.v1.RollbackResponse.diff:type_name -> arbiter.control.v1.RuleDiff
-	30, // 12: arbiter.control.v1.RollbackResponse.confirm_by:type_name -> google.protobuf.Timestamp
-	24, // 13: arbiter.control.v1.LockResponse.lock:type_name -> arbiter.control.v1.RulesLock
-	30, // 14: arbiter.control.v1.RulesLock.locked_at:type_name -> google.protobuf.Timestamp
-	31, // 15: arbiter.control.v1.ExplainRequest.args:type_name -> arbiter.control.v1.Argument
-	29, // 16: arbiter.control.v1.ExplainResponse.deadline:type_name -> google.protobuf.Duration
-	28, // 17: arbiter.control.v1.ExplainResponse.steps:type_name -> arbiter.control.v1.ExplainStep
-	29, // 18: arbiter.control.v1.ExplainResponse.bound:type_name -> google.protobuf.Duration
-	29, // 19: arbiter.control.v1.ExplainResponse.written_deadline:type_name -> google.protobuf.Duration
-	27, // 20: arbiter.control.v1.ExplainResponse.kept:type_name -> arbiter.control.v1.ExplainKept
-	0,  // 21: arbiter.control.v1.RulesService.Push:input_type -> arbiter.control.v1.PushRequest
-	1,  // 22: arbiter.control.v1.RulesService.PushFile:input_type -> arbiter.control.v1.PushFileRequest
-	2,  // 23: arbiter.control.v1.RulesService.EditSet:input_type -> arbiter.control.v1.EditSetRequest
-	13, // 24: arbiter.control.v1.RulesService.Get:input_type -> arbiter.control.v1.GetRequest
-	14, // 25: arbiter.control.v1.RulesService.GetFile:input_type -> arbiter.control.v1.GetFileRequest
-	18, // 26: arbiter.control.v1.RulesService.History:input_type -> arbiter.control.v1.HistoryRequest
-	5,  // 27: arbiter.control.v1.RulesService.Confirm:input_type -> arbiter.control.v1.ConfirmRequest
-	7,  // 28: arbiter.control.v1.RulesService.Revert:input_type -> arbiter.control.v1.RevertRequest
-	20, // 29: arbiter.control.v1.RulesService.Rollback:input_type -> arbiter.control.v1.RollbackRequest
-	22, // 30: arbiter.control.v1.RulesService.Lock:input_type -> arbiter.control.v1.LockRequest
-	25, // 31: arbiter.control.v1.RulesService.Explain:input_type -> arbiter.control.v1.ExplainRequest
-	3,  // 32: arbiter.control.v1.RulesService.Push:output_type -> arbiter.control.v1.PushResponse
-	3,  // 33: arbiter.control.v1.RulesService.PushFile:output_type -> arbiter.control.v1.PushResponse
-	3,  // 34: arbiter.control.v1.RulesService.EditSet:output_type -> arbiter.control.v1.PushResponse
-	16, // 35: arbiter.control.v1.RulesService.Get:output_type -> arbiter.control.v1.GetResponse
-	15, // 36: arbiter.control.v1.RulesService.GetFile:output_type -> arbiter.control.v1.GetFileResponse
-	19, // 37: arbiter.control.v1.RulesService.History:output_type -> arbiter.control.v1.HistoryResponse
-	6,  // 38: arbiter.control.v1.RulesService.Confirm:output_type -> arbiter.control.v1.ConfirmResponse
-	8,  // 39: arbiter.control.v1.RulesService.Revert:output_type -> arbiter.control.v1.RevertResponse
-	21, // 40: arbiter.control.v1.RulesService.Rollback:output_type -> arbiter.control.v1.RollbackResponse
-	23, // 41: arbiter.control.v1.RulesService.Lock:output_type -> arbiter.control.v1.LockResponse
-	26, // 42: arbiter.control.v1.RulesService.Explain:output_type -> arbiter.control.v1.ExplainResponse
-	32, // [32:43] is the sub-list for method output_type
-	21, // [21:32] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	30, // 1: arbiter.control.v1.PushRequest.canary:type_name -> arbiter.control.v1.CanaryStart
+	0,  // 2: arbiter.control.v1.PushFileRequest.push:type_name -> arbiter.control.v1.PushRequest
+	29, // 3: arbiter.control.v1.EditSetRequest.confirm_within:type_name -> google.protobuf.Duration
+	9,  // 4: arbiter.control.v1.PushResponse.diff:type_name -> arbiter.control.v1.RuleDiff
+	31, // 5: arbiter.control.v1.PushResponse.confirm_by:type_name -> google.protobuf.Timestamp
+	32, // 6: arbiter.control.v1.PushResponse.canary:type_name -> arbiter.control.v1.CanaryState
+	11, // 7: arbiter.control.v1.RuleProblems.problems:type_name -> arbiter.control.v1.RuleProblem
+	16, // 8: arbiter.control.v1.GetFileResponse.get:type_name -> arbiter.control.v1.GetResponse
+	17, // 9: arbiter.control.v1.GetResponse.info:type_name -> arbiter.control.v1.RuleSetInfo
+	31, // 10: arbiter.control.v1.RuleSetInfo.pushed_at:type_name -> google.protobuf.Timestamp
+	17, // 11: arbiter.control.v1.HistoryResponse.entries:type_name -> arbiter.control.v1.RuleSetInfo
+	29, // 12: arbiter.control.v1.RollbackRequest.confirm_within:type_name -> google.protobuf.Duration
+	9,  // 13: arbiter.control.v1.RollbackResponse.diff:type_name -> arbiter.control.v1.RuleDiff
+	31, // 14: arbiter.control.v1.RollbackResponse.confirm_by:type_name -> google.protobuf.Timestamp
+	24, // 15: arbiter.control.v1.LockResponse.lock:type_name -> arbiter.control.v1.RulesLock
+	31, // 16: arbiter.control.v1.RulesLock.locked_at:type_name -> google.protobuf.Timestamp
+	33, // 17: arbiter.control.v1.ExplainRequest.args:type_name -> arbiter.control.v1.Argument
+	29, // 18: arbiter.control.v1.ExplainResponse.deadline:type_name -> google.protobuf.Duration
+	28, // 19: arbiter.control.v1.ExplainResponse.steps:type_name -> arbiter.control.v1.ExplainStep
+	29, // 20: arbiter.control.v1.ExplainResponse.bound:type_name -> google.protobuf.Duration
+	29, // 21: arbiter.control.v1.ExplainResponse.written_deadline:type_name -> google.protobuf.Duration
+	27, // 22: arbiter.control.v1.ExplainResponse.kept:type_name -> arbiter.control.v1.ExplainKept
+	0,  // 23: arbiter.control.v1.RulesService.Push:input_type -> arbiter.control.v1.PushRequest
+	1,  // 24: arbiter.control.v1.RulesService.PushFile:input_type -> arbiter.control.v1.PushFileRequest
+	2,  // 25: arbiter.control.v1.RulesService.EditSet:input_type -> arbiter.control.v1.EditSetRequest
+	13, // 26: arbiter.control.v1.RulesService.Get:input_type -> arbiter.control.v1.GetRequest
+	14, // 27: arbiter.control.v1.RulesService.GetFile:input_type -> arbiter.control.v1.GetFileRequest
+	18, // 28: arbiter.control.v1.RulesService.History:input_type -> arbiter.control.v1.HistoryRequest
+	5,  // 29: arbiter.control.v1.RulesService.Confirm:input_type -> arbiter.control.v1.ConfirmRequest
+	7,  // 30: arbiter.control.v1.RulesService.Revert:input_type -> arbiter.control.v1.RevertRequest
+	20, // 31: arbiter.control.v1.RulesService.Rollback:input_type -> arbiter.control.v1.RollbackRequest
+	22, // 32: arbiter.control.v1.RulesService.Lock:input_type -> arbiter.control.v1.LockRequest
+	25, // 33: arbiter.control.v1.RulesService.Explain:input_type -> arbiter.control.v1.ExplainRequest
+	3,  // 34: arbiter.control.v1.RulesService.Push:output_type -> arbiter.control.v1.PushResponse
+	3,  // 35: arbiter.control.v1.RulesService.PushFile:output_type -> arbiter.control.v1.PushResponse
+	3,  // 36: arbiter.control.v1.RulesService.EditSet:output_type -> arbiter.control.v1.PushResponse
+	16, // 37: arbiter.control.v1.RulesService.Get:output_type -> arbiter.control.v1.GetResponse
+	15, // 38: arbiter.control.v1.RulesService.GetFile:output_type -> arbiter.control.v1.GetFileResponse
+	19, // 39: arbiter.control.v1.RulesService.History:output_type -> arbiter.control.v1.HistoryResponse
+	6,  // 40: arbiter.control.v1.RulesService.Confirm:output_type -> arbiter.control.v1.ConfirmResponse
+	8,  // 41: arbiter.control.v1.RulesService.Revert:output_type -> arbiter.control.v1.RevertResponse
+	21, // 42: arbiter.control.v1.RulesService.Rollback:output_type -> arbiter.control.v1.RollbackResponse
+	23, // 43: arbiter.control.v1.RulesService.Lock:output_type -> arbiter.control.v1.LockResponse
+	26, // 44: arbiter.control.v1.RulesService.Explain:output_type -> arbiter.control.v1.ExplainResponse
+	34, // [34:45] is the sub-list for method output_type
+	23, // [23:34] is the sub-list for method input_type
+	23, // [23:23] is the sub-list for extension type_name
+	23, // [23:23] is the sub-list for extension extendee
+	0,  // [0:23] is the sub-list for field type_name
 }
 
 func init() { file_arbiter_control_controlv1_rules_proto_init() }
@@ -2614,6 +2639,7 @@ func file_arbiter_control_controlv1_rules_proto_init() {
 	if File_arbiter_control_controlv1_rules_proto != nil {
 		return
 	}
+	file_arbiter_control_controlv1_canary_proto_init()
 	file_arbiter_control_controlv1_events_proto_init()
 	file_arbiter_control_controlv1_rules_proto_msgTypes[0].OneofWrappers = []any{}
 	file_arbiter_control_controlv1_rules_proto_msgTypes[1].OneofWrappers = []any{

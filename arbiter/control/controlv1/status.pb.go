@@ -102,7 +102,9 @@ type StatusServiceGetResponse struct {
 	// The rules in force stay as they are until the daemon ends; left out: they can be changed.
 	Lock *RulesLock `protobuf:"bytes,40,opt,name=lock,proto3" json:"lock,omitempty"`
 	// Left out: no key is trusted.
-	Signing       *SigningState `protobuf:"bytes,41,opt,name=signing,proto3" json:"signing,omitempty"`
+	Signing *SigningState `protobuf:"bytes,41,opt,name=signing,proto3" json:"signing,omitempty"`
+	// The canary that runs, or ran last; left out: none has since the start.
+	Canary        *CanaryState `protobuf:"bytes,50,opt,name=canary,proto3" json:"canary,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -301,6 +303,13 @@ func (x *StatusServiceGetResponse) GetLock() *RulesLock {
 func (x *StatusServiceGetResponse) GetSigning() *SigningState {
 	if x != nil {
 		return x.Signing
+	}
+	return nil
+}
+
+func (x *StatusServiceGetResponse) GetCanary() *CanaryState {
+	if x != nil {
+		return x.Canary
 	}
 	return nil
 }
@@ -1183,8 +1192,9 @@ var File_arbiter_control_controlv1_status_proto protoreflect.FileDescriptor
 
 const file_arbiter_control_controlv1_status_proto_rawDesc = "" +
 	"\n" +
-	"&arbiter/control/controlv1/status.proto\x12\x12arbiter.control.v1\x1a%arbiter/control/controlv1/rules.proto\x1a&arbiter/control/controlv1/shadow.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x19\n" +
-	"\x17StatusServiceGetRequest\"\xd3\t\n" +
+	"&arbiter/control/controlv1/status.proto\x12\x12arbiter.control.v1\x1a&arbiter/control/controlv1/canary.proto\x1a%arbiter/control/controlv1/rules.proto\x1a&arbiter/control/controlv1/shadow.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x19\n" +
+	"\x17StatusServiceGetRequest\"\x8c\n" +
+	"\n" +
 	"\x18StatusServiceGetResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x18\n" +
 	"\abackend\x18\x02 \x01(\tR\abackend\x12%\n" +
@@ -1212,7 +1222,8 @@ const file_arbiter_control_controlv1_status_proto_rawDesc = "" +
 	"\apending\x18\x15 \x01(\v2 .arbiter.control.v1.PendingRulesR\apending\x127\n" +
 	"\x06shadow\x18\x1e \x01(\v2\x1f.arbiter.control.v1.ShadowStateR\x06shadow\x121\n" +
 	"\x04lock\x18( \x01(\v2\x1d.arbiter.control.v1.RulesLockR\x04lock\x12:\n" +
-	"\asigning\x18) \x01(\v2 .arbiter.control.v1.SigningStateR\asigning\x1aA\n" +
+	"\asigning\x18) \x01(\v2 .arbiter.control.v1.SigningStateR\asigning\x127\n" +
+	"\x06canary\x182 \x01(\v2\x1f.arbiter.control.v1.CanaryStateR\x06canary\x1aA\n" +
 	"\x13KernelCountersEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\xa3\x01\n" +
@@ -1327,6 +1338,7 @@ var file_arbiter_control_controlv1_status_proto_goTypes = []any{
 	(*durationpb.Duration)(nil),      // 17: google.protobuf.Duration
 	(*ShadowState)(nil),              // 18: arbiter.control.v1.ShadowState
 	(*RulesLock)(nil),                // 19: arbiter.control.v1.RulesLock
+	(*CanaryState)(nil),              // 20: arbiter.control.v1.CanaryState
 }
 var file_arbiter_control_controlv1_status_proto_depIdxs = []int32{
 	16, // 0: arbiter.control.v1.StatusServiceGetResponse.started_at:type_name -> google.protobuf.Timestamp
@@ -1343,24 +1355,25 @@ var file_arbiter_control_controlv1_status_proto_depIdxs = []int32{
 	18, // 11: arbiter.control.v1.StatusServiceGetResponse.shadow:type_name -> arbiter.control.v1.ShadowState
 	19, // 12: arbiter.control.v1.StatusServiceGetResponse.lock:type_name -> arbiter.control.v1.RulesLock
 	2,  // 13: arbiter.control.v1.StatusServiceGetResponse.signing:type_name -> arbiter.control.v1.SigningState
-	16, // 14: arbiter.control.v1.PendingRules.until:type_name -> google.protobuf.Timestamp
-	5,  // 15: arbiter.control.v1.Scope.uids:type_name -> arbiter.control.v1.IdRange
-	4,  // 16: arbiter.control.v1.Mute.of:type_name -> arbiter.control.v1.Scope
-	14, // 17: arbiter.control.v1.Counters.failed:type_name -> arbiter.control.v1.Counters.FailedEntry
-	15, // 18: arbiter.control.v1.Counters.cache_flushes:type_name -> arbiter.control.v1.Counters.CacheFlushesEntry
-	17, // 19: arbiter.control.v1.Latency.p50:type_name -> google.protobuf.Duration
-	17, // 20: arbiter.control.v1.Latency.p90:type_name -> google.protobuf.Duration
-	17, // 21: arbiter.control.v1.Latency.p99:type_name -> google.protobuf.Duration
-	17, // 22: arbiter.control.v1.Latency.p999:type_name -> google.protobuf.Duration
-	17, // 23: arbiter.control.v1.Latency.max:type_name -> google.protobuf.Duration
-	12, // 24: arbiter.control.v1.StoreState.incidents:type_name -> arbiter.control.v1.StoreIncident
-	0,  // 25: arbiter.control.v1.StatusService.Get:input_type -> arbiter.control.v1.StatusServiceGetRequest
-	1,  // 26: arbiter.control.v1.StatusService.Get:output_type -> arbiter.control.v1.StatusServiceGetResponse
-	26, // [26:27] is the sub-list for method output_type
-	25, // [25:26] is the sub-list for method input_type
-	25, // [25:25] is the sub-list for extension type_name
-	25, // [25:25] is the sub-list for extension extendee
-	0,  // [0:25] is the sub-list for field type_name
+	20, // 14: arbiter.control.v1.StatusServiceGetResponse.canary:type_name -> arbiter.control.v1.CanaryState
+	16, // 15: arbiter.control.v1.PendingRules.until:type_name -> google.protobuf.Timestamp
+	5,  // 16: arbiter.control.v1.Scope.uids:type_name -> arbiter.control.v1.IdRange
+	4,  // 17: arbiter.control.v1.Mute.of:type_name -> arbiter.control.v1.Scope
+	14, // 18: arbiter.control.v1.Counters.failed:type_name -> arbiter.control.v1.Counters.FailedEntry
+	15, // 19: arbiter.control.v1.Counters.cache_flushes:type_name -> arbiter.control.v1.Counters.CacheFlushesEntry
+	17, // 20: arbiter.control.v1.Latency.p50:type_name -> google.protobuf.Duration
+	17, // 21: arbiter.control.v1.Latency.p90:type_name -> google.protobuf.Duration
+	17, // 22: arbiter.control.v1.Latency.p99:type_name -> google.protobuf.Duration
+	17, // 23: arbiter.control.v1.Latency.p999:type_name -> google.protobuf.Duration
+	17, // 24: arbiter.control.v1.Latency.max:type_name -> google.protobuf.Duration
+	12, // 25: arbiter.control.v1.StoreState.incidents:type_name -> arbiter.control.v1.StoreIncident
+	0,  // 26: arbiter.control.v1.StatusService.Get:input_type -> arbiter.control.v1.StatusServiceGetRequest
+	1,  // 27: arbiter.control.v1.StatusService.Get:output_type -> arbiter.control.v1.StatusServiceGetResponse
+	27, // [27:28] is the sub-list for method output_type
+	26, // [26:27] is the sub-list for method input_type
+	26, // [26:26] is the sub-list for extension type_name
+	26, // [26:26] is the sub-list for extension extendee
+	0,  // [0:26] is the sub-list for field type_name
 }
 
 func init() { file_arbiter_control_controlv1_status_proto_init() }
@@ -1368,6 +1381,7 @@ func file_arbiter_control_controlv1_status_proto_init() {
 	if File_arbiter_control_controlv1_status_proto != nil {
 		return
 	}
+	file_arbiter_control_controlv1_canary_proto_init()
 	file_arbiter_control_controlv1_rules_proto_init()
 	file_arbiter_control_controlv1_shadow_proto_init()
 	type x struct{}
