@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -16,20 +17,46 @@ import (
 )
 
 func bridge(ctx context.Context, args []string, out, errw io.Writer) error {
-	f := flag.NewFlagSet("bridge", flag.ContinueOnError)
-	var (
-		rounds  = f.Int("rounds", 0, fmt.Sprintf("rounds, 1 to %d (default %d)", bench.MaxRounds, bench.DefaultRounds))
-		samples = f.Int("samples", 0, fmt.Sprintf("samples per round and scenario, 1 to %d (default %d)", bench.MaxSamples, bench.DefaultSamples))
-		quick   = f.Bool("quick", false, fmt.Sprintf("%d rounds of %d samples: seconds, but a rough tail", bench.QuickRounds, bench.QuickSamples))
-		cpus    = f.String("cpus", "", "`A,B`: the requester's CPU and the other one (default: the first two)")
-		file    = f.String("json", "", "write the report to this `file` as well")
-		only    = f.String("only", "", "scenario `ids`, comma-separated (default: all)")
-	)
-	if err := parse(f, args, errw); err != nil {
+	f := newRunFlags("bridge")
+	o, err := f.options(args, errw, func() ([]bench.Scenario, error) { return bench.Bridge(), nil })
+	if err != nil {
 		return err
 	}
-	o := bench.Options{Rounds: *rounds, Samples: *samples, Progress: errw}
-	if *quick {
+	report, err := bench.Run(ctx, o)
+	if report == nil {
+		return notRun(ctx, err)
+	}
+	return errors.Join(err, report.WriteTable(out), saveJSON(*f.file, report))
+}
+
+// runFlags are the flags of a comparison.
+type runFlags struct {
+	*flag.FlagSet
+	rounds, samples  *int
+	quick            *bool
+	cpus, file, only *string
+}
+
+func newRunFlags(name string) *runFlags {
+	f := flag.NewFlagSet(name, flag.ContinueOnError)
+	return &runFlags{f,
+		f.Int("rounds", 0, fmt.Sprintf("rounds, 1 to %d (default %d)", bench.MaxRounds, bench.DefaultRounds)),
+		f.Int("samples", 0, fmt.Sprintf("samples per round and scenario, 1 to %d (default %d)", bench.MaxSamples, bench.DefaultSamples)),
+		f.Bool("quick", false, fmt.Sprintf("%d rounds of %d samples: seconds, but a rough tail", bench.QuickRounds, bench.QuickSamples)),
+		f.String("cpus", "", "`A,B`: the requester's CPU and the other one (default: the first two)"),
+		f.String("json", "", "write the report to this `file` as well"),
+		f.String("only", "", "scenario `ids`, comma-separated (default: all)"),
+	}
+}
+
+// options reads the flags; list, called after that, returns what there is to choose from.
+func (f *runFlags) options(args []string, errw io.Writer, list func() ([]bench.Scenario, error)) (bench.Options, error) {
+	var o bench.Options
+	if err := parse(f.FlagSet, args, errw); err != nil {
+		return o, err
+	}
+	o = bench.Options{Rounds: *f.rounds, Samples: *f.samples, Progress: errw}
+	if *f.quick {
 		if o.Rounds == 0 {
 			o.Rounds = bench.QuickRounds
 		}
@@ -38,29 +65,33 @@ func bridge(ctx context.Context, args []string, out, errw io.Writer) error {
 		}
 	}
 	var err error
-	if o.CPUs, err = cpuPair(*cpus); err != nil {
-		return usageError{err}
+	if o.CPUs, err = cpuPair(*f.cpus); err != nil {
+		return o, usageError{err}
 	}
-	if o.Scenarios, err = choose(*only); err != nil {
-		return usageError{err}
+	all, err := list()
+	if err != nil {
+		return o, err
+	}
+	if o.Scenarios, err = choose(all, *f.only); err != nil {
+		return o, usageError{err}
 	}
 	self, err := os.Executable()
 	if err != nil {
-		return fmt.Errorf("finding this program to start its children: %w", err)
+		return o, fmt.Errorf("finding this program to start its children: %w", err)
 	}
 	o.Self = []string{self, scenarioWord}
-
-	report, err := bench.Run(ctx, o)
-	if report == nil {
-		if ctx.Err() == nil {
-			return usageError{err}
-		}
-		return err
-	}
-	return errors.Join(err, report.WriteTable(out), saveJSON(*file, report))
+	return o, nil
 }
 
-func saveJSON(file string, r *bench.Report) error {
+// notRun says whose fault it is that there is no report.
+func notRun(ctx context.Context, err error) error {
+	if ctx.Err() == nil {
+		return usageError{err}
+	}
+	return err
+}
+
+func saveJSON(file string, r interface{ WriteJSON(io.Writer) error }) error {
 	if file == "" {
 		return nil
 	}
@@ -80,8 +111,7 @@ func cpuPair(s string) ([]int, error) {
 	return []int{first, second}, nil
 }
 
-func choose(only string) ([]bench.Scenario, error) {
-	all := bench.Bridge()
+func choose(all []bench.Scenario, only string) ([]bench.Scenario, error) {
 	if only == "" {
 		return all, nil
 	}
@@ -110,15 +140,15 @@ func ids(list []bench.Scenario) string {
 // scenario is the child's side: its arguments come from the parent.
 func scenario(args []string, in io.Reader, out io.Writer) error {
 	if len(args) != 2 {
-		return usageError{errors.New("scenario is started by bridge itself")}
+		return usageError{errors.New("scenario is started by bridge and rules themselves")}
 	}
-	s, ok := bench.Find(bench.Bridge(), args[0])
+	s, ok := bench.Find(slices.Concat(bench.Bridge(), ruleScenarios()), args[0])
 	if !ok {
 		return usageError{fmt.Errorf("no scenario %q", args[0])}
 	}
-	var at bench.Place
-	if n, err := fmt.Sscanf(args[1], "%d,%d", &at.Requester, &at.Responder); n != 2 || err != nil {
-		return usageError{fmt.Errorf("CPUs %q: want two numbers", args[1])}
+	at, err := bench.ParsePlace(args[1])
+	if err != nil {
+		return usageError{err}
 	}
 	return bench.Serve(s, at, in, out)
 }
