@@ -102,18 +102,24 @@ type PlainAsk struct {
 	Want      int32 // the rule that refuses it, -1 for none
 }
 
-// MixedAsks returns count requests for rules 0 to n-1, spread over all of them. One in
-// eight matches no rule, as far as the rules go, so it passes all of them in a list.
+// MixedAsks returns count requests for rules 0 to n-1, spread over all of them. Each is
+// refused by one rule.
 func MixedAsks(n, count int) []PlainAsk {
 	asks := make([]PlainAsk, count)
 	// A stride that has no factor in common with n visits all rules, far from each other.
 	const stride = 7_368_787
 	for k := range asks {
-		if k%8 == 7 {
-			asks[k] = PlainAsk{Event: abi.EventOpen, Path: "/srv/app/lib/file/and/some/more/of/it.conf", Exe: "/usr/bin/cat", UID: 1000, Want: -1}
-			continue
-		}
 		asks[k] = newPlainAsk(k * stride % n)
+	}
+	return asks
+}
+
+// UsualAsks returns count requests to open files that no rule is about, beside those
+// that rules are about.
+func UsualAsks(count int) []PlainAsk {
+	asks := make([]PlainAsk, count)
+	for k := range asks {
+		asks[k] = PlainAsk{Event: abi.EventOpen, Path: fmt.Sprintf("/srv/app/lib/f%04d/and/some/more/of/it.conf", k), Exe: "/usr/bin/cat", UID: 1000, Want: -1}
 	}
 	return asks
 }

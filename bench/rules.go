@@ -27,9 +27,12 @@ var walkSizes = [...]int{10, 1000, 100_000}
 // order of their rounds.
 func Rules() []Scenario {
 	list := []Scenario{hitScenario{}}
-	for _, n := range missSizes {
-		list = append(list, missScenario{n})
+	for _, asks := range []askKind{noneMatches, oneMatches} {
+		for _, n := range missSizes {
+			list = append(list, missScenario{n, asks})
+		}
 	}
+	list = append(list, missScenario{missSizes[len(missSizes)-1], coldMatch})
 	for _, n := range walkSizes {
 		list = append(list, walkScenario{n})
 	}

@@ -5,6 +5,7 @@ package bench
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 )
 
@@ -52,28 +53,36 @@ type barOf struct {
 }
 
 func ruleBars() []barOf {
-	var misses []string
-	for _, n := range missSizes {
-		misses = append(misses, missID(n))
+	n := len(missSizes)
+	smallest, largest := missSizes[0], missSizes[n-1]
+	cold := missID(coldMatch, largest)
+	misses := []string{cold}
+	for _, size := range missSizes {
+		misses = append(misses, missID(noneMatches, size), missID(oneMatches, size))
 	}
-	smallest, largest := misses[0], misses[len(misses)-1]
 	whens := []string{whenTextsID, whenPatternsID}
+	growth := func(asks askKind) barOf {
+		from, to := missID(asks, smallest), missID(asks, largest)
+		return barOf{fmt.Sprintf("a miss where %s, p50, %s : %s", asks, many(largest), many(smallest)), "", 1.5, ratio, []string{from, to},
+			func(rows map[string]*ScenarioReport) float64 { return p50(rows[to]) / max(p50(rows[from]), 1) }}
+	}
+	bar := func(name, unit string, limit float64, n nature, ids []string, of func(*ScenarioReport) float64) barOf {
+		return barOf{name, unit, limit, n, ids, worst(ids, of)}
+	}
 	return []barOf{
-		{"a decision on a cache miss, p50, worst size", "ns", 2000, timed, misses, worst(misses, p50)},
-		{"the same, largest size : smallest size", "", 1.5, ratio, []string{smallest, largest},
-			func(rows map[string]*ScenarioReport) float64 { return p50(rows[largest]) / max(p50(rows[smallest]), 1) }},
-		{"allocations of a decision", "", 0, counted, append(append([]string{}, misses...), whens...),
-			worst(append(append([]string{}, misses...), whens...), whole(FigureAllocs))},
-		{"a decision on a cache hit, p50", "ns", 100, timed, []string{hitID}, worst([]string{hitID}, p50)},
-		{"a when: clause with its rule, p50", "ns", 400, timed, whens, worst(whens, p50)},
-		{"memory for each rule, largest size", "B", 256, counted, []string{largest}, worst([]string{largest}, figureOf(FigureBytes))},
-		{"a push, p50", "ns", 1e9, timed, []string{PushID}, worst([]string{PushID}, p50)},
-		{"verdicts during a push, p99", "ns", 50_000, timed, []string{PushVerdictsID},
-			worst([]string{PushVerdictsID}, func(s *ScenarioReport) float64 { return float64(s.Median.P99) })},
-		{"verdicts of the old rules after a push", "", 0, counted, []string{PushID, PushVerdictsID},
-			worst([]string{PushID, PushVerdictsID}, figureOf(FigureStale))},
-		{"decisions that are not the expected ones", "", 0, counted, append([]string{hitID}, misses...),
-			worst(append([]string{hitID}, misses...), func(s *ScenarioReport) float64 { return float64(s.Failed) })},
+		bar("a decision on a cache miss, p50, worst row", "ns", 2000, timed, misses, p50),
+		growth(noneMatches),
+		growth(oneMatches),
+		bar("allocations of a decision", "", 0, counted, slices.Concat(misses, whens), whole(FigureAllocs)),
+		bar("a decision on a cache hit, p50", "ns", 100, timed, []string{hitID}, p50),
+		bar("a when: clause with its rule, p50", "ns", 400, timed, whens, p50),
+		bar("memory for each of "+many(largest), "B", 256, counted, []string{cold}, figureOf(FigureBytes)),
+		bar("a push, p50", "ns", 1e9, timed, []string{PushID}, p50),
+		bar("verdicts during a push, p99", "ns", 50_000, timed, []string{PushVerdictsID},
+			func(s *ScenarioReport) float64 { return float64(s.Median.P99) }),
+		bar("verdicts of the old rules after a push", "", 0, counted, []string{PushID, PushVerdictsID}, figureOf(FigureStale)),
+		bar("decisions that are not the expected ones", "", 0, counted, slices.Concat(misses, whens, []string{hitID}),
+			func(s *ScenarioReport) float64 { return float64(s.Failed) }),
 	}
 }
 
@@ -112,8 +121,9 @@ func judgeRules(r *Report) RulesVerdict {
 		v.Bars = append(v.Bars, b.judge(rows, v.Noisy))
 	}
 	for _, f := range []Factor{
-		{Ours: missID(10), Theirs: "walk-10"}, {Ours: missID(1000), Theirs: "walk-1000"}, {Ours: missID(100_000), Theirs: "walk-100000"},
-		{Ours: missID(OPARules), Theirs: OPAIndexedID}, {Ours: missID(OPARules), Theirs: OPAWalkID},
+		{Ours: missID(oneMatches, 10), Theirs: walkID(10)}, {Ours: missID(oneMatches, 1000), Theirs: walkID(1000)},
+		{Ours: missID(oneMatches, 100_000), Theirs: walkID(100_000)},
+		{Ours: missID(oneMatches, OPARules), Theirs: OPAIndexedID}, {Ours: missID(oneMatches, OPARules), Theirs: OPAWalkID},
 	} {
 		ours, theirs := rows[f.Ours], rows[f.Theirs]
 		if ours != nil && theirs != nil && ours.Median.P50 > 0 {

@@ -14,9 +14,8 @@ import (
 const (
 	// ruleBatch is over how many decisions a sample is the mean, see Decisions.Batch.
 	ruleBatch = 16
-	// ruleAsks is how many different requests there are, so that what is decided by one
-	// is not in the caches of the CPU for the next.
-	ruleAsks = 1 << 15
+	// warmAsks and coldAsks are how many different requests there are, see askKind.
+	warmAsks, coldAsks = 1 << 10, 1 << 15
 	// FigureBytes is the name of what a rule costs in memory: the heap that a set keeps,
 	// its text and its indexes included, for each rule.
 	FigureBytes = "bytes_per_rule"
@@ -25,13 +24,55 @@ const (
 )
 
 // missScenario is a decision that no cache has, by n rules of mixed kinds.
-type missScenario struct{ n int }
-
-func (s missScenario) Describe() Info {
-	return Info{ID: missID(s.n), Mechanism: RuleEngine, Responder: "cache miss, " + many(s.n), NoResponder: true, StartLimit: slowStart}
+type missScenario struct {
+	n    int
+	asks askKind
 }
 
-func missID(n int) string { return fmt.Sprintf("miss-%d", n) }
+// askKind is what is asked of the rules.
+type askKind string
+
+const (
+	// noneMatches: files that no rule is about, which most are that a system opens.
+	noneMatches askKind = "none matches"
+	// oneMatches: a rule anywhere in the file matches, for each of 1,024 requests.
+	oneMatches askKind = "one matches"
+	// coldMatch is the same with so many requests that hardly anything of the set that a
+	// decision looks at is in the caches of the CPU.
+	coldMatch askKind = "one matches, cold"
+)
+
+func (s missScenario) Describe() Info {
+	return Info{ID: missID(s.asks, s.n), Mechanism: RuleEngine, Responder: fmt.Sprintf("miss, %s, %s", many(s.n), s.asks), NoResponder: true, StartLimit: slowStart}
+}
+
+func missID(asks askKind, n int) string {
+	prefix := map[askKind]string{noneMatches: "none", oneMatches: "one", coldMatch: "cold"}[asks]
+	return fmt.Sprintf("%s-%d", prefix, n)
+}
+
+func (s missScenario) Open(at Place) (Session, error) {
+	rs, bytes, err := weigh(s.n)
+	if err != nil {
+		return nil, err
+	}
+	d := decideBy(at, s.asks.of(s.n), ruleBatch, func(r *abi.Request) int32 { return rs.Decide(r).Rule })
+	if s.n >= weighedFrom {
+		d.Figures = map[string]float64{FigureBytes: bytes}
+	}
+	return d, nil
+}
+
+// of returns requests of the kind, for n rules.
+func (k askKind) of(n int) []PlainAsk {
+	switch k {
+	case noneMatches:
+		return UsualAsks(warmAsks)
+	case coldMatch:
+		return MixedAsks(n, coldAsks)
+	}
+	return MixedAsks(n, warmAsks)
+}
 
 // many writes a number of rules with commas.
 func many(n int) string {
@@ -40,18 +81,6 @@ func many(n int) string {
 		digits = digits[:i] + "," + digits[i:]
 	}
 	return digits + " rules"
-}
-
-func (s missScenario) Open(at Place) (Session, error) {
-	rs, bytes, err := weigh(s.n)
-	if err != nil {
-		return nil, err
-	}
-	d := decideBy(at, MixedAsks(s.n, ruleAsks), ruleBatch, func(r *abi.Request) int32 { return rs.Decide(r).Rule })
-	if s.n >= weighedFrom {
-		d.Figures = map[string]float64{FigureBytes: bytes}
-	}
-	return d, nil
 }
 
 // weigh compiles n mixed rules and returns how many bytes of the heap each one keeps.
@@ -84,8 +113,10 @@ func decideBy(at Place, asks []PlainAsk, batch int, decide func(*abi.Request) in
 // walkScenario is the same decision by a list.
 type walkScenario struct{ n int }
 
+func walkID(n int) string { return fmt.Sprintf("walk-%d", n) }
+
 func (s walkScenario) Describe() Info {
-	return Info{ID: fmt.Sprintf("walk-%d", s.n), Mechanism: ListWalk, Responder: "one after another, " + many(s.n), NoResponder: true}
+	return Info{ID: walkID(s.n), Mechanism: ListWalk, Responder: many(s.n) + ", one matches", NoResponder: true}
 }
 
 func (s walkScenario) Open(at Place) (Session, error) {
@@ -94,7 +125,7 @@ func (s walkScenario) Open(at Place) (Session, error) {
 	if s.n > 100 {
 		batch = 1 // long enough for the clock
 	}
-	return decideBy(at, MixedAsks(s.n, ruleAsks), batch, w.decide), nil
+	return decideBy(at, oneMatches.of(s.n), batch, w.decide), nil
 }
 
 // whenScenario is a decision by one rule, with an expression that holds or without one.

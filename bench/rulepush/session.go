@@ -69,7 +69,7 @@ func open(n int, verdicts bool, at bench.Place) (_ *session, err error) {
 	if s.kernel, err = ringtest.New(1); err != nil {
 		return nil, err
 	}
-	runtime.GOMAXPROCS(runtime.NumCPU() + 3) // as in the daemon, with one worker
+	runtime.GOMAXPROCS(runtime.NumCPU() + 4) // as in the daemon, with one worker; and one for who asks, who is no goroutine there
 	s.engine, err = arbiter.New(arbiter.Config{Rules: rules.Nothing(),
 		Workers: []arbiter.Worker{{Source: s.kernel.Sources()[0], CPU: at.Responder, Wait: time.Second}}})
 	if err != nil {
