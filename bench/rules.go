@@ -8,9 +8,9 @@ import (
 )
 
 const (
-	// PushID is the row of a push, PushVerdictsID that of the verdicts meanwhile; package
-	// rulepush has both.
-	PushID         = "push"
+	// PushID is the row of a push, which package rulepush has.
+	PushID = "push"
+	// PushVerdictsID is the row of the verdicts meanwhile, of the same package.
 	PushVerdictsID = "push-verdicts"
 	// FigureStale is the name of how many verdicts were of rules from before a push that
 	// had returned.

@@ -7,9 +7,9 @@ import "errors"
 const (
 	// OPARules is how many rules the rows of OPA have.
 	OPARules = 1000
-	// OPAWalkID is the row of a policy that looks through its data, OPAIndexedID that of a
-	// policy with a rule of its own for each rule.
-	OPAWalkID    = "opa-data"
+	// OPAWalkID is the row of a policy that looks through its data.
+	OPAWalkID = "opa-data"
+	// OPAIndexedID is the row of a policy with a rule of its own for each rule.
 	OPAIndexedID = "opa-rules"
 )
 

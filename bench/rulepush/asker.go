@@ -40,12 +40,6 @@ func (s *session) ask(samples []uint32, stop <-chan struct{}) (a asked) {
 		return asked{err: fmt.Errorf("pinning to CPU %d: %w", s.cpu, err)}
 	}
 	_ = unix.Setpriority(unix.PRIO_PROCESS, 0, askerPriority) // without the privilege it does without
-	const names = 64                                          // some are in the cache, most are not after a push
-	var paths [names]string
-	for i := range paths {
-		paths[i] = fmt.Sprintf("%s%02d", probes, i)
-	}
-	facts := ring.Facts{Event: uint32(abi.EventOpen), Access: uint32(abi.AccessRead), UID: 1000, EUID: 1000}
 	between := unix.NsecToTimespec(int64(pace))
 	for i := 0; ; i++ {
 		select {
@@ -53,23 +47,40 @@ func (s *session) ask(samples []uint32, stop <-chan struct{}) (a asked) {
 			return a
 		default:
 		}
-		before := s.pushed.Load()
-		begin := time.Now()
-		answer := s.kernel.Ask(facts, paths[i%names], "/usr/bin/cat")
-		took := time.Since(begin)
-		failed := answer.Reason != abi.ReasonNone
-		if a.n < len(samples) {
-			samples[a.n] = uint32(min(took, math.MaxUint32))
-			a.n++
-			if failed {
-				a.failed++
-			}
-		}
-		if !failed && !fresh(answer.Errno, before) {
-			a.stale++
-		}
+		one := s.askOnce(i, samples[min(a.n, len(samples)):])
+		a.n, a.failed, a.stale = a.n+one.n, a.failed+one.failed, a.stale+one.stale
 		unix.Nanosleep(&between, nil) // cut short by a signal: the next ask is early
 	}
+}
+
+// names is how many files are asked about: all are in the cache until a push.
+const names = 64
+
+func newPaths() (list [names]string) {
+	for i := range list {
+		list[i] = fmt.Sprintf("%s%02d", probes, i)
+	}
+	return list
+}
+
+// askOnce asks about file i and puts what it took into room, if there is any.
+func (s *session) askOnce(i int, room []uint32) (a asked) {
+	facts := ring.Facts{Event: uint32(abi.EventOpen), Access: uint32(abi.AccessRead), UID: 1000, EUID: 1000}
+	before := s.pushed.Load()
+	begin := time.Now()
+	answer := s.kernel.Ask(facts, s.paths[i%names], "/usr/bin/cat")
+	took := time.Since(begin)
+	failed := answer.Reason != abi.ReasonNone
+	if len(room) > 0 {
+		room[0], a.n = uint32(min(took, math.MaxUint32)), 1
+		if failed {
+			a.failed = 1
+		}
+	}
+	if !failed && !fresh(answer.Errno, before) {
+		a.stale = 1
+	}
+	return a
 }
 
 // fresh reports whether a verdict may be given to who asked after that many pushes had

@@ -33,23 +33,25 @@ type session struct {
 	store    *store.Store
 	rules    *control.Rules
 	files    [versions][]byte
+	paths    [names]string
 	pushed   atomic.Uint64 // pushes that have returned
 }
 
 // versions of the rules are pushed in turns. They differ in the first rule alone, by
-// whose errno it is told which of them gave a verdict.
-const versions = 3
+// whose errno it is told which of them gave a verdict. One that is as many pushes late
+// as there are versions, less one, would pass for that of the next push.
+const versions = 5
 
 var errnos = [versions]struct {
 	name   string
 	number uint16
-}{{"EPERM", 1}, {"ENOENT", 2}, {"EACCES", 13}}
+}{{"EPERM", 1}, {"ENOENT", 2}, {"EIO", 5}, {"EACCES", 13}, {"EBUSY", 16}}
 
 // probes is the folder that the first rule is about.
 const probes = "/srv/probe/"
 
 func open(n int, verdicts bool, at bench.Place) (_ *session, err error) {
-	s := &session{verdicts: verdicts, cpu: at.Requester}
+	s := &session{verdicts: verdicts, cpu: at.Requester, paths: newPaths()}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.Close())

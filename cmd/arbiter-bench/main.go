@@ -89,21 +89,6 @@ func dispatch(ctx context.Context, args []string, in io.Reader, out, errw io.Wri
 	return usageError{fmt.Errorf("unknown command %q", args[0])}
 }
 
-// parse reads a command's flags; it takes no other arguments.
-func parse(f *flag.FlagSet, args []string, out io.Writer) error {
-	f.SetOutput(out)
-	if err := f.Parse(args); err != nil {
-		if errors.Is(err, flag.ErrHelp) {
-			return err
-		}
-		return usageError{err}
-	}
-	if f.NArg() > 0 {
-		return usageError{fmt.Errorf("%s: unexpected argument %q", f.Name(), f.Arg(0))}
-	}
-	return nil
-}
-
 // writeFile writes a file by way of a temporary one, so that an interrupted run
 // leaves either none or a whole one.
 func writeFile(path string, write func(io.Writer) error) error {
