@@ -39,7 +39,8 @@ func (d *Decisions) Round(o RoundOptions, samples []uint32) (Outcome, error) {
 		return Outcome{}, err
 	}
 	begin := time.Now()
-	for left := o.Warmup; left > 0 && time.Since(begin) <= o.Budget; left -= d.Batch {
+	// A quarter of the time at most: what takes milliseconds has to get to its samples.
+	for left := o.Warmup; left > 0 && time.Since(begin) <= o.Budget/4; left -= d.Batch {
 		d.batch(begin)
 	}
 	var out Outcome

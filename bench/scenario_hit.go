@@ -18,7 +18,7 @@ import (
 // hitID is the row of a decision that a worker's cache has.
 const hitID = "hit"
 
-// hitAsks is how many different requests there are: they fit into the cache.
+// hitAsks is how many different requests there are: an eighth of what the cache has room for.
 const hitAsks = 512
 
 // hitScenario is what the worker does between taking a request that it has decided
@@ -52,7 +52,8 @@ type hitSession struct {
 	engine *arbiter.Arbiter
 }
 
-// Round has the worker answer. What its cache did not have counts as failed.
+// Round has the worker answer. What its cache did not have counts as failed: requests that
+// fall into the same set displace each other, though there is room elsewhere.
 func (s *hitSession) Round(o RoundOptions, samples []uint32) (Outcome, error) {
 	s.source.run(make([]uint32, max(o.Warmup, hitAsks)), o.Budget)
 	before := s.engine.Stats().Hits

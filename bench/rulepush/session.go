@@ -101,14 +101,14 @@ func (s *session) push() error {
 func (s *session) Round(o bench.RoundOptions, samples []uint32) (bench.Outcome, error) {
 	begin := time.Now()
 	stop, done := make(chan struct{}), make(chan asked, 1)
-	room := len(samples)
-	if !s.verdicts {
-		room = 0
+	room, limit := 0, len(samples)
+	if s.verdicts {
+		room, limit = len(samples), most
 	}
 	go func() { done <- s.ask(samples[:room], stop) }()
 	var pushes int
 	var err error
-	for err == nil && time.Since(begin) <= o.Budget && (s.verdicts && pushes < most || pushes < len(samples)) {
+	for err == nil && time.Since(begin) <= o.Budget && pushes < limit {
 		at := time.Now()
 		err = s.push()
 		if !s.verdicts {

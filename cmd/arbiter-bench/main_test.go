@@ -98,7 +98,7 @@ func TestBridge(t *testing.T) {
 func TestRules(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "report.json")
 	var out, errw bytes.Buffer
-	code := run(t.Context(), []string{"rules", "--rounds", "2", "--samples", "100", "--json", file, "--only", "hit,one-10,walk-10"},
+	code := run(t.Context(), []string{"rules", "--rounds", "2", "--samples", "100", "--json", file, "--only", "one-1000,one-10,walk-10"},
 		strings.NewReader(""), &out, &errw)
 	if code != exitOK {
 		t.Fatalf("got exit status %d, want 0; it wrote %q", code, errw.String())
