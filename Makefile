@@ -3,12 +3,12 @@
 # Kernels of the VM matrix: series, or newest.
 K        ?= 6.1 6.12 newest
 FUZZTIME ?= 2m
-BENCH    ?= bridge daemon
+BENCH    ?= bridge daemon rules
 
 # Stamp the commit where git can be asked; a checkout of another user cannot.
 BUILDVCS := $(shell git rev-parse HEAD >/dev/null 2>&1 && echo auto || echo false)
 
-.PHONY: help build test race fuzz lint generate vm bench demo check
+.PHONY: help build test race fuzz lint generate vm bench opa demo check
 
 help: ## print this list (plain make)
 	@sed -n 's/^\([a-z]*\):[^#]*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 10
@@ -43,8 +43,13 @@ vm: ## kernel tests in a virtual machine, on each of K="6.1 6.12 newest"
 	@scripts/setup vm
 	@K="$(K)" scripts/test vm
 
-bench: build ## latencies of this machine, and what an idle daemon costs: BENCH="bridge daemon"
+bench: build ## what verdicts, rules and an idle daemon cost on this machine: BENCH="bridge daemon rules"
 	@for what in $(BENCH); do bin/arbiter-bench $$what || exit; done
+
+opa: ## bin/arbiter-bench-opa, which bin/arbiter-bench rules --opa compares with
+	@scripts/setup build
+	go -C bench/opa test ./...
+	CGO_ENABLED=0 go build -C bench/opa -trimpath -buildvcs=$(BUILDVCS) -o ../../bin/arbiter-bench-opa .
 
 demo: ## real programs allowed and refused by rules pushed over gRPC
 	@scripts/setup build

@@ -92,6 +92,7 @@ var uses = []use{
 	{"github.com/spf13/cobra", []string{"cmd/arbiterctl/..."}, nil, "0008-commands.md"},
 	{"github.com/spf13/pflag", []string{"cmd/arbiterctl/..."}, nil, "0008-commands.md"},
 	{"github.com/HdrHistogram/hdrhistogram-go", []string{"bench/..."}, nil, "0009-tests-and-benchmarks.md"},
+	{"github.com/open-policy-agent/opa", []string{"bench/opa"}, nil, "0009-tests-and-benchmarks.md"},
 	{"github.com/google/go-cmp", nil, testOnly, "0009-tests-and-benchmarks.md"},
 	{"github.com/rogpeppe/go-internal", []string{"cmd/arbiterctl"}, testOnly, "0009-tests-and-benchmarks.md"},
 	{"go.uber.org/goleak", nil, testOnly, "0009-tests-and-benchmarks.md"},

@@ -4,6 +4,7 @@ package bench
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -20,6 +21,8 @@ const (
 	// startLimit bounds the start of a child: loading a BPF program takes well
 	// under a second even on slow machines.
 	startLimit = 15 * time.Second
+	// slowStart is the same for a child that compiles a million rules.
+	slowStart = 2 * time.Minute
 	// roundGrace is what a round may take beyond its budget: the last ask, a
 	// chunk of the native queue, encoding.
 	roundGrace = 10 * time.Second
@@ -43,7 +46,11 @@ type child struct {
 func startChild(ctx context.Context, o *Options, info Info, at Place) (_ *child, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	c := &child{info: info, cancel: cancel}
-	argv := append(append([]string(nil), o.Self...), info.ID, fmt.Sprintf("%d,%d", at.Requester, at.Responder))
+	self := o.Self
+	if info.Program != nil {
+		self = info.Program
+	}
+	argv := append(append([]string(nil), self...), info.ID, fmt.Sprintf("%d,%d", at.Requester, at.Responder))
 	c.cmd = exec.CommandContext(ctx, argv[0], argv[1:]...)
 	c.cmd.Env = append(os.Environ(), o.Env...)
 	if info.Lean {
@@ -72,7 +79,7 @@ func startChild(ctx context.Context, o *Options, info Info, at Place) (_ *child,
 	}
 	c.dec = json.NewDecoder(read)
 	var h hello
-	if err := c.receive(ctx, startLimit, &h); err != nil {
+	if err := c.receive(ctx, cmp.Or(info.StartLimit, startLimit), &h); err != nil {
 		c.kill()
 		return nil, fmt.Errorf("starting %s: %w", info.ID, err)
 	}

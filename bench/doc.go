@@ -13,8 +13,9 @@
 //	Run        -> starts the children, then A B C A B C ..., -> Report
 //	Serve      -> the child's side: one Session, a round per command
 //	Report     -> table (WriteTable), JSON (WriteJSON), Verdict
+//	RunRules   -> Run for the scenarios of Rules, judged by the rule engine's bars
 //	MeasureDaemon  resident memory and idle CPU of a daemon
 //
 // A new scenario is a file scenario_*.go with one Scenario and its entry in
-// Bridge. docs/latency.md says what is timed and how to read it.
+// Bridge or Rules. docs/latency.md says what is timed and how to read it.
 package bench

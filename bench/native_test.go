@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/arbiterd/arbiter/kernelbridge"
 	"github.com/arbiterd/arbiter/kernelbridge/abi"
 	"github.com/arbiterd/arbiter/kernelbridge/ring"
@@ -89,7 +91,7 @@ func TestNativeSession(t *testing.T) {
 	o := RoundOptions{Warmup: 20, Budget: time.Minute}
 	samples := make([]uint32, 2*nativeChunk+7)
 	got, err := s.Round(o, samples)
-	if want := (Outcome{Samples: len(samples)}); err != nil || got != want {
+	if want := (Outcome{Samples: len(samples)}); err != nil || !cmp.Equal(got, want) {
 		t.Errorf("got %+v, %v, want %+v", got, err, want)
 	}
 	for i, ns := range samples {

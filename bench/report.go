@@ -62,10 +62,12 @@ type ScenarioReport struct {
 	Merged *Percentiles `json:"merged,omitempty"`
 	// AddedP50NS is Median.P50 less that of the baseline; nil without one. A
 	// mechanism that times the asking alone adds all of it.
-	Baseline   string           `json:"baseline,omitempty"`
-	AddedP50NS *int64           `json:"added_p50_ns,omitempty"`
-	Rounds     []RoundReport    `json:"rounds,omitempty"`
-	Histogram  *HistogramReport `json:"histogram,omitempty"`
+	Baseline   string `json:"baseline,omitempty"`
+	AddedP50NS *int64 `json:"added_p50_ns,omitempty"`
+	// Figures are what the scenario counted besides, the largest of all rounds.
+	Figures   map[string]float64 `json:"figures,omitempty"`
+	Rounds    []RoundReport      `json:"rounds,omitempty"`
+	Histogram *HistogramReport   `json:"histogram,omitempty"`
 }
 
 // RoundReport is one round of one scenario.

@@ -234,6 +234,14 @@ func (w *row) round(ctx context.Context, o *Options) {
 	w.Samples += res.Samples
 	w.Failed += res.Failed
 	w.Rounds = append(w.Rounds, RoundReport{res.Samples, res.Failed, percentiles(h)})
+	for name, v := range res.Figures {
+		if w.Figures == nil {
+			w.Figures = map[string]float64{}
+		}
+		if old, ok := w.Figures[name]; !ok || v > old {
+			w.Figures[name] = v
+		}
+	}
 }
 
 // finish fills the figures in.

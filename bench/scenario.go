@@ -23,6 +23,11 @@ type Info struct {
 	// MaxSamples bounds the samples of one round, 0 for no bound: a figure
 	// that is known to be slow needs no long rounds.
 	MaxSamples int
+	// StartLimit bounds what Open takes, 0 for a time that is enough for most.
+	StartLimit time.Duration
+	// Program is the command of the child, nil for that of Options.Self: a scenario that
+	// another program has. Its ID and its place are appended as they are there.
+	Program []string
 }
 
 // Mechanism is who is asked how.
@@ -36,6 +41,13 @@ const (
 	Fanotify    Mechanism = "fanotify permission"
 	Seccomp     Mechanism = "seccomp notify"
 	Baseline    Mechanism = "baseline"
+)
+
+// The mechanisms of the comparison of rule engines.
+const (
+	RuleEngine Mechanism = "rules"
+	ListWalk   Mechanism = "list walk"
+	OPA        Mechanism = "OPA"
 )
 
 // Scenario is one row of the comparison. Both methods may be called in
@@ -69,6 +81,9 @@ type RoundOptions struct {
 type Outcome struct {
 	Samples int `json:"samples"` // asks that counted
 	Failed  int `json:"failed"`  // asks that got a failure verdict instead of an answer, among Samples
+	// Figures are what the scenario counts besides, by name; the worst one of all rounds is
+	// reported, which is the largest.
+	Figures map[string]float64 `json:"figures,omitempty"`
 }
 
 // Bridge returns the scenarios of `arbiter-bench bridge` in the order of their

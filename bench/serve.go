@@ -29,6 +29,14 @@ type (
 	}
 )
 
+// ParsePlace reads what a child is given behind the scenario's ID.
+func ParsePlace(s string) (at Place, err error) {
+	if n, err := fmt.Sscanf(s, "%d,%d", &at.Requester, &at.Responder); n != 2 || err != nil {
+		return Place{}, fmt.Errorf("CPUs %q: want two numbers", s)
+	}
+	return at, nil
+}
+
 // Serve is the child's side of a scenario: it opens it, then does a round for each
 // command on in and writes the result to out. It returns when in ends, also in the
 // middle of a round: the process must exit then, which ends whatever the round

@@ -88,7 +88,9 @@ func readParts(frame *parser, parts []part, f *File) bool {
 		parts = parts[1:]
 		return p
 	}
-	for range min(runtime.GOMAXPROCS(0), len(parts)) {
+	// Not one for each processor of the scheduler: a daemon has some more of these than CPUs, for its
+	// workers, which wait for a turn when parsing has taken them all.
+	for range min(runtime.NumCPU(), runtime.GOMAXPROCS(0), len(parts)) {
 		wg.Go(func() {
 			for {
 				p := next()

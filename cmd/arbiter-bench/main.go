@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Command arbiter-bench measures the arbiter: how long a held system call waits
-// for its verdict beside other ways to ask user space, and what the daemon costs
-// when nothing happens. docs/latency.md says what is timed and how to read it.
+// for its verdict beside other ways to ask user space, how long a decision by many
+// rules takes beside other engines, and what the daemon costs when nothing happens. docs/latency.md says what is timed and how to read it.
 package main
 
 import (
@@ -21,6 +21,7 @@ import (
 const usage = `arbiter-bench measures the arbiter.
 
   arbiter-bench bridge [flags]   time the queue, fanotify and seccomp in one run
+  arbiter-bench rules [flags]    time decisions and pushes of up to a million rules
   arbiter-bench daemon [flags]   measure a daemon's memory and idle CPU
   arbiter-bench COMMAND -h       the flags of a command
 
@@ -73,6 +74,8 @@ func dispatch(ctx context.Context, args []string, in io.Reader, out, errw io.Wri
 	switch args[0] {
 	case "bridge":
 		return bridge(ctx, args[1:], out, errw)
+	case "rules":
+		return rules(ctx, args[1:], out, errw)
 	case "daemon":
 		return daemon(ctx, args[1:], out, errw)
 	case bench.SleeperWord:
@@ -84,21 +87,6 @@ func dispatch(ctx context.Context, args []string, in io.Reader, out, errw io.Wri
 		return nil
 	}
 	return usageError{fmt.Errorf("unknown command %q", args[0])}
-}
-
-// parse reads a command's flags; it takes no other arguments.
-func parse(f *flag.FlagSet, args []string, out io.Writer) error {
-	f.SetOutput(out)
-	if err := f.Parse(args); err != nil {
-		if errors.Is(err, flag.ErrHelp) {
-			return err
-		}
-		return usageError{err}
-	}
-	if f.NArg() > 0 {
-		return usageError{fmt.Errorf("%s: unexpected argument %q", f.Name(), f.Arg(0))}
-	}
-	return nil
 }
 
 // writeFile writes a file by way of a temporary one, so that an interrupted run

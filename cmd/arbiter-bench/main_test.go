@@ -55,6 +55,10 @@ func TestExitStatus(t *testing.T) {
 	f("CPUs", exitUsage, "such as 0,1", "bridge", "--cpus", "0")
 	f("one CPU", exitUsage, "two different ones", "bridge", "--cpus", "0,0")
 	f("rounds", exitUsage, "-3 rounds", "bridge", "--rounds", "-3")
+	f("help of rules", exitOK, "make opa", "rules", "-h")
+	f("unknown row", exitUsage, "choose among hit,", "rules", "--only", "hits")
+	f("no OPA beside it", exitFailure, "make opa", "rules", "--opa")
+	f("a row of OPA without it", exitUsage, `no scenario "opa-data"`, "rules", "--only", "opa-data")
 	f("daemon without a window", exitUsage, "positive --window", "daemon", "--window", "0")
 	f("no daemon beside it", exitFailure, "make build", "daemon")
 	f("no such daemon", exitFailure, "no such file", "daemon", "--daemon", "/nowhere/d", "--config", "c")
@@ -87,6 +91,38 @@ func TestBridge(t *testing.T) {
 	}
 	if left, err := filepath.Glob(file + "*"); err != nil || len(left) != 1 {
 		t.Errorf("got files %v, want the report alone", left)
+	}
+}
+
+// TestRules runs the smallest rows, each in a process of its own.
+func TestRules(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "report.json")
+	var out, errw bytes.Buffer
+	code := run(t.Context(), []string{"rules", "--rounds", "2", "--samples", "100", "--json", file, "--only", "one-1000,one-10,walk-10"},
+		strings.NewReader(""), &out, &errw)
+	if code != exitOK {
+		t.Fatalf("got exit status %d, want 0; it wrote %q", code, errw.String())
+	}
+	for _, want := range []string{"miss, 10 rules, one matches", "no figure of push", "one-10 p50 : walk-10 p50 = 1 : "} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("got %q, want %q in it", out.String(), want)
+		}
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var r bench.RulesReport
+	if err := json.Unmarshal(text, &r); err != nil {
+		t.Fatal(err)
+	}
+	if len(r.Scenarios) != 3 || len(r.Verdict.Bars) == 0 {
+		t.Fatalf("got %+v, want three rows and the bars", r)
+	}
+	for _, s := range r.Scenarios {
+		if s.Status != bench.Measured || s.Samples != 200 || s.Failed != 0 {
+			t.Errorf("%s: got %s %q, %d samples, %d failed, want 200 as expected", s.ID, s.Status, s.Reason, s.Samples, s.Failed)
+		}
 	}
 }
 

@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bench
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+)
+
+// RulesVerdict is what a run says about the bars of the rule engine.
+type RulesVerdict struct {
+	Noisy []string `json:"noisy,omitempty"` // why the machine was too noisy to judge
+	Bars  []Bar    `json:"bars"`
+	// Factors are how many times the p50 of ours goes into that of an opponent.
+	Factors []Factor `json:"factors,omitempty"`
+}
+
+// Bar is one bound and how it came out.
+type Bar struct {
+	Name    string   `json:"name"`
+	Limit   float64  `json:"limit"` // at most
+	Unit    string   `json:"unit"`
+	Value   *float64 `json:"value,omitempty"` // nil: it was not measured
+	Outcome string   `json:"outcome"`
+	Why     string   `json:"why,omitempty"` // when it cannot be told
+}
+
+// Factor compares two rows.
+type Factor struct {
+	Ours   string  `json:"ours"`
+	Theirs string  `json:"theirs"`
+	Factor float64 `json:"factor"`
+}
+
+// nature is how a disturbance of the machine changes what a bar is about.
+type nature int
+
+const (
+	counted nature = iota // not at all: a number of bytes or events
+	timed                 // makes it larger: what is met all the same is met
+	ratio                 // either way
+)
+
+// barOf is a bar to be judged: a value that is made of rows.
+type barOf struct {
+	name, unit string
+	limit      float64
+	nature     nature
+	rows       []string // all must have been measured
+	value      func(map[string]*ScenarioReport) float64
+}
+
+func ruleBars() []barOf {
+	n := len(missSizes)
+	smallest, largest := missSizes[0], missSizes[n-1]
+	cold := missID(coldMatch, largest)
+	misses := []string{cold}
+	for _, size := range missSizes {
+		misses = append(misses, missID(noneMatches, size), missID(oneMatches, size))
+	}
+	whens := []string{whenTextsID, whenPatternsID}
+	growth := func(asks askKind) barOf {
+		from, to := missID(asks, smallest), missID(asks, largest)
+		return barOf{fmt.Sprintf("a miss where %s, p50, %s : %s", asks, many(largest), many(smallest)), "", 1.5, ratio, []string{from, to},
+			func(rows map[string]*ScenarioReport) float64 { return p50(rows[to]) / max(p50(rows[from]), 1) }}
+	}
+	bar := func(name, unit string, limit float64, n nature, ids []string, of func(*ScenarioReport) float64) barOf {
+		return barOf{name, unit, limit, n, ids, worst(ids, of)}
+	}
+	return []barOf{
+		bar("a decision on a cache miss, p50, worst row", "ns", 2000, timed, misses, p50),
+		growth(noneMatches),
+		growth(oneMatches),
+		bar("allocations of a decision", "", 0, counted, slices.Concat(misses, whens), whole(FigureAllocs)),
+		bar("a decision on a cache hit, p50", "ns", 100, timed, []string{hitID}, p50),
+		bar("a when: clause with its rule, p50", "ns", 400, timed, whens, p50),
+		bar("memory for each of "+many(largest), "B", 256, counted, []string{cold}, figureOf(FigureBytes)),
+		bar("a push, p50", "ns", 1e9, timed, []string{PushID}, p50),
+		bar("verdicts during a push, p99", "ns", 50_000, timed, []string{PushVerdictsID},
+			func(s *ScenarioReport) float64 { return float64(s.Median.P99) }),
+		bar("verdicts of the old rules after a push", "", 0, counted, []string{PushID, PushVerdictsID}, figureOf(FigureStale)),
+		bar("decisions that are not the expected ones", "", 0, counted, slices.Concat(misses, whens),
+			func(s *ScenarioReport) float64 { return float64(s.Failed) }),
+	}
+}
+
+func p50(s *ScenarioReport) float64 { return float64(s.Median.P50) }
+
+func figureOf(name string) func(*ScenarioReport) float64 {
+	return func(s *ScenarioReport) float64 { return s.Figures[name] }
+}
+
+// whole cuts off what the runtime allocates now and then beside thousands of decisions.
+func whole(name string) func(*ScenarioReport) float64 {
+	return func(s *ScenarioReport) float64 { return math.Floor(s.Figures[name]) }
+}
+
+// worst is the largest value of some rows.
+func worst(ids []string, of func(*ScenarioReport) float64) func(map[string]*ScenarioReport) float64 {
+	return func(rows map[string]*ScenarioReport) float64 {
+		v := 0.0
+		for _, id := range ids {
+			v = max(v, of(rows[id]))
+		}
+		return v
+	}
+}
+
+// judgeRules compares the rows of a finished run with the bars.
+func judgeRules(r *Report) RulesVerdict {
+	v := RulesVerdict{Noisy: noisy(r.Machine)}
+	rows := map[string]*ScenarioReport{}
+	for i := range r.Scenarios {
+		if s := &r.Scenarios[i]; s.Status == Measured {
+			rows[s.ID] = s
+		}
+	}
+	for _, b := range ruleBars() {
+		v.Bars = append(v.Bars, b.judge(rows, v.Noisy))
+	}
+	for _, f := range []Factor{
+		{Ours: missID(oneMatches, 10), Theirs: walkID(10)}, {Ours: missID(oneMatches, 1000), Theirs: walkID(1000)},
+		{Ours: missID(oneMatches, 100_000), Theirs: walkID(100_000)},
+		{Ours: missID(oneMatches, OPARules), Theirs: OPAIndexedID}, {Ours: missID(oneMatches, OPARules), Theirs: OPAWalkID},
+	} {
+		ours, theirs := rows[f.Ours], rows[f.Theirs]
+		if ours != nil && theirs != nil && ours.Median.P50 > 0 {
+			f.Factor = p50(theirs) / p50(ours)
+			v.Factors = append(v.Factors, f)
+		}
+	}
+	return v
+}
+
+func (b *barOf) judge(rows map[string]*ScenarioReport, noisy []string) Bar {
+	out := Bar{Name: b.name, Limit: b.limit, Unit: b.unit, Outcome: CannotTell}
+	var missing []string
+	for _, id := range b.rows {
+		if rows[id] == nil {
+			missing = append(missing, id)
+		}
+	}
+	if len(missing) > 0 {
+		out.Why = "no figure of " + strings.Join(missing, ", ")
+		return out
+	}
+	value := b.value(rows)
+	out.Value = &value
+	met := value <= b.limit
+	if len(noisy) > 0 && (b.nature == ratio || b.nature == timed && !met) {
+		out.Why = "noisy machine"
+		return out
+	}
+	out.Outcome = metIf(met)
+	return out
+}
+
+// String is the bar as a line of the report.
+func (b *Bar) String() string {
+	value := "not measured"
+	if b.Value != nil {
+		value = quantity(*b.Value, b.Unit)
+	}
+	s := fmt.Sprintf("%s: %s; ≤ %s bar: %s", b.Name, value, quantity(b.Limit, b.Unit), b.Outcome)
+	if b.Why != "" {
+		s += ": " + b.Why
+	}
+	return s
+}
