@@ -131,6 +131,9 @@ func (p *parser) oneRule(n *yaml.Node, index int, f *File) rule {
 	r.note = Note{Message: p.note(m.get("message"), "message", MaxMessageBytes), Owner: p.note(m.get("owner"), "owner", MaxNoteBytes),
 		Reason: p.note(m.get("reason"), "reason", MaxNoteBytes), Ticket: p.note(m.get("ticket"), "ticket", MaxNoteBytes)}
 	r.life = p.lifespan(m)
+	if r.verdict.Action == Ask && r.life.kind == once {
+		p.add(m.get("lifespan"), "take it out; whoever answers says for how long with --remember", "a rule that asks cannot have the lifespan once")
+	}
 	switch v := m.get("deadline"); {
 	case v == nil:
 	case r.verdict.Action == Ask:

@@ -27,21 +27,33 @@ type SetEdit struct {
 // comments among them. Values that are there already are not added again. The error says what to
 // do next. Whether the file is right is for Parse to say.
 func EditSet(src []byte, edit SetEdit) ([]byte, error) {
-	list, err := findSet(src, edit.Name)
+	if oddBreaks(src) {
+		return nil, fmt.Errorf("set %s: the file has line breaks that are none to most editors: push it without them", edit.Name)
+	}
+	frame, err := readFrame(src)
+	if err != nil {
+		return nil, fmt.Errorf("set %s: %w", edit.Name, err)
+	}
+	list, err := findSet(frame, edit.Name)
 	if err != nil {
 		return nil, err
 	}
-	lines := bytes.SplitAfter(src, []byte("\n"))
-	keep := func(value string) bool { return !edit.Replace && !slices.Contains(edit.Remove, value) }
+	remove := map[string]bool{} // those that are found become false
+	for _, value := range edit.Remove {
+		remove[value] = true
+	}
 	have := map[string]bool{}
+	var want []string      // the values that the set is to have
 	gone := map[int]bool{} // lines, from 0
 	for i, n := range list.Content {
-		if value := scalar(n); n.Kind == yaml.ScalarNode && keep(value) {
+		value := spelled(n)
+		_, taken := remove[value]
+		if taken = taken || edit.Replace; !taken {
 			have[value] = true
-			continue
-		} else if n.Kind != yaml.ScalarNode && !edit.Replace {
+			want = append(want, value)
 			continue
 		}
+		remove[value] = false
 		end := lastLine(n)
 		if i+1 < len(list.Content) && list.Content[i+1].Line <= end {
 			return nil, fmt.Errorf("set %s: two of its values share line %d: give each a line of its own", edit.Name, end)
@@ -50,21 +62,19 @@ func EditSet(src []byte, edit SetEdit) ([]byte, error) {
 			gone[l] = true
 		}
 	}
-	if !edit.Replace {
-		for _, value := range edit.Remove {
-			if !slices.ContainsFunc(list.Content, func(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && scalar(n) == value }) {
-				return nil, fmt.Errorf("set %s: it has no value %s: see arbiterctl rules sets get %s", edit.Name, quote(value), edit.Name)
-			}
+	for _, value := range edit.Remove {
+		if remove[value] && !edit.Replace {
+			return nil, fmt.Errorf("set %s: it has no value %s: see arbiterctl rules sets get %s", edit.Name, quote(value), edit.Name)
 		}
 	}
-	last := list.Content[len(list.Content)-1]
+	last := lastLine(list.Content[len(list.Content)-1]) - 1
 	indent := strings.Repeat(" ", list.Column-1)
 	var out bytes.Buffer
-	for i, line := range lines {
+	for i, line := range bytes.SplitAfter(src, []byte("\n")) {
 		if !gone[i] {
 			out.Write(line)
 		}
-		if i != lastLine(last)-1 {
+		if i != last {
 			continue
 		}
 		if n := out.Len(); n > 0 && out.Bytes()[n-1] != '\n' {
@@ -73,23 +83,73 @@ func EditSet(src []byte, edit SetEdit) ([]byte, error) {
 		for _, value := range edit.Add {
 			if !have[value] {
 				have[value] = true
+				want = append(want, value)
 				fmt.Fprintf(&out, "%s- %s\n", indent, yamlText(value))
 			}
 		}
 	}
+	if !edited(src, out.Bytes(), frame, edit.Name, want) {
+		return nil, fmt.Errorf("set %s: it is written so that it cannot be changed line by line: change the file, and push it", edit.Name)
+	}
 	return out.Bytes(), nil
 }
 
-// findSet returns the list of a set.
-func findSet(src []byte, name string) (*yaml.Node, error) {
+// edited reports whether after is before with other values in one set, and nothing else: where a
+// value ends is not always to be seen from its nodes.
+func edited(before, after []byte, frame *yaml.Node, name string, want []string) bool {
+	got, err := readFrame(after)
+	if err != nil {
+		return false
+	}
+	list, err := findSet(got, name)
+	if err != nil {
+		return len(want) == 0 // which the push refuses
+	}
+	var values []string
+	for _, n := range list.Content {
+		values = append(values, spelled(n))
+	}
+	was, _ := findSet(frame, name)
+	keep := was.Content
+	was.Content, list.Content = nil, nil
+	same := spelled(frame) == spelled(got) && slices.Equal(values, want)
+	was.Content = keep
+	_, oldRules := cut(before)
+	_, newRules := cut(after)
+	return same && len(oldRules) == len(newRules) && (len(oldRules) == 0 ||
+		bytes.Equal(before[oldRules[0].from:oldRules[len(oldRules)-1].end], after[newRules[0].from:newRules[len(newRules)-1].end]))
+}
+
+// spelled returns what a node says, positions, styles and comments left out: the text of a
+// value, else its parts.
+func spelled(n *yaml.Node) string {
+	if n.Kind == yaml.ScalarNode {
+		return scalar(n)
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "%d %s", n.Kind, n.ShortTag())
+	for _, c := range n.Content {
+		s := spelled(c)
+		fmt.Fprintf(&b, " %s %d:%s", c.ShortTag(), len(s), s)
+	}
+	return b.String()
+}
+
+// readFrame reads a rule file, without its rules where they are many.
+func readFrame(src []byte) (*yaml.Node, error) {
 	frame := src
 	if cutFrame, items := cut(src); len(items) > 0 {
 		frame = cutFrame
 	}
 	var doc yaml.Node
 	if err := decode(yaml.NewDecoder(bytes.NewReader(frame)), &doc); err != nil {
-		return nil, fmt.Errorf("set %s: %w", name, err)
+		return nil, err
 	}
+	return doc.Content[0], nil
+}
+
+// findSet returns the list of a set.
+func findSet(root *yaml.Node, name string) (*yaml.Node, error) {
 	in := func(n *yaml.Node, key string) *yaml.Node {
 		for i := 0; n != nil && n.Kind == yaml.MappingNode && i+1 < len(n.Content); i += 2 {
 			if n.Content[i].Value == key {
@@ -98,7 +158,7 @@ func findSet(src []byte, name string) (*yaml.Node, error) {
 		}
 		return nil
 	}
-	list := in(in(doc.Content[0], "sets"), name)
+	list := in(in(root, "sets"), name)
 	switch {
 	case list == nil:
 		return nil, fmt.Errorf("set %s: %w", quote(name), ErrNoSet)
@@ -147,7 +207,11 @@ func yamlText(s string) string {
 // SetValues returns the values of a set in a rule file, those that are no texts as they are
 // written there.
 func SetValues(src []byte, name string) ([]string, error) {
-	list, err := findSet(src, name)
+	root, err := readFrame(src)
+	if err != nil {
+		return nil, fmt.Errorf("set %s: %w", name, err)
+	}
+	list, err := findSet(root, name)
 	if err != nil {
 		return nil, err
 	}

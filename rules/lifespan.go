@@ -82,6 +82,12 @@ func (l *lifespan) over(m *Moment) string {
 // time for never.
 func (l *lifespan) at(m *Moment) (why string, next time.Time) {
 	if why := l.over(m); why != "" {
+		// As long as only the clock on the wall says so, it can be set and say otherwise.
+		unset := *m
+		unset.Now = m.PushedAt
+		if l.over(&unset) == "" {
+			return why, m.Now.Add(wallAgain)
+		}
 		return why, time.Time{}
 	}
 	soonest := func(t time.Time) {
@@ -113,6 +119,9 @@ func (l *lifespan) at(m *Moment) (why string, next time.Time) {
 	}
 	return why, next
 }
+
+// wallAgain is when what the clock on the wall alone says is looked at again.
+const wallAgain = 30 * time.Second
 
 // timed is a rule that does not always count.
 type timed struct {

@@ -59,7 +59,7 @@ func TestLifespan(t *testing.T) {
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
-			tc.m.PushedAt = pushed
+			tc.m.PushedAt, tc.m.Passed = pushed, tc.m.Now.Sub(pushed)
 			rs := timedSet(t, tc.key)
 			got, next := rs.At(tc.m)
 			if !next.Equal(tc.next) {
@@ -111,6 +111,20 @@ func TestClockSteps(t *testing.T) {
 				t.Errorf("%s, %s: off is %v, want %v", key, name, got.off, tc.off)
 			}
 		}
+	}
+}
+
+// A clock that was too far ahead does not end a rule for good.
+func TestClockTooFarAhead(t *testing.T) {
+	pushed := time.Date(2027, 1, 31, 12, 0, 0, 0, time.UTC)
+	rs := timedSet(t, "expires: 2027-02-28T00:00:00Z")
+	far := Moment{Now: pushed.AddDate(10, 0, 0), PushedAt: pushed, Passed: time.Minute}
+	at, next := rs.At(far)
+	if at.Off() != 1 || !next.Equal(far.Now.Add(wallAgain)) {
+		t.Errorf("%d off, looked at again %v; want it off, and a look soon", at.Off(), next)
+	}
+	if at, _ = at.At(Moment{Now: pushed.Add(2 * time.Minute), PushedAt: pushed, Passed: 2 * time.Minute}); at.Off() != 0 {
+		t.Error("it does not come back")
 	}
 }
 

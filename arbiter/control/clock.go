@@ -6,6 +6,7 @@ import (
 	"context"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -47,7 +48,11 @@ func bootID() string {
 
 // StoredMoment is now, for a set of the store that an earlier daemon was given.
 func StoredMoment(m store.Meta) rules.Moment {
-	return rules.Moment{Now: time.Now(), PushedAt: m.PushedAt, Restarted: true, Rebooted: m.Boot != bootID()}
+	now := time.Now()
+	if now.Before(m.PushedAt) { // a clock that is not set yet
+		now = m.PushedAt
+	}
+	return rules.Moment{Now: now, PushedAt: m.PushedAt, Restarted: true, Rebooted: m.Boot != bootID()}
 }
 
 // moment is now, for a rule set.
@@ -65,13 +70,18 @@ func (r *Rules) moment(rs *rules.RuleSet) rules.Moment {
 	return rules.Moment{Now: now, PushedAt: now}
 }
 
-// remember notes that a set is pushed now.
+// remember notes that a set is pushed now, and forgets those that cannot come back: a rollback
+// is a push of its own.
 func (r *Rules) remember(epoch uint64, at time.Time) {
 	r.clock.mu.Lock()
 	defer r.clock.mu.Unlock()
 	r.clock.pushed[epoch] = at
+	needed := []uint64{epoch, r.epoch()}
+	if p, ok := r.Pending(); ok {
+		needed = append(needed, p.Epoch, p.Previous)
+	}
 	for e := range r.clock.pushed {
-		if e+2*store.DefaultKeep < epoch { // no longer kept, and not in force
+		if !slices.Contains(needed, e) {
 			delete(r.clock.pushed, e)
 		}
 	}

@@ -354,9 +354,9 @@ func (r *Rules) apply(ctx context.Context, rs *rules.RuleSet, reason cache.Reaso
 		why = fmt.Sprintf("rules of epoch %d have begun or ceased to count", rs.Epoch())
 	}
 	ended := r.endShadow(r.shadow.Load(), why)
+	at, next := rs.At(r.moment(rs)) // which takes its time where there are many rules
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.cfg.ApplyTimeout)
 	defer cancel()
-	at, next := rs.At(r.moment(rs))
 	warnings, err := r.cfg.Applier.Apply(ctx, at, reason)
 	if err == nil {
 		r.lookAgain(next)

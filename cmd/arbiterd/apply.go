@@ -186,14 +186,19 @@ func (d *daemon) Apply(ctx context.Context, rs *rules.RuleSet, reason cache.Reas
 	defer cancel()
 	defer context.AfterFunc(d.hurry, cancel)()
 	var warnings []string
-	if rs.Epoch() != 0 { // else it is nothing, which every backend can keep
+	before := d.engine.Rules()
+	was, next := policyOf(before), policyOf(rs)
+	// The same set, at another time: what its scope names was looked up when it was pushed, and
+	// need not be there any more.
+	same := rs.Whole() == before.Whole()
+	if same {
+		next = next.again()
+	} else if rs.Epoch() != 0 { // else it is nothing, which every backend can keep
 		var err error
 		if warnings, err = d.check(rs); err != nil {
 			return nil, err
 		}
 	}
-	before := d.engine.Rules()
-	was, next := policyOf(before), policyOf(rs)
 	if both := was.alsoFor(next); both.want != was.want {
 		if err := d.backend.configure(both); err != nil {
 			return nil, err
@@ -208,6 +213,10 @@ func (d *daemon) Apply(ctx context.Context, rs *rules.RuleSet, reason cache.Reas
 		defer cancel()
 		return nil, errors.Join(err, d.engine.Install(undo, before, cache.RolledBack), d.backend.configure(was.again()))
 	}
+	d.collecting = false
+	if same {
+		return nil, nil
+	}
 	// A push has asked for best effort, and a stored set is better kept in part than not
 	// at all.
 	for _, w := range append(rs.UnkeptWarnings(d.Unavailable(rs.Events())), d.backend.warnings()...) {
@@ -215,7 +224,6 @@ func (d *daemon) Apply(ctx context.Context, rs *rules.RuleSet, reason cache.Reas
 			warnings = append(warnings, w)
 		}
 	}
-	d.collecting = false
 	d.problem.Store(nil)
 	d.limits.Store(&warnings)
 	return warnings, nil
