@@ -88,6 +88,7 @@ func (rs *RuleSet) keys(m *matcher) int {
 // valueCount returns how many values all rules list, a set that several of them name once.
 func (rs *RuleSet) valueCount() (n int) {
 	shared := map[[2]uint32]bool{}
+	ranges := map[*numberRange]bool{}
 	for i := range rs.all {
 		m := &rs.all[i]
 		n += rs.keys(m)
@@ -101,6 +102,15 @@ func (rs *RuleSet) valueCount() (n int) {
 			if t.kind == manyTexts {
 				once(0, t.at, rs.len(t))
 			}
+		}
+		for _, a := range rs.argsOf(&m.match) {
+			if len(a.ranges) == 0 {
+				continue
+			}
+			if ranges[&a.ranges[0]] {
+				n -= len(a.ranges)
+			}
+			ranges[&a.ranges[0]] = true
 		}
 		once(1, m.match.addr, len(rs.addrs[m.match.addr].nets))
 		once(2, m.match.digest, len(rs.digests[m.match.digest].sums))

@@ -120,6 +120,7 @@ type compiler struct {
 	// Lists that rules share, as they are a set, by where they are.
 	members map[memberKey]uint32
 	nets    map[*netip.Prefix]uint32
+	ranges  map[*numberRange][]numberRange
 	digests map[*digest]uint32
 	// Where each event has an argument, by its name.
 	indexes map[string]*[abi.EventCount]uint8
@@ -132,7 +133,7 @@ type memberKey struct {
 
 func newCompiler(p *pool) *compiler {
 	*p = pool{nots: make([]conditions, 1), whens: make([]*when, 1), addrs: make([]addrMatch, 1), digests: make([]digestMatch, 1), ids: make([]subjectIDs, 1), notes: make([]Note, 1)}
-	return &compiler{pool: p, cgroups: map[string]uint64{}, ids: map[string]uint32{}, thens: map[then]uint32{}, notes: map[Note]uint32{{}: 0}, whens: map[*when]uint32{}, members: map[memberKey]uint32{}, nets: map[*netip.Prefix]uint32{}, digests: map[*digest]uint32{},
+	return &compiler{pool: p, cgroups: map[string]uint64{}, ids: map[string]uint32{}, thens: map[then]uint32{}, notes: map[Note]uint32{{}: 0}, whens: map[*when]uint32{}, members: map[memberKey]uint32{}, nets: map[*netip.Prefix]uint32{}, ranges: map[*numberRange][]numberRange{}, digests: map[*digest]uint32{},
 		indexes: map[string]*[abi.EventCount]uint8{}}
 }
 
@@ -234,7 +235,7 @@ func (c *compiler) conditions(r *rule, b *block) conditions {
 			c.pool.digests = append(c.pool.digests, newDigestMatch(b.digest))
 		}
 	}
-	ids := subjectIDs{uid: mergeRanges(b.uid), gid: mergeRanges(b.gid), euid: mergeRanges(b.euid), egid: mergeRanges(b.egid)}
+	ids := subjectIDs{uid: c.merged(b.uid), gid: c.merged(b.gid), euid: c.merged(b.euid), egid: c.merged(b.egid)}
 	if len(b.uid)+len(b.euid) > 0 {
 		out.has |= abi.FieldUID
 	}
@@ -310,7 +311,7 @@ func (c *compiler) pattern(p pattern) textPattern {
 func (c *compiler) args(tests []argTest) run {
 	out := run{uint32(len(c.pool.args)), uint32(len(tests))}
 	for _, t := range tests {
-		c.pool.args = append(c.pool.args, argMatch{name: t.name, at: c.index(t.name), ranges: mergeRanges(t.ranges), all: t.all, any: t.any})
+		c.pool.args = append(c.pool.args, argMatch{name: t.name, at: c.index(t.name), ranges: c.merged(t.ranges), all: t.all, any: t.any})
 	}
 	return out
 }
@@ -374,6 +375,19 @@ func (c *compiler) cgroupIDs(r *rule, paths []cgroupPath) []cgroupID {
 		ids = append(ids, cgroupID{id, p.path})
 	}
 	return ids
+}
+
+// merged is mergeRanges, made once for a set that several rules name.
+func (c *compiler) merged(rs []numberRange) []numberRange {
+	if len(rs) == 0 {
+		return nil
+	}
+	out, ok := c.ranges[&rs[0]]
+	if !ok {
+		out = mergeRanges(rs)
+		c.ranges[&rs[0]] = out
+	}
+	return out
 }
 
 // mergeRanges sorts the ranges and joins those that touch.

@@ -8,7 +8,8 @@ import (
 	"slices"
 )
 
-// Diff says by which rules two rule sets differ, by id in the order of the file.
+// Diff says by which rules two rule sets differ, by id in the order of the file, and by which
+// sets of values, as @name.
 type Diff struct {
 	Added, Removed, Changed []string
 	// Settings: default, deadline, on_fail, scope or events differ from those of a set
@@ -17,8 +18,8 @@ type Diff struct {
 }
 
 // Compare says how after differs from before, which may be nil. Equal fingerprints are no
-// difference; else rules are compared by their text, comments and indentation
-// left out.
+// difference but of sets that no rule names; else rules are compared by their text, comments
+// and indentation left out.
 func Compare(before, after *RuleSet) Diff {
 	var d Diff
 	if before == nil {
@@ -27,6 +28,7 @@ func Compare(before, after *RuleSet) Diff {
 		}
 		return d
 	}
+	d.compareSets(before, after)
 	if before.Fingerprint() == after.Fingerprint() {
 		return d
 	}
@@ -63,6 +65,43 @@ func Compare(before, after *RuleSet) Diff {
 		}
 	}
 	return d
+}
+
+// compareSets says how the sets of values differ, whatever their order.
+func (d *Diff) compareSets(before, after *RuleSet) {
+	was, is := setTexts(before), setTexts(after)
+	for _, s := range before.Sets() {
+		if _, ok := is[s.Name]; !ok {
+			d.Removed = append(d.Removed, "@"+s.Name)
+		}
+	}
+	for _, s := range after.Sets() {
+		if old, ok := was[s.Name]; !ok {
+			d.Added = append(d.Added, "@"+s.Name)
+		} else if !slices.Equal(old, is[s.Name]) {
+			d.Changed = append(d.Changed, "@"+s.Name)
+		}
+	}
+}
+
+// setTexts returns the values of each set, sorted.
+func setTexts(rs *RuleSet) map[string][]string {
+	if len(rs.Sets()) == 0 {
+		return nil
+	}
+	root, err := readFrame(rs.Source())
+	if err != nil {
+		return nil // no: it has been read before
+	}
+	texts := map[string][]string{}
+	for _, s := range rs.Sets() {
+		texts[s.Name] = nil
+		for _, n := range valueOf(valueOf(root, "sets"), s.Name).Content {
+			texts[s.Name] = append(texts[s.Name], spelled(n))
+		}
+		slices.Sort(texts[s.Name])
+	}
+	return texts
 }
 
 // ruleTexts returns the text of each rule by its id.

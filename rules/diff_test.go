@@ -60,6 +60,8 @@ func TestDiff(t *testing.T) {
 		{"on_fail", abc, replace("rules:", "on_fail: deny\nrules:"), Diff{Settings: true}},
 		{"scope", abc, replace("[/t]", "[/t, /u]"), Diff{Settings: true}},
 		{"settings behind the rules", abc, strings.Replace(abc, "default: allow\n", "", 1) + "default: deny\n", Diff{Settings: true}},
+		{"sets", abc + "sets: {x: [/a, /b], y: [1], z: [[2, 3]]}\n", abc + "sets: {v: [7], z: [[2, 4]], x: [/b, /a]}\n",
+			Diff{Added: []string{"@v"}, Removed: []string{"@y"}, Changed: []string{"@z"}}},
 		{"first rules", "", abc, Diff{Added: []string{"a", "b", "c"}}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

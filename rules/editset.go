@@ -114,8 +114,8 @@ func edited(before, after []byte, frame *yaml.Node, name string, want []string) 
 	was.Content, list.Content = nil, nil
 	same := spelled(frame) == spelled(got) && slices.Equal(values, want)
 	was.Content = keep
-	_, oldRules := cut(before)
-	_, newRules := cut(after)
+	_, oldRules, _ := cut(before)
+	_, newRules, _ := cut(after)
 	return same && len(oldRules) == len(newRules) && (len(oldRules) == 0 ||
 		bytes.Equal(before[oldRules[0].from:oldRules[len(oldRules)-1].end], after[newRules[0].from:newRules[len(newRules)-1].end]))
 }
@@ -137,12 +137,13 @@ func spelled(n *yaml.Node) string {
 
 // readFrame reads a rule file, without its rules where they are many.
 func readFrame(src []byte) (*yaml.Node, error) {
-	frame := src
-	if cutFrame, items := cut(src); len(items) > 0 {
-		frame = cutFrame
-	}
 	var doc yaml.Node
-	if err := decode(yaml.NewDecoder(bytes.NewReader(frame)), &doc); err != nil {
+	if frame, items, key := cut(src); len(items) > 0 {
+		if err := decode(yaml.NewDecoder(bytes.NewReader(frame)), &doc); err == nil && rulesOn(doc.Content[0], key) {
+			return doc.Content[0], nil
+		}
+	}
+	if err := decode(yaml.NewDecoder(bytes.NewReader(src)), &doc); err != nil {
 		return nil, err
 	}
 	return doc.Content[0], nil
@@ -150,15 +151,7 @@ func readFrame(src []byte) (*yaml.Node, error) {
 
 // findSet returns the list of a set.
 func findSet(root *yaml.Node, name string) (*yaml.Node, error) {
-	in := func(n *yaml.Node, key string) *yaml.Node {
-		for i := 0; n != nil && n.Kind == yaml.MappingNode && i+1 < len(n.Content); i += 2 {
-			if n.Content[i].Value == key {
-				return n.Content[i+1]
-			}
-		}
-		return nil
-	}
-	list := in(in(root, "sets"), name)
+	list := valueOf(valueOf(root, "sets"), name)
 	switch {
 	case list == nil:
 		return nil, fmt.Errorf("set %s: %w", quote(name), ErrNoSet)
@@ -166,6 +159,16 @@ func findSet(root *yaml.Node, name string) (*yaml.Node, error) {
 		return nil, fmt.Errorf("set %s: it is not written as a list with a line for each value: write it so, and push the file once", name)
 	}
 	return list, nil
+}
+
+// valueOf returns what a mapping has under a key, nil for nothing.
+func valueOf(n *yaml.Node, key string) *yaml.Node {
+	for i := 0; n != nil && n.Kind == yaml.MappingNode && i+1 < len(n.Content); i += 2 {
+		if n.Content[i].Value == key {
+			return n.Content[i+1]
+		}
+	}
+	return nil
 }
 
 // ErrNoSet is wrapped by the error about a set that the file does not have.

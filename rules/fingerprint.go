@@ -127,10 +127,7 @@ func (e *encoder) verdict(v Verdict) { e.number(uint64(v.Action)<<16 | uint64(v.
 func (e *encoder) block(b *block) {
 	e.number(uint64(b.access))
 	for _, rs := range [...][]numberRange{b.uid, b.gid, b.euid, b.egid} {
-		e.number(uint64(len(rs)))
-		for _, r := range rs {
-			e.number(r.lo<<32 | r.hi)
-		}
+		long(e, rs, func(e *encoder, r numberRange) { e.number(r.lo<<32 | r.hi) })
 	}
 	e.number(uint64(len(b.cgroup)))
 	for _, c := range b.cgroup {
@@ -147,11 +144,10 @@ func (e *encoder) block(b *block) {
 		e.text(a.name)
 		e.number(a.all)
 		e.number(a.any)
-		e.number(uint64(len(a.ranges)))
-		for _, r := range a.ranges {
+		long(e, a.ranges, func(e *encoder, r numberRange) {
 			e.number(r.lo)
 			e.number(r.hi)
-		}
+		})
 	}
 	long(e, b.addr, func(e *encoder, n netip.Prefix) { e.text(n.String()) })
 }

@@ -17,20 +17,21 @@ import (
 // rules, and the rules some hundreds at a time, side by side. So the nodes of the whole file are
 // never there at once. Nil when there is anything unusual about it, or wrong with it: then it
 // has to be read as a whole, which is where all problems are reported. It takes no file for
-// another one than the whole would be: a cut in the wrong place leaves a quote or a bracket
-// open, which no part can be read with.
+// another one than the whole would be: the key above a cut must be one of the file, with
+// nothing below it in the rest, and a cut in a wrong place between rules leaves a quote or a
+// bracket open, which no part can be read with.
 func parseParts(v version, name string, src []byte) *File {
 	if _, bad := firstBadByte(src); bad != "" || oddBreaks(src) {
 		return nil
 	}
-	frame, items := cut(src)
+	frame, items, key := cut(src)
 	if len(items) == 0 {
 		return nil
 	}
 	p := newParser(v, name)
 	f := &File{settings: settings{name: name}, source: bytes.Clone(src)}
 	root := p.document(frame)
-	if root == nil {
+	if root == nil || !rulesOn(root, key) {
 		return nil
 	}
 	if p.readFile(root, f); len(p.problems) > 0 || f.rules != nil {
@@ -153,9 +154,9 @@ func shift(n *yaml.Node, lines int) {
 type item struct{ from, end, line int }
 
 // cut finds the rules in a file that has them as a block sequence below a key of their own, and
-// returns the file without them, their lines left empty, so that all others keep their numbers.
-// No items: it is written otherwise.
-func cut(src []byte) (frame []byte, items []item) {
+// returns the file without them, their lines left empty, so that all others keep their numbers,
+// and the line, from 1, of what looks like the key. No items: it is written otherwise.
+func cut(src []byte) (frame []byte, items []item, key int) {
 	begin, line := -1, 0 // of the sequence
 	lineNumber, indent := 0, -1
 	at := 0
@@ -176,7 +177,7 @@ func cut(src []byte) (frame []byte, items []item) {
 		case len(blank) == 0 || blank[0] == '#':
 		case indent < 0 || depth == indent && isItem(blank):
 			if !isItem(blank) {
-				return nil, nil
+				return nil, nil, 0
 			}
 			indent = depth
 			if len(items) > 0 {
@@ -185,15 +186,25 @@ func cut(src []byte) (frame []byte, items []item) {
 			items = append(items, item{from: at, line: lineNumber})
 		case depth <= indent: // the sequence is over
 			items[len(items)-1].end = at
-			return slices.Concat(src[:begin], bytes.Repeat([]byte{'\n'}, lineNumber-line), src[at:]), items
+			return slices.Concat(src[:begin], bytes.Repeat([]byte{'\n'}, lineNumber-line), src[at:]), items, line - 1
 		}
 		at = end
 	}
 	if len(items) == 0 {
-		return nil, nil
+		return nil, nil, 0
 	}
 	items[len(items)-1].end = len(src)
-	return src[:begin], items
+	return src[:begin], items, line - 1
+}
+
+// rulesOn reports whether a file has the key rules on that line, with nothing there.
+func rulesOn(root *yaml.Node, line int) bool {
+	for i := 0; root.Kind == yaml.MappingNode && i+1 < len(root.Content); i += 2 {
+		if k, v := root.Content[i], root.Content[i+1]; k.Value == "rules" && k.Line == line {
+			return v.ShortTag() == "!!null"
+		}
+	}
+	return false
 }
 
 func isItem(text []byte) bool {

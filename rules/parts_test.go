@@ -65,6 +65,8 @@ func TestParts(t *testing.T) {
 		"rules twice":            {head + "rules:\n" + rule("a") + "rules:\n" + rule("b"), false},
 		"a quote over a cut":     {head + "rules:\n- {id: a, events: [open], verdict: deny, message: \"x\n- y\"}\n", false},
 		"a quote around":         {"version: \"1\nrules:\n- x\"\n", false},
+		"the key in a text":      {"sets: {x: [\"a\nrules:\n- {id: a, events: [open], verdict: deny}\n\"]}\n" + head, false},
+		"a text below the key":   {head + "rules:\n- {id: a, events: [open], verdict: deny}\n" + rule("b") + "# z\n", true},
 		"a second document":      {head + "rules:\n" + rule("a") + "---\n- b\n", false},
 		"an anchor":              {head + "rules:\n- &x {id: a, events: [open], verdict: deny}\n", false},
 		"a break only of YAML's": {head + "rules:\n- {id: a, events: [open], verdict: deny} #\r#\n" + rule("b"), false},
