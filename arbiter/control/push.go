@@ -171,12 +171,12 @@ func (r *Rules) EditSet(ctx context.Context, edit rules.SetEdit, p Push) (Pushed
 		return Pushed{}, err
 	}
 	defer r.end()
+	if err := r.open(p); err != nil { // before a large file is read and changed for nothing
+		return Pushed{}, err
+	}
 	live := r.inForce()
 	if live == nil {
 		return Pushed{}, ErrNoRules
-	}
-	if err := r.expect(p.ExpectedEpoch); err != nil {
-		return Pushed{}, err
 	}
 	source, err := rules.EditSet(live.Source(), edit)
 	if err != nil {
@@ -189,18 +189,23 @@ func (r *Rules) EditSet(ctx context.Context, edit rules.SetEdit, p Push) (Pushed
 	return r.push(ctx, p)
 }
 
-// push does the work; it is its turn.
-func (r *Rules) push(ctx context.Context, p Push) (Pushed, error) {
+// open says why nothing can be pushed now, nil when it can.
+func (r *Rules) open(p Push) error {
 	if r.frozen.Load() {
-		return Pushed{}, ErrFrozen
+		return ErrFrozen
 	}
 	if err := r.notLocked(); err != nil && !p.DryRun {
-		return Pushed{}, err
+		return err
 	}
 	if err := r.noPending(); err != nil && !p.DryRun {
-		return Pushed{}, err
+		return err
 	}
-	if err := r.expect(p.ExpectedEpoch); err != nil {
+	return r.expect(p.ExpectedEpoch)
+}
+
+// push does the work; it is its turn.
+func (r *Rules) push(ctx context.Context, p Push) (Pushed, error) {
+	if err := r.open(p); err != nil {
 		return Pushed{}, err
 	}
 	if p.Flush == cache.Start {
@@ -382,6 +387,23 @@ func (r *Rules) undo(ctx context.Context, stage Stage, cause error, epoch uint64
 		r.cfg.Logger.Warn("taking back the rules of a failed push", "epoch", epoch, "error", err)
 	}
 	return failed
+}
+
+// size returns how many bytes the text of a rule set has, without unpacking it; nil for the one
+// in force. 0 bytes: it is not known here.
+func (r *Rules) size(epoch *uint64) (of uint64, bytes int) {
+	if live := r.inForce(); live != nil && (epoch == nil || *epoch == live.Epoch()) {
+		return live.Epoch(), live.SourceLen()
+	}
+	if p := r.pending.Load(); epoch != nil && p != nil && p.canary != nil && p.meta.Epoch == *epoch {
+		return *epoch, p.canary.set.SourceLen()
+	}
+	for _, m := range r.cfg.Store.History(0) {
+		if epoch != nil && m.Epoch == *epoch {
+			return m.Epoch, m.Size
+		}
+	}
+	return 0, 0
 }
 
 // load returns a kept rule set, or the canary.

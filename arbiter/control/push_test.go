@@ -484,6 +484,25 @@ func TestPushFile(t *testing.T) {
 	}
 }
 
+// TestGetFileGivesItsPlaceBack: who stops reading keeps nobody else from it.
+func TestGetFileGivesItsPlaceBack(t *testing.T) {
+	f := newFixture(t, nil, nil)
+	if _, err := f.pushFile(ruleFile("a")+"#"+strings.Repeat("x", MaxMessageBytes), 1<<20); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 * maxFiles {
+		ctx, cancel := context.WithCancel(f.ctx())
+		get, err := f.rules.GetFile(ctx, &controlv1.GetFileRequest{})
+		if err == nil {
+			_, err = get.Recv()
+		}
+		cancel()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestPushFileMessages(t *testing.T) {
 	f := newFixture(t, nil, nil)
 	part := func(text string) *controlv1.PushFileRequest {

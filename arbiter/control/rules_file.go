@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"slices"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -52,8 +53,35 @@ func (s *rulesService) PushFile(stream grpc.ClientStreamingServer[controlv1.Push
 	return stream.SendAndClose(answer)
 }
 
+// A file is whole in memory while it is sent, and whoever gets it may be slow.
+const (
+	maxFiles = 2           // at once
+	fileTime = time.Minute // for its place, and again for sending it
+)
+
 // GetFile implements the RPC.
 func (s *rulesService) GetFile(req *controlv1.GetFileRequest, stream grpc.ServerStreamingServer[controlv1.GetFileResponse]) error {
+	select {
+	case s.files <- struct{}{}:
+	case <-stream.Context().Done():
+		return status.FromContextError(stream.Context().Err()).Err()
+	case <-time.After(fileTime):
+		return status.Errorf(codes.ResourceExhausted, "%d callers are getting rule files: try again when one of them is done", maxFiles)
+	}
+	sent := make(chan error, 1)
+	go func() {
+		defer func() { <-s.files }()
+		sent <- s.sendFile(req, stream)
+	}()
+	select {
+	case err := <-sent:
+		return err
+	case <-time.After(fileTime): // to return ends what is still being sent
+		return status.Errorf(codes.DeadlineExceeded, "the file was not read within %v: try again over a faster connection", fileTime)
+	}
+}
+
+func (s *rulesService) sendFile(req *controlv1.GetFileRequest, stream grpc.ServerStreamingServer[controlv1.GetFileResponse]) error {
 	out, err := s.get(req.Epoch)
 	if err != nil {
 		return err

@@ -26,6 +26,7 @@ type rulesService struct {
 	controlv1.UnimplementedRulesServiceServer
 	rules *Rules
 	info  func() Info
+	files chan struct{} // one place for each file that is being sent
 }
 
 func (s *rulesService) Push(ctx context.Context, req *controlv1.PushRequest) (*controlv1.PushResponse, error) {
@@ -139,11 +140,10 @@ func (s *rulesService) Rollback(ctx context.Context, req *controlv1.RollbackRequ
 }
 
 func (s *rulesService) Get(_ context.Context, req *controlv1.GetRequest) (*controlv1.GetResponse, error) {
-	out, err := s.get(req.Epoch)
-	if err == nil && out.Info.Size > MaxMessageBytes/2 {
-		return nil, status.Errorf(codes.ResourceExhausted, "the rules of epoch %d have %d bytes: get them by GetFile", out.Info.Epoch, out.Info.Size)
+	if epoch, size := s.rules.size(req.Epoch); size > MaxMessageBytes/2 {
+		return nil, status.Errorf(codes.ResourceExhausted, "the rules of epoch %d have %d bytes: get them by GetFile", epoch, size)
 	}
-	return out, err
+	return s.get(req.Epoch)
 }
 
 // get returns a rule set with its text; nil for the one in force.

@@ -66,7 +66,8 @@ type RulesServiceClient interface {
 	// message; GetFile has it.
 	Get(ctx context.Context, in *GetRequest, opts ...grpc.CallOption) (*GetResponse, error)
 	// GetFile is Get for a text of any size: the first message says of which set, the others
-	// bring the text.
+	// bring the text. RESOURCE_EXHAUSTED: others are getting
+	// files, for a minute. DEADLINE_EXCEEDED: it was not read within a minute.
 	GetFile(ctx context.Context, in *GetFileRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[GetFileResponse], error)
 	// History lists the rule sets that are kept, the newest first.
 	History(ctx context.Context, in *HistoryRequest, opts ...grpc.CallOption) (*HistoryResponse, error)
@@ -259,7 +260,8 @@ type RulesServiceServer interface {
 	// message; GetFile has it.
 	Get(context.Context, *GetRequest) (*GetResponse, error)
 	// GetFile is Get for a text of any size: the first message says of which set, the others
-	// bring the text.
+	// bring the text. RESOURCE_EXHAUSTED: others are getting
+	// files, for a minute. DEADLINE_EXCEEDED: it was not read within a minute.
 	GetFile(*GetFileRequest, grpc.ServerStreamingServer[GetFileResponse]) error
 	// History lists the rule sets that are kept, the newest first.
 	History(context.Context, *HistoryRequest) (*HistoryResponse, error)
