@@ -175,29 +175,36 @@ func (p *Pool) run() {
 
 // serve answers one job. A panic is a bug of ours: its file is not known then.
 func (p *Pool) serve(j *job, h *hasher) {
-	told := false
-	tell := func(sum [32]byte, known bool) {
-		told = true
-		j.done(sum, known)
-	}
+	defer j.close()
 	defer func() {
 		if v := recover(); v != nil {
-			p.opts.Logger.Error("BUG: hashing a file panicked", slog.Any("panic", v), slog.String("stack", string(debug.Stack())))
-			if !told {
-				j.done([32]byte{}, false)
-			}
+			p.bug(v)
+			p.tell(j.done, [32]byte{}, false)
 		}
 	}()
-	defer j.close()
 	sum, err := p.digest(j, h)
 	switch {
 	case errors.Is(err, errJoined):
 	case err != nil:
 		p.counters.unknown[causeOf(err)].Add(1)
-		tell(sum, false)
+		p.tell(j.done, sum, false)
 	default:
-		tell(sum, true)
+		p.tell(j.done, sum, true)
 	}
+}
+
+// tell calls done. Should that panic, it is its own loss: others are told too.
+func (p *Pool) tell(done func(sum [32]byte, known bool), sum [32]byte, known bool) {
+	defer func() {
+		if v := recover(); v != nil {
+			p.bug(v)
+		}
+	}()
+	done(sum, known)
+}
+
+func (p *Pool) bug(v any) {
+	p.opts.Logger.Error("BUG: hashing a file panicked", slog.Any("panic", v), slog.String("stack", string(debug.Stack())))
 }
 
 // errJoined: another goroutine hashes the same file, and tells.
@@ -248,7 +255,7 @@ func (p *Pool) digest(j *job, h *hasher) (sum [32]byte, err error) {
 		}
 		p.mu.Unlock()
 		for _, done := range others {
-			done(sum, known)
+			p.tell(done, sum, known)
 		}
 	}()
 	sum, after, err = p.hash(j.File, s, h)
