@@ -84,8 +84,9 @@ kernel until rules decide: it pushes rules, follows verdicts, explains decisions
 what the running kernel can do.
 
 It talks to the daemon over a unix socket; the daemon knows the caller by its uid
-and gid. "rules check", "rules import", "rules verify", "rules sign", "rules keygen",
-"explain --rules", "replay --rules", "doctor", "hooks" and "version" need no daemon.`,
+and gid. "rules check", "rules import", "rules packages", "rules verify", "rules sign",
+"rules keygen", "explain --rules", "replay --rules", "doctor", "hooks" and "version" need
+no daemon.`,
 		Example: `  arbiterctl doctor
   arbiterctl rules check rules.yaml
   arbiterctl rules push rules.yaml --reason "no shells in /srv/app"

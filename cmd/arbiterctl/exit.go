@@ -39,7 +39,7 @@ var exitCodes = [...]string{
 	exitFailure:     "something else went wrong, the message says what",
 	exitUsage:       "the command line is wrong",
 	exitUnreachable: "the daemon cannot be reached, does not answer in time, or is stopping",
-	exitRules:       "the rule file or its signature is wrong; nothing of it was applied. Of check --lint: it has findings. Of import: not everything could be kept",
+	exitRules:       "the rule file or its signature is wrong; nothing of it was applied. Of check --lint: it has findings. Of import and packages: not everything could be kept",
 	exitStale:       "a precondition does not hold: another epoch is in force than the one expected, or this kernel cannot keep the rules",
 	exitPermission:  "the daemon, or the system, does not let this user do that",
 	exitNoBackend:   "doctor: no backend works here for this user",

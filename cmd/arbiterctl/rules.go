@@ -26,7 +26,7 @@ func (a *app) rulesCommand() *cobra.Command {
 	return a.group(&cobra.Command{
 		Use:   "rules",
 		Short: "Push, check, import, try out, sign, get, compare, list, roll back and lock rule sets",
-	}, a.pushCommand(), a.confirmCommand(), a.revertCommand(), a.checkCommand(), a.importCommand(), a.shadowCommand(), a.canaryCommand(), a.getCommand(), a.historyCommand(), a.diffCommand(),
+	}, a.pushCommand(), a.confirmCommand(), a.revertCommand(), a.checkCommand(), a.importCommand(), a.packagesCommand(), a.shadowCommand(), a.canaryCommand(), a.getCommand(), a.historyCommand(), a.diffCommand(),
 		a.rollbackCommand(), a.setsCommand(), a.lockCommand(), a.verifyCommand(), a.signCommand(), a.keygenCommand())
 }
 
