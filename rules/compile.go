@@ -377,10 +377,10 @@ func (c *compiler) cgroupIDs(r *rule, paths []cgroupPath) []cgroupID {
 	return ids
 }
 
-// merged is mergeRanges, made once for a set that several rules name.
+// merged is mergeRanges, made once for a long set that several rules name.
 func (c *compiler) merged(rs []numberRange) []numberRange {
-	if len(rs) == 0 {
-		return nil
+	if len(rs) < longEncoded { // no set, or one that is not worth it
+		return mergeRanges(rs)
 	}
 	out, ok := c.ranges[&rs[0]]
 	if !ok {

@@ -96,7 +96,11 @@ func setTexts(rs *RuleSet) map[string][]string {
 	texts := map[string][]string{}
 	for _, s := range rs.Sets() {
 		texts[s.Name] = nil
-		for _, n := range valueOf(valueOf(root, "sets"), s.Name).Content {
+		list := valueOf(valueOf(root, "sets"), s.Name)
+		if list == nil {
+			continue // no: it has been read before
+		}
+		for _, n := range list.Content {
 			texts[s.Name] = append(texts[s.Name], spelled(n))
 		}
 		slices.Sort(texts[s.Name])

@@ -62,6 +62,10 @@ func TestDiff(t *testing.T) {
 		{"settings behind the rules", abc, strings.Replace(abc, "default: allow\n", "", 1) + "default: deny\n", Diff{Settings: true}},
 		{"sets", abc + "sets: {x: [/a, /b], y: [1], z: [[2, 3]]}\n", abc + "sets: {v: [7], z: [[2, 4]], x: [/b, /a]}\n",
 			Diff{Added: []string{"@v"}, Removed: []string{"@y"}, Changed: []string{"@z"}}},
+		{"sets behind a text that looks like them", ruleFile("a") + "  - {id: b, events: [open], verdict: deny, message: \"x\nsets: y\"}\nsets: {x: [1]}\n",
+			ruleFile("a") + "  - {id: b, events: [open], verdict: deny, message: \"x\nsets: y\"}\nsets: {x: [2]}\n", Diff{Changed: []string{"@x"}}},
+		{"sets behind a break only of YAML's", ruleFile("a") + "  - {id: b, events: [open], verdict: deny} #\rsets: {x: [1]}\n",
+			ruleFile("a") + "  - {id: b, events: [open], verdict: deny} #\rsets: {x: [2]}\n", Diff{Changed: []string{"@x"}}},
 		{"first rules", "", abc, Diff{Added: []string{"a", "b", "c"}}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

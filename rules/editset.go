@@ -103,7 +103,8 @@ func edited(before, after []byte, frame *yaml.Node, name string, want []string) 
 	}
 	list, err := findSet(got, name)
 	if err != nil {
-		return len(want) == 0 // which the push refuses
+		n := valueOf(valueOf(got, "sets"), name)
+		return len(want) == 0 && (n == nil || n.ShortTag() == "!!null") // which the push refuses
 	}
 	var values []string
 	for _, n := range list.Content {
@@ -135,11 +136,13 @@ func spelled(n *yaml.Node) string {
 	return b.String()
 }
 
-// readFrame reads a rule file, without its rules where they are many.
+// readFrame reads a rule file, without its rules where they are many and nothing that looks like
+// its sets is in a text of theirs.
 func readFrame(src []byte) (*yaml.Node, error) {
 	var doc yaml.Node
-	if frame, items, key := cut(src); len(items) > 0 {
-		if err := decode(yaml.NewDecoder(bytes.NewReader(frame)), &doc); err == nil && rulesOn(doc.Content[0], key) {
+	if frame, items, key := cut(src); len(items) > 0 && !oddBreaks(src) {
+		err := decode(yaml.NewDecoder(bytes.NewReader(frame)), &doc)
+		if err == nil && rulesOn(doc.Content[0], key) && noneTwice(doc.Content[0]) {
 			return doc.Content[0], nil
 		}
 	}
@@ -147,6 +150,19 @@ func readFrame(src []byte) (*yaml.Node, error) {
 		return nil, err
 	}
 	return doc.Content[0], nil
+}
+
+// noneTwice reports whether each key of a file is there once.
+func noneTwice(root *yaml.Node) bool {
+	seen := map[string]bool{}
+	for i := 0; i < len(root.Content); i += 2 {
+		key := root.Content[i].Value
+		if seen[key] {
+			return false
+		}
+		seen[key] = true
+	}
+	return true
 }
 
 // findSet returns the list of a set.
