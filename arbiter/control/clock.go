@@ -48,11 +48,15 @@ func bootID() string {
 
 // StoredMoment is now, for a set of the store that an earlier daemon was given.
 func StoredMoment(m store.Meta) rules.Moment {
-	now := time.Now()
-	if now.Before(m.PushedAt) { // a clock that is not set yet
-		now = m.PushedAt
+	return rules.Moment{Now: notBefore(time.Now(), m), PushedAt: m.PushedAt, Restarted: true, Rebooted: m.Boot != bootID()}
+}
+
+// notBefore returns now, or when a set of the store was pushed where the clock is not set yet.
+func notBefore(now time.Time, m store.Meta) time.Time {
+	if now.Before(m.PushedAt) {
+		return m.PushedAt
 	}
-	return rules.Moment{Now: now, PushedAt: m.PushedAt, Restarted: true, Rebooted: m.Boot != bootID()}
+	return now
 }
 
 // moment is now, for a rule set.
@@ -65,7 +69,7 @@ func (r *Rules) moment(rs *rules.RuleSet) rules.Moment {
 		return rules.Moment{Now: now, PushedAt: at.Round(0), Passed: now.Sub(at)}
 	}
 	if m, ok := r.metaOf(rs); ok {
-		return rules.Moment{Now: now, PushedAt: m.PushedAt, Passed: now.Sub(r.clock.started), Restarted: true, Rebooted: m.Boot != r.clock.boot}
+		return rules.Moment{Now: notBefore(now, m), PushedAt: m.PushedAt, Passed: now.Sub(r.clock.started), Restarted: true, Rebooted: m.Boot != r.clock.boot}
 	}
 	return rules.Moment{Now: now, PushedAt: now}
 }

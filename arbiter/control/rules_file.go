@@ -5,6 +5,8 @@ package control
 import (
 	"errors"
 	"io"
+	"log/slog"
+	"runtime/debug"
 	"slices"
 	"time"
 
@@ -55,8 +57,9 @@ func (s *rulesService) PushFile(stream grpc.ClientStreamingServer[controlv1.Push
 
 // A file is whole in memory while it is sent, and whoever gets it may be slow.
 const (
-	maxFiles = 2           // at once
-	fileTime = time.Minute // for its place, and again for sending it
+	maxFiles = 2                // at once
+	fileWait = 10 * time.Second // for its place
+	fileTime = time.Minute      // for sending it
 )
 
 // GetFile implements the RPC.
@@ -65,12 +68,18 @@ func (s *rulesService) GetFile(req *controlv1.GetFileRequest, stream grpc.Server
 	case s.files <- struct{}{}:
 	case <-stream.Context().Done():
 		return status.FromContextError(stream.Context().Err()).Err()
-	case <-time.After(fileTime):
+	case <-time.After(fileWait):
 		return status.Errorf(codes.ResourceExhausted, "%d callers are getting rule files: try again when one of them is done", maxFiles)
 	}
 	sent := make(chan error, 1)
 	go func() {
 		defer func() { <-s.files }()
+		defer func() {
+			if v := recover(); v != nil {
+				s.rules.cfg.Logger.Error("BUG: sending a rule file panicked", slog.Any("panic", v), slog.String("stack", string(debug.Stack())))
+				sent <- status.Error(codes.Internal, "sending the rule file failed: the daemon's log says why")
+			}
+		}()
 		sent <- s.sendFile(req, stream)
 	}()
 	select {

@@ -204,7 +204,7 @@ func (p *Pool) tell(done func(sum [32]byte, known bool), sum [32]byte, known boo
 }
 
 func (p *Pool) bug(v any) {
-	p.opts.Logger.Error("BUG: hashing a file panicked", slog.Any("panic", v), slog.String("stack", string(debug.Stack())))
+	p.opts.Logger.Error("BUG: hashing a file, or telling its digest, panicked", slog.Any("panic", v), slog.String("stack", string(debug.Stack())))
 }
 
 // errJoined: another goroutine hashes the same file, and tells.

@@ -67,7 +67,7 @@ type RulesServiceClient interface {
 	Get(ctx context.Context, in *GetRequest, opts ...grpc.CallOption) (*GetResponse, error)
 	// GetFile is Get for a text of any size: the first message says of which set, the others
 	// bring the text. RESOURCE_EXHAUSTED: others are getting
-	// files, for a minute. DEADLINE_EXCEEDED: it was not read within a minute.
+	// files, for ten seconds. DEADLINE_EXCEEDED: it was not read within a minute.
 	GetFile(ctx context.Context, in *GetFileRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[GetFileResponse], error)
 	// History lists the rule sets that are kept, the newest first.
 	History(ctx context.Context, in *HistoryRequest, opts ...grpc.CallOption) (*HistoryResponse, error)
@@ -261,7 +261,7 @@ type RulesServiceServer interface {
 	Get(context.Context, *GetRequest) (*GetResponse, error)
 	// GetFile is Get for a text of any size: the first message says of which set, the others
 	// bring the text. RESOURCE_EXHAUSTED: others are getting
-	// files, for a minute. DEADLINE_EXCEEDED: it was not read within a minute.
+	// files, for ten seconds. DEADLINE_EXCEEDED: it was not read within a minute.
 	GetFile(*GetFileRequest, grpc.ServerStreamingServer[GetFileResponse]) error
 	// History lists the rule sets that are kept, the newest first.
 	History(context.Context, *HistoryRequest) (*HistoryResponse, error)
