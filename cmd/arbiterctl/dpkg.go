@@ -14,21 +14,25 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"path/filepath"
 	"strings"
 
 	"golang.org/x/sys/unix"
 )
 
 // dpkg is dpkg's database of what is installed below a root directory. Nothing above the root is
-// read, whatever the symbolic links of the tree say.
+// read, whatever the symbolic links of the tree say; below another one than / absolute ones are
+// not followed.
 type dpkg struct {
-	root     *os.Root
+	open     func(name string) (*os.File, error) // from the root
+	close    func() error
 	packages []dpkgPackage
 	diverted map[string]diversion // by the path that the package names
 }
 
 type dpkgPackage struct {
 	name, arch, version string
+	state               string // installed, triggers-pending, half-configured, ...
 }
 
 // diversion is a file that is elsewhere, but for one package.
@@ -39,26 +43,30 @@ const dpkgDir = "var/lib/dpkg"
 
 // openDpkg reads which packages are installed.
 func openDpkg(root string) (*dpkg, error) {
-	r, err := os.OpenRoot(root)
-	if err != nil {
-		return nil, err
+	const flags = os.O_RDONLY | unix.O_NONBLOCK // no wait for who writes into a fifo
+	d := &dpkg{diverted: map[string]diversion{}, close: func() error { return nil },
+		open: func(name string) (*os.File, error) { return os.OpenFile("/"+name, flags, 0) }}
+	if filepath.Clean(root) != "/" {
+		r, err := os.OpenRoot(root)
+		if err != nil {
+			return nil, err
+		}
+		d.open, d.close = func(name string) (*os.File, error) { return r.OpenFile(name, flags, 0) }, r.Close
 	}
-	d := &dpkg{root: r, diverted: map[string]diversion{}}
 	if err := errors.Join(d.readStatus(), d.readDiversions()); err != nil {
-		return nil, errors.Join(err, r.Close())
+		return nil, errors.Join(err, d.close())
 	}
 	return d, nil
 }
 
-// readStatus reads the packages that are installed, in the order of the file.
+// readStatus reads the packages that have files here, in the order of the file.
 func (d *dpkg) readStatus() error {
 	var p dpkgPackage
-	installed := false
 	end := func() {
-		if installed {
+		if p.state != "" && p.state != "not-installed" && p.state != "config-files" {
 			d.packages = append(d.packages, p)
 		}
-		p, installed = dpkgPackage{}, false
+		p = dpkgPackage{}
 	}
 	err := d.lines("status", func(line string) {
 		if line == "" {
@@ -74,7 +82,7 @@ func (d *dpkg) readStatus() error {
 		case "Version":
 			p.version = value
 		case "Status":
-			installed = strings.HasSuffix(value, " installed")
+			p.state = value[strings.LastIndexByte(value, ' ')+1:]
 		}
 	})
 	end()
@@ -98,7 +106,7 @@ func (d *dpkg) readDiversions() error {
 
 // lines calls f with each line of a file of the database.
 func (d *dpkg) lines(name string, f func(line string)) error {
-	file, err := d.root.Open(path.Join(dpkgDir, name))
+	file, err := d.open(path.Join(dpkgDir, name))
 	if err != nil {
 		return err
 	}
@@ -133,7 +141,7 @@ func (d *dpkg) files(p dpkgPackage, found func(installed), unread func(path, why
 				unread(line, "this line of the checksums is none")
 				return
 			}
-			name = "/" + strings.TrimLeft(name, "/")
+			name = path.Clean("/" + name)
 			if to, ok := d.diverted[name]; ok && to.by != p.name {
 				name = to.to
 			}
@@ -156,7 +164,7 @@ func (d *dpkg) files(p dpkgPackage, found func(installed), unread func(path, why
 
 // hash reads a file whose MD5 was want.
 func (d *dpkg) hash(name string, want []byte) (installed, error) {
-	f, err := d.root.OpenFile(strings.TrimPrefix(name, "/"), os.O_RDONLY|unix.O_NONBLOCK, 0)
+	f, err := d.open(strings.TrimPrefix(name, "/"))
 	if err != nil {
 		return installed{}, err
 	}

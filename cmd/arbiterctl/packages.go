@@ -19,13 +19,14 @@ func (a *app) packagesCommand() *cobra.Command {
 		Use:   "packages [PACKAGE]...",
 		Short: "Print the digests of what Debian packages have installed, for a set",
 		Long: `packages prints the SHA-256 of the programs and libraries that the installed packages have
-brought, or those that are named, one on each line: the values of a set that rules name in
-object.sha256. It needs no daemon.
+brought, or those that are named, one on each line, behind a line for each package that begins
+with #: the values of a set that rules name in object.sha256. It needs no daemon.
 
 A file counts if it can be executed or is an ELF file; with --all every one does. Each is
 compared with the checksum that dpkg has of it. One that is not what its package brought
-is left out and named on stderr, and the exit code is 4. So are packages without checksums.
-Files that are not there, and configuration files, which have no checksum, are passed over.
+is left out and named on stderr, and the exit code is 4. So are packages without checksums,
+and those that dpkg has not done with. Files that are not there, and configuration files,
+which have no checksum, are passed over.
 
 The checksums are as good as what guards them: whoever can write to dpkg's database can
 have anything listed.`,
@@ -41,7 +42,7 @@ have anything listed.`,
 			return fail(exitFailure, "this reads dpkg's database, as on Debian and Ubuntu; elsewhere make the list with sha256sum | cut -c-64",
 				fmt.Errorf("reading what is installed below %s: %w", quoteArg(*root), err))
 		}
-		defer d.root.Close()
+		defer d.close()
 		wanted, err := d.named(args)
 		if err != nil {
 			return fail(exitFailure, "dpkg-query --list names those that are", err)
@@ -53,6 +54,10 @@ have anything listed.`,
 		}
 		printed := map[[32]byte]bool{}
 		for _, p := range wanted {
+			if p.state != "installed" && !strings.HasPrefix(p.state, "triggers-") {
+				leave(p.name, "it is "+p.state+": dpkg --configure -a")
+				continue
+			}
 			var b strings.Builder
 			err := d.files(p, func(f installed) {
 				switch {
