@@ -8,7 +8,6 @@ import (
 	"math"
 	"strconv"
 	"strings"
-	"unicode/utf8"
 )
 
 // span prints nanoseconds in the unit in which they have up to four digits.
@@ -46,23 +45,11 @@ func (r *RulesReport) WriteTable(w io.Writer) error {
 	r.Machine.write(&b)
 	fmt.Fprintf(&b, "run        %d rounds in turns, %d samples each, on CPU %d%s\n\n",
 		r.Options.Rounds, r.Options.Samples, r.Options.CPUs[0], otherCPU(r.Options.CPUs))
-	head := []string{"engine", "what", "p50", "p90", "p99", "max", "samples", "failed", "allocs"}
-	lines := [][]string{head}
+	lines := [][]string{{"engine", "what", "p50", "p90", "p99", "max", "samples", "failed", "allocs"}}
 	for i := range r.Scenarios {
 		lines = append(lines, rulesRow(&r.Scenarios[i]))
 	}
-	width := make([]int, len(head))
-	for _, l := range lines {
-		if len(l) < len(head) {
-			l = l[:2] // the rest is a reason
-		}
-		for i, cell := range l {
-			width[i] = max(width[i], utf8.RuneCountInString(cell))
-		}
-	}
-	for _, l := range lines {
-		b.WriteString(strings.TrimRight(joinCells(l, width), " ") + "\n")
-	}
+	writeAligned(&b, lines)
 	b.WriteString("\n")
 	r.Verdict.write(&b)
 	_, err := io.WriteString(w, b.String())

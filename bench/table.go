@@ -38,23 +38,11 @@ func (r *Report) WriteTable(w io.Writer) error {
 	fmt.Fprintf(&b, "run        %d rounds in turns, %d samples each, requester on CPU %d%s\n\n",
 		r.Options.Rounds, r.Options.Samples, r.Options.CPUs[0], otherCPU(r.Options.CPUs))
 
-	head := []string{"mechanism", "responder", "p50 µs", "p90", "p99", "p99.9", "max", "added p50", "samples", "failed"}
-	lines := [][]string{head}
+	lines := [][]string{{"mechanism", "responder", "p50 µs", "p90", "p99", "p99.9", "max", "added p50", "samples", "failed"}}
 	for _, s := range r.Scenarios {
 		lines = append(lines, tableRow(&s))
 	}
-	width := make([]int, len(head))
-	for _, l := range lines {
-		if len(l) < len(head) {
-			l = l[:2] // the rest is a reason
-		}
-		for i, cell := range l {
-			width[i] = max(width[i], utf8.RuneCountInString(cell))
-		}
-	}
-	for _, l := range lines {
-		b.WriteString(strings.TrimRight(joinCells(l, width), " ") + "\n")
-	}
+	writeAligned(&b, lines)
 	b.WriteString("\n")
 	r.writeVerdict(&b)
 	_, err := io.WriteString(w, b.String())
@@ -151,4 +139,21 @@ func (r *Report) writeVerdict(b *strings.Builder) {
 		bar += ": " + v.Why
 	}
 	fmt.Fprintf(b, "≥%dx bar: %s\n", FactorBar, bar)
+}
+
+// writeAligned writes lines of cells in columns, the first one of which is the head. A line with
+// fewer cells has a reason in the place of figures.
+func writeAligned(b *strings.Builder, lines [][]string) {
+	width := make([]int, len(lines[0]))
+	for _, l := range lines {
+		if len(l) < len(width) {
+			l = l[:2] // the rest is a reason
+		}
+		for i, cell := range l {
+			width[i] = max(width[i], utf8.RuneCountInString(cell))
+		}
+	}
+	for _, l := range lines {
+		b.WriteString(strings.TrimRight(joinCells(l, width), " ") + "\n")
+	}
 }
