@@ -48,7 +48,7 @@ type Config struct {
 	CacheEntries int           // per worker, at most cache.MaxEntries; below 0 switches the cache off
 	SpinFor      time.Duration // below 0: park at once
 	Recent       int           // events kept for new subscribers
-	Digests      Digester      // nil: no digest can be had
+	Contents     Fetcher       // nil: nothing can be had of the content of files
 	Logger       *slog.Logger  // for faults, never for verdicts; nil discards
 	// Watched is called when the first one begins to watch plain allowed requests, and
 	// when the last one has ended: in between sources must not allow anything by

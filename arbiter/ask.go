@@ -293,7 +293,7 @@ func (w *worker) ask(d rules.Decision) {
 		w.settle(d, how, Answer{})
 		return
 	}
-	p.asks, p.decision, p.key = true, d, key
+	p.asks, p.decision, p.key, p.missing = true, d, key, w.missing
 	w.setAside(index, due)
 }
 
@@ -309,6 +309,7 @@ func (w *worker) question(d rules.Decision) Event {
 	if r.Flags&abi.FlagDigest != 0 {
 		e.SHA256 = hex.EncodeToString(r.Digest[:])
 	}
+	e.Format = r.Format
 	return e
 }
 

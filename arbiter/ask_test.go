@@ -263,9 +263,9 @@ func TestStopWhileAsked(t *testing.T) {
 
 // A rule that looks at a digest and asks does the one after the other.
 func TestAskByDigest(t *testing.T) {
-	d := digesterFunc(func(h Held, _ *abi.Request) bool { h.Digest(goodSum, true); return true })
+	d := fetcherFunc(func(h Held, _ *abi.Request) bool { h.Content(digest(goodSum, true)); return true })
 	text := strings.Replace(knownRules, "verdict: allow", "verdict: ask", 1)
-	a, k := start(t, 1, func(c *Config) { c.Rules, c.Digests = mustRules(t, text, 1), d })
+	a, k := start(t, 1, func(c *Config) { c.Rules, c.Contents = mustRules(t, text, 1), d })
 	open := watched(t, a)
 	exec := askFor(t, k, abi.EventExec, "/t/x")
 	q := open(1)[0]
@@ -297,8 +297,8 @@ func TestMemoryIsBounded(t *testing.T) {
 
 // What was asked for of another request is not taken for this one's.
 func TestDigestAfterAsk(t *testing.T) {
-	d := digesterFunc(func(h Held, r *abi.Request) bool { h.Digest(goodSum, string(r.Path()) == "/t/x"); return true })
-	a, k := start(t, 1, func(c *Config) { c.Rules, c.Digests = mustRules(t, askRules, 1), d })
+	d := fetcherFunc(func(h Held, r *abi.Request) bool { h.Content(digest(goodSum, string(r.Path()) == "/t/x")); return true })
+	a, k := start(t, 1, func(c *Config) { c.Rules, c.Contents = mustRules(t, askRules, 1), d })
 	open := watched(t, a)
 	exec := askFor(t, k, abi.EventExec, "/t/x")
 	q := open(1)[0]

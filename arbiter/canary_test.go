@@ -284,7 +284,7 @@ func TestCanaryAndHeldRequests(t *testing.T) {
 				}
 			}
 			askFor(t, k, abi.EventOpen, "/t/y").want(0) // of the other part
-			held.Digest(otherSum, tc.known)
+			held.Content(digest(otherSum, tc.known))
 			exec.want(tc.want)
 		})
 	}

@@ -51,6 +51,7 @@ type Event struct {
 	Comm, Exe, Path     string
 	Dev, Ino            uint64
 	SHA256              string           // of the object's content, in hex; empty when nobody looked
+	Format              abi.Format       // likewise
 	Detail              string           // the event's second text
 	Args                [abi.Args]uint64 // its numbers; kernelbridge/catalogue names them
 
@@ -59,7 +60,8 @@ type Event struct {
 	EUID, EGID uint32
 	Flags      uint32                   // abi.Flag*
 	Cgroup     [abi.CgroupLevels]uint64 // as in abi.Request
-	// Facts are those that this record has; of the others nothing is known.
+	// Facts are those that this record has; of the others nothing is known. The object has no
+	// content where SHA256 or Format is among them and empty.
 	Facts abi.Fields
 
 	postedNS int64 // CLOCK_MONOTONIC

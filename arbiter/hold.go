@@ -20,12 +20,12 @@ import (
 // A note says which use of a place it is for, so one that comes late, or twice, or for a
 // request that has ended, changes nothing.
 
-// Digester has the content of files hashed.
-type Digester interface {
-	// Digest has the object of r hashed by another goroutine, which then calls Digest
-	// of h. It does not block, and takes what it needs of r before it returns. False:
-	// there is no room, and h will not be called.
-	Digest(h Held, r *abi.Request) bool
+// Fetcher has the content of files looked at.
+type Fetcher interface {
+	// Fetch has the facts of want, among abi.ContentFields, found out about the object of r
+	// by another goroutine, which then calls Content of h. It does not block, and takes what
+	// it needs of r before it returns. False: there is no room, and h will not be called.
+	Fetch(h Held, r *abi.Request, want abi.Fields) bool
 }
 
 // Held names a request that its worker holds, to whoever fetches what it lacks. It may be
@@ -37,10 +37,10 @@ type Held struct {
 	gen   uint32
 }
 
-// Digest says what the digest of the object is. Not known: it cannot be had, and the request
-// gets the failure verdict if it depends on it.
-func (h Held) Digest(sum [32]byte, known bool) {
-	h.send(&note{kind: noteDigest, digest: sum, known: known})
+// Content says what is known of the content of the object, all of it as it was at one time. A
+// fact that it lacks cannot be had, and the request gets the failure verdict if it depends on it.
+func (h Held) Content(c abi.Content) {
+	h.send(&note{kind: noteContent, content: c})
 }
 
 // send hands a note about a request to its worker.
@@ -56,8 +56,7 @@ func (h Held) send(n *note) {
 type note struct {
 	index, gen uint32
 	kind       noteKind
-	digest     [32]byte
-	known      bool
+	content    abi.Content
 	answer     Answer
 	next       *note
 }
@@ -65,7 +64,7 @@ type note struct {
 type noteKind uint8
 
 const (
-	noteDigest noteKind = iota
+	noteContent noteKind = iota
 	noteAnswer
 )
 
@@ -79,6 +78,7 @@ type place struct {
 	since    *installed
 	deadline int64          // CLOCK_MONOTONIC, nanoseconds
 	decision rules.Decision // by which it is held
+	missing  abi.Fields     // what was asked for before
 	// Where somebody is asked: what the question is known by.
 	asks bool
 	key  askKey
@@ -150,12 +150,10 @@ func (w *worker) resume(n *note) {
 	p := &w.holds.places[n.index]
 	since, d := p.since, p.decision
 	w.takeBack(n.index)
-	r := w.req
 	switch {
-	case n.kind == noteDigest:
-		if r.Digest, w.missing = n.digest, abi.FieldDigest; n.known { // it is asked for once
-			r.Flags, r.Have = r.Flags|abi.FlagDigest, r.Have|abi.FieldDigest
-		}
+	case n.kind == noteContent:
+		w.missing |= d.Needs() // each fact is asked for once
+		w.req.Learn(&n.content)
 	case since == w.live:
 		w.settle(d, Answered, n.answer)
 		return
@@ -238,7 +236,7 @@ func (w *worker) takeBack(index uint32) {
 	}
 	p.req, w.req = w.req, p.req
 	p.held, p.since, p.asks = false, nil, false
-	w.patience, w.missing = p.decision.Deadline, 0
+	w.patience, w.missing = p.decision.Deadline, p.missing
 	hs.free = append(hs.free, index)
 	hs.open--
 	w.taken = true
@@ -251,7 +249,7 @@ func (w *worker) takeBack(index uint32) {
 // hold sets the request at hand aside until what d depends on is known, or answered. Where
 // that cannot be, it ends here.
 func (w *worker) hold(d rules.Decision) {
-	digests := w.arbiter.cfg.Digests
+	contents := w.arbiter.cfg.Contents
 	switch {
 	case w.arbiter.stop.Load():
 		w.fail(abi.ReasonNoWorker)
@@ -259,7 +257,7 @@ func (w *worker) hold(d rules.Decision) {
 	case d.Verdict.Action == rules.Ask:
 		w.ask(d)
 		return
-	case w.missing&d.Needs() != 0 || digests == nil:
+	case w.missing&d.Needs() != 0 || contents == nil:
 		w.fail(abi.ReasonNoDigest)
 		return
 	}
@@ -270,11 +268,13 @@ func (w *worker) hold(d rules.Decision) {
 	}
 	p := &w.holds.places[index]
 	p.gen++ // before anybody is told
-	if !digests.Digest(Held{w, index, p.gen}, w.req) {
+	if !contents.Fetch(Held{w, index, p.gen}, w.req, d.Needs()) {
 		w.fail(abi.ReasonRingFull)
 		return
 	}
-	p.decision = d
+	// One that was held in time for another rule has that rule's time here, too.
+	d.Deadline = max(d.Deadline, w.patience)
+	p.decision, p.missing = d, w.missing
 	w.setAside(index, w.req.PostedNS+int64(d.Deadline))
 }
 

@@ -23,7 +23,7 @@ type modelled struct {
 	waiting []uint64
 	open    map[uint64]bool // taken and not answered
 	errno   map[uint64]uint16
-	exec    map[uint64]bool
+	event   map[uint64]abi.Event
 	gone    map[uint64]bool // the requester has given up
 	keep    int             // how many may be held
 }
@@ -33,10 +33,7 @@ func (m *modelled) Next(r *abi.Request) bool {
 		return false
 	}
 	r.Ticket, m.waiting = m.waiting[0], m.waiting[1:]
-	r.Event, r.Flags, r.PostedNS = abi.EventOpen, 0, 1<<62 // in the future: it has not waited
-	if m.exec[r.Ticket] {
-		r.Event = abi.EventExec
-	}
+	r.Event, r.Flags, r.Format, r.PostedNS = m.event[r.Ticket], 0, abi.FormatUnknown, 1<<62 // in the future: it has not waited
 	r.PathLen = uint32(copy(r.PathBuf[:], fmt.Sprint("/t/", r.Ticket)))
 	m.open[r.Ticket] = true
 	return true
@@ -58,24 +55,31 @@ func (m *modelled) Wake()                  {}
 // TestHoldsAreTheModel: whatever comes in whatever order, each request gets one verdict, the
 // right one, and the counters add up after each step.
 func TestHoldsAreTheModel(t *testing.T) {
-	sets := []string{knownRules, // each with its own errno for what is refused, and what fails
-		strings.NewReplacer("EACCES", "ENOENT", "EIO", "EBUSY").Replace(knownRules),
+	sets := []string{bothRules, // each with its own errno for what is refused, and what fails
+		strings.NewReplacer("EACCES", "ENOENT", "EIO", "EBUSY").Replace(bothRules),
 		"version: 1\ndefault: {deny: EROFS}\non_fail: {deny: ENXIO}\nscope: {paths: [/t]}\n",
 	}
 	refused := []unix.Errno{unix.EACCES, unix.ENOENT, unix.EROFS}
 	failed := []unix.Errno{unix.EIO, unix.EBUSY, unix.ENXIO}
 	tb := t
 	rapid.Check(t, func(t *rapid.T) {
-		m := &modelled{t: t, open: map[uint64]bool{}, errno: map[uint64]uint16{}, exec: map[uint64]bool{}, gone: map[uint64]bool{},
+		m := &modelled{t: t, open: map[uint64]bool{}, errno: map[uint64]uint16{}, event: map[uint64]abi.Event{}, gone: map[uint64]bool{},
 			keep: rapid.SampledFrom([]int{2, abi.MaxHeld}).Draw(t, "keep")}
 		w := one(tb, mustRules(tb, sets[0], 1), rapid.SampledFrom([]int{-1, 64}).Draw(t, "cache"), m)
 		held := map[uint64]Held{} // of what is held now
-		var old []Held            // of what is not any more
+		wanted := map[uint64]abi.Fields{}
+		var old []Held // of what is not any more
 		var asked uint64
 		room := true
-		w.arbiter.cfg.Digests = digesterFunc(func(h Held, r *abi.Request) bool {
+		w.arbiter.cfg.Contents = wantingFunc(func(h Held, r *abi.Request, want abi.Fields) bool {
+			if want != abi.FieldDigest && (want != abi.FieldFormat || r.Event != abi.EventMMapExec || r.Format != abi.FormatUnknown) {
+				t.Fatalf("%v of request %d is asked for, an %v of format %q", want.Names(), r.Ticket, r.Event, r.Format)
+			}
 			if room {
-				held[r.Ticket] = h
+				if before, ok := held[r.Ticket]; ok {
+					old = append(old, before)
+				}
+				held[r.Ticket], wanted[r.Ticket] = h, want
 			}
 			return room
 		})
@@ -98,9 +102,9 @@ func TestHoldsAreTheModel(t *testing.T) {
 			id := rapid.SampledFrom(sorted(held)).Draw(t, "request")
 			return id, held[id], true
 		}
-		ask := func(exec bool) uint64 {
+		ask := func(e abi.Event) uint64 {
 			asked++
-			m.exec[asked] = exec
+			m.event[asked] = e
 			m.waiting = append(m.waiting, asked)
 			w.taken, w.missing, w.patience = true, 0, 0
 			w.source.Next(w.req)
@@ -114,12 +118,12 @@ func TestHoldsAreTheModel(t *testing.T) {
 				if set == 2 {
 					want = refused[2]
 				}
-				expect(ask(false), want)
+				expect(ask(abi.EventOpen), want)
 			},
-			"exec": func(t *rapid.T) {
+			"by content": func(t *rapid.T) {
 				room = rapid.IntRange(0, 4).Draw(t, "room") > 0
 				full := len(held) >= m.keep || len(held) == abi.MaxHeld
-				id := ask(true)
+				id := ask(rapid.SampledFrom([]abi.Event{abi.EventExec, abi.EventMMapExec}).Draw(t, "event"))
 				switch {
 				case set == 2:
 					expect(id, refused[2])
@@ -131,15 +135,22 @@ func TestHoldsAreTheModel(t *testing.T) {
 					}
 				}
 			},
-			"digest": func(t *rapid.T) {
+			"content": func(t *rapid.T) {
 				id, h, ok := pick()
 				if !ok {
 					t.Skip("nothing is held")
 				}
+				// The one that is listed, another, or it cannot be had.
 				kind := rapid.IntRange(0, 2).Draw(t, "kind")
-				h.Digest([][32]byte{goodSum, otherSum, goodSum}[kind], kind < 2)
+				want, full := wanted[id], len(held) > m.keep
+				c := abi.Content{Digest: [][32]byte{goodSum, otherSum, goodSum}[kind], Format: []abi.Format{abi.FormatELF, abi.FormatOther, abi.FormatELF}[kind]}
+				if kind < 2 {
+					c.Known = want
+				}
+				room = rapid.IntRange(0, 4).Draw(t, "room") > 0
+				h.Content(c)
 				if rapid.Bool().Draw(t, "twice") {
-					h.Digest(goodSum, true)
+					h.Content(digest(goodSum, true))
 				}
 				if !w.tend() {
 					t.Fatalf("request %d does not come back", id)
@@ -149,17 +160,23 @@ func TestHoldsAreTheModel(t *testing.T) {
 					expect(id, refused[2])
 				case kind == 2:
 					expect(id, failed[set])
-				case kind == 0 && set < 2:
-					expect(id, 0)
-				default:
+				case kind == 1:
 					expect(id, refused[set])
+				case want == abi.FieldDigest:
+					expect(id, 0)
+				case full || !room:
+					expect(id, failed[set])
+				default:
+					if wanted[id] != abi.FieldDigest || !m.open[id] {
+						t.Fatalf("request %d is not held for its digest", id)
+					}
 				}
 			},
 			"stale": func(t *rapid.T) {
 				if len(old) == 0 {
 					t.Skip("nothing has ended")
 				}
-				rapid.SampledFrom(old).Draw(t, "request").Digest(goodSum, true)
+				rapid.SampledFrom(old).Draw(t, "request").Content(abi.Content{Known: abi.ContentFields, Format: abi.FormatELF, Digest: goodSum})
 				before := len(m.errno)
 				if w.tend() || len(m.errno) != before {
 					t.Fatal("a note for a request that has ended has had an effect")

@@ -43,12 +43,12 @@ var (
 	otherSum = [32]byte{}
 )
 
-// hasher is a Digester that hands what it is asked for to the test.
+// hasher is a Fetcher that hands what it is asked for to the test.
 type hasher struct{ asked chan Held }
 
 func newHasher() *hasher { return &hasher{make(chan Held, 4*abi.MaxHeld)} }
 
-func (h *hasher) Digest(held Held, _ *abi.Request) bool {
+func (h *hasher) Fetch(held Held, _ *abi.Request, _ abi.Fields) bool {
 	h.asked <- held
 	return true
 }
@@ -65,16 +65,24 @@ func (h *hasher) next(t testing.TB) Held {
 	panic("unreachable")
 }
 
-// digesterFunc is a Digester.
-type digesterFunc func(Held, *abi.Request) bool
+// fetcherFunc is a Fetcher.
+type fetcherFunc func(Held, *abi.Request) bool
 
-func (f digesterFunc) Digest(h Held, r *abi.Request) bool { return f(h, r) }
+func (f fetcherFunc) Fetch(h Held, r *abi.Request, _ abi.Fields) bool { return f(h, r) }
+
+// digest is a content of which that is known, or nothing.
+func digest(sum [32]byte, known bool) abi.Content {
+	if !known {
+		return abi.Content{Digest: sum}
+	}
+	return abi.Content{Known: abi.FieldDigest, Digest: sum}
+}
 
 // startHolding is start with the rules that need digests, and patient requesters.
-func startHolding(t testing.TB, d Digester, change func(*Config)) (*Arbiter, *ringtest.Kernel) {
+func startHolding(t testing.TB, d Fetcher, change func(*Config)) (*Arbiter, *ringtest.Kernel) {
 	t.Helper()
 	return start(t, 1, func(c *Config) {
-		c.Rules, c.Digests = mustRules(t, knownRules, 1), d
+		c.Rules, c.Contents = mustRules(t, knownRules, 1), d
 		if change != nil {
 			change(c)
 		}
@@ -127,19 +135,19 @@ func TestHeldRequest(t *testing.T) {
 				held := h.next(t)
 				askFor(t, k, abi.EventOpen, "/t/y").want(0)
 				waitFor(t, func() bool { s := a.Stats(); return s.Held == 1 && s.InFlight == 1 && s.Holds == 1 })
-				held.Digest(tc.sum, tc.known)
+				held.Content(digest(tc.sum, tc.known))
 				exec.want(tc.want)
 				s := settled(t, a)
 				if tc.stats(s) != 1 || s.Held != 0 {
 					t.Errorf("stats %+v, want one outcome of that kind and none held", s)
 				}
 				// What nobody waits for any more changes nothing.
-				held.Digest(goodSum, true)
+				held.Content(digest(goodSum, true))
 				exec = askFor(t, k, abi.EventExec, "/t/x")
 				again := h.next(t)
-				held.Digest(goodSum, true)
-				again.Digest(otherSum, true)
-				again.Digest(goodSum, true)
+				held.Content(digest(goodSum, true))
+				again.Content(digest(otherSum, true))
+				again.Content(digest(goodSum, true))
 				exec.want(unix.EACCES)
 			})
 		}
@@ -148,7 +156,7 @@ func TestHeldRequest(t *testing.T) {
 
 // The record of a refusal by content says which content it was.
 func TestEventHasDigest(t *testing.T) {
-	a, k := startHolding(t, digesterFunc(func(h Held, r *abi.Request) bool { h.Digest(otherSum, r.PathBuf[3] == 'x'); return true }), nil)
+	a, k := startHolding(t, fetcherFunc(func(h Held, r *abi.Request) bool { h.Content(digest(otherSum, r.PathBuf[3] == 'x')); return true }), nil)
 	sub := a.Subscribe(8, SubscribeOptions{})
 	defer sub.Close()
 	for path, want := range map[string]string{"/t/x": strings.Repeat("00", 32), "/t/y": ""} {
@@ -172,7 +180,7 @@ func waitFor(t testing.TB, what func() bool) {
 
 // Where a digest cannot change anything, none is asked for.
 func TestNoDigestNeeded(t *testing.T) {
-	a, k := startHolding(t, digesterFunc(func(Held, *abi.Request) bool { panic("a digest is asked for") }), nil)
+	a, k := startHolding(t, fetcherFunc(func(Held, *abi.Request) bool { panic("a digest is asked for") }), nil)
 	askFor(t, k, abi.EventExec, "/t/never").want(unix.EACCES)
 	askFor(t, k, abi.EventExec, "/t/never").want(unix.EACCES)
 	f := facts(abi.EventExec, 0)
@@ -189,14 +197,14 @@ func TestNoDigestNeeded(t *testing.T) {
 func TestCannotHold(t *testing.T) {
 	for _, tc := range []struct {
 		name   string
-		d      Digester
+		d      Fetcher
 		source func(Source) Source
 		reason abi.Reason
 	}{
-		{"no digester", nil, nil, abi.ReasonNoDigest},
-		{"a digester without room", digesterFunc(func(Held, *abi.Request) bool { return false }), nil, abi.ReasonRingFull},
-		{"a digester that panics", digesterFunc(func(Held, *abi.Request) bool { panic("a bug") }), nil, abi.ReasonWorkerError},
-		{"one that calls and panics", digesterFunc(func(h Held, _ *abi.Request) bool { h.Digest(goodSum, true); panic("a bug") }), nil, abi.ReasonWorkerError},
+		{"no fetcher", nil, nil, abi.ReasonNoDigest},
+		{"a fetcher without room", fetcherFunc(func(Held, *abi.Request) bool { return false }), nil, abi.ReasonRingFull},
+		{"a fetcher that panics", fetcherFunc(func(Held, *abi.Request) bool { panic("a bug") }), nil, abi.ReasonWorkerError},
+		{"one that calls and panics", fetcherFunc(func(h Held, _ *abi.Request) bool { h.Content(digest(goodSum, true)); panic("a bug") }), nil, abi.ReasonWorkerError},
 		{"a source without room", newHasher(), func(s Source) Source { return keepsNone{s} }, abi.ReasonRingFull},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -219,9 +227,9 @@ type keepsNone struct{ Source }
 
 func (keepsNone) Hold(*abi.Request) bool { return false }
 
-// A digester may call before it returns.
+// A fetcher may call before it returns.
 func TestDigestAtOnce(t *testing.T) {
-	_, k := startHolding(t, digesterFunc(func(h Held, _ *abi.Request) bool { h.Digest(goodSum, true); return true }), nil)
+	_, k := startHolding(t, fetcherFunc(func(h Held, _ *abi.Request) bool { h.Content(digest(goodSum, true)); return true }), nil)
 	for range 3 {
 		askFor(t, k, abi.EventExec, "/t/x").want(0)
 	}
@@ -257,7 +265,7 @@ func TestHeldUntilDeadline(t *testing.T) {
 			}
 			close(stop)
 			load.Wait()
-			h.next(t).Digest(goodSum, true) // too late
+			h.next(t).Content(digest(goodSum, true)) // too late
 			if s := settled(t, a); s.Failed[abi.ReasonDeadline] != 2 || s.Held != 0 {
 				t.Errorf("stats %+v, want two by deadline", s)
 			}
@@ -289,7 +297,7 @@ func TestPushWhileHeld(t *testing.T) {
 			if err := a.Install(t.Context(), mustRules(t, tc.rules, 2), cache.RulesPushed); err != nil {
 				t.Fatal(err)
 			}
-			held.Digest(tc.sum, tc.known)
+			held.Content(digest(tc.sum, tc.known))
 			exec.want(tc.want)
 		})
 	}
@@ -319,7 +327,7 @@ func TestStopWhileHeld(t *testing.T) {
 func TestStopBetweenTwoLooks(t *testing.T) {
 	src := &ending{canned: canned{paths: []string{"/t/x"}, exe: "/bin/sh"}, n: 3}
 	w := one(t, mustRules(t, strings.ReplaceAll(knownRules, "exec", "open"), 1), -1, src)
-	w.arbiter.cfg.Digests = digesterFunc(func(Held, *abi.Request) bool { return true })
+	w.arbiter.cfg.Contents = fetcherFunc(func(Held, *abi.Request) bool { return true })
 	src.arbiter = w.arbiter
 	if !w.loop() {
 		t.Fatal("the worker did not stop")
@@ -344,7 +352,7 @@ func TestHoldsAreBounded(t *testing.T) {
 		askFor(t, k, abi.EventExec, "/t/x").want(unix.EIO)
 		waitFor(t, func() bool { return a.Stats().Failed[abi.ReasonRingFull] == before+1 })
 		for _, h := range held {
-			h.Digest(goodSum, true)
+			h.Content(digest(goodSum, true))
 		}
 		for _, r := range all {
 			r.want(0)
@@ -361,22 +369,22 @@ func TestHoldsUnderLoad(t *testing.T) {
 	const askers, each = 6, 200
 	short := strings.Replace(knownRules, "deadline: 10s", "deadline: 20ms", 1)
 	var hashing sync.WaitGroup
-	d := digesterFunc(func(h Held, r *abi.Request) bool {
+	d := fetcherFunc(func(h Held, r *abi.Request) bool {
 		n := r.PathBuf[r.PathLen-1]
 		hashing.Go(func() {
 			switch n % 4 {
 			case 0:
-				h.Digest(goodSum, true)
+				h.Content(digest(goodSum, true))
 			case 1:
-				h.Digest(otherSum, true)
-				h.Digest(goodSum, true)
+				h.Content(digest(otherSum, true))
+				h.Content(digest(goodSum, true))
 			case 2:
-				h.Digest(goodSum, false)
+				h.Content(digest(goodSum, false))
 			} // else never
 		})
 		return true
 	})
-	a, k := start(t, 2, func(c *Config) { c.Rules, c.Digests, c.SpinFor = mustRules(t, short, 1), d, 10*time.Microsecond })
+	a, k := start(t, 2, func(c *Config) { c.Rules, c.Contents, c.SpinFor = mustRules(t, short, 1), d, 10*time.Microsecond })
 	atomic.StoreUint64(&k.Header().WaitNS, uint64(30*time.Second))
 	want := [4]uint16{0, uint16(unix.EACCES), uint16(unix.EIO), uint16(unix.EIO)}
 	var wg sync.WaitGroup
@@ -421,15 +429,15 @@ func TestHoldsUnderLoad(t *testing.T) {
 }
 
 // What is not held costs no allocation where rules look at digests, and what is held only
-// what its digester allocates.
+// what its fetcher allocates.
 func TestHoldAllocations(t *testing.T) {
 	src := &canned{paths: []string{"/t/x"}, exe: "/bin/sh"}
 	w := one(t, mustRules(t, strings.ReplaceAll(knownRules, "exec", "open"), 1), 64, src)
 	var held []Held
-	w.arbiter.cfg.Digests = digesterFunc(func(h Held, _ *abi.Request) bool { held = append(held[:0], h); return true })
+	w.arbiter.cfg.Contents = fetcherFunc(func(h Held, _ *abi.Request) bool { held = append(held[:0], h); return true })
 	round := func() {
 		w.step()
-		held[0].Digest(goodSum, true)
+		held[0].Content(digest(goodSum, true))
 		if !w.tend() {
 			t.Fatal("the request does not come back")
 		}
@@ -451,7 +459,7 @@ func TestHoldAllocations(t *testing.T) {
 // BenchmarkHold is what it costs the worker that a request is held and comes back.
 func BenchmarkHold(b *testing.B) {
 	w := one(b, mustRules(b, strings.ReplaceAll(knownRules, "exec", "open"), 1), 64, &canned{paths: []string{"/t/x"}, exe: "/bin/sh"})
-	w.arbiter.cfg.Digests = digesterFunc(func(h Held, _ *abi.Request) bool { h.Digest(goodSum, true); return true })
+	w.arbiter.cfg.Contents = fetcherFunc(func(h Held, _ *abi.Request) bool { h.Content(digest(goodSum, true)); return true })
 	b.ReportAllocs()
 	for b.Loop() {
 		w.step()

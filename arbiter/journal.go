@@ -129,8 +129,8 @@ func (j *journal) append(w *worker, rec *record) bool {
 	le.PutUint64(f[120:], w.live.number)
 	le.PutUint32(f[128:], r.EUID)
 	le.PutUint32(f[132:], r.EGID)
-	f[136], f[137], f[138], f[139] = byte(r.Flags&abi.AllFlags), byte(levels), 0, 0
-	le.PutUint32(f[140:], uint32(r.Have&abi.AllFields))
+	f[136], f[137], f[138], f[139] = byte(r.Flags&abi.AllFlags), byte(levels), byte(r.Format), 0
+	le.PutUint32(f[140:], uint32(known(r)))
 	rest := b[8+fixedBytes:]
 	for _, v := range r.Arg[:args] {
 		le.PutUint64(rest, v)
@@ -147,6 +147,16 @@ func (j *journal) append(w *worker, rec *record) bool {
 	copy(rest, r.Exe())
 	j.tail.Store(tail + need) // publishes: the collector may read everything before it
 	return true
+}
+
+// known returns the facts that a record of r has. What is no file is known to have no content,
+// which its flags say where there is no object at all.
+func known(r *abi.Request) abi.Fields {
+	have := r.Have & abi.AllFields
+	if r.NoContent() && r.Flags&abi.FlagNoObject == 0 {
+		have |= abi.ContentFields
+	}
+	return have
 }
 
 // empty reports whether there is no record. Anyone may ask.
@@ -219,6 +229,7 @@ func decode(f, rest []byte, e *Event) origin {
 		Flags:  uint32(f[136]),
 		Facts:  abi.Fields(le.Uint32(f[140:])),
 		SHA256: hex.EncodeToString(sum),
+		Format: abi.Format(f[138]),
 	}
 	if len(asked) > 0 {
 		e.Asked, e.AnsweredBy = Asked(le.Uint32(asked)).String(), le.Uint32(asked[4:])

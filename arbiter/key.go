@@ -10,8 +10,8 @@ import (
 )
 
 // maxKeyBytes is the longest key: event, access, four ids, the cgroups, the numbers, the
-// digest, and three texts with their lengths.
-const maxKeyBytes = 1 + 4 + 4*4 + 8*abi.CgroupLevels + 8*abi.Args + 1 + 32 + 3*(4+abi.PathBytes)
+// format, the digest, and three texts with their lengths.
+const maxKeyBytes = 1 + 4 + 4*4 + 8*abi.CgroupLevels + 8*abi.Args + 1 + 1 + 32 + 3*(4+abi.PathBytes)
 
 // appendKey appends the cache key of the request at hand: the facts that the
 // rule set consults for its event and no others, in a fixed order, and which of two sets that is. Everything has a
@@ -41,6 +41,9 @@ func (w *worker) appendKey(key []byte) []byte {
 			key = le.AppendUint64(key, r.Arg[bits.TrailingZeros8(set)])
 		}
 	}
+	if want&abi.FieldFormat != 0 {
+		key = appendFormat(key, r)
+	}
 	if want&abi.FieldDigest != 0 {
 		key = appendDigest(key, r)
 	}
@@ -56,7 +59,15 @@ func (w *worker) appendKey(key []byte) []byte {
 	return key
 }
 
-// appendDigest appends what is known of the content.
+// appendFormat appends what is known of the format.
+func appendFormat(key []byte, r *abi.Request) []byte {
+	if r.NoContent() {
+		return append(key, byte(abi.FormatCount))
+	}
+	return append(key, byte(r.Format))
+}
+
+// appendDigest appends what is known of the digest.
 func appendDigest(key []byte, r *abi.Request) []byte {
 	switch {
 	case r.NoContent():

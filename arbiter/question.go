@@ -28,10 +28,28 @@ func (e *Event) Question(r *abi.Request) {
 	r.PathLen = put(&r.PathBuf, e.Path, abi.FieldPath)
 	r.DetailLen = put(&r.DetailBuf, e.Detail, abi.FieldDetail)
 	r.ExeLen = put(&r.ExeBuf, e.Exe, abi.FieldExe)
-	r.Mode = 0
+	r.Mode, r.Format = 0, e.Format
 	if n, err := hex.Decode(r.Digest[:], []byte(e.SHA256)); err == nil && n == len(r.Digest) {
 		r.Flags |= abi.FlagDigest
-	} else {
-		r.Have &^= abi.FieldDigest
 	}
+	e.content(r)
+}
+
+// content says what r, which has the digest and the format of e if it has any, knows of the
+// content: a record that has looked and has neither is of an object without one.
+func (e *Event) content(r *abi.Request) {
+	var has abi.Fields
+	if r.Flags&abi.FlagDigest != 0 {
+		has |= abi.FieldDigest
+	}
+	if r.Format != abi.FormatUnknown {
+		has |= abi.FieldFormat
+	}
+	if has == 0 && e.Facts&abi.ContentFields != 0 {
+		r.SetNoContent()
+	}
+	if r.NoContent() {
+		has = abi.ContentFields
+	}
+	r.Have = r.Have&^abi.ContentFields | has
 }

@@ -50,6 +50,9 @@ func randomRequest(random *rand.Rand) abi.Request {
 		return uint32(n)
 	}
 	r.PathLen, r.DetailLen, r.ExeLen = text(&r.PathBuf), text(&r.DetailBuf), text(&r.ExeBuf)
+	if r.Mode = []uint32{0, 0o100644, 0o40755}[random.IntN(3)]; !r.NoContent() {
+		r.Learn(&abi.Content{Known: abi.ContentFields & abi.Fields(random.Uint32()), Format: 1 + abi.Format(random.IntN(3)), Digest: [32]byte{byte(random.IntN(3)), 31: 1}})
+	}
 	return r
 }
 
@@ -85,6 +88,9 @@ func TestRecordIsTheRequest(t *testing.T) {
 		}{{"decided", &decided, &first}, {"cached", &cached, &g.r}} {
 			var got abi.Request
 			tc.e.Question(&got)
+			if tc.want.NoContent() {
+				tc.want.Have |= abi.ContentFields // which it is known to have nothing in
+			}
 			if !sameQuestion(&got, tc.want) {
 				t.Fatalf("request %d, %s: got %+v\nof %+v", i, tc.name, tc.e, tc.want)
 			}
@@ -96,7 +102,7 @@ func TestRecordIsTheRequest(t *testing.T) {
 func sameQuestion(a, b *abi.Request) bool {
 	return a.Event == b.Event && a.Access == b.Access && a.Flags == b.Flags && a.Have == b.Have && a.TGID == b.TGID && a.TID == b.TID &&
 		a.StartBoottime == b.StartBoottime && a.UID == b.UID && a.GID == b.GID && a.EUID == b.EUID && a.EGID == b.EGID && a.Dev == b.Dev && a.Ino == b.Ino &&
-		a.Cgroup == b.Cgroup && a.Arg == b.Arg && a.Comm == b.Comm &&
+		a.Format == b.Format && (a.Flags&abi.FlagDigest == 0 || a.Digest == b.Digest) && a.NoContent() == b.NoContent() && a.Cgroup == b.Cgroup && a.Arg == b.Arg && a.Comm == b.Comm &&
 		bytes.Equal(a.Path(), b.Path()) && bytes.Equal(a.Detail(), b.Detail()) && bytes.Equal(a.Exe(), b.Exe())
 }
 
@@ -105,8 +111,36 @@ func sameQuestion(a, b *abi.Request) bool {
 func TestQuestionWithLongTexts(t *testing.T) {
 	long := strings.Repeat("x", abi.PathBytes)
 	r := abi.Request{PathLen: 9, DetailLen: 9, ExeLen: 9}
-	(&Event{Event: abi.EventRename, Path: long, Detail: long, Exe: long, Facts: abi.AllFields}).Question(&r)
-	if want := abi.AllFields &^ (abi.FieldDigest | abi.FieldPath | abi.FieldDetail | abi.FieldExe); r.Have != want || r.PathLen+r.DetailLen+r.ExeLen != 0 {
+	const facts = abi.AllFields &^ abi.ContentFields
+	(&Event{Event: abi.EventRename, Path: long, Detail: long, Exe: long, Facts: facts}).Question(&r)
+	if want := facts &^ (abi.FieldPath | abi.FieldDetail | abi.FieldExe); r.Have != want || r.PathLen+r.DetailLen+r.ExeLen != 0 {
 		t.Errorf("got the facts %v and texts of %d, %d and %d bytes, want %v and none", r.Have.Names(), r.PathLen, r.DetailLen, r.ExeLen, want.Names())
+	}
+}
+
+// What a record says of the content is known, and what it is silent about is not.
+func TestQuestionOfContent(t *testing.T) {
+	sum := strings.Repeat("01", 32)
+	for _, tc := range []struct {
+		name string
+		e    Event
+		have abi.Fields
+		none bool // it has no content
+	}{
+		{"nobody has looked", Event{}, 0, false},
+		{"a digest", Event{SHA256: sum, Facts: abi.FieldDigest}, abi.FieldDigest, false},
+		{"a format", Event{Format: abi.FormatELF, Facts: abi.FieldFormat}, abi.FieldFormat, false},
+		{"both", Event{SHA256: sum, Format: abi.FormatELF, Facts: abi.ContentFields}, abi.ContentFields, false},
+		{"half a digest", Event{SHA256: sum[:32], Format: abi.FormatELF, Facts: abi.ContentFields}, abi.FieldFormat, false},
+		{"a directory", Event{Facts: abi.ContentFields}, abi.ContentFields, true},
+		{"no object", Event{Flags: abi.FlagNoObject}, abi.ContentFields, true},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			r := abi.Request{Mode: 0o40755, Format: abi.FormatScript, Flags: abi.FlagDigest} // of the one before
+			tc.e.Question(&r)
+			if r.Have != tc.have || r.NoContent() != tc.none || r.Format != tc.e.Format || r.Flags&abi.FlagDigest != 0 != (tc.have&abi.FieldDigest != 0 && !tc.none) {
+				t.Errorf("got the facts %v, no content: %t, format %q, flags %#x", r.Have.Names(), r.NoContent(), r.Format, r.Flags)
+			}
+		})
 	}
 }

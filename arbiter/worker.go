@@ -252,7 +252,7 @@ func (w *worker) answer() {
 			d = w.rules.Decide(r)
 		}
 	}
-	if d.Verdict.Action >= rules.Ask { // or rules.Undecided
+	if d.Verdict.Action >= rules.Ask { // or a fact is needed
 		// Slow path: it cannot be decided yet. That is cached, too.
 		if !hit && w.cache != nil && !d.Once {
 			w.cache.Put(key, hash, d)
@@ -266,8 +266,8 @@ func (w *worker) answer() {
 		verdict, reason = d.OnFail, abi.ReasonDeadline
 	}
 	// What nobody is told of, the kernel side may decide by itself the next time. It cannot
-	// tell that a content is still the one that was hashed, nor whose a canary is.
-	keep := w.live.canary == nil && reason == abi.ReasonNone && verdict.Action == rules.Allow && want&abi.FieldDigest == 0 && !w.arbiter.stream.wantsAllowed()
+	// tell that a content is still the one that was looked at, nor whose a canary is.
+	keep := w.live.canary == nil && reason == abi.ReasonNone && verdict.Action == rules.Allow && want&abi.ContentFields == 0 && !w.arbiter.stream.wantsAllowed()
 	pidfd := -1
 	if verdict.Action == rules.Kill {
 		pidfd = target(r)

@@ -92,6 +92,7 @@ type block struct {
 	args                 []argTest
 	addr                 []netip.Prefix // any of, IPv4 as IPv6
 	digest               []digest       // of the object's content
+	formats              formatSet      // likewise; 0 when not given
 }
 
 // argTest is a condition on one number of an event: it is in one of the ranges, or,

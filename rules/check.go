@@ -221,12 +221,15 @@ func (p *parser) block(m fields, about eventSet) block {
 		}
 	}
 	if n := m.get("object"); n != nil {
-		f := p.fields(n, "object", "path", "sha256")
+		f := p.fields(n, "object", "path", "sha256", "format")
 		if f.get("path") != nil {
 			b.path = p.patterns(f.get("path"), objectText(about))
 		}
 		if f.get("sha256") != nil {
 			b.digest = p.digests(f.get("sha256"), about)
+		}
+		if f.get("format") != nil {
+			b.formats = p.formats(f.get("format"), about)
 		}
 	}
 	if n := m.get("detail"); n != nil && about&withDetail != 0 {

@@ -77,7 +77,7 @@ const (
 // keys returns how many values a rule lists, of all facts together.
 func (rs *RuleSet) keys(m *matcher) int {
 	c := &m.match
-	n := 1 + rs.len(c.path) + rs.len(c.detail) + rs.len(c.exe) + len(rs.addrs[c.addr].nets) + len(rs.digests[c.digest].sums)
+	n := 1 + rs.len(c.path) + rs.len(c.detail) + rs.len(c.exe) + len(rs.addrs[c.addr].nets) + len(rs.contents[c.content].sums)
 	for _, a := range rs.argsOf(c) {
 		n += len(a.ranges)
 	}
@@ -88,7 +88,7 @@ func (rs *RuleSet) keys(m *matcher) int {
 // valueCount returns how many values all rules list, a set that several of them name once.
 func (rs *RuleSet) valueCount() (n int) {
 	shared := map[[2]uint32]bool{}
-	ranges := map[*numberRange]bool{}
+	ranges, sums := map[*numberRange]bool{}, map[*digest]bool{}
 	for i := range rs.all {
 		m := &rs.all[i]
 		n += rs.keys(m)
@@ -113,9 +113,14 @@ func (rs *RuleSet) valueCount() (n int) {
 			ranges[&a.ranges[0]] = true
 		}
 		once(1, m.match.addr, len(rs.addrs[m.match.addr].nets))
-		once(2, m.match.digest, len(rs.digests[m.match.digest].sums))
+		if d := rs.contents[m.match.content].sums; len(d) > 0 {
+			if sums[&d[0]] {
+				n -= len(d)
+			}
+			sums[&d[0]] = true
+		}
 		s := &rs.ids[m.match.ids]
-		once(3, m.match.ids, len(s.uid)+len(s.gid)+len(s.euid)+len(s.egid)+len(s.cgroup))
+		once(2, m.match.ids, len(s.uid)+len(s.gid)+len(s.euid)+len(s.egid)+len(s.cgroup))
 	}
 	return n
 }
@@ -334,9 +339,9 @@ func (b *builder) demands(m *matcher, used uint32) (out []demand) {
 		}
 		add(factAddr, parts)
 	}
-	if c.digest != 0 && used>>factDigest&1 == 0 {
+	if sums := b.rs.contents[c.content].sums; sums != nil && used>>factDigest&1 == 0 {
 		var parts [][]key
-		for _, d := range b.rs.digests[c.digest].sums {
+		for _, d := range sums {
 			parts = append(parts, []key{digestKey(d)})
 		}
 		add(factDigest, parts)

@@ -118,10 +118,11 @@ type compiler struct {
 	notes map[Note]uint32
 	whens map[*when]uint32
 	// Lists that rules share, as they are a set, by where they are.
-	members map[memberKey]uint32
-	nets    map[*netip.Prefix]uint32
-	ranges  map[*numberRange][]numberRange
-	digests map[*digest]uint32
+	members  map[memberKey]uint32
+	nets     map[*netip.Prefix]uint32
+	ranges   map[*numberRange][]numberRange
+	sums     map[*digest][]digest
+	contents map[contentKey]uint32
 	// Where each event has an argument, by its name.
 	indexes map[string]*[abi.EventCount]uint8
 }
@@ -132,9 +133,9 @@ type memberKey struct {
 }
 
 func newCompiler(p *pool) *compiler {
-	*p = pool{nots: make([]conditions, 1), whens: make([]*when, 1), addrs: make([]addrMatch, 1), digests: make([]digestMatch, 1), ids: make([]subjectIDs, 1), notes: make([]Note, 1)}
-	return &compiler{pool: p, cgroups: map[string]uint64{}, ids: map[string]uint32{}, thens: map[then]uint32{}, notes: map[Note]uint32{{}: 0}, whens: map[*when]uint32{}, members: map[memberKey]uint32{}, nets: map[*netip.Prefix]uint32{}, ranges: map[*numberRange][]numberRange{}, digests: map[*digest]uint32{},
-		indexes: map[string]*[abi.EventCount]uint8{}}
+	*p = pool{nots: make([]conditions, 1), whens: make([]*when, 1), addrs: make([]addrMatch, 1), contents: make([]contentMatch, 1), ids: make([]subjectIDs, 1), notes: make([]Note, 1)}
+	return &compiler{pool: p, cgroups: map[string]uint64{}, ids: map[string]uint32{}, thens: map[then]uint32{}, notes: map[Note]uint32{{}: 0}, whens: map[*when]uint32{}, members: map[memberKey]uint32{}, nets: map[*netip.Prefix]uint32{}, ranges: map[*numberRange][]numberRange{}, sums: map[*digest][]digest{},
+		contents: map[contentKey]uint32{}, indexes: map[string]*[abi.EventCount]uint8{}}
 }
 
 // finish gives the pool what is complete only now, and takes spare room away.
@@ -171,13 +172,11 @@ func (c *compiler) write(s string) uint32 {
 func (c *compiler) rule(rs *RuleSet, i int32, r *rule) {
 	m := &rs.all[i]
 	m.match = c.conditions(r, &r.match)
+	m.match.content = c.content(&r.match, false)
 	if r.not != nil {
 		m.not = uint32(len(c.pool.nots))
 		not := c.conditions(r, r.not)
-		if not.digest != 0 { // which may be shared with rules that do not have it in not
-			c.pool.digests = append(c.pool.digests, digestMatch{c.pool.digests[not.digest].sums, true})
-			not.digest = uint32(len(c.pool.digests) - 1)
-		}
+		not.content = c.content(r.not, true)
 		c.pool.nots = append(c.pool.nots, not)
 	}
 	if r.when != nil {
@@ -228,12 +227,9 @@ func (c *compiler) conditions(r *rule, b *block) conditions {
 	}
 	if len(b.digest) > 0 {
 		out.has |= abi.FieldDigest
-		key := &b.digest[0]
-		if out.digest = c.digests[key]; out.digest == 0 {
-			out.digest = uint32(len(c.pool.digests))
-			c.digests[key] = out.digest
-			c.pool.digests = append(c.pool.digests, newDigestMatch(b.digest))
-		}
+	}
+	if b.formats != 0 {
+		out.has |= abi.FieldFormat
 	}
 	ids := subjectIDs{uid: c.merged(b.uid), gid: c.merged(b.gid), euid: c.merged(b.euid), egid: c.merged(b.egid)}
 	if len(b.uid)+len(b.euid) > 0 {

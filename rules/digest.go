@@ -19,16 +19,9 @@ import (
 // digest is the SHA-256 of a file's content.
 type digest [sha256.Size]byte
 
-// withContent are the events whose object is a file that is there already, and whose
-// content is what the event is about.
-var withContent = setOf(abi.EventOpen, abi.EventExec, abi.EventMMapExec, abi.EventModuleLoad, abi.EventReadFile)
-
 // digests reads one digest or a list of them.
 func (p *parser) digests(n *yaml.Node, about eventSet) []digest {
-	for _, e := range (about &^ withContent).list() {
-		p.add(n, "match it by object.path, or put "+e.String()+" in a rule of its own; those that have one are "+strings.Join(withContent.names(), ", "),
-			"the event %s has no content to match by object.sha256", e)
-	}
+	p.needContent(n, "object.sha256", about)
 	return values(p, n, "object.sha256", "digest", false, p.digest)
 }
 
@@ -65,31 +58,14 @@ func SetDigest(r *abi.Request, text string) error {
 	return nil
 }
 
-// digestMatch is a compiled list of digests.
-type digestMatch struct {
-	sums  []digest // sorted, each once
-	inNot bool
-}
-
-func newDigestMatch(ds []digest) digestMatch {
+// sortedDigests returns the digests in the order that has expects, each once.
+func sortedDigests(ds []digest) []digest {
 	sums := slices.Clone(ds)
 	slices.SortFunc(sums, func(a, b digest) int { return bytes.Compare(a[:], b[:]) })
-	return digestMatch{sums: slices.Clip(slices.Compact(sums))}
+	return slices.Clip(slices.Compact(sums))
 }
 
-// holds reports whether the content is one of those that are listed. While nobody has
-// looked it is what makes the rule match: then the decision is Undecided.
-func (m *digestMatch) holds(r *abi.Request) bool {
-	switch {
-	case r.NoContent():
-		return false
-	case r.Flags&abi.FlagDigest == 0:
-		return !m.inNot
-	}
-	return m.has(&r.Digest)
-}
-
-func (m *digestMatch) has(d *[sha256.Size]byte) bool {
+func (m *contentMatch) has(d *[sha256.Size]byte) bool {
 	lo, hi := 0, len(m.sums)
 	for lo < hi {
 		mid := int(uint(lo+hi) / 2)
@@ -103,17 +79,6 @@ func (m *digestMatch) has(d *[sha256.Size]byte) bool {
 		}
 	}
 	return false
-}
-
-// needsDigest reports whether the rule, of which everything but the content matches,
-// cannot be decided before that is known.
-func (rs *RuleSet) needsDigest(m *matcher, r *abi.Request) bool {
-	if r.Flags&abi.FlagDigest != 0 || r.NoContent() {
-		return false
-	}
-	// The digest is looked at last: nothing else keeps the block from holding.
-	not := &rs.nots[m.not]
-	return m.match.digest != 0 || not.digest != 0 && rs.fails(not, r) == condDigest
 }
 
 // digestIndex files by the content of the object.
@@ -143,17 +108,6 @@ func newDigestIndex(groups []group) *digestIndex {
 		x.sums.put(netHash(g.a, g.b), g.to)
 	}
 	return x
-}
-
-// words returns what is known of the content, and what is wanted.
-func (m *digestMatch) words(r *abi.Request) (subject string, wanted []string) {
-	for _, d := range m.sums {
-		wanted = append(wanted, hex.EncodeToString(d[:]))
-	}
-	if r.Flags&abi.FlagDigest == 0 {
-		return "object.sha256, which is not known,", wanted
-	}
-	return fmt.Sprintf("object.sha256 %x", r.Digest), wanted
 }
 
 // digests appends the digests of all rules, which came later than the rest of the form.

@@ -117,7 +117,7 @@ func TestDigestsAreFiled(t *testing.T) {
 		r.Flags = 0
 		want := Decision{Rule: -1}
 		if uid < 10 {
-			want = Decision{Rule: int32(uid), Verdict: Verdict{Action: Undecided}}
+			want = Decision{Rule: int32(uid), Verdict: Verdict{Action: NeedsDigest}}
 		}
 		if got := rs.Decide(r); got.Rule != want.Rule || got.Needs() != want.Needs() {
 			t.Fatalf("uid %d: rule %d, needs %v; want %d, %v", uid, got.Rule, FieldNames(got.Needs()), want.Rule, FieldNames(want.Needs()))

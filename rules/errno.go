@@ -71,7 +71,7 @@ func (a Action) String() string {
 		return "kill"
 	case Ask:
 		return "ask"
-	case Undecided:
+	case NeedsFormat, NeedsDigest:
 		return "undecided"
 	}
 	return "unknown"

@@ -34,8 +34,9 @@ type Step struct {
 	Rule    string
 	Line    int
 	Matched bool
-	// Reason says in words why the rule does not match, or why one that allows an open in part
-	// refuses this one; else empty. Bytes of the request are quoted in it.
+	// Reason says in words why the rule does not match, why one that allows an open in part
+	// refuses this one, or what is not known of one that matches so far; else empty. Bytes of the
+	// request are quoted in it.
 	Reason string
 }
 
@@ -96,7 +97,9 @@ func (rs *RuleSet) step(i int32, r *abi.Request) Step {
 		s.Reason = rs.whens[m.when].explain(r)
 	} else {
 		s.Matched = true
-		if only := rs.thens[m.then].only; only != 0 && r.Access&^only != 0 {
+		if need := rs.needs(m, r); need != none {
+			s.Reason = "so far: " + contentNames[need] + " is not known"
+		} else if only := rs.thens[m.then].only; only != 0 && r.Access&^only != 0 {
 			s.Reason = fmt.Sprintf("it allows %v and no more", AccessNames(only))
 		}
 	}

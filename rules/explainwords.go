@@ -36,7 +36,7 @@ func notKnown(c condition, r *abi.Request) string {
 		return "detail is not known"
 	case c == condExe && r.Flags&abi.FlagNoExe != 0:
 		return "subject.exe is not known"
-	case c == condDigest && r.NoContent():
+	case c >= condFormat && r.NoContent():
 		return "the object is no file with a content"
 	}
 	return ""
@@ -118,10 +118,8 @@ func (p *pool) words(b *conditions, c condition, r *abi.Request) (subject string
 	case condExe:
 		subject = "subject.exe " + quote(string(r.ExeBuf[:min(r.ExeLen, abi.PathBytes)]))
 		pats(b.exe)
-	case condDigest:
-		if b.digest != 0 {
-			return p.digests[b.digest].words(r)
-		}
+	case condFormat, condDigest:
+		return p.contents[b.content].words(c, r)
 	}
 	return subject, wanted
 }

@@ -110,6 +110,12 @@ func parseRequest(t *testing.T, line string) *abi.Request {
 			r.Flags |= abi.FlagNoExe
 		case "noobject":
 			r.Flags |= abi.FlagNoObject
+		case "format":
+			if err := SetFormat(r, value); err != nil {
+				t.Fatal(err)
+			}
+		case "directory":
+			r.Mode = 0o40755
 		case "detail":
 			r.DetailLen = uint32(copy(r.DetailBuf[:], value))
 		case "nodetail":

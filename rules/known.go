@@ -72,11 +72,15 @@ func (p *pool) holdsKnown(c *conditions, r *abi.Request) truth {
 	if unknown(abi.FieldCgroup) {
 		ids.cgroup = nil
 	}
+	content := p.contents[c.content]
 	if unknown(abi.FieldDigest) {
-		known.digest = 0
+		content.sums = nil
 	}
-	known.ids = 0
-	if p.fails(&known, r) != none || ids.fails(r) != none {
+	if unknown(abi.FieldFormat) {
+		content.formats = 0
+	}
+	known.content, known.ids = 0, 0
+	if p.fails(&known, r) != none || ids.fails(r) != none || content.refuted(r) != none {
 		return no
 	}
 	return fault

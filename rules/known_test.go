@@ -39,7 +39,7 @@ func TestDecideKnownGuessesNothing(t *testing.T) {
 				t.Fatalf("DecideKnown by %v: rule %d, Decide: rule %d\n%s\n%s", FieldNames(r.Have), d.Rule, got.Rule, src, rs.Explain(r))
 			}
 			other := genRequest(t) // the facts that are not known are these
-			for i, fact := 0, abi.Fields(1); i < 8; i, fact = i+1, fact<<1 {
+			for fact := abi.Fields(1); fact < abi.AllFields; fact <<= 1 {
 				if r.Have&fact == 0 {
 					copyFact(r, other, fact)
 				}
@@ -60,7 +60,10 @@ func copyFact(r, other *abi.Request, fact abi.Fields) {
 	switch fact {
 	case abi.FieldPath:
 		r.PathLen, r.PathBuf = other.PathLen, other.PathBuf
-		flags(abi.FlagPathTruncated | abi.FlagNoObject)
+		flags(abi.FlagPathTruncated)
+		if r.Have&abi.ContentFields == 0 { // else it is known whether there is one
+			flags(abi.FlagNoObject)
+		}
 	case abi.FieldDetail:
 		r.DetailLen, r.DetailBuf = other.DetailLen, other.DetailBuf
 		flags(abi.FlagDetailTruncated)
@@ -77,6 +80,13 @@ func copyFact(r, other *abi.Request, fact abi.Fields) {
 		r.Access = other.Access
 	case abi.FieldArgs:
 		r.Arg = other.Arg
+	case abi.FieldDigest:
+		r.Digest = other.Digest
+	case abi.FieldFormat:
+		r.Format = other.Format
+	}
+	if r.Have&abi.ContentFields == 0 {
+		r.Mode = other.Mode
 	}
 }
 

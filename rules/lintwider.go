@@ -33,7 +33,7 @@ func (p *pool) wider(c, o *conditions, e abi.Event) bool {
 	if c.addr != 0 && (o.addr == 0 || slices.ContainsFunc(p.addrs[o.addr].nets, func(n netMatch) bool { return !p.addrs[c.addr].covers(n) })) {
 		return false
 	}
-	if c.digest != 0 && (o.digest == 0 || slices.ContainsFunc(p.digests[o.digest].sums, func(d digest) bool { return !p.digests[c.digest].has((*[32]byte)(&d)) })) {
+	if !p.contents[c.content].covers(&p.contents[o.content]) {
 		return false
 	}
 	if c.ids == 0 {

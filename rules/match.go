@@ -24,15 +24,15 @@ type then struct {
 // conditions is a compiled block. has says which are given: FieldUID for uid or
 // euid, FieldGID for gid or egid.
 type conditions struct {
-	has    abi.Fields
-	access abi.Access
-	path   texts
-	detail texts
-	exe    texts
-	args   run    // of pool.args
-	addr   uint32 // of pool.addrs, 0 for none
-	ids    uint32 // of pool.ids, 0 for none
-	digest uint32 // of pool.digests, 0 for none
+	has     abi.Fields
+	access  abi.Access
+	path    texts
+	detail  texts
+	exe     texts
+	args    run    // of pool.args
+	addr    uint32 // of pool.addrs, 0 for none
+	ids     uint32 // of pool.ids, 0 for none
+	content uint32 // of pool.contents, 0 for none
 }
 
 // run is a part of a slice in a pool.
@@ -50,7 +50,7 @@ type pool struct {
 	args     []argMatch
 	addrs    []addrMatch
 	ids      []subjectIDs
-	digests  []digestMatch
+	contents []contentMatch
 	thens    []then
 	notes    []Note
 }
@@ -89,14 +89,15 @@ const (
 	condPath
 	condDetail
 	condExe
-	condDigest // the last: see needsDigest
+	condFormat // the last two: see needs
+	condDigest
 )
 
 // Decide returns what the rule set says about a request: the verdict of the
 // first rule that matches, the default when none does. If the first one that may match
-// looks at a fact that r lacks and that can be had, it is Undecided. It allocates
-// nothing and holds on to nothing of r. Whoever does what it says of a rule with the lifespan once calls
-// Take first.
+// looks at a fact that r lacks and that can be had, it says so: see Decision.Needs. It allocates
+// nothing and holds on to nothing of r. Whoever does what it says of a rule with the lifespan once
+// calls Take first.
 func (rs *RuleSet) Decide(r *abi.Request) Decision {
 	if r.Event < abi.EventCount {
 		if root := rs.lists[r.Event].root; root != nil {
@@ -116,8 +117,13 @@ func (rs *RuleSet) decision(i int32, r *abi.Request) Decision {
 	if t.only != 0 && r.Access&^t.only != 0 {
 		d.Verdict = tooMuch
 	}
-	if rs.lists[r.Event].consulted&abi.FieldDigest != 0 && rs.needsDigest(&rs.all[i], r) {
-		d.Verdict, d.Once = Verdict{Action: Undecided}, false
+	if rs.lists[r.Event].consulted&abi.ContentFields != 0 {
+		switch rs.needs(&rs.all[i], r) {
+		case condFormat:
+			d.Verdict, d.Once = Verdict{Action: NeedsFormat}, false
+		case condDigest:
+			d.Verdict, d.Once = Verdict{Action: NeedsDigest}, false
+		}
 	}
 	return d
 }
@@ -164,8 +170,8 @@ func (p *pool) fails(c *conditions, r *abi.Request) condition {
 	if c.exe.kind != noTexts && !p.holds(c.exe, factExe, r) {
 		return condExe
 	}
-	if c.digest != 0 && !p.digests[c.digest].holds(r) {
-		return condDigest
+	if c.content != 0 {
+		return p.contents[c.content].fails(r)
 	}
 	return none
 }

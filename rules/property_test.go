@@ -79,6 +79,8 @@ var genWhens = []string{"subject.uid != subject.euid", `subject.exe.startsWith("
 // genDigest draws the digests of few contents, the last of which no rule names.
 var genDigest = rapid.SampledFrom([]digest{{0}, {1}, {2}, {1, 31: 1}, {3}})
 
+var genFormat = rapid.SampledFrom([]abi.Format{abi.FormatELF, abi.FormatScript, abi.FormatOther})
+
 func genBlock(t *rapid.T, object, detail, free, access, content bool, args []string) string {
 	var parts, subject []string
 	maybe := func(what string) bool { return rapid.IntRange(0, 3).Draw(t, what) == 0 }
@@ -94,16 +96,22 @@ func genBlock(t *rapid.T, object, detail, free, access, content bool, args []str
 	}
 	if object && rapid.Bool().Draw(t, "path given") {
 		parts = append(parts, "object: {path: "+list("object.path")+"}")
-	} else if content && rapid.Bool().Draw(t, "digest given") {
-		var sums []string
-		for _, d := range rapid.SliceOfN(genDigest.Filter(func(d digest) bool { return d[0] < 3 }), 1, 3).Draw(t, "object.sha256") {
-			sums = append(sums, fmt.Sprintf("%x", d))
+	} else if which := rapid.IntRange(0, 3).Draw(t, "content given"); content && which > 0 {
+		var of []string
+		if which&1 != 0 {
+			var sums []string
+			for _, d := range rapid.SliceOfN(genDigest.Filter(func(d digest) bool { return d[0] < 3 }), 1, 3).Draw(t, "object.sha256") {
+				sums = append(sums, fmt.Sprintf("%x", d))
+			}
+			of = append(of, "sha256: ["+strings.Join(sums, ", ")+"]")
 		}
-		text := "sha256: [" + strings.Join(sums, ", ") + "]"
+		if which&2 != 0 {
+			of = append(of, "format: "+rapid.SampledFrom([]string{"elf", "[script]", "[elf, script]", "[other, elf]", "[script, other, elf]"}).Draw(t, "object.format"))
+		}
 		if rapid.Bool().Draw(t, "path too") {
-			text += ", path: " + list("object.path")
+			of = append(of, "path: "+list("object.path"))
 		}
-		parts = append(parts, "object: {"+text+"}")
+		parts = append(parts, "object: {"+strings.Join(of, ", ")+"}")
 	}
 	if detail && rapid.Bool().Draw(t, "detail given") {
 		if free {
@@ -225,6 +233,7 @@ func genRequest(t *rapid.T) *abi.Request {
 		}
 		r.Mode = rapid.SampledFrom([]uint32{0o100755, 0, 0o100644, 0o40755}).Draw(t, "mode")
 		r.Digest, r.Flags = genDigest.Draw(t, "digest"), r.Flags|abi.FlagDigest
+		r.Format = genFormat.Draw(t, "format")
 	})
 	return r
 }
@@ -253,14 +262,8 @@ func TestDecideIsTheReference(t *testing.T) {
 		for range 8 {
 			r := genRequest(t)
 			got, want := rs.Decide(r), reference(f, r)
-			unknown := *r
-			unknown.Flags &^= abi.FlagDigest
-			for _, rs := range []*RuleSet{rs, filed} {
-				d := rs.Decide(&unknown)
-				checkNeeds(t, rs, &unknown, d)
-				if d.Needs() != 0 {
-					byRule["the content"]++
-				}
+			for need, n := range checkNeeds(t, []*RuleSet{rs, filed}, f, r) {
+				byRule[strings.Join(need.Names(), " ")+" needed"] += n
 			}
 			if got.Needs() != 0 {
 				t.Fatalf("Decide needs %v of a request that has it", FieldNames(got.Needs()))
@@ -309,29 +312,90 @@ func TestDecideIsTheReference(t *testing.T) {
 		}
 	})
 	t.Logf("decided by: %v", byRule)
-	if byRule["the content"] == 0 || byRule["a rule"] == 0 || byRule["the default"] == 0 {
+	if byRule["sha256 needed"] == 0 || byRule["format needed"] == 0 || byRule["a rule"] == 0 || byRule["the default"] == 0 {
 		t.Errorf("the generators only reach %v", byRule)
 	}
 }
 
-// checkNeeds compares what is decided without a look at the content with what every
-// content makes of it.
-func checkNeeds(t *rapid.T, rs *RuleSet, r *abi.Request, got Decision) {
-	with := *r
-	with.Flags |= abi.FlagDigest
-	others := 0
-	for _, with.Digest = range [][32]byte{{0}, {1}, {2}, {1, 31: 1}, {3}} {
-		switch i := reference(rs.parsed(), &with); {
-		case i == got.Rule:
-		case got.Rule >= 0 && (i < 0 || i > got.Rule) && got.Needs() != 0:
-			others++
-		default:
-			t.Fatalf("Decide: rule %d, needs %v; with the digest %x the reference says %d\n%s", got.Rule, FieldNames(got.Needs()), with.Digest, i, rs.Source())
+// checkNeeds compares what is decided without a look at the content, or at a part of it, with
+// what every content makes of it. It returns how often each fact is needed.
+func checkNeeds(t *rapid.T, sets []*RuleSet, f *File, r *abi.Request) map[abi.Fields]int {
+	sums := [][32]byte{{0}, {1}, {2}, {1, 31: 1}, {3}}
+	formats := []abi.Format{abi.FormatELF, abi.FormatScript, abi.FormatOther}
+	with, want := *r, map[abi.Content]int32{}
+	for _, with.Digest = range sums {
+		for _, with.Format = range formats {
+			want[abi.Content{Digest: with.Digest, Format: with.Format}] = reference(f, &with)
 		}
 	}
-	if others == 0 && got.Needs() != 0 {
-		t.Fatalf("Decide: rule %d, needs %v; it decides with each content\n%s", got.Rule, FieldNames(got.Needs()), rs.Source())
+	needed := map[abi.Fields]int{}
+	for _, lacks := range []abi.Fields{abi.FieldDigest, abi.FieldFormat, abi.ContentFields} {
+		for _, rs := range sets {
+			unknown := *r
+			var outcomes = map[abi.Content]int32{} // of all contents that it may have
+			for c, i := range want {
+				if (lacks&abi.FieldDigest != 0 || c.Digest == r.Digest) && (lacks&abi.FieldFormat != 0 || c.Format == r.Format) {
+					outcomes[c] = i
+				}
+			}
+			if lacks&abi.FieldDigest != 0 {
+				unknown.Flags &^= abi.FlagDigest
+			}
+			if lacks&abi.FieldFormat != 0 {
+				unknown.Format = abi.FormatUnknown
+			}
+			got := rs.Decide(&unknown)
+			need := got.Needs()
+			if need&^lacks != 0 {
+				t.Fatalf("Decide: rule %d, needs %v of a request that lacks %v\n%s", got.Rule, need.Names(), lacks.Names(), rs.Source())
+			}
+			// While a fact is needed the rule may match, and no rule before it can.
+			others := 0
+			for c, i := range outcomes {
+				if i == got.Rule {
+					continue
+				}
+				if others++; need == 0 || got.Rule < 0 || i >= 0 && i < got.Rule {
+					t.Fatalf("Decide without %v: rule %d, needs %v; with the digest %x, %s, the reference says %d\n%s", lacks.Names(), got.Rule, need.Names(), c.Digest, c.Format, i, rs.Source())
+				}
+			}
+			if need != 0 && (others == 0 || !matters(f, outcomes, got.Rule, need)) {
+				t.Fatalf("Decide without %v: rule %d, needs %v, which changes nothing\n%s", lacks.Names(), got.Rule, need.Names(), rs.Source())
+			}
+			// Each fact is needed once, and then the decision is what it is with both.
+			for turn, d := 0, got; ; turn, d = turn+1, rs.Decide(&unknown) {
+				if d.Needs() == 0 {
+					if d.Rule != want[abi.Content{Digest: r.Digest, Format: r.Format}] {
+						t.Fatalf("Decide with what was needed: rule %d\n%s", d.Rule, rs.Source())
+					}
+					break
+				}
+				if turn == 2 {
+					t.Fatalf("Decide needs %v again\n%s", d.Needs().Names(), rs.Source())
+				}
+				unknown.Learn(&abi.Content{Known: d.Needs(), Digest: r.Digest, Format: r.Format})
+			}
+			needed[need]++
+		}
 	}
+	return needed
+}
+
+// matters reports whether there is a content of which the fact alone decides whether the rule
+// matches. It is not asked of rules that are about the content in both blocks, which may ask for
+// what cannot be.
+func matters(f *File, outcomes map[abi.Content]int32, rule int32, fact abi.Fields) bool {
+	if not := f.rules[rule].not; not != nil && (not.formats != 0 || not.digest != nil) {
+		return true
+	}
+	for a, i := range outcomes {
+		for b, j := range outcomes {
+			if (i == rule) != (j == rule) && (fact == abi.FieldDigest && a.Format == b.Format || fact == abi.FieldFormat && a.Digest == b.Digest) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // forget changes every fact that is not in keep.
@@ -339,13 +403,18 @@ func forget(r *abi.Request, keep abi.Fields, args uint8) {
 	if keep&abi.FieldPath == 0 {
 		r.PathLen, r.Flags = 0, r.Flags^abi.FlagPathTruncated
 	}
-	if keep&(abi.FieldPath|abi.FieldDigest) == 0 {
+	if keep&(abi.FieldPath|abi.ContentFields) == 0 {
 		r.Flags ^= abi.FlagNoObject
+	}
+	if keep&abi.ContentFields == 0 {
+		r.Mode = ^r.Mode
 	}
 	if keep&abi.FieldDigest == 0 {
 		r.Digest[0]++
 		r.Flags &^= abi.FlagDigest
-		r.Mode = ^r.Mode
+	}
+	if keep&abi.FieldFormat == 0 {
+		r.Format = abi.FormatUnknown
 	}
 	if keep&abi.FieldDetail == 0 {
 		r.DetailLen, r.Flags = 0, r.Flags^abi.FlagDetailTruncated

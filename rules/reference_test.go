@@ -17,7 +17,7 @@ import (
 
 // The reference: what a rule set says, as slowly and plainly as it can be
 // written, from the AST and the texts of the patterns alone. Nothing of what
-// Decide runs is used. The digest of the object must be known.
+// Decide runs is used. The digest and the format of the object must be known.
 
 func reference(f *File, r *abi.Request) int32 {
 	for i := range f.rules {
@@ -87,7 +87,13 @@ func refBlock(b *block, r *abi.Request) bool {
 		(len(b.path) == 0 || r.Flags&abi.FlagPathTruncated == 0 && r.Flags&abi.FlagNoObject == 0 && refPatterns(b.path, path)) &&
 		(len(b.detail) == 0 || r.Flags&abi.FlagDetailTruncated == 0 && refPatterns(b.detail, detail)) &&
 		(len(b.exe) == 0 || r.Flags&abi.FlagNoExe == 0 && refPatterns(b.exe, exe)) &&
-		(len(b.digest) == 0 || r.Flags&abi.FlagNoObject == 0 && slices.Contains([]uint32{0, 0o10}, r.Mode>>12) && slices.Contains(b.digest, digest(r.Digest)))
+		(len(b.digest) == 0 || refContent(r) && slices.Contains(b.digest, digest(r.Digest))) &&
+		(b.formats == 0 || refContent(r) && slices.Contains(b.formats.names(), r.Format.String()))
+}
+
+// refContent reports whether the object may be a file.
+func refContent(r *abi.Request) bool {
+	return r.Flags&abi.FlagNoObject == 0 && slices.Contains([]uint32{0, 0o10}, r.Mode>>12)
 }
 
 func refArg(a argTest, r *abi.Request) bool {

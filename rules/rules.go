@@ -21,9 +21,10 @@ const (
 	// Ask holds the request until somebody has answered. Verdict.Errno is of the refusal when
 	// nobody does, 0 to allow then.
 	Ask
-	// Undecided is the action of no rule: see Decision.Needs. It is no field of its own,
-	// for a decision is as large as what is returned in registers.
-	Undecided
+	// NeedsFormat and NeedsDigest are the actions of no rule: see Decision.Needs. They are no
+	// field of their own, for a decision is as large as what is returned in registers.
+	NeedsFormat
+	NeedsDigest
 )
 
 // Refuses reports whether the system call fails.
@@ -50,9 +51,12 @@ type Decision struct {
 }
 
 // Needs returns the fact that the request lacks and that its outcome depends on, 0 when the
-// decision is made.
+// decision is made. It can depend on another one when this one is known.
 func (d Decision) Needs() abi.Fields {
-	if d.Verdict.Action == Undecided {
+	switch d.Verdict.Action {
+	case NeedsFormat:
+		return abi.FieldFormat
+	case NeedsDigest:
 		return abi.FieldDigest
 	}
 	return 0

@@ -112,6 +112,11 @@ func (r *Record) event() (*arbiter.Event, error) {
 	e.Comm, e.Exe = f.text(p.Name, p.NameB64), f.text(p.File.Path, p.File.PathB64)
 	e.Detail = f.text(u.Detail, u.DetailB64)
 	f.object(e, r)
+	if u.Format != "" {
+		var ok bool
+		e.Format, ok = abi.ParseFormat(u.Format)
+		f.check(ok, "unmapped.format", u.Format)
+	}
 	for _, name := range u.Flags {
 		flag, ok := abi.ParseFlag(name)
 		f.check(ok, "unmapped.flags", name)

@@ -178,6 +178,8 @@ type Unmapped struct {
 	// The event's second text.
 	Detail    string `json:"detail,omitempty"`
 	DetailB64 string `json:"detail_b64,omitempty"`
+	// What kind of file the object is by its first bytes, when a rule looked at them.
+	Format string `json:"format,omitempty"`
 	// The event's numbers by the names that rules have for them.
 	Args      map[string]uint64 `json:"args,omitempty"`
 	Verdict   string            `json:"verdict"` // "allow", "deny", "audit", "kill"
@@ -231,6 +233,7 @@ func NewRecord(e *arbiter.Event) Record {
 	if e.SHA256 != "" {
 		object.Hashes = []Hash{{"SHA-256", 3, e.SHA256}}
 	}
+	r.Unmapped.Format = e.Format.String()
 	r.Unmapped.Detail, r.Unmapped.DetailB64 = show(e.Detail)
 	r.classify(e, object)
 	return r

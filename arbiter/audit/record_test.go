@@ -101,7 +101,11 @@ func samples() []arbiter.Event {
 	killed.Seq, killed.Verdict = 208, "kill"
 	asked := sample()
 	asked.Seq, asked.Asked, asked.AnsweredBy = 209, "answered", 1000
-	return append(out, anonymous, web, abstract, kill, odd, newer, hashed, killed, asked)
+	script := sample()
+	script.Seq, script.Format, script.Facts = 210, abi.FormatScript, script.Facts|abi.FieldFormat
+	directory := sample()
+	directory.Seq, directory.Facts = 211, directory.Facts|abi.ContentFields
+	return append(out, anonymous, web, abstract, kill, odd, newer, hashed, killed, asked, script, directory)
 }
 
 func TestGolden(t *testing.T) {

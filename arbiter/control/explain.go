@@ -57,7 +57,7 @@ func (s *rulesService) Explain(_ context.Context, req *controlv1.ExplainRequest)
 		}
 		k.NotByKernel = info.NotKept
 	}
-	out.Consulted = x.Consulted.Names()
+	out.Consulted, out.Needs = x.Consulted.Names(), x.Decision.Needs().Names()
 	out.Kept = &controlv1.ExplainKept{InKernel: k.InKernel, NotByWorker: k.NotByWorker, NotByKernel: k.NotByKernel}
 	if info.Waits != nil {
 		out.Waits = utf8(info.Waits(r.Event))
@@ -110,6 +110,9 @@ func (s *rulesService) request(req *controlv1.ExplainRequest) (*abi.Request, err
 		add("%v", err)
 	}
 	if err := rules.SetDigest(r, req.GetSha256()); err != nil {
+		add("%v", err)
+	}
+	if err := rules.SetFormat(r, req.GetFormat()); err != nil {
 		add("%v", err)
 	}
 	for _, a := range req.GetArgs() {

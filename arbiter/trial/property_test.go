@@ -3,6 +3,7 @@
 package trial
 
 import (
+	"bytes"
 	"fmt"
 	"strings"
 	"testing"
@@ -51,6 +52,23 @@ func (s source) Wake() {
 	}
 }
 
+// fetcher finds in each file what its path says.
+type fetcher struct{}
+
+func contentOf(r *abi.Request) abi.Content {
+	n := len(r.Path())
+	return abi.Content{Known: abi.ContentFields, Format: abi.Format(1 + n%3), Digest: [32]byte(bytes.Repeat([]byte{byte(n % 4)}, 32))}
+}
+
+func (fetcher) Fetch(h arbiter.Held, r *abi.Request, want abi.Fields) bool {
+	c := contentOf(r)
+	if want == abi.FieldFormat {
+		c.Known = want
+	}
+	h.Content(c)
+	return true
+}
+
 // genRules draws a rule set that can look at every fact there is.
 func genRules(t *rapid.T, name string) *rules.RuleSet {
 	pick := func(what string, from ...string) string { return rapid.SampledFrom(from).Draw(t, what) }
@@ -64,7 +82,13 @@ func genRules(t *rapid.T, name string) *rules.RuleSet {
 				*to = append(*to, fmt.Sprintf(format, value))
 			}
 		}
-		add(&parts, "object: {path: %s}", maybe("path", "/a", "{prefix: /a}", "/**/b", `"/{a,b}/*"`))
+		var object []string
+		add(&object, "path: %s", maybe("path", "/a", "{prefix: /a}", "/**/b", `"/{a,b}/*"`))
+		if event == "open" {
+			add(&object, "format: %s", maybe("format", "elf", "[script, other]"))
+			add(&object, "sha256: %s", maybe("sha256", `"`+strings.Repeat("01", 32)+`"`, `"`+strings.Repeat("02", 32)+`"`))
+		}
+		add(&parts, "object: {%s}", strings.Join(object, ", "))
 		switch event {
 		case "open":
 			add(&parts, "access: %s", maybe("access", "read", "[write, create]", "truncate"))
@@ -112,7 +136,8 @@ func genRules(t *rapid.T, name string) *rules.RuleSet {
 // genRequest draws a request, with facts that the source has not looked for.
 func genRequest(t *rapid.T) *abi.Request {
 	r := &abi.Request{PostedNS: 1 << 62, Event: rapid.SampledFrom([]abi.Event{abi.EventOpen, abi.EventRename, abi.EventConnect}).Draw(t, "event"),
-		Access: abi.Access(rapid.Uint32Range(0, 63).Draw(t, "access")), Have: abi.AllFields}
+		Access: abi.Access(rapid.Uint32Range(0, 63).Draw(t, "access")), Have: abi.AllFields &^ abi.ContentFields,
+		Mode: rapid.SampledFrom([]uint32{0o100644, 0o100644, 0o40755, 0}).Draw(t, "mode")}
 	if rapid.IntRange(0, 3).Draw(t, "flagged") == 0 {
 		r.Flags = rapid.Uint32Range(0, uint32(abi.AllFlags)).Draw(t, "flags")
 	}
@@ -130,7 +155,7 @@ func genRequest(t *rapid.T) *abi.Request {
 	r.ExeLen = uint32(copy(r.ExeBuf[:], path.Draw(t, "exe")))
 	copy(r.Comm[:], rapid.SampledFrom([]string{"", "sh", "\xffsh"}).Draw(t, "comm"))
 	if rapid.IntRange(0, 3).Draw(t, "some facts") == 0 {
-		r.Have = abi.Fields(rapid.Uint32Range(0, uint32(abi.AllFields)).Draw(t, "have"))
+		r.Have &= abi.Fields(rapid.Uint32Range(0, uint32(abi.AllFields)).Draw(t, "have"))
 	}
 	return r
 }
@@ -143,7 +168,7 @@ func TestRecordedDecisionsRepeat(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		live, other := genRules(t, "live.yaml"), genRules(t, "other.yaml")
 		src := source{make(chan *abi.Request, 1), make(chan struct{}, 1)}
-		a, err := arbiter.New(arbiter.Config{Rules: live, CacheEntries: 64, Recent: 1, SpinFor: -1, Workers: []arbiter.Worker{{Source: src, CPU: -1}}})
+		a, err := arbiter.New(arbiter.Config{Rules: live, CacheEntries: 64, Recent: 1, SpinFor: -1, Contents: fetcher{}, Workers: []arbiter.Worker{{Source: src, CPU: -1}}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -185,16 +210,21 @@ func TestRecordedDecisionsRepeat(t *testing.T) {
 				if missing != 0 || got.Reason != abi.ReasonNone {
 					continue
 				}
-				want := other.Decide(r)
+				full, c := *r, contentOf(r)
+				full.Learn(&c)
+				want := other.Decide(&full)
 				if got.Verdict != want.Verdict || got.Rule != other.RuleID(want.Rule) {
 					t.Fatalf("of %+v the other set says %v by %s, and of its line %v by %s\n%s", e, want.Verdict, other.RuleID(want.Rule), got.Verdict, got.Rule, other.Source())
 				}
 				outcomes["by another set"]++
+				if back.Format != abi.FormatUnknown || back.SHA256 != "" {
+					outcomes["by a content"]++
+				}
 			}
 		}
 	})
 	t.Logf("%v", outcomes)
-	for _, what := range []string{"decided", "from the cache", "cannot tell", "failure verdict", "by another set"} {
+	for _, what := range []string{"decided", "from the cache", "cannot tell", "failure verdict", "by another set", "by a content"} {
 		if outcomes[what] == 0 {
 			t.Errorf("the generators never reach %q: %v", what, outcomes)
 		}

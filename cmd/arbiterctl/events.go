@@ -239,6 +239,11 @@ func eventOf(m *controlv1.Event) *arbiter.Event {
 		fact, _ := abi.ParseField(name) // 0: no rule of ours looks at it
 		e.Facts |= fact
 	}
+	if format, ok := abi.ParseFormat(m.Object.GetFormat()); ok {
+		e.Format = format
+	} else if m.Object.GetFormat() != "" {
+		e.Facts &^= abi.FieldFormat
+	}
 	for _, name := range m.Flags {
 		flag, ok := abi.ParseFlag(name)
 		e.Flags |= flag

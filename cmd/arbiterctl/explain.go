@@ -57,6 +57,7 @@ request would be refused.`,
 	f.Uint32Var(&q.Gid, "gid", uint32(os.Getgid()), "the subject's gid, by default yours")
 	f.StringSliceVar(&q.Access, "access", nil, "of an open: read, write, append, truncate, create; by default read")
 	f.StringVar(&q.Sha256, "sha256", "", "SHA-256 of the object's content, as sha256sum prints it")
+	f.StringVar(&q.Format, "format", "", "what the object is by its first bytes: elf, script or other")
 	cgroup := f.String("cgroup", "", "the subject's cgroup, a path below the cgroup v2 mount point")
 	file := f.String("rules", "", "explain by this rule file, - for stdin, not by what is in force")
 	exitCode := f.Bool("exit-code", false, "exit with 8 when the request would be refused")
@@ -129,6 +130,9 @@ func checkExplain(q *controlv1.ExplainRequest) error {
 	}
 	if err := rules.SetDigest(&abi.Request{}, q.Sha256); err != nil {
 		errs = append(errs, fmt.Errorf("--sha256 %w", err))
+	}
+	if err := rules.SetFormat(&abi.Request{}, q.Format); err != nil {
+		errs = append(errs, fmt.Errorf("--format %w", err))
 	}
 	for _, name := range q.Access {
 		if _, ok := rules.ParseAccess(name); !ok {
@@ -204,7 +208,7 @@ func (a *app) explainOffline(cmd *cobra.Command, q *controlv1.ExplainRequest, fi
 	if len(q.Exe) == 0 {
 		r.Flags |= abi.FlagNoExe
 	}
-	_ = rules.SetDigest(r, q.Sha256) // checked before
+	_, _ = rules.SetDigest(r, q.Sha256), rules.SetFormat(r, q.Format) // checked before
 	switch r.Event {
 	case abi.EventExec:
 		r.Access = abi.AccessExec
@@ -228,7 +232,7 @@ func (a *app) explainOffline(cmd *cobra.Command, q *controlv1.ExplainRequest, fi
 		OnFail: x.Decision.OnFail.String(), Fingerprint: rs.Fingerprint(), OutOfScope: !rs.Asks(&rules.Access{
 			Event: r.Event, Object: string(q.Path), Detail: string(q.Detail), Exe: string(q.Exe), Cgroup: string(q.Cgroup), UID: q.Uid})}
 	k := rs.Kept(r, x.Decision)
-	answer.Consulted = x.Consulted.Names()
+	answer.Consulted, answer.Needs = x.Consulted.Names(), x.Decision.Needs().Names()
 	answer.Kept = &controlv1.ExplainKept{InKernel: k.InKernel, NotByWorker: k.NotByWorker, NotByKernel: k.NotByKernel}
 	answer.StepsLeftOut = uint32(x.LeftOut)
 	for _, s := range x.Steps {
@@ -258,8 +262,8 @@ func explainText(x *controlv1.ExplainResponse) string {
 		by = fmt.Sprintf("by rule %s on line %d", audit.Quote(x.Rule), x.Line)
 	}
 	fmt.Fprintf(&b, "%s, %s\n", verdict, by)
-	if x.Verdict == rules.Undecided.String() {
-		b.WriteString("it depends on the content of the object: give its digest with --sha256\n")
+	for _, fact := range x.Needs {
+		fmt.Fprintf(&b, "it depends on object.%s, which is not known: give it with --%[1]s\n", audit.Quote(fact))
 	}
 	for _, n := range [...]struct{ what, text string }{{"message", x.Message}, {"owner", x.Owner}, {"reason", x.Reason}, {"ticket", x.Ticket}} {
 		if n.text != "" {

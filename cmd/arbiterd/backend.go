@@ -266,7 +266,7 @@ func policyOf(rs *rules.RuleSet) policy {
 	for e := abi.EventOpen; e < abi.EventCount; e++ {
 		// The record of a refusal has path, detail, numbers and executable, consulted
 		// or not.
-		p.want[e] = rs.Consulted(e)&^abi.FieldDigest | abi.FieldExe | abi.FieldPath | abi.FieldDetail | abi.FieldArgs
+		p.want[e] = rs.Consulted(e)&^abi.ContentFields | abi.FieldExe | abi.FieldPath | abi.FieldDetail | abi.FieldArgs
 		p.onFail[e] = abi.Verdict{Errno: rs.Default().OnFail.Errno}
 		p.kernel[e] = rs.KernelRules(e)
 		if consulted := rs.Consulted(e); consulted&^abi.Keepable == 0 {

@@ -16,7 +16,7 @@ import (
 
 	"github.com/arbiterd/arbiter/arbiter/control"
 	"github.com/arbiterd/arbiter/kernelbridge"
-	"github.com/arbiterd/arbiter/kernelbridge/digest"
+	"github.com/arbiterd/arbiter/kernelbridge/content"
 )
 
 // duration is a time.Duration that YAML writes as "5ms".
@@ -108,7 +108,7 @@ func defaults() config {
 		Socket: "/run/arbiter/arbiter.sock", SocketMode: "0660", StateDir: "/var/lib/arbiter",
 		Backend: kernelbridge.BackendAuto, Workers: min(2, runtime.NumCPU()),
 		Wait: duration(5 * time.Millisecond), HoldLimit: duration(5 * time.Second), Guard: true,
-		SpinFor: duration(time.Millisecond), CacheEntries: 4096, DigestMaxSize: digest.DefaultMaxBytes, WhyForAll: "messages", RateLimit: 100,
+		SpinFor: duration(time.Millisecond), CacheEntries: 4096, DigestMaxSize: content.DefaultMaxBytes, WhyForAll: "messages", RateLimit: 100,
 		Survive: surviveOpen, SurvivePins: kernelbridge.DefaultPins, BreakGlass: "/run/arbiter/break-glass",
 		Rescue:   []string{"/usr/lib/systemd/systemd", "/usr/bin/login", "/usr/sbin/sshd", "/usr/bin/sudo", "/usr/bin/su", "/usr/local/sbin/arbiterd", "/usr/local/bin/arbiterctl"},
 		LogLevel: "info",

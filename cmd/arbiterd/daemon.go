@@ -43,7 +43,7 @@ type daemon struct {
 	store      *store.Store
 	backend    backend
 	engine     *arbiter.Arbiter
-	digests    *digests
+	contents   *contents
 	rules      *control.Rules
 	server     *control.Server
 	serving    chan error
@@ -146,8 +146,8 @@ func (d *daemon) startEngine(context.Context) (err error) {
 	if d.backend, err = openBackend(d.chosen, &d.cfg, cpus, record, d.log); err != nil {
 		return err
 	}
-	d.digests = newDigests(&d.cfg, d.chosen)
-	c := arbiter.Config{Rules: rules.Nothing(), Digests: d.digests, SpinFor: time.Duration(d.cfg.SpinFor), CacheEntries: d.cfg.CacheEntries, Logger: d.log,
+	d.contents = newContents(&d.cfg, d.chosen)
+	c := arbiter.Config{Rules: rules.Nothing(), Contents: d.contents, SpinFor: time.Duration(d.cfg.SpinFor), CacheEntries: d.cfg.CacheEntries, Logger: d.log,
 		Watched: d.backend.watch}
 	for i, s := range d.backend.sources() {
 		c.Workers = append(c.Workers, arbiter.Worker{Source: s, CPU: cpus[i], Wait: d.backend.wait()})
@@ -202,8 +202,8 @@ func (d *daemon) info() control.Info {
 	}
 	i.Warnings = append(i.Warnings, d.keyWarnings()...)
 	i.Warnings = append(i.Warnings, d.backend.problems()...)
-	if i.KernelCounters != nil && d.digests != nil {
-		d.digests.count(i.KernelCounters)
+	if i.KernelCounters != nil && d.contents != nil {
+		d.contents.count(i.KernelCounters)
 	}
 	d.protectionInfo(&i)
 	stats := d.engine.Stats()
@@ -332,8 +332,8 @@ func (d *daemon) close() error {
 	if d.backend != nil {
 		errs = append(errs, d.backend.close())
 	}
-	if d.digests != nil {
-		errs = append(errs, d.digests.close()) // after the engine, which asks for them
+	if d.contents != nil {
+		errs = append(errs, d.contents.close()) // after the engine, which asks for them
 	}
 	if d.protection != nil {
 		errs = append(errs, d.protection.Close())

@@ -98,13 +98,15 @@ const (
 	FieldAccess
 	FieldDetail
 	FieldArgs
-	// FieldDigest is the one fact that the kernel side does not have: workers ask for it.
 	FieldDigest
+	FieldFormat
 	// FieldKeep says that the kernel side may keep allows of the event.
 	FieldKeep Fields = 1 << 31
 	// Keepable are those that the kernel side can tell from each other by itself: it may keep
 	// allows of events of which no other is consulted.
 	Keepable = FieldPath | FieldExe | FieldUID | FieldGID | FieldCgroup | FieldAccess
+	// ContentFields are those that no kernel side has: workers have the content looked at.
+	ContentFields = FieldDigest | FieldFormat
 )
 
 // Flags of a Request.
@@ -178,25 +180,14 @@ type Request struct {
 	// that have one set it.
 	File int32
 
-	Digest [32]byte // SHA-256 of the object's content, with FlagDigest only
+	// What was found out about the object's content. A source leaves Format FormatUnknown.
+	Format Format
+	Digest [32]byte // SHA-256, with FlagDigest only
 
 	PathLen, DetailLen, ExeLen uint32 // bytes in use below, without NUL
 	PathBuf                    [PathBytes]byte
 	DetailBuf                  [PathBytes]byte
 	ExeBuf                     [PathBytes]byte
-}
-
-// modeFormat and modeRegular are S_IFMT and S_IFREG of stat(2).
-const (
-	modeFormat  = 0o170000
-	modeRegular = 0o100000
-)
-
-// NoContent reports whether it is known that the object is no file with a content: there
-// is none, or it is a directory, a device, a fifo.
-func (r *Request) NoContent() bool {
-	format := r.Mode & modeFormat
-	return r.Flags&FlagNoObject != 0 || format != 0 && format != modeRegular
 }
 
 // Path returns the object's path; it is valid until the next question.

@@ -12,7 +12,7 @@ import (
 // A question has the facts that the kernel side fetched under its epoch, and no other is
 // taken for known.
 func TestHave(t *testing.T) {
-	const all = abi.AllFields &^ abi.FieldDigest
+	const all = abi.AllFields &^ abi.ContentFields
 	const always = all &^ (abi.FieldExe | abi.FieldCgroup)
 	for _, tc := range []struct {
 		name  string

@@ -1852,7 +1852,9 @@ type ExplainRequest struct {
 	// By which rule set, one that is kept; left out: the one in force.
 	Epoch *uint64 `protobuf:"varint,10,opt,name=epoch,proto3,oneof" json:"epoch,omitempty"`
 	// Of the object's content, in hex; empty: not known.
-	Sha256        string `protobuf:"bytes,11,opt,name=sha256,proto3" json:"sha256,omitempty"`
+	Sha256 string `protobuf:"bytes,11,opt,name=sha256,proto3" json:"sha256,omitempty"`
+	// elf, script or other, by the first bytes of the object; empty: not known.
+	Format        string `protobuf:"bytes,12,opt,name=format,proto3" json:"format,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1964,10 +1966,17 @@ func (x *ExplainRequest) GetSha256() string {
 	return ""
 }
 
+func (x *ExplainRequest) GetFormat() string {
+	if x != nil {
+		return x.Format
+	}
+	return ""
+}
+
 type ExplainResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// "allow", "deny", "audit" or "kill"; "undecided" when the rule looks at a content that is
-	// not known.
+	// not known: see needs.
 	Verdict string `protobuf:"bytes,1,opt,name=verdict,proto3" json:"verdict,omitempty"`
 	// What the system call returns, 0 unless denied.
 	Errno uint32 `protobuf:"varint,2,opt,name=errno,proto3" json:"errno,omitempty"`
@@ -2005,12 +2014,15 @@ type ExplainResponse struct {
 	WrittenDeadline *durationpb.Duration `protobuf:"bytes,13,opt,name=written_deadline,json=writtenDeadline,proto3" json:"written_deadline,omitempty"`
 	WrittenOnFail   string               `protobuf:"bytes,14,opt,name=written_on_fail,json=writtenOnFail,proto3" json:"written_on_fail,omitempty"`
 	// The facts that rules about the event look at, in the order of the catalogue: path, exe, uid,
-	// gid, cgroup, access, detail, args, sha256. Requests that agree in them are decided alike.
+	// gid, cgroup, access, detail, args, sha256, format. Requests that agree in them are decided alike.
 	Consulted []string `protobuf:"bytes,30,rep,name=consulted,proto3" json:"consulted,omitempty"`
 	// Who gives the decision again without deciding anew.
 	Kept *ExplainKept `protobuf:"bytes,31,opt,name=kept,proto3" json:"kept,omitempty"`
 	// How a task waits for such an answer on this kernel, in words; empty when that is not known.
-	Waits         string `protobuf:"bytes,32,opt,name=waits,proto3" json:"waits,omitempty"`
+	Waits string `protobuf:"bytes,32,opt,name=waits,proto3" json:"waits,omitempty"`
+	// Of these the verdict depends on the next one, which is not known: sha256 or format. Empty
+	// when it is decided.
+	Needs         []string `protobuf:"bytes,33,rep,name=needs,proto3" json:"needs,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2190,6 +2202,13 @@ func (x *ExplainResponse) GetWaits() string {
 		return x.Waits
 	}
 	return ""
+}
+
+func (x *ExplainResponse) GetNeeds() []string {
+	if x != nil {
+		return x.Needs
+	}
+	return nil
 }
 
 type ExplainKept struct {
@@ -2471,7 +2490,7 @@ const file_arbiter_control_controlv1_rules_proto_rawDesc = "" +
 	"\tRulesLock\x127\n" +
 	"\tlocked_at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\blockedAt\x12\x10\n" +
 	"\x03uid\x18\x02 \x01(\rR\x03uid\x12\x16\n" +
-	"\x06reason\x18\x03 \x01(\tR\x06reason\"\xa7\x02\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\"\xbf\x02\n" +
 	"\x0eExplainRequest\x12\x14\n" +
 	"\x05event\x18\x01 \x01(\tR\x05event\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\fR\x04path\x12\x10\n" +
@@ -2484,8 +2503,9 @@ const file_arbiter_control_controlv1_rules_proto_rawDesc = "" +
 	"\x04args\x18\t \x03(\v2\x1c.arbiter.control.v1.ArgumentR\x04args\x12\x19\n" +
 	"\x05epoch\x18\n" +
 	" \x01(\x04H\x00R\x05epoch\x88\x01\x01\x12\x16\n" +
-	"\x06sha256\x18\v \x01(\tR\x06sha256B\b\n" +
-	"\x06_epoch\"\xd8\x05\n" +
+	"\x06sha256\x18\v \x01(\tR\x06sha256\x12\x16\n" +
+	"\x06format\x18\f \x01(\tR\x06formatB\b\n" +
+	"\x06_epoch\"\xee\x05\n" +
 	"\x0fExplainResponse\x12\x18\n" +
 	"\averdict\x18\x01 \x01(\tR\averdict\x12\x14\n" +
 	"\x05errno\x18\x02 \x01(\rR\x05errno\x12\x12\n" +
@@ -2509,7 +2529,8 @@ const file_arbiter_control_controlv1_rules_proto_rawDesc = "" +
 	"\x0fwritten_on_fail\x18\x0e \x01(\tR\rwrittenOnFail\x12\x1c\n" +
 	"\tconsulted\x18\x1e \x03(\tR\tconsulted\x123\n" +
 	"\x04kept\x18\x1f \x01(\v2\x1f.arbiter.control.v1.ExplainKeptR\x04kept\x12\x14\n" +
-	"\x05waits\x18  \x01(\tR\x05waits\"r\n" +
+	"\x05waits\x18  \x01(\tR\x05waits\x12\x14\n" +
+	"\x05needs\x18! \x03(\tR\x05needs\"r\n" +
 	"\vExplainKept\x12\x1b\n" +
 	"\tin_kernel\x18\x01 \x01(\bR\binKernel\x12\"\n" +
 	"\rnot_by_worker\x18\x02 \x01(\tR\vnotByWorker\x12\"\n" +

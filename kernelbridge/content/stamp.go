@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package digest
+package content
 
 import (
 	"fmt"
@@ -85,4 +85,21 @@ func unwritten(fd int) error {
 	}
 	_, err := unix.FcntlInt(uintptr(fd), unix.F_SETLEASE, unix.F_UNLCK)
 	return err
+}
+
+// generated reports whether the kernel makes the files of that file system up when they are
+// read. To read them can do something, such as take a line out of a log; their size says nothing;
+// and no program runs from there.
+func generated(fd int) bool {
+	var fs unix.Statfs_t
+	if unix.Fstatfs(fd, &fs) != nil {
+		return false
+	}
+	switch int64(fs.Type) {
+	case unix.PROC_SUPER_MAGIC, unix.SYSFS_MAGIC, unix.CGROUP_SUPER_MAGIC, unix.CGROUP2_SUPER_MAGIC, unix.DEBUGFS_MAGIC, unix.TRACEFS_MAGIC,
+		unix.SECURITYFS_MAGIC, unix.SELINUX_MAGIC, unix.SMACK_MAGIC, unix.AAFS_MAGIC, unix.BPF_FS_MAGIC, unix.PSTOREFS_MAGIC, unix.EFIVARFS_MAGIC,
+		unix.BINFMTFS_MAGIC, unix.RDTGROUP_SUPER_MAGIC:
+		return true
+	}
+	return false
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package digest
+package content
 
 import (
 	"bytes"
@@ -15,6 +15,8 @@ import (
 
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
+
+	"github.com/arbiterd/arbiter/kernelbridge/abi"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -36,14 +38,20 @@ func pool(t testing.TB, o Options) *Pool {
 
 // answer is what Submit comes to.
 type answer struct {
-	sum   [32]byte
-	known bool
+	sum    [32]byte
+	known  bool
+	format abi.Format
 }
 
 func submit(t testing.TB, p *Pool, o Object) <-chan answer {
 	t.Helper()
+	return submitFor(t, p, o, abi.FieldDigest)
+}
+
+func submitFor(t testing.TB, p *Pool, o Object, want abi.Fields) <-chan answer {
+	t.Helper()
 	c := make(chan answer, 2) // a second answer would be a bug, not a hang
-	if !p.Submit(o, func(sum [32]byte, known bool) { c <- answer{sum, known} }) {
+	if !p.Submit(o, want, func(got abi.Content) { c <- answer{got.Digest, got.Known&abi.FieldDigest != 0, got.Format} }) {
 		t.Fatal("there is no room")
 	}
 	return c
@@ -55,9 +63,14 @@ func receive(t testing.TB, c <-chan answer) answer {
 	case a := <-c:
 		return a
 	case <-time.After(20 * time.Second):
-		t.Fatal("no digest")
+		t.Fatal("no answer")
 	}
 	panic("unreachable")
+}
+
+func formatOf(t testing.TB, p *Pool, o Object) abi.Format {
+	t.Helper()
+	return receive(t, submitFor(t, p, o, abi.FieldFormat)).format
 }
 
 func digestOf(t testing.TB, p *Pool, o Object) answer { t.Helper(); return receive(t, submit(t, p, o)) }
@@ -97,7 +110,7 @@ func TestDigest(t *testing.T) {
 	for _, size := range []int{0, 1, piece - 1, piece, piece + 1, 3 * piece} {
 		content := bytes.Repeat([]byte{7}, size)
 		name := write(t, content)
-		want := answer{sha256.Sum256(content), true}
+		want := answer{sha256.Sum256(content), true, abi.FormatOther}
 		if got := digestOf(t, p, named(t, name)); got != want {
 			t.Errorf("%d bytes by name: %x, %t", size, got.sum, got.known)
 		}
@@ -351,7 +364,7 @@ func TestBounds(t *testing.T) {
 	accepted, most := 0, goroutines+queued
 	for range most + 10 {
 		waiting.Add(1)
-		if !p.Submit(Object{File: int(f.Fd())}, func([32]byte, bool) { waiting.Done() }) {
+		if !p.Submit(Object{File: int(f.Fd())}, abi.FieldDigest, func(abi.Content) { waiting.Done() }) {
 			waiting.Done()
 			until(t, "the goroutines do not start", func() bool { return p.counters.busy.Load() == goroutines })
 			continue
@@ -363,7 +376,7 @@ func TestBounds(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 	defer cancel()
-	if err := p.Close(ctx); err == nil || !strings.Contains(err.Error(), "16 readers") {
+	if err := p.Close(ctx); err == nil || !strings.Contains(err.Error(), "readers waiting") {
 		t.Errorf("closing while all are stuck: %v", err)
 	}
 	release()
@@ -371,7 +384,7 @@ func TestBounds(t *testing.T) {
 		t.Error(err)
 	}
 	waiting.Wait()
-	if p.Submit(Object{File: int(f.Fd())}, nil) {
+	if p.Submit(Object{File: int(f.Fd())}, abi.FieldDigest, nil) {
 		t.Error("accepted after Close")
 	}
 	if got := openFiles(t); got != fds {
@@ -392,7 +405,7 @@ func openFiles(t testing.TB) int {
 func TestPanic(t *testing.T) {
 	p := pool(t, Options{})
 	f := opened(t, write(t, []byte("x")))
-	if !p.Submit(Object{File: int(f.Fd())}, func([32]byte, bool) { panic("a bug") }) {
+	if !p.Submit(Object{File: int(f.Fd())}, abi.FieldDigest, func(abi.Content) { panic("a bug") }) {
 		t.Fatal("there is no room")
 	}
 	for range 2 * goroutines {
@@ -409,13 +422,27 @@ func BenchmarkRemembered(b *testing.B) {
 	for what, o := range map[string]Object{"by name": named(b, name), "by descriptor": {File: int(opened(b, name).Fd())}} {
 		b.Run(what, func(b *testing.B) {
 			p := pool(b, Options{})
-			c := make(chan answer, 1)
-			for b.Loop() {
-				p.Submit(o, func(sum [32]byte, known bool) { c <- answer{sum, known} })
-				<-c
-			}
+			benchmarkSubmit(b, p, o, abi.FieldDigest)
 			b.ReportMetric(float64(p.counters.hits.Load())/float64(b.N), "hits/op")
 		})
+	}
+}
+
+// BenchmarkHeader is what one waits for of whose file the format is wanted, and no more.
+func BenchmarkHeader(b *testing.B) {
+	name := write(b, []byte("x"))
+	for what, o := range map[string]Object{"by name": named(b, name), "by descriptor": {File: int(opened(b, name).Fd())}} {
+		b.Run(what, func(b *testing.B) { benchmarkSubmit(b, pool(b, Options{}), o, abi.FieldFormat) })
+	}
+}
+
+func benchmarkSubmit(b *testing.B, p *Pool, o Object, want abi.Fields) {
+	c := make(chan abi.Content, 1)
+	for b.Loop() {
+		p.Submit(o, want, func(got abi.Content) { c <- got })
+		if got := <-c; got.Known&want == 0 {
+			b.Fatal("it is not known")
+		}
 	}
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package digest
+package content
 
 import (
 	"errors"
@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Why the digest of a file cannot be had. Each has a counter.
+// Why nothing can be had of a file. Each has a counter.
 var (
 	errGone       = errors.New("under that name there is another file")
 	errNotRegular = errors.New("it is no regular file")

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package digest
+package content
 
 import (
 	"bufio"
@@ -13,27 +13,32 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// open opens the file by its path as the task has it, for reading. What is found under that
-// name must be what the request is about: anybody may have put another file there.
+// find returns a descriptor that names the file at its path as the task has it. What is found
+// under that name must be what the request is about: anybody may have put another file there.
 //
-// First without opening anything, because that can do something of its own: rewind a tape,
-// arm a watchdog, take a lock.
-func (o *Object) open() (int, error) {
+// It does not open the file, because that can do something of its own: rewind a tape, arm a
+// watchdog, take a lock.
+func (o *Object) find() (at int, err error) {
 	root, err := unix.Open(fmt.Sprintf("/proc/%d/root", o.Task), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return -1, fmt.Errorf("opening the root directory of a task: %w", err)
 	}
 	defer unix.Close(root)
 	// The kernel has followed all links before it came to this name.
-	at, err := unix.Openat2(root, o.Path, &unix.OpenHow{Flags: unix.O_PATH | unix.O_NOFOLLOW | unix.O_CLOEXEC,
+	at, err = unix.Openat2(root, o.Path, &unix.OpenHow{Flags: unix.O_PATH | unix.O_NOFOLLOW | unix.O_CLOEXEC,
 		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS})
 	if err != nil {
 		return -1, fmt.Errorf("opening a file by its path: %w", err)
 	}
-	defer unix.Close(at)
 	if err := o.identify(at); err != nil {
+		unix.Close(at)
 		return -1, err
 	}
+	return at, nil
+}
+
+// readable opens what find has found for reading.
+func readable(at int) (int, error) {
 	fd, err := unix.Open("/proc/self/fd/"+strconv.Itoa(at), unix.O_RDONLY|unix.O_NOCTTY|unix.O_NONBLOCK|unix.O_CLOEXEC|unix.O_LARGEFILE, 0)
 	if err != nil {
 		return -1, fmt.Errorf("opening a file for reading: %w", err)

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package digest
+package content
 
 import (
 	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"github.com/arbiterd/arbiter/kernelbridge/abi"
 )
 
 // The cache never says what was not put, holds what was put last, and no more than it may.
@@ -14,17 +16,17 @@ func TestCacheIsTheModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		most := rapid.IntRange(1, 8).Draw(t, "entries")
 		c := newCache(most)
-		model := map[stamp][32]byte{}
+		model := map[stamp]abi.Content{}
 		gen := rapid.Custom(func(t *rapid.T) stamp {
 			return stamp{ino: rapid.Uint64Range(0, 12).Draw(t, "ino"), ctime: rapid.Int64Range(0, 1).Draw(t, "ctime")}
 		})
 		for i := range rapid.IntRange(1, 60).Draw(t, "steps") {
 			s := gen.Draw(t, "stamp")
 			if rapid.Bool().Draw(t, "put") {
-				sum := [32]byte{byte(i), 1}
-				c.put(s, sum)
-				model[s] = sum
-				if got, ok := c.get(s); !ok || got != sum {
+				found := abi.Content{Known: abi.ContentFields, Digest: [32]byte{byte(i), 1}, Format: abi.Format(1 + i%3)}
+				c.put(s, found)
+				model[s] = found
+				if got, ok := c.get(s); !ok || got != found {
 					t.Fatalf("put %v: got %v, %t", s, got, ok)
 				}
 			} else if got, ok := c.get(s); ok && got != model[s] {

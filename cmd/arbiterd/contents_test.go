@@ -135,7 +135,7 @@ func TestDigestOfLargeFile(t *testing.T) {
 	d.stop()
 }
 
-func TestDigestWarnings(t *testing.T) {
+func TestContentWarnings(t *testing.T) {
 	const byDigest = "rules: [{id: a, events: [exec], object: {sha256: " + "0000000000000000000000000000000000000000000000000000000000000000" + "}, verdict: deny}]\n"
 	for _, tc := range []struct {
 		name  string
@@ -154,7 +154,7 @@ func TestDigestWarnings(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got := digestWarnings(rs, tc.bound)
+			got := contentWarnings(rs, tc.bound)
 			if len(got) != len(tc.want) {
 				t.Fatalf("got %q, want %q", got, tc.want)
 			}

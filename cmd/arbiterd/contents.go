@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/arbiterd/arbiter/arbiter"
+	"github.com/arbiterd/arbiter/kernelbridge"
+	"github.com/arbiterd/arbiter/kernelbridge/abi"
+	"github.com/arbiterd/arbiter/kernelbridge/content"
+	"github.com/arbiterd/arbiter/rules"
+)
+
+// contents lets the engine have the content of files looked at.
+type contents struct {
+	pool *content.Pool
+	// The backend has the file open for us; else it is opened by its path.
+	lent bool
+}
+
+// newContents starts what looks at files for the backend of that name.
+func newContents(cfg *config, backend string) *contents {
+	return &contents{pool: content.New(content.Options{MaxBytes: cfg.DigestMaxSize}), lent: backend == kernelbridge.BackendFanotify}
+}
+
+// Fetch implements arbiter.Fetcher.
+func (c *contents) Fetch(h arbiter.Held, r *abi.Request, want abi.Fields) bool {
+	o := content.Object{File: -1, Task: r.TID, Path: string(r.Path()), Dev: r.Dev, Ino: r.Ino}
+	if c.lent {
+		o = content.Object{File: int(r.File)}
+	}
+	return c.pool.Submit(o, want, h.Content)
+}
+
+// count adds the counters that are not 0. Their names are those of the time when digests were
+// all that was looked for.
+func (c *contents) count(to map[string]uint64) {
+	for name, n := range c.pool.Stats() {
+		if n > 0 {
+			to["digest."+name] = n
+		}
+	}
+}
+
+func (c *contents) close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), stopFor)
+	defer cancel()
+	return c.pool.Close(ctx)
+}
+
+// contentWarnings says what becomes of files whose content cannot be looked at, or not in
+// time: the kernel side gives up after bound.
+func contentWarnings(rs *rules.RuleSet, bound time.Duration) (warnings []string) {
+	var looks abi.Fields
+	for _, e := range rs.Events() {
+		looks |= rs.Consulted(e) & abi.ContentFields
+	}
+	open := rs.OnFail(-1).Action == rules.Allow
+	if open && looks&abi.FieldDigest != 0 {
+		warnings = append(warnings, "object.sha256: a file that cannot be hashed, because it is larger than digest_max_size, changes meanwhile or takes longer than the deadline, goes on by the file's on_fail, allow; set on_fail: deny")
+	}
+	if open && looks&abi.FieldFormat != 0 {
+		warnings = append(warnings, "object.format: a file whose first bytes cannot be read, because it is gone, changes meanwhile or its file system takes longer than the deadline, goes on by the file's on_fail, allow; set on_fail: deny")
+	}
+	if looks&abi.FieldDigest != 0 && bound < time.Second { // else it is the deadline that counts
+		const rate = 1 << 10 // bytes in a microsecond, which a CPU with instructions for SHA-256 does
+		warnings = append(warnings, fmt.Sprintf("object.sha256: a task waits %v at most here (wait), which is enough to hash some %d MiB for the first time; for larger files it goes on by the file's on_fail, %v",
+			bound, bound.Microseconds()*rate>>20, rs.OnFail(-1)))
+	}
+	return warnings
+}

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package abi
+
+// Format is what kind of file something is by its first bytes.
+type Format uint8
+
+// The formats.
+const (
+	FormatUnknown Format = iota // nobody has looked
+	FormatELF                   // it begins with 0x7f E L F: a program, a library, an object, a core
+	FormatScript                // it begins with #!
+	FormatOther                 // anything else, an empty file too
+	FormatCount
+)
+
+// HeadBytes is how much of a file FormatOf has to see.
+const HeadBytes = 4
+
+var formatNames = [FormatCount]string{FormatELF: "elf", FormatScript: "script", FormatOther: "other"}
+
+// FormatOf returns the format of a file by its first HeadBytes bytes, fewer only where it has
+// no more.
+func FormatOf(head []byte) Format {
+	switch {
+	case len(head) >= HeadBytes && string(head[:HeadBytes]) == "\x7fELF":
+		return FormatELF
+	case len(head) >= 2 && string(head[:2]) == "#!":
+		return FormatScript
+	}
+	return FormatOther
+}
+
+// String returns the format as rules and records write it, "" for FormatUnknown.
+func (f Format) String() string {
+	if f < FormatCount {
+		return formatNames[f]
+	}
+	return "unknown"
+}
+
+// ParseFormat returns the format with that name, false when there is none.
+func ParseFormat(name string) (Format, bool) {
+	for f := FormatUnknown + 1; f < FormatCount; f++ {
+		if formatNames[f] == name {
+			return f, true
+		}
+	}
+	return FormatUnknown, false
+}
+
+// Content is what somebody has found out about the content of a file.
+type Content struct {
+	Known  Fields // of ContentFields, those that are filled in
+	Format Format
+	Digest [32]byte // SHA-256
+}
+
+// Learn gives r what c knows.
+func (r *Request) Learn(c *Content) {
+	if c.Known&FieldDigest != 0 {
+		r.Digest, r.Flags = c.Digest, r.Flags|FlagDigest
+	}
+	if c.Known&FieldFormat != 0 {
+		r.Format = c.Format
+	}
+	r.Have |= c.Known
+}
+
+// modeFormat, modeRegular and modeDirectory are S_IFMT, S_IFREG and S_IFDIR of stat(2).
+const (
+	modeFormat    = 0o170000
+	modeRegular   = 0o100000
+	modeDirectory = 0o040000
+)
+
+// NoContent reports whether it is known that the object is no file with a content: there
+// is none, or it is a directory, a device, a fifo.
+func (r *Request) NoContent() bool {
+	format := r.Mode & modeFormat
+	return r.Flags&FlagNoObject != 0 || format != 0 && format != modeRegular
+}
+
+// SetNoContent makes r one whose object has no content, and of which nothing else is known.
+func (r *Request) SetNoContent() { r.Mode = modeDirectory }
