@@ -22,7 +22,8 @@ type Source interface {
 	Reply(r *abi.Request, v abi.Verdict) bool
 	// Hold sets the request that Next put into r aside: it stays open until Reply, and
 	// Next may be called for others. False when the source cannot keep more of them; then
-	// it has to be answered before Next is called. Up to abi.MaxHeld are held at once.
+	// it has to be answered before Next is called. Up to abi.MaxHeld are held at once. One
+	// that is set aside stays so: to say it again is right, and changes nothing.
 	Hold(r *abi.Request) bool
 	// Park blocks until a request may be waiting, Wake was called, or d has
 	// passed. It costs nothing while it blocks. A request that is posted while

@@ -20,10 +20,11 @@ func newHeld(n int) []held {
 }
 
 // Hold sets the request that Next put into r aside; its descriptors stay open until Reply.
-// See arbiter.Source.
+// One that is aside waits for something else now. See arbiter.Source.
 func (s *Source) Hold(r *abi.Request) bool {
 	if r.Ticket != s.held.ticket {
-		return false
+		at := r.Ticket % mostHeld
+		return at < uint64(len(s.all)) && s.all[at].ticket == r.Ticket && s.all[at].state.Load() != s.all[at].word(idle)
 	}
 	for i := range s.all {
 		if h := &s.all[i]; h != s.held && h.state.Load() == h.word(idle) {

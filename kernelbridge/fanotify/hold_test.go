@@ -51,10 +51,22 @@ func holding(t *testing.T, n int, o Options) (*Backend, *Source, []*subject, []*
 		if string(r.Path()) != path || !s.Hold(r) {
 			t.Fatalf("request %d of %q is not held", i, r.Path())
 		}
-		if s.Hold(r) {
-			t.Fatal("a request is set aside twice")
+		if !s.Hold(r) {
+			t.Fatal("a request that is set aside cannot wait for something else")
 		}
 		reqs = append(reqs, r)
+	}
+	if s.Hold(&abi.Request{Ticket: reqs[0].Ticket + mostHeld}) || s.Hold(&abi.Request{Ticket: mostHeld - 1}) {
+		t.Fatal("a request that is none is set aside")
+	}
+	taken := 0
+	for i := range s.all {
+		if h := &s.all[i]; h.state.Load() != h.word(idle) {
+			taken++
+		}
+	}
+	if taken != n {
+		t.Fatalf("%d places are taken, want %d", taken, n)
 	}
 	return b, s, subs, reqs
 }
