@@ -136,6 +136,7 @@ func TestDigestOfLargeFile(t *testing.T) {
 }
 
 func TestContentWarnings(t *testing.T) {
+	const byFormat = "rules: [{id: a, events: [exec], object: {format: elf}, verdict: deny}]\n"
 	const byDigest = "rules: [{id: a, events: [exec], object: {sha256: " + "0000000000000000000000000000000000000000000000000000000000000000" + "}, verdict: deny}]\n"
 	for _, tc := range []struct {
 		name  string
@@ -147,6 +148,8 @@ func TestContentWarnings(t *testing.T) {
 		{"open", "default: deny\n" + byDigest, time.Minute, []string{"set on_fail: deny"}},
 		{"closed", "default: deny\non_fail: deny\n" + byDigest, time.Minute, nil},
 		{"closed and short", "default: deny\non_fail: deny\n" + byDigest, 5 * time.Millisecond, []string{"hash some 4 MiB"}},
+		{"a format", "default: deny\n" + byFormat, time.Millisecond, []string{"object.format: a file whose first bytes cannot be read"}},
+		{"a format, closed", "default: deny\non_fail: deny\n" + byFormat, time.Millisecond, nil},
 		{"open and short", "default: deny\n" + byDigest, 100 * time.Millisecond, []string{"set on_fail: deny", "hash some 97 MiB"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

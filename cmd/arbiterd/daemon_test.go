@@ -404,8 +404,8 @@ func (d *runs) watch() pb.EventsService_WatchClient {
 	return w
 }
 
-// await reads events until one is the wanted one.
-func (d *runs) await(w pb.EventsService_WatchClient, want string) {
+// await reads events until one is the wanted one, and returns it.
+func (d *runs) await(w pb.EventsService_WatchClient, want string) *pb.Event {
 	d.t.Helper()
 	for {
 		m, err := w.Recv()
@@ -413,7 +413,7 @@ func (d *runs) await(w pb.EventsService_WatchClient, want string) {
 			d.t.Fatalf("waiting for the event %q: %v", want, err)
 		}
 		if e := m.GetEvent(); e != nil && describe(e) == want {
-			return
+			return e
 		}
 	}
 }
