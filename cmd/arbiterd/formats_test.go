@@ -100,8 +100,8 @@ func TestFormatsOfOpens(t *testing.T) {
 		{"a script", "#!/bin/sh\n", 0, 0},
 		{"an empty file", "", 0, 0},
 		{"the beginning of one", "\x7fEL", 0, 0},
-		{"one of 8 GiB", "\x7fELF", 8 << 30, unix.EPERM},
-		{"a text of 8 GiB", "text", 8 << 30, 0},
+		{"one of 16 MiB", "\x7fELF", 16 << 20, unix.EPERM},
+		{"a text of 16 MiB", "text", 16 << 20, 0},
 	} {
 		d.put("plain", tc.text, 0o644, tc.size)
 		if d.soon(tc.want, "good", plain); tc.want != 0 {
