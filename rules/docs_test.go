@@ -159,6 +159,10 @@ func TestPolicyDocument(t *testing.T) {
 		{"an unknown program", "no-others", hashed("/srv/app/x", 0), "no-others"},
 		{"a program of its own", "unknown-programs", request(abi.EventExec, "/srv/app/bin/x", "", nil), "default"},
 		{"another one", "unknown-programs", request(abi.EventExec, "/srv/app/x", "", nil), "unknown-programs"},
+		{"a program of a package", "nothing-else-runs", formatted("/usr/bin/x", abi.FormatELF), "programs-of-packages"},
+		{"a script of a package", "nothing-else-runs", formatted("/usr/bin/x", abi.FormatScript), "nothing-else-runs"},
+		{"a script in its place", "nothing-else-runs", formatted("/opt/scripts/x", abi.FormatScript), "scripts-in-their-place"},
+		{"a program there", "nothing-else-runs", formatted("/opt/scripts/x", abi.FormatELF), "nothing-else-runs"},
 		{"braces", "odd-names", request(abi.EventOpen, "/srv/{braces}/x", "", nil), "odd-names"},
 	}
 	with := func(id string) *RuleSet {
@@ -181,7 +185,7 @@ func TestPolicyDocument(t *testing.T) {
 		})
 	}
 	words := strings.Fields("version default deadline on_fail scope mute invert unmute sets rules paths cgroups uids exes mounts process_trees id events object subject access detail args not when verdict ask within message owner reason ticket lifespan expires times " +
-		"sha256 exe uid gid euid egid cgroup literal prefix glob 1,024 4,095 1,000,000")
+		"sha256 format elf script other exe uid gid euid egid cgroup literal prefix glob 1,024 4,095 1,000,000")
 	words = append(words, EventNames()...)
 	for _, a := range accessNames {
 		words = append(words, a.name)

@@ -10,6 +10,13 @@ import (
 	"github.com/arbiterd/arbiter/kernelbridge/abi"
 )
 
+// formatted builds a request whose content is of that format.
+func formatted(path string, f abi.Format) *abi.Request {
+	r := unhashed(path)
+	r.Format = f
+	return r
+}
+
 // TestDecideByBoth: of two facts that are not known the cheap one is needed first, and each
 // only where it changes something.
 func TestDecideByBoth(t *testing.T) {

@@ -26,8 +26,8 @@ var unknownHere = map[string]string{
 	"comm":       "the name of a process, which it can change itself, is not compared here; name the program by exe",
 	"pattern":    "patterns of how a program starts are not told here",
 	"trust":      "there is no trust database here; the files of a trust file can be allowed by path and digest, in the place of this rule",
-	"ftype":      "the type of a file's content is not compared here",
-	"exe_type":   "the type of a file's content is not compared here",
+	"ftype":      "it is a type of libmagic, which tells more apart than object.format does",
+	"exe_type":   "it is a type of libmagic, which tells more apart than object.format does",
 	"device":     "devices are not compared here; the scope can name a mount point",
 	"exe_device": "devices are not compared here; the scope can name a mount point",
 }
