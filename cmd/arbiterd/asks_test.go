@@ -14,12 +14,12 @@ import (
 )
 
 // A real program is held until somebody has answered, others run meanwhile, and without
-// anybody there the default stands.
+// anybody there the default stands. The rule looks at the file first, so it is held twice.
 func TestAsksEndToEnd(t *testing.T) {
 	dir := newTree(t)
 	d := startDaemon(t, dir, "--hold-limit", "30s")
 	d.push(fmt.Sprintf("version: 1\ndefault: allow\non_fail: deny\nscope: {paths: [%[1]q]}\nrules:\n"+
-		"- {id: ask, events: [open], object: {path: %[2]q}, verdict: {ask: {default: deny, within: 20s}}}\n", d.tree, d.tree+"/secret"))
+		"- {id: ask, events: [open], object: {path: %[2]q, format: other}, verdict: {ask: {default: deny, within: 20s}}}\n", d.tree, d.tree+"/secret"))
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	x, err := pb.NewRulesServiceClient(d.conn).Explain(ctx, &pb.ExplainRequest{Event: "open", Path: []byte(d.tree + "/secret")})
