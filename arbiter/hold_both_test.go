@@ -187,3 +187,30 @@ func TestKeyHasFormat(t *testing.T) {
 		t.Errorf("%d keys, want %d", len(seen), 2*int(abi.FormatCount)+1)
 	}
 }
+
+// What was decided by a content the kernel side must not give again.
+func TestContentIsNotKept(t *testing.T) {
+	const text = "version: 1\ndefault: {deny: EACCES}\nscope: {paths: [/t]}\nrules: [{id: a, events: [open], object: {%s}, verdict: allow}]\n"
+	for object, kept := range map[string]bool{
+		"path: /t/x":   true,
+		"format: elf":  false,
+		"sha256: '01'": false,
+		"path: /t/x, format: [elf, script, other]": false, // nobody has looked, and it may be a directory
+	} {
+		src := &answered{}
+		src.r = abi.Request{Event: abi.EventOpen}
+		src.path("/t/x")
+		w := one(t, mustRules(t, fmt.Sprintf(text, strings.Replace(object, "'01'", "'"+strings.Repeat("01", 32)+"'", 1)), 1), 64, src)
+		w.arbiter.cfg.Contents = fetcherFunc(func(h Held, _ *abi.Request) bool {
+			h.Content(abi.Content{Known: abi.ContentFields, Format: abi.FormatELF, Digest: goodSum})
+			return true
+		})
+		for range 2 {
+			w.step()
+			w.tend()
+			if !src.verdict.Allowed() || src.verdict.Keep != kept {
+				t.Errorf("%s: %+v, want it allowed, kept: %t", object, src.verdict, kept)
+			}
+		}
+	}
+}

@@ -129,20 +129,22 @@ func TestSteady(t *testing.T) {
 	}
 }
 
-// What is read while it becomes longer or shorter is not taken for a whole file.
+// What was another file a moment ago is looked at once more.
 func TestHeaderOfChanged(t *testing.T) {
 	p := pool(t, Options{})
 	f := opened(t, write(t, []byte("#!")))
-	for _, size := range []int64{0, 1, 3, 100} { // it was that long a moment ago
+	for _, size := range []int64{0, 1, 3, 100} { // it had that size
 		s, err := stampOf(int(f.Fd()))
 		if err != nil {
 			t.Fatal(err)
 		}
 		s.size = size
-		// The second look sees what is so, and is the one that counts.
 		if got, err := p.header(int(f.Fd()), s); err != nil || got.Format != abi.FormatScript {
 			t.Errorf("of %d bytes: %v, %v; want script", size, got, err)
 		}
+	}
+	if n := p.counters.headers.Load(); n != 4 {
+		t.Errorf("%d headers, want 4", n)
 	}
 }
 

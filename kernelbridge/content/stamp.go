@@ -88,8 +88,8 @@ func unwritten(fd int) error {
 }
 
 // generated reports whether the kernel makes the files of that file system up when they are
-// read. To read them can do something, such as take a line out of a log; their size says nothing;
-// and no program runs from there.
+// read. To read them can do something, such as take a line out of a log; some can only be
+// written; and no program runs from there.
 func generated(fd int) bool {
 	var fs unix.Statfs_t
 	if unix.Fstatfs(fd, &fs) != nil {
