@@ -16,6 +16,7 @@ import (
 	"syscall"
 
 	"github.com/arbiterd/arbiter/bench"
+	"github.com/arbiterd/arbiter/bench/asker"
 )
 
 const usage = `arbiter-bench measures the arbiter.
@@ -78,6 +79,8 @@ func dispatch(ctx context.Context, args []string, in io.Reader, out, errw io.Wri
 		return rules(ctx, args[1:], out, errw)
 	case "daemon":
 		return daemon(ctx, args[1:], out, errw)
+	case asker.Word:
+		return asker.Main(args[1:], in, out)
 	case bench.SleeperWord:
 		return bench.Sleeper(args[1:], in, out)
 	case scenarioWord:
