@@ -23,6 +23,7 @@ const usage = `arbiter-bench measures the arbiter.
 
   arbiter-bench bridge [flags]   time the queue, fanotify and seccomp in one run
   arbiter-bench rules [flags]    time decisions and pushes of up to a million rules
+  arbiter-bench runtime [flags]  time verdicts while the Go runtime is kept busy
   arbiter-bench daemon [flags]   measure a daemon's memory and idle CPU
   arbiter-bench COMMAND -h       the flags of a command
 
@@ -77,6 +78,8 @@ func dispatch(ctx context.Context, args []string, in io.Reader, out, errw io.Wri
 		return bridge(ctx, args[1:], out, errw)
 	case "rules":
 		return rules(ctx, args[1:], out, errw)
+	case "runtime":
+		return runtimes(ctx, args[1:], out, errw)
 	case "daemon":
 		return daemon(ctx, args[1:], out, errw)
 	case asker.Word:
