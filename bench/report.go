@@ -68,6 +68,8 @@ type ScenarioReport struct {
 	Figures   map[string]float64 `json:"figures,omitempty"`
 	Rounds    []RoundReport      `json:"rounds,omitempty"`
 	Histogram *HistogramReport   `json:"histogram,omitempty"`
+	// Intervals are the histograms of the rounds, for WriteLog. A report that was read back has none.
+	Intervals []Interval `json:"-"`
 }
 
 // RoundReport is one round of one scenario.

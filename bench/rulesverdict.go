@@ -157,13 +157,19 @@ func (b *barOf) judge(rows map[string]*ScenarioReport, noisy []string) Bar {
 	return out
 }
 
-// String is the bar as a line of the report.
-func (b *Bar) String() string {
-	value := "not measured"
+// Texts returns what was measured and what it may be, for people.
+func (b *Bar) Texts() (value, limit string) {
+	value = "not measured"
 	if b.Value != nil {
 		value = quantity(*b.Value, b.Unit)
 	}
-	s := fmt.Sprintf("%s: %s; ≤ %s bar: %s", b.Name, value, quantity(b.Limit, b.Unit), b.Outcome)
+	return value, quantity(b.Limit, b.Unit)
+}
+
+// String is the bar as a line of the report.
+func (b *Bar) String() string {
+	value, limit := b.Texts()
+	s := fmt.Sprintf("%s: %s; ≤ %s bar: %s", b.Name, value, limit, b.Outcome)
 	if b.Why != "" {
 		s += ": " + b.Why
 	}

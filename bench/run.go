@@ -217,6 +217,7 @@ func (w *row) round(ctx context.Context, o *Options) {
 	if m := w.child.info.MaxSamples; m > 0 {
 		n = min(n, m)
 	}
+	began := time.Now()
 	res, err := w.child.round(ctx, command{RoundOptions{warmup(n), o.RoundBudget}, n})
 	if err != nil {
 		w.fault(err)
@@ -234,6 +235,7 @@ func (w *row) round(ctx context.Context, o *Options) {
 	w.Samples += res.Samples
 	w.Failed += res.Failed
 	w.Rounds = append(w.Rounds, RoundReport{res.Samples, res.Failed, percentiles(h)})
+	w.Intervals = append(w.Intervals, Interval{began, time.Now(), res.Histogram})
 	for name, v := range res.Figures {
 		if w.Figures == nil {
 			w.Figures = map[string]float64{}

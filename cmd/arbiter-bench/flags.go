@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -35,6 +36,7 @@ type runFlags struct {
 	rounds, samples  *int
 	quick            *bool
 	cpus, file, only *string
+	logs             *string
 }
 
 func newRunFlags(name string) *runFlags {
@@ -46,6 +48,7 @@ func newRunFlags(name string) *runFlags {
 		f.String("cpus", "", "`A,B`: the requester's CPU and the other one (default: the first two)"),
 		f.String("json", "", "write the report to this `file` as well"),
 		f.String("only", "", "scenario `ids`, comma-separated (default: all)"),
+		f.String("hdr", "", "write each scenario's histograms, a round each, to this `folder` as ID.hlog"),
 	}
 }
 
@@ -75,12 +78,31 @@ func (f *runFlags) options(args []string, errw io.Writer, list func() ([]bench.S
 	if o.Scenarios, err = choose(all, *f.only); err != nil {
 		return o, usageError{err}
 	}
+	if *f.logs != "" { // now rather than after minutes of measuring
+		if err := os.MkdirAll(*f.logs, 0o755); err != nil {
+			return o, fmt.Errorf("making the folder of the histograms: %w", err)
+		}
+	}
 	self, err := os.Executable()
 	if err != nil {
 		return o, fmt.Errorf("finding this program to start its children: %w", err)
 	}
 	o.Self = []string{self, scenarioWord}
 	return o, nil
+}
+
+// save writes what the flags ask for besides the table: the report, and the histograms of r.
+func (f *runFlags) save(report interface{ WriteJSON(io.Writer) error }, r *bench.Report) error {
+	var errs []error
+	if *f.file != "" {
+		errs = append(errs, writeFile(*f.file, report.WriteJSON))
+	}
+	for i := range r.Scenarios {
+		if s := &r.Scenarios[i]; *f.logs != "" && s.Samples > 0 {
+			errs = append(errs, writeFile(filepath.Join(*f.logs, s.ID+".hlog"), func(w io.Writer) error { return r.WriteLog(w, s) }))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func cpuPair(s string) ([]int, error) {

@@ -84,6 +84,10 @@ func dispatch(ctx context.Context, args []string, in io.Reader, out, errw io.Wri
 		return daemon(ctx, args[1:], out, errw)
 	case asker.Word:
 		return asker.Main(args[1:], in, out)
+	case "report":
+		return showReport(args[1:], out, errw)
+	case "compare":
+		return compareRuns(args[1:], out, errw)
 	case bench.SleeperWord:
 		return bench.Sleeper(args[1:], in, out)
 	case scenarioWord:

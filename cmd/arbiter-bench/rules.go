@@ -34,7 +34,7 @@ func rules(ctx context.Context, args []string, out, errw io.Writer) error {
 	if report == nil {
 		return notRun(ctx, err)
 	}
-	return errors.Join(err, report.WriteTable(out), saveJSON(*f.file, report))
+	return errors.Join(err, report.WriteTable(out), f.save(report, report.Report))
 }
 
 // ruleScenarios are the rows of rules that this program has.
