@@ -114,4 +114,6 @@ func (c Change) evidence() string {
 func percent(share float64) string { return fmt.Sprintf("%+.1f %%", 100*share) }
 
 // spread is the confidence interval around a median.
-func spread(s benchmath.Summary) string { return "± " + strings.Replace(s.PctRangeString(), "%", " %", 1) }
+func spread(s benchmath.Summary) string {
+	return "± " + strings.Replace(s.PctRangeString(), "%", " %", 1)
+}

@@ -4,7 +4,6 @@ package main
 
 import (
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -12,7 +11,6 @@ import (
 	"regexp"
 	"strings"
 
-	"github.com/arbiterd/arbiter/bench"
 	"github.com/arbiterd/arbiter/bench/report"
 )
 
@@ -90,48 +88,4 @@ func runName(file string, others []*report.Run) string {
 		name = fmt.Sprintf("%s-%d", base, n)
 	}
 	return name
-}
-
-// readReport reads a file that --json has written.
-func readReport(file string) (*bench.Saved, error) {
-	f, err := os.Open(file)
-	if err != nil {
-		return nil, fmt.Errorf("opening a report: %w", err)
-	}
-	defer f.Close()
-	s, err := bench.ReadReport(f)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", file, err)
-	}
-	return s, nil
-}
-
-// fileFlags are the flags of a command that takes files. Flags may follow the files.
-type fileFlags struct{ *flag.FlagSet }
-
-func newFileFlags(name, takes string) fileFlags {
-	f := fileFlags{flag.NewFlagSet(name, flag.ContinueOnError)}
-	f.Usage = func() {
-		fmt.Fprintf(f.Output(), "Usage: arbiter-bench %s [flags] %s\n", name, takes)
-		f.PrintDefaults()
-	}
-	return f
-}
-
-// parse returns the files.
-func (f fileFlags) parse(args []string, out io.Writer) ([]string, error) {
-	f.SetOutput(out)
-	var files []string
-	for {
-		if err := f.Parse(args); err != nil {
-			if errors.Is(err, flag.ErrHelp) {
-				return nil, err
-			}
-			return nil, usageError{err}
-		}
-		if f.NArg() == 0 {
-			return files, nil
-		}
-		files, args = append(files, f.Arg(0)), f.Args()[1:]
-	}
 }
