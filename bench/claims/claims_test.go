@@ -276,6 +276,6 @@ func TestWrite(t *testing.T) {
 	}
 	f("holds         fast: it is fast\n              400 ns, at most 520 ns (a.json)\n\n1 claim: 1 holds, 0 do not hold, 0 cannot be told\n", Source{"a.json", report(map[string]int64{"native": 400})})
 	f("does NOT hold fast: it is fast\n              600 ns, at most 520 ns (b.json)\n              doc.md: takes 0.26 µs\n\n1 claim: 0 hold, 1 does not hold, 0 cannot be told\n", Source{"b.json", report(map[string]int64{"native": 600})})
-	f("cannot tell   fast: it is fast\n              600 ns, at most 520 ns (c.json); noisy machine, load 9.00 before the start, at most 2.0 (half the CPUs) is quiet\n\n1 claim: 0 hold, 0 do not hold, 1 cannot be told\n", Source{"c.json", noisy})
+	f("cannot tell   fast: it is fast\n              600 ns, at most 520 ns; noisy machine, load 9.00 before the start, at most 2.0 (half the CPUs) is quiet (c.json)\n\n1 claim: 0 hold, 0 do not hold, 1 cannot be told\n", Source{"c.json", noisy})
 	f("cannot tell   fast: it is fast\n              no report of arbiter-bench bridge\n\n1 claim: 0 hold, 0 do not hold, 1 cannot be told\n")
 }

@@ -21,11 +21,11 @@ func Write(w io.Writer, findings []Finding) error {
 		}
 		fmt.Fprintf(&b, "%-13s %s: %s\n", said, f.Claim.ID, f.Claim.Says)
 		line := f.Found
-		if line != "" {
-			line += " (" + f.From + ")"
-		}
 		if f.Why != "" {
 			line = strings.TrimPrefix(line+"; "+f.Why, "; ")
+		}
+		if f.From != "" {
+			line += " (" + f.From + ")"
 		}
 		fmt.Fprintf(&b, "%13s %s\n", "", line)
 		if f.Outcome == DoesNotHold {

@@ -57,7 +57,7 @@ func (r *Run) Markdown(w io.Writer) error {
 		fmt.Fprintf(&b, "**Noisy, do not rely on it:** %s.\n\n", cell(why))
 	}
 	for _, f := range r.Facts() {
-		fmt.Fprintf(&b, "- %s: %s\n", f.Name, f.Text)
+		fmt.Fprintf(&b, "- %s: %s\n", f.Name, cell(f.Text))
 	}
 	b.WriteString("\n| claim | in this run | measured |\n|---|---|---|\n")
 	for _, c := range r.Conclusions() {
