@@ -17,9 +17,10 @@ type Interval struct {
 }
 
 // WriteLog writes a row in the histogram log format 1.3 of HdrHistogram, which its log processors and
-// viewers read: an interval for each round, tagged with the row's ID. Of a report that was read back,
-// which has no rounds' histograms, it is one interval with all samples. Values are nanoseconds; the
-// column Interval_Max is milliseconds, as is usual. A row without samples writes no interval.
+// viewers read: an interval for each round. It has no tags, as those tools leave tagged lines out unless
+// they are told the tag. Of a report that was read back, which has no rounds' histograms, it is one
+// interval with all samples. Values are nanoseconds; the column Interval_Max is milliseconds, as is usual.
+// A row without samples writes no interval.
 func (r *Report) WriteLog(w io.Writer, s *ScenarioReport) error {
 	log := hdrhistogram.NewHistogramLogWriter(w)
 	base := r.Started.UnixMilli()
@@ -47,7 +48,6 @@ func (r *Report) WriteLog(w io.Writer, s *ScenarioReport) error {
 		if err != nil {
 			return fmt.Errorf("writing the log of %s: %w", s.ID, err)
 		}
-		h.SetTag(s.ID)
 		h.SetStartTimeMs(i.Began.UnixMilli())
 		h.SetEndTimeMs(i.Ended.UnixMilli())
 		if err := log.OutputIntervalHistogram(h); err != nil {

@@ -5,6 +5,8 @@ package report
 import (
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -28,9 +30,13 @@ func (r *Run) Table() *Table {
 	if r.Run == nil {
 		return nil
 	}
+	counted := slices.ContainsFunc(r.Run.Scenarios, func(s bench.ScenarioReport) bool { return len(s.Figures) > 0 })
 	t := &Table{Head: []string{"mechanism", "what answers", "p50", "p90", "p99", "p99.9", "max", "samples", "failed"}}
 	if r.Kind == bench.KindRules {
 		t.Head[0], t.Head[1] = "engine", "what"
+	}
+	if counted {
+		t.Head = append(t.Head, "counted")
 	}
 	for i := range r.Run.Scenarios {
 		s := &r.Run.Scenarios[i]
@@ -40,6 +46,9 @@ func (r *Run) Table() *Table {
 			m := s.Median
 			row.Cells = append(row.Cells, bench.Span(m.P50), bench.Span(m.P90), bench.Span(m.P99), bench.Span(m.P999), bench.Span(s.Merged.Max),
 				thousands(int64(s.Samples)), strconv.Itoa(s.Failed))
+			if counted {
+				row.Cells = append(row.Cells, figures(s.Figures))
+			}
 		case bench.NotApplicable:
 			row.Why = "not applicable: " + s.Reason
 		default:
@@ -48,6 +57,15 @@ func (r *Run) Table() *Table {
 		t.Rows = append(t.Rows, row)
 	}
 	return t
+}
+
+// figures prints what a row has counted, by name.
+func figures(list map[string]float64) string {
+	var out []string
+	for _, name := range slices.Sorted(maps.Keys(list)) {
+		out = append(out, strings.ReplaceAll(name, "_", " ")+" "+strconv.FormatFloat(list[name], 'g', 4, 64))
+	}
+	return strings.Join(out, ", ")
 }
 
 // Markdown writes the facts, what the run says, and its figures.
@@ -68,7 +86,9 @@ func (r *Run) Markdown(w io.Writer) error {
 		fmt.Fprintf(&b, "| %s | %s | %s |\n", cell(c.Claim), c.Outcome, cell(found))
 	}
 	if t := r.Table(); t != nil {
-		fmt.Fprintf(&b, "\n| %s |\n|---|---|%s\n", strings.Join(t.Head, " | "), strings.Repeat("---:|", len(t.Head)-2))
+		const texts, numbers = 2, 7 // columns; what was counted is a text again
+		fmt.Fprintf(&b, "\n| %s |\n|%s%s%s\n", strings.Join(t.Head, " | "), strings.Repeat("---|", texts), strings.Repeat("---:|", numbers),
+			strings.Repeat("---|", len(t.Head)-texts-numbers))
 		for _, row := range t.Rows {
 			b.WriteString("|")
 			for _, c := range row.Cells {

@@ -3,6 +3,7 @@
 package report
 
 import (
+	"fmt"
 	"regexp"
 	"slices"
 	"strconv"
@@ -35,7 +36,10 @@ func (r *Run) Plots() []*Plot {
 	var out []*Plot
 	add := func(p *Plot) {
 		if p != nil && len(p.lines) > 0 {
-			p.Name = r.Name + "-" + p.Name
+			p.Name, p.Facts = r.Name+"-"+p.Name, r.origin()
+			if len(r.Noisy()) > 0 {
+				p.Title += " (noisy run)"
+			}
 			out = append(out, p)
 		}
 	}
@@ -50,6 +54,13 @@ func (r *Run) Plots() []*Plot {
 		add(r.mechanism(m))
 	}
 	return out
+}
+
+// origin is what a plot says of where its figures are from.
+func (r *Run) origin() string {
+	m := &r.Machine
+	return fmt.Sprintf("%s, %d CPUs, virtualised: %s, Linux %s, %s; arbiter-bench %s, %d rounds of %d samples",
+		m.CPUModel, m.CPUs, m.Virtualised, m.Kernel, r.Run.Started.UTC().Format("2006-01-02"), r.Kind, r.Run.Options.Rounds, r.Run.Options.Samples)
 }
 
 // mechanisms returns those with figures, in the order of the rows.

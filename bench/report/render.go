@@ -8,6 +8,7 @@ import (
 	"html"
 	"image/color"
 	"io"
+	"math"
 	"slices"
 	"strings"
 
@@ -25,6 +26,7 @@ type Plot struct {
 	Title string
 	X, Y  string // what is on the axes
 	Note  string // how to read it, a sentence
+	Facts string // the machine and the day, printed below: a plot is copied without its page
 
 	percentile bool // X is 1/(1-q), labelled in per cent
 	points     bool // the values are marked
@@ -42,7 +44,8 @@ const (
 	plotWidth  = 470 * vg.Length(1) // without the legend
 	plotHeight = 330 * vg.Length(1)
 	margin     = 10 * vg.Length(1)
-	pngDPI     = 144 // twice the size of a screen's point
+	footer     = 16 * vg.Length(1) // for the facts
+	pngDPI     = 144               // twice the size of a screen's point
 )
 
 // unboxed is a plotter that asks for no room around its marks: that is taken from the axes, at all sides.
@@ -63,7 +66,7 @@ func (t thumbnail) Thumbnail(c *draw.Canvas) {
 	}
 }
 
-// draw lays the plot out and returns how to paint it, and how large it is.
+// layout returns how to paint the plot, and how large it is.
 func (p *Plot) layout() (paint func(draw.Canvas), w, h vg.Length, err error) {
 	pl := newPlot(p.Title, p.X, p.Y)
 	g := plotter.NewGrid()
@@ -78,14 +81,14 @@ func (p *Plot) layout() (paint func(draw.Canvas), w, h vg.Length, err error) {
 	var widest vg.Length
 	var entries []line
 	for i, l := range p.lines {
-		drawn, err := plotter.NewLine(l.points)
+		drawn, err := plotter.NewLine(logarithms(l.points))
 		if err != nil {
 			return nil, 0, 0, fmt.Errorf("plotting %s: %w", p.Name, err)
 		}
 		drawn.LineStyle = l.style
 		pl.Add(drawn)
 		if p.points {
-			marks, err := plotter.NewScatter(l.points)
+			marks, err := plotter.NewScatter(logarithms(l.points))
 			if err != nil {
 				return nil, 0, 0, fmt.Errorf("plotting %s: %w", p.Name, err)
 			}
@@ -106,22 +109,39 @@ func (p *Plot) layout() (paint func(draw.Canvas), w, h vg.Length, err error) {
 		}
 		legend.Add(l.name, t)
 	}
-	widen(&pl.Y)
-	pl.Y.Tick.Marker = timeTicks()
-	if p.percentile {
-		pl.X.Tick.Marker = percentileTicks{}
-	} else {
-		widen(&pl.X)
-		pl.X.Tick.Marker = countTicks()
-	}
+	p.scale(pl)
 	side := widest + legend.ThumbnailWidth + 24
 	w = plotWidth + side + 2*margin
-	h = max(plotHeight, vg.Length(len(entries))*(legend.TextStyle.Height("x")+10)+50) + 2*margin
+	h = max(plotHeight, vg.Length(len(entries))*(legend.TextStyle.Height("x")+10)+50) + 2*margin + footer
+	facts := textStyle(8)
 	return func(c draw.Canvas) {
 		inner := draw.Crop(c, margin, -margin, margin, -margin)
+		inner.FillText(facts, inner.Min, p.Facts)
+		inner = draw.Crop(inner, 0, 0, footer, 0)
 		pl.Draw(draw.Crop(inner, 0, -side, 0, 0))
 		legend.Draw(draw.Crop(inner, inner.Max.X-inner.Min.X-side+16, 0, 0, -26))
 	}, w, h, nil
+}
+
+// scale sets the axes to the values of the lines.
+func (p *Plot) scale(pl *plot.Plot) {
+	xmin, xmax, ymin, ymax := math.Inf(1), 0.0, math.Inf(1), 0.0
+	for _, l := range p.lines {
+		for _, v := range l.points {
+			xmin, xmax, ymin, ymax = min(xmin, v.X), max(xmax, v.X), min(ymin, v.Y), max(ymax, v.Y)
+		}
+	}
+	set := func(a *plot.Axis, from, to float64, ticks plot.Ticker) {
+		a.Min, a.Max, a.Tick.Marker = math.Log10(from), math.Log10(to), logTicks{ticks}
+	}
+	from, to := widen(ymin, ymax)
+	set(&pl.Y, from, to, timeTicks())
+	if p.percentile {
+		set(&pl.X, 1, xmax, percentileTicks{})
+		return
+	}
+	from, to = widen(xmin, xmax)
+	set(&pl.X, from, to, countTicks())
 }
 
 // inOrder puts the entries of the legend in the order in which the lines lie above each other.

@@ -10,6 +10,7 @@ import (
 
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/font"
+	"gonum.org/v1/plot/plotter"
 	"gonum.org/v1/plot/text"
 	"gonum.org/v1/plot/vg"
 	"gonum.org/v1/plot/vg/draw"
@@ -54,7 +55,8 @@ func textStyle(size vg.Length) text.Style {
 	return text.Style{Color: color.Black, Font: font.From(font.Font{Typeface: "Liberation", Variant: "Sans"}, size), Handler: plot.DefaultTextHandler}
 }
 
-// newPlot returns an empty plot with axes of logarithmic scale.
+// newPlot returns an empty plot. Its axes are linear: what is drawn is the logarithms of the values, so that
+// the library puts its labels into the middle of an axis.
 func newPlot(title, x, y string) *plot.Plot {
 	p := plot.New()
 	p.BackgroundColor = nil
@@ -70,10 +72,30 @@ func newPlot(title, x, y string) *plot.Plot {
 		a.axis.Label.Padding = 4
 		size(&a.axis.Label.TextStyle, 11)
 		size(&a.axis.Tick.Label, 10)
-		a.axis.Scale = plot.LogScale{}
 		a.axis.Padding = 3
 	}
 	return p
+}
+
+// logTicks puts the ticks of values where their logarithms are.
+type logTicks struct{ plot.Ticker }
+
+// Ticks returns the ticks from min to max, which are logarithms.
+func (l logTicks) Ticks(min, max float64) []plot.Tick {
+	ticks := l.Ticker.Ticks(math.Pow(10, min), math.Pow(10, max))
+	for i := range ticks {
+		ticks[i].Value = math.Log10(ticks[i].Value)
+	}
+	return ticks
+}
+
+// logarithms returns the points as they are drawn.
+func logarithms(xy plotter.XYs) plotter.XYs {
+	out := make(plotter.XYs, len(xy))
+	for i, p := range xy {
+		out[i] = plotter.XY{X: math.Log10(p.X), Y: math.Log10(p.Y)}
+	}
+	return out
 }
 
 // percentileTicks are where a percentile plot is labelled: at 1/(1-q) for the quantile q.
@@ -138,27 +160,24 @@ func thousands(n int64) string {
 	return s
 }
 
-// widen sets an axis to the decades, or their halves and fifths, around its data.
-func widen(a *plot.Axis) {
-	if !(a.Min > 0) || math.IsInf(a.Max, 0) {
-		a.Min, a.Max = 1, 10
-		return
-	}
+// widen returns the decades, or their halves and fifths, around values from low to high, which are above 0.
+func widen(low, high float64) (from, to float64) {
 	steps := []float64{1, 2, 5, 10}
-	low := math.Pow(10, math.Floor(math.Log10(a.Min)))
+	decade := math.Pow(10, math.Floor(math.Log10(low)+1e-9))
+	from = decade
 	for _, s := range steps {
-		if low*s <= a.Min {
-			a.Min = math.Max(low*s, 0)
+		if decade*s <= low*1.001 {
+			from = decade * s
 		}
 	}
-	high := math.Pow(10, math.Floor(math.Log10(a.Max)))
+	decade = math.Pow(10, math.Floor(math.Log10(high)+1e-9))
 	for _, s := range steps {
-		if high*s >= a.Max*0.999 {
-			a.Max = high * s
+		if to = decade * s; to >= high*0.999 {
 			break
 		}
 	}
-	if a.Max <= a.Min {
-		a.Max = a.Min * 10
+	if to <= from {
+		to = from * 10
 	}
+	return from, to
 }
