@@ -160,3 +160,41 @@ func TestWriteLog(t *testing.T) {
 type fullDisk struct{}
 
 func (fullDisk) Write([]byte) (int, error) { return 0, errors.New("the disk is full") }
+
+// FuzzReadReport reads what may be anything, and everything of it that is read again later.
+func FuzzReadReport(f *testing.F) {
+	// Short ones: the fuzzer takes its time over each byte of what it finds interesting.
+	f.Add([]byte(`{"schema_version": 1, "usage": {}, "machine": {"cpus": 2}}`))
+	f.Add([]byte(`{"schema_version": 1, "verdict": {}, "scenarios": [{"id": "a", "status": "measured", "median": {}, "merged": {}}]}`))
+	h := newHistogram()
+	if err := record(h, []uint32{480, 1000}); err != nil {
+		f.Fatal(err)
+	}
+	data, err := encode(h)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add([]byte(`{"schema_version": 1, "verdict": {"bars": []}, "scenarios": [{"id": "a", "histogram": {"encoding": "` + histogramEncoding + `", "data": "` + data + `"}}]}`))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		s, err := ReadReport(bytes.NewReader(text))
+		if (s == nil) != (err != nil) {
+			t.Fatalf("got %v and %v, want one of them", s, err)
+		}
+		if err != nil {
+			return
+		}
+		s.Noisy()
+		if s.Run == nil {
+			return
+		}
+		for i := range s.Run.Scenarios {
+			row := &s.Run.Scenarios[i]
+			if s.Row(row.ID) != row {
+				t.Errorf("%q: got another row", row.ID)
+			}
+			if h, err := row.Recorded(); err == nil && h != nil && h.TotalCount() > 0 {
+				_ = percentiles(h)
+			}
+		}
+	})
+}
