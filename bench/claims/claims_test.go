@@ -5,6 +5,7 @@ package claims
 import (
 	"bytes"
 	"errors"
+	"os"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -60,6 +61,29 @@ func TestOurs(t *testing.T) {
 	if got := f.Rows(bench.KindDaemon); len(got) != 0 {
 		t.Errorf("got the rows %v of a daemon, want none", got)
 	}
+}
+
+// TestDocumentedSample reads the claim that docs/latency.md shows.
+func TestDocumentedSample(t *testing.T) {
+	text, err := os.ReadFile("../../docs/latency.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, block, ok := strings.Cut(string(text), "```yaml\n")
+	block, _, end := strings.Cut(block, "```\n")
+	if !ok || !end {
+		t.Fatal("docs/latency.md shows no claim any more")
+	}
+	shown, ours := read(t, "version: 1\nclaims:\n"+block), read(t, bench.Claims())
+	for i := range ours.Claims {
+		if c := &ours.Claims[i]; c.ID == shown.Claims[0].ID {
+			if diff := cmp.Diff(c.operands(), shown.Claims[0].operands()); diff != "" {
+				t.Errorf("docs/latency.md shows another figure than the file has (-file +shown):\n%s", diff)
+			}
+			return
+		}
+	}
+	t.Errorf("docs/latency.md shows the claim %q, which the file does not have", shown.Claims[0].ID)
 }
 
 func TestReadRefuses(t *testing.T) {
@@ -225,7 +249,8 @@ func TestUnlistedAndGone(t *testing.T) {
 	f("one more", both+"\nAnd another way takes 3.5 ms.\n", []string{`doc.md:6: "3.5 ms."`}, nil)
 	f("a factor", both+"\nThat is 21 times less, or twice: ten times in all.\n", []string{`doc.md:6: "21 times"`, `doc.md:6: "ten times"`}, nil)
 	f("others", both+"\n2× as many, 240 bytes each, 31.6 MiB resident, 4 to 5 µs.\n", []string{`doc.md:6: "2× "`, `doc.md:6: "240 bytes each"`, `doc.md:6: "31.6 MiB resident"`, `doc.md:6: "4 to 5 µs."`}, nil)
-	f("no figures", both+"\n1,024 slots, 49 events, in 2 tests, 64 bytes, at p99, 4 msgs.\n", nil, nil)
+	f("other ways to say it", both+"\n21x, 3 μs and a factor of 7.\n", []string{`doc.md:6: "21x,"`, `doc.md:6: "3 μs "`, `doc.md:6: "factor of 7"`}, nil)
+	f("no figures", both+"\n1,024 slots, 49 events, in 2 tests, 64 bytes, at p99, 4 msgs, 0x10, 2 xattrs, Linux 7.x.\n", nil, nil)
 	f("the figure elsewhere", both+"\nElsewhere 0.26 µs.\n", []string{`doc.md:6: "0.26 µs."`}, nil)
 	f("printed by a program", both+"\n```\nlatency p50 25.599µs\n```\n", nil, nil)
 	f("changed", strings.Replace(both, "0.26", "0.31", 1), []string{`doc.md:4: "0.31 µs,"`}, []string{`doc.md: does not say "takes 0.26 µs"`})

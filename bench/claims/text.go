@@ -70,9 +70,12 @@ func (f *File) quotes() []Quote {
 
 // figure is a time, a factor, or the bytes that something takes: a number and what makes it a figure of
 // performance. "1,024 slots" is none.
-var figure = regexp.MustCompile(`\d[\d.,]*(?: (?:to|and|or) \d[\d.,]*)? ?(?:ns|µs|us|ms|s|×)(?:[^\w]|$)` +
-	`|(?:\d[\d.,]*(?: (?:to|and|or) \d[\d.,]*)?|\b(?:two|three|four|five|six|ten|twenty|a hundred|a thousand)) times\b` +
-	`|\d[\d.,]* (?:bytes|B|KiB|MiB) (?:each|a rule|resident)\b`)
+var figure = regexp.MustCompile(number + `(?: (?:to|and|or) ` + number + `)? ?(?:ns|µs|μs|us|ms|s|×|x)(?:[^\w]|$)` +
+	`|(?:` + number + `(?: (?:to|and|or) ` + number + `)?|\b(?:two|three|four|five|six|ten|twenty|a hundred|a thousand)) times\b` +
+	`|\bfactors? of ` + number +
+	`|` + number + ` (?:bytes|B|KiB|MiB) (?:each|a rule|resident)\b`)
+
+const number = `\d(?:[\d.,]*\d)?`
 
 // prose is the text of a document without what programs printed, line breaks turned into blanks.
 type prose struct {
