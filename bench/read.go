@@ -8,12 +8,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"slices"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
 )
 
-// The commands whose reports can be read back, as Saved.Kind names them.
+// The kinds of reports that somebody asks for by name: the commands that wrote them. Any other command's
+// is read as well, with what all have in common.
 const (
 	KindBridge = "bridge"
 	KindRules  = "rules"
@@ -26,13 +28,14 @@ const maxReport = 256 << 20
 // ErrNotAReport is wrapped by the error of ReadReport when the text is not a report, or not a whole one.
 var ErrNotAReport = errors.New("not a report of arbiter-bench")
 
-// Saved is a report that was read back. The fields of another kind are nil.
+// Saved is a report that was read back, of whatever command.
 type Saved struct {
-	Kind    string
+	Kind    string // the command, "" when the report does not say
 	Machine Machine
-	Run     *Report       // of bridge and rules; Run.Verdict is of bridge alone
-	Rules   *RulesVerdict // of rules
-	Daemon  *DaemonReport
+	Run     *Report // nil for a daemon; its Verdict is of bridge alone
+	Bars    []Bar   // those that the verdict has
+	Factors []Factor
+	Daemon  *DaemonReport // nil for all else
 }
 
 // Noisy returns why the machine was too noisy for a verdict, nil if it was quiet. A daemon is judged
@@ -71,6 +74,7 @@ func ReadReport(r io.Reader) (*Saved, error) {
 	}
 	var head struct {
 		Version *int            `json:"schema_version"`
+		Kind    string          `json:"kind"`
 		Verdict json.RawMessage `json:"verdict"`
 		Usage   json.RawMessage `json:"usage"`
 	}
@@ -95,27 +99,25 @@ func ReadReport(r io.Reader) (*Saved, error) {
 	case head.Verdict == nil:
 		return nil, notAReport("it has neither a verdict nor a daemon's usage")
 	}
-	return readRun(text, head.Verdict)
+	return readRun(text, head.Kind, head.Verdict)
 }
 
-// readRun reads a report with scenarios. The verdict says whose it is.
-func readRun(text []byte, verdict json.RawMessage) (*Saved, error) {
-	s := &Saved{Kind: KindBridge, Run: new(Report)}
+// readRun reads a report with scenarios.
+func readRun(text []byte, kind string, verdict json.RawMessage) (*Saved, error) {
 	var v struct {
-		Bars json.RawMessage `json:"bars"`
+		Bars      []Bar    `json:"bars"`
+		Factors   []Factor `json:"factors"`
+		FactorBar string   `json:"factor_bar"`
 	}
 	if err := json.Unmarshal(verdict, &v); err != nil {
 		return nil, notAReport("its verdict: %w", err)
 	}
-	var into any = s.Run
-	if v.Bars != nil {
-		s.Kind, s.Rules = KindRules, new(RulesVerdict)
-		r := &RulesReport{Report: s.Run}
-		into = r
-		defer func() { *s.Rules = r.Verdict }()
-	}
-	if err := json.Unmarshal(text, into); err != nil {
+	s := &Saved{Kind: kind, Run: new(Report), Bars: v.Bars, Factors: v.Factors}
+	if err := json.Unmarshal(text, s.Run); err != nil {
 		return nil, notAReport("%w", err)
+	}
+	if s.Kind == "" { // written before reports said so
+		s.Kind = kindOf(s.Run, v.FactorBar != "")
 	}
 	s.Machine = s.Run.Machine
 	seen := map[string]bool{}
@@ -132,8 +134,36 @@ func readRun(text []byte, verdict json.RawMessage) (*Saved, error) {
 	return s, nil
 }
 
+// kindOf tells the first two kinds apart.
+func kindOf(r *Report, bridges bool) string {
+	isRules := func(s ScenarioReport) bool { return s.Mechanism == RuleEngine || s.Mechanism == ListWalk }
+	switch {
+	case bridges:
+		return KindBridge
+	case slices.ContainsFunc(r.Scenarios, isRules):
+		return KindRules
+	}
+	return ""
+}
+
 func notAReport(format string, args ...any) error {
 	return fmt.Errorf("reading a report: %w: %w", ErrNotAReport, fmt.Errorf(format, args...))
+}
+
+// Texts returns what was measured and its bound, for people.
+func (b *Bar) Texts() (value, bound string) {
+	bound = "at most " + quantity(b.Limit, b.Unit)
+	if b.Least {
+		bound = "at least " + quantity(b.Limit, b.Unit)
+	}
+	if b.Value == nil {
+		return "not measured", bound
+	}
+	v := *b.Value
+	if b.Least && b.Unit == "" {
+		v = math.Floor(v*100) / 100 // what was missed by a hair must not look met
+	}
+	return quantity(v, b.Unit), bound
 }
 
 // Recorded returns the histogram of all rounds together, nil when the row has none. The error is that of

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -39,12 +40,14 @@ func TestReadReport(t *testing.T) {
 	if s := f(KindBridge, written(t, quietReport())); cmp.Diff(quietReport(), s.Run) != "" || s.Row("native-other") == nil || s.Row("none") != nil {
 		t.Errorf("got another report of bridge:\n%s", cmp.Diff(quietReport(), s.Run))
 	}
-	if s := f(KindRules, written(t, rules)); cmp.Diff(&rules.Verdict, s.Rules) != "" || len(s.Run.Scenarios) != len(rules.Scenarios) {
-		t.Errorf("got another report of rules:\n%s", cmp.Diff(&rules.Verdict, s.Rules))
+	if s := f(KindRules, written(t, rules)); cmp.Diff(rules.Verdict.Bars, s.Bars) != "" || len(s.Factors) == 0 || len(s.Run.Scenarios) != len(rules.Scenarios) {
+		t.Errorf("got another report of rules:\n%s", cmp.Diff(rules.Verdict.Bars, s.Bars))
 	}
 	if s := f(KindDaemon, written(t, judgeDaemon())); cmp.Diff(judgeDaemon(), s.Daemon) != "" || s.Row("native-other") != nil {
 		t.Errorf("got another report of a daemon:\n%s", cmp.Diff(judgeDaemon(), s.Daemon))
 	}
+	f("load", strings.Replace(written(t, quietReport()), "{", `{"kind": "load",`, 1))
+	f("", strings.Replace(written(t, quietReport()), `"factor_bar"`, `"other_bar"`, 1))
 	f(KindBridge, strings.Replace(written(t, quietReport()), "{", `{"a_later_field": 7,`, 1))
 }
 
@@ -109,9 +112,21 @@ func TestRecorded(t *testing.T) {
 
 // TestWriteLog reads the log back by HdrHistogram's own reader.
 func TestWriteLog(t *testing.T) {
-	r, err := Run(t.Context(), testOptions(t, "steady", "forbidden"))
-	if err != nil {
-		t.Fatal(err)
+	var r *Report
+	o := testOptions(t, "steady", "forbidden")
+	fault := errors.New("the disk is full")
+	o.Done = func(done *Report) error {
+		r = new(Report)
+		*r = *done
+		r.Scenarios = slices.Clone(done.Scenarios)
+		return fault
+	}
+	after, err := Run(t.Context(), o)
+	if !errors.Is(err, fault) || after == nil {
+		t.Fatalf("got %v, want the report and the error of Done", err)
+	}
+	if after.Scenarios[0].Intervals != nil {
+		t.Error("got the rounds' histograms after the run, want them dropped")
 	}
 	f := func(name string, r *Report, row int, want []int64) {
 		t.Run(name, func(t *testing.T) {

@@ -20,7 +20,8 @@ type RulesVerdict struct {
 // Bar is one bound and how it came out.
 type Bar struct {
 	Name    string   `json:"name"`
-	Limit   float64  `json:"limit"` // at most
+	Limit   float64  `json:"limit"` // at most; or at least
+	Least   bool     `json:"at_least,omitempty"`
 	Unit    string   `json:"unit"`
 	Value   *float64 `json:"value,omitempty"` // nil: it was not measured
 	Outcome string   `json:"outcome"`
@@ -157,19 +158,13 @@ func (b *barOf) judge(rows map[string]*ScenarioReport, noisy []string) Bar {
 	return out
 }
 
-// Texts returns what was measured and what it may be, for people.
-func (b *Bar) Texts() (value, limit string) {
-	value = "not measured"
+// String is the bar as a line of the report.
+func (b *Bar) String() string {
+	value := "not measured"
 	if b.Value != nil {
 		value = quantity(*b.Value, b.Unit)
 	}
-	return value, quantity(b.Limit, b.Unit)
-}
-
-// String is the bar as a line of the report.
-func (b *Bar) String() string {
-	value, limit := b.Texts()
-	s := fmt.Sprintf("%s: %s; ≤ %s bar: %s", b.Name, value, limit, b.Outcome)
+	s := fmt.Sprintf("%s: %s; ≤ %s bar: %s", b.Name, value, quantity(b.Limit, b.Unit), b.Outcome)
 	if b.Why != "" {
 		s += ": " + b.Why
 	}

@@ -7,7 +7,9 @@ import (
 	"encoding/json"
 	"maps"
 	"os"
+	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -111,6 +113,11 @@ func TestSchemaNamesEveryField(t *testing.T) {
 	structs := map[string]reflect.Type{
 		"bridge_report": reflect.TypeFor[Report](), "rules_report": reflect.TypeFor[RulesReport](), "daemon_report": reflect.TypeFor[DaemonReport](),
 	}
+	for _, name := range reportTypes(t) {
+		if !slices.ContainsFunc(slices.Collect(maps.Values(structs)), func(typ reflect.Type) bool { return typ.Name() == name }) {
+			t.Errorf("%s is written as JSON: describe it in %s, and name it here", name, schemaFile)
+		}
+	}
 	seen := map[string]reflect.Type{}
 	var look func(name string, typ reflect.Type)
 	look = func(name string, typ reflect.Type) {
@@ -172,6 +179,30 @@ func TestSchemaNamesEveryField(t *testing.T) {
 	if v := defs["bridge_report"].Properties["schema_version"].Const; v != float64(SchemaVersion) {
 		t.Errorf("got schema_version %v, want %d", v, SchemaVersion)
 	}
+}
+
+// reportTypes returns the types of this package that have a method WriteJSON.
+func reportTypes(t *testing.T) []string {
+	t.Helper()
+	files, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	method := regexp.MustCompile(`(?m)^func \(\w+ \*(\w+)\) WriteJSON\(`)
+	var out []string
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range method.FindAllStringSubmatch(string(text), -1) {
+			out = append(out, m[1])
+		}
+	}
+	if len(out) < 3 {
+		t.Fatalf("got %v, want every kind of report", out)
+	}
+	return out
 }
 
 func typeNames(v any) []string {

@@ -47,6 +47,11 @@ func read(t *testing.T, text string) *File {
 func TestOurs(t *testing.T) {
 	f := read(t, bench.Claims())
 	known := map[string][]bench.Scenario{bench.KindBridge: bench.Bridge(), bench.KindRules: append(append(bench.Rules(), rulepush.Scenarios()...), bench.OPARows("opa")...)}
+	for _, c := range f.Claims {
+		if _, ok := known[c.Run]; !ok && c.Run != bench.KindDaemon {
+			t.Errorf("%s: got run %q, want a command that writes reports", c.ID, c.Run)
+		}
+	}
 	for run, scenarios := range known {
 		for _, pattern := range f.Rows(run) {
 			found := false
@@ -111,7 +116,7 @@ func TestReadRefuses(t *testing.T) {
 	f("says nothing", "says: it is fast", "says: ''", "write what it says")
 	f("no quotes", `[{in: doc.md, text: "takes 0.26 µs"}]`, "[]", "the quotes")
 	f("an empty quote", `"takes 0.26 µs"`, "' '", "a quote needs in and text")
-	f("another command", "run: bridge", "run: walk", `run "walk"`)
+	f("no command", "run: bridge", "run: ''", "run: bridge for example")
 	f("no row", "row: native, ", "", "one of row, lowest and highest")
 	f("two rows", "row: native,", "row: native, lowest: [a],", "one of row, lowest and highest")
 	f("no statistic", ", of: p50", "", "which statistic")

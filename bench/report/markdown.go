@@ -40,7 +40,7 @@ func (r *Run) Table() *Table {
 	}
 	for i := range r.Run.Scenarios {
 		s := &r.Run.Scenarios[i]
-		row := TableRow{Cells: []string{string(s.Mechanism), s.Responder}}
+		row := TableRow{Cells: []string{string(s.Mechanism), (&row{ScenarioReport: s}).label()}}
 		switch s.Status {
 		case bench.Measured:
 			m := s.Median
@@ -84,6 +84,9 @@ func (r *Run) Markdown(w io.Writer) error {
 			found += " (" + c.Why + ")"
 		}
 		fmt.Fprintf(&b, "| %s | %s | %s |\n", cell(c.Claim), c.Outcome, cell(found))
+	}
+	if list := r.Comparisons(); len(list) > 0 {
+		fmt.Fprintf(&b, "\n- %s\n", strings.Join(list, "\n- "))
 	}
 	if t := r.Table(); t != nil {
 		const texts, numbers = 2, 7 // columns; what was counted is a text again

@@ -3,6 +3,7 @@
 package report
 
 import (
+	"cmp"
 	"fmt"
 	"regexp"
 	"slices"
@@ -14,18 +15,20 @@ import (
 	"github.com/arbiterd/arbiter/bench"
 )
 
-// axis is a figure of the scenarios that a plot can have on its x axis. Rows that count it are drawn,
-// a report without such rows has no such plot.
+// axis is a figure of the scenarios that a plot can have on its x axis. Rows that count it are drawn, a report
+// without such rows has no such plot.
 type axis struct {
 	figure string // a name of bench.Outcome.Figures
 	name   string // of the plot, in file names
 	title  string
 	label  string
+	// joined is of a figure that is set, and not counted: rows that differ by it alone are a line.
+	joined bool
 }
 
 var axes = []axis{
-	{bench.FigureRate, "rate", "Latency by offered load", "asks per second"},
-	{bench.FigureGOGC, "gc", "Latency by collector setting", "GOGC: heap growth between collections, in per cent"},
+	{figureRate, "rate", "Latency by offered load", "asks offered per second", true},
+	{"gc_cycles", "gc", "Latency by collections", "garbage collections in a round", false},
 }
 
 // Plots returns what the rows of the run can show, the most telling first.
@@ -46,8 +49,9 @@ func (r *Run) Plots() []*Plot {
 	add(r.overview())
 	add(r.byRules())
 	for _, a := range axes {
-		for _, m := range r.mechanisms() {
-			add(r.byFigure(a, m))
+		add(r.tails(a))
+		for _, k := range r.series(a) {
+			add(r.byFigure(a, k))
 		}
 	}
 	for _, m := range r.mechanisms() {
@@ -114,7 +118,7 @@ func (r *Run) mechanism(m bench.Mechanism) *Plot {
 	for _, w := range r.rows {
 		if w.Mechanism == m {
 			if xy := curve(w); xy != nil {
-				p.lines = append(p.lines, line{name: w.Responder, points: xy, style: lineStyle(len(p.lines))})
+				p.lines = append(p.lines, line{name: w.label(), points: xy, style: lineStyle(len(p.lines))})
 			}
 		}
 	}
@@ -147,7 +151,7 @@ func (r *Run) byRules() *Plot {
 	if r.Kind != bench.KindRules {
 		return nil
 	}
-	p := &Plot{Name: "rules", Title: "A decision by the number of rules", X: "rules", Y: "p50 of a decision", points: true,
+	p := &Plot{Name: "by-number", Title: "A decision by the number of rules", X: "rules", Y: "p50 of a decision", points: true,
 		Note: "The median over the rounds of each round's p50. A kind that was measured with one number of rules is a point."}
 	for _, w := range r.rows {
 		m := ruleCount.FindStringSubmatchIndex(w.Responder)
@@ -172,11 +176,65 @@ func (r *Run) byRules() *Plot {
 	return p
 }
 
-// byFigure has the percentiles of a mechanism against a figure that its rows count.
-func (r *Run) byFigure(a axis, m bench.Mechanism) *Plot {
-	p := &Plot{Name: a.name + "-" + slug(string(m)), Title: a.title + ": " + string(m), X: a.label, Y: "latency", points: true,
+// series is what rows have in common that differ by a figure.
+type series struct {
+	mechanism bench.Mechanism
+	what      string // the responder, "" for rows that are not joined
+}
+
+func (k series) String() string {
+	if k.what == "" {
+		return string(k.mechanism)
+	}
+	return string(k.mechanism) + ", " + k.what
+}
+
+// of returns the series of a row, false when it does not count the figure.
+func (a axis) of(w row) (series, float64, bool) {
+	k := series{mechanism: w.Mechanism}
+	if a.joined {
+		k.what = w.Responder
+	}
+	x := w.Figures[a.figure]
+	return k, x, x > 0
+}
+
+// series returns those of an axis, in the order of the rows.
+func (r *Run) series(a axis) []series {
+	var out []series
+	for _, w := range r.rows {
+		if k, _, ok := a.of(w); ok && !slices.Contains(out, k) {
+			out = append(out, k)
+		}
+	}
+	return out
+}
+
+// tails has p99 of every series, to compare them.
+func (r *Run) tails(a axis) *Plot {
+	all := r.series(a)
+	if len(all) < 2 {
+		return nil
+	}
+	p := &Plot{Name: a.name, Title: a.title, X: a.label, Y: "p99", points: true, loose: !a.joined, Note: "The median over the rounds of each round's p99."}
+	for i, k := range all {
+		l := line{name: k.String(), style: lineStyle(i)}
+		for _, w := range r.rows {
+			if of, x, ok := a.of(w); ok && of == k {
+				l.points = append(l.points, plotter.XY{X: x, Y: float64(max(w.Median.P99, 1))})
+			}
+		}
+		sortByX(l.points)
+		p.lines = append(p.lines, l)
+	}
+	return p
+}
+
+// byFigure has the percentiles of a series.
+func (r *Run) byFigure(a axis, k series) *Plot {
+	p := &Plot{Name: a.name + "-" + slug(k.String()), Title: a.title + ": " + k.String(), X: a.label, Y: "latency", points: true, loose: !a.joined,
 		Note: "Percentiles are medians over the rounds, max is the largest sample of all."}
-	of := []struct {
+	for i, o := range []struct {
 		name  string
 		value func(row) int64
 	}{
@@ -184,16 +242,12 @@ func (r *Run) byFigure(a axis, m bench.Mechanism) *Plot {
 		{"p99", func(w row) int64 { return w.Median.P99 }},
 		{"p99.9", func(w row) int64 { return w.Median.P999 }},
 		{"max", func(w row) int64 { return w.Merged.Max }},
-	}
-	for i, o := range of {
+	} {
 		l := line{name: o.name, style: lineStyle(i)}
 		for _, w := range r.rows {
-			if x := w.Figures[a.figure]; w.Mechanism == m && x > 0 {
+			if of, x, ok := a.of(w); ok && of == k {
 				l.points = append(l.points, plotter.XY{X: x, Y: float64(max(o.value(w), 1))})
 			}
-		}
-		if len(l.points) == 0 {
-			return nil
 		}
 		sortByX(l.points)
 		p.lines = append(p.lines, l)
@@ -202,7 +256,7 @@ func (r *Run) byFigure(a axis, m bench.Mechanism) *Plot {
 }
 
 func sortByX(xy plotter.XYs) {
-	slices.SortFunc(xy, func(a, b plotter.XY) int { return int(a.X - b.X) })
+	slices.SortStableFunc(xy, func(a, b plotter.XY) int { return cmp.Compare(a.X, b.X) })
 }
 
 var notInSlug = regexp.MustCompile(`[^a-z0-9]+`)

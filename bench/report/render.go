@@ -30,6 +30,7 @@ type Plot struct {
 
 	percentile bool // X is 1/(1-q), labelled in per cent
 	points     bool // the values are marked
+	loose      bool // and not joined by a line
 	lines      []line
 }
 
@@ -55,12 +56,15 @@ type unboxed struct{ plot.Plotter }
 type thumbnail struct {
 	style draw.LineStyle
 	glyph *draw.GlyphStyle
+	loose bool // the mark alone
 }
 
 // Thumbnail draws the line, and its mark in the middle.
 func (t thumbnail) Thumbnail(c *draw.Canvas) {
 	y := c.Center().Y
-	c.StrokeLine2(t.style, c.Min.X, y, c.Max.X, y)
+	if !t.loose {
+		c.StrokeLine2(t.style, c.Min.X, y, c.Max.X, y)
+	}
 	if t.glyph != nil {
 		c.DrawGlyph(*t.glyph, vg.Point{X: c.Center().X, Y: y})
 	}
@@ -86,7 +90,9 @@ func (p *Plot) layout() (paint func(draw.Canvas), w, h vg.Length, err error) {
 			return nil, 0, 0, fmt.Errorf("plotting %s: %w", p.Name, err)
 		}
 		drawn.LineStyle = l.style
-		pl.Add(drawn)
+		if !p.loose {
+			pl.Add(drawn)
+		}
 		if p.points {
 			marks, err := plotter.NewScatter(logarithms(l.points))
 			if err != nil {
@@ -101,7 +107,7 @@ func (p *Plot) layout() (paint func(draw.Canvas), w, h vg.Length, err error) {
 		}
 	}
 	for _, l := range p.inOrder(entries) {
-		t := thumbnail{style: l.style}
+		t := thumbnail{style: l.style, loose: p.loose}
 		if p.points {
 			i := slices.IndexFunc(p.lines, func(o line) bool { return o.name == l.name })
 			s := glyphStyle(i)

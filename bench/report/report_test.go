@@ -108,9 +108,11 @@ func rules(t *testing.T) *Run {
 		scenario(t, "push", bench.RuleEngine, "push of 100000 rules, until all workers use them", 1_200_000_000))
 	s.Run.Scenarios[2].Figures = map[string]float64{"bytes_per_rule": 239.722448, "allocs_per_decision": 1.875e-05}
 	value := 1.2e9
-	s.Rules = &bench.RulesVerdict{Bars: []bench.Bar{
+	s.Factors = []bench.Factor{{Ours: "none-1000", Theirs: "walk-1000", Factor: 16.219}}
+	s.Bars = []bench.Bar{
+		{Name: "verdicts a second", Limit: 1e6, Least: true, Value: &value, Outcome: bench.Met},
 		{Name: "a decision on a cache hit, p50", Limit: 100, Unit: "ns", Outcome: bench.CannotTell, Why: "no figure of hit"},
-		{Name: "a push, p50", Limit: 1e9, Unit: "ns", Value: &value, Outcome: bench.Missed}}}
+		{Name: "a push, p50", Limit: 1e9, Unit: "ns", Value: &value, Outcome: bench.Missed}}
 	return newRun(t, "rules", s)
 }
 
@@ -162,24 +164,39 @@ func TestPlots(t *testing.T) {
 		})
 	}
 	f("bridge", bridge(t), "bridge-percentiles", "bridge-percentiles-native-queue")
-	f("rules", rules(t), "rules-percentiles", "rules-rules", "rules-percentiles-rules", "rules-percentiles-list-walk")
+	f("rules", rules(t), "rules-percentiles", "rules-by-number", "rules-percentiles-rules", "rules-percentiles-list-walk")
 	f("daemon", newRun(t, "daemon", daemon()))
 	f("nothing measured", newRun(t, "x", saved(bench.KindBridge, bench.ScenarioReport{ID: "a", Status: bench.Broken})))
 
-	var loads []bench.ScenarioReport
+	f("at given rates", load(t), "load-percentiles", "load-rate", "load-rate-native-queue-other-cpu", "load-rate-seccomp-notify-other-cpu", "load-percentiles-native-queue",
+		"load-percentiles-seccomp-notify")
+
+	storm := scenario(t, "storm", "Go runtime", "collections", 300)
+	storm.Figures = map[string]float64{"gc_cycles": 40}
+	calm := scenario(t, "calm", "Go runtime", "calm", 200)
+	calm.Figures = map[string]float64{"gc_cycles": 0}
+	f("collections", newRun(t, "runtime", saved("runtime", storm, calm)), "runtime-percentiles", "runtime-gc-go-runtime", "runtime-percentiles-go-runtime")
+}
+
+// load is two mechanisms at three rates, which are not in order.
+func load(t *testing.T) *Run {
+	t.Helper()
+	var rows []bench.ScenarioReport
 	for i, rate := range []float64{10_000, 100_000, 1000} {
-		s := scenario(t, fmt.Sprintf("load-%v", rate), bench.NativeQueue, "open loop", int64(300*(i+1)))
-		s.Figures = map[string]float64{bench.FigureRate: rate, bench.FigureGOGC: 100}
-		loads = append(loads, s)
+		for j, m := range []bench.Mechanism{bench.NativeQueue, bench.Seccomp} {
+			s := scenario(t, fmt.Sprintf("load-%v-%d", rate, j), m, "other CPU", int64(300*(i+1)*(1+9*j)))
+			s.Figures = map[string]float64{figureRate: rate}
+			rows = append(rows, s)
+		}
 	}
-	f("figures", newRun(t, "load", saved(bench.KindBridge, loads...)), "load-percentiles", "load-rate-native-queue", "load-gc-native-queue", "load-percentiles-native-queue")
+	return newRun(t, "load", saved("load", rows...))
 }
 
 // TestLines looks at what is drawn.
 func TestLines(t *testing.T) {
 	var p *Plot
 	for _, p = range rules(t).Plots() {
-		if p.Name == "rules-rules" {
+		if p.Name == "rules-by-number" {
 			break
 		}
 	}
@@ -196,6 +213,21 @@ func TestLines(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("the lines differ (-want +got):\n%s", diff)
+	}
+
+	got = map[string][]float64{}
+	for _, p := range load(t).Plots() {
+		if p.Name == "load-rate" {
+			for _, l := range p.lines {
+				for _, xy := range l.points {
+					got[l.name] = append(got[l.name], xy.X, xy.Y)
+				}
+			}
+		}
+	}
+	want = map[string][]float64{"native queue, other CPU": {1000, 9000, 10_000, 3000, 100_000, 6000}, "seccomp notify, other CPU": {1000, 90_000, 10_000, 30_000, 100_000, 60_000}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("the lines of the rates differ (-want +got):\n%s", diff)
 	}
 
 	r := bridge(t)
@@ -216,12 +248,12 @@ func TestLines(t *testing.T) {
 }
 
 func TestRender(t *testing.T) {
-	for _, p := range append(bridge(t).Plots(), rules(t).Plots()...) {
+	for _, p := range slices.Concat(bridge(t).Plots(), rules(t).Plots(), load(t).Plots()) {
 		var svg, img bytes.Buffer
 		if err := errors.Join(p.SVG(&svg), p.PNG(&img)); err != nil {
 			t.Fatal(err)
 		}
-		if p.Name == "rules-rules" {
+		if p.Name == "rules-by-number" {
 			golden(t, p.Name+".svg", svg.Bytes())
 		}
 		if d := xml.NewDecoder(&svg); true {
@@ -260,7 +292,7 @@ func TestHTML(t *testing.T) {
 	page := b.String()
 	for _, want := range []string{
 		"Example CPU &lt;1&gt;", "began 2031-05-06 07:08 UTC", "Noisy: do not rely on these figures.", "load 9.50 before the start", "CPUs 2 and 3",
-		"The native queue answers within 1.00 µs", "✓ holds", "? cannot tell", "no fanotify figure", "✗ does not hold", "(noisy run)</title>", "8 CPUs, virtualised: no, Linux 6.12.0, 2031-05-06; arbiter-bench rules, 5 rounds of 200 samples", "bytes per rule 239.7", "A push, p50: at most 1.00 s",
+		"The native queue answers within 1.00 µs", "✓ holds", "? cannot tell", "no fanotify figure", "✗ does not hold", "(noisy run)</title>", "8 CPUs, virtualised: no, Linux 6.12.0, 2031-05-06; arbiter-bench rules, 5 rounds of 200 samples", "bytes per rule 239.7", "A push, p50: at most 1.00 s", "Verdicts a second: at least 1000000", "none-1000 p50 : walk-1000 p50 = 1 : 16.2",
 		"unavailable: run as root", "not applicable: failure verdict", "0.250 %", "prefers-color-scheme: dark", "<title>Latency by percentile</title>", "stroke:currentColor",
 	} {
 		if !strings.Contains(page, want) {

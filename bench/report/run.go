@@ -24,6 +24,17 @@ type row struct {
 	recorded *hdrhistogram.Histogram // nil when the report has none
 }
 
+// figureRate is the figure of rows that are asked at a given rate, so many times a second.
+const figureRate = "offered_per_second"
+
+// label tells a row from the others of its mechanism.
+func (w *row) label() string {
+	if rate, ok := w.Figures[figureRate]; ok {
+		return w.Responder + ", " + thousands(int64(rate)) + " a second"
+	}
+	return w.Responder
+}
+
 // New makes a report ready. The error is that of a histogram that cannot be decoded.
 func New(name string, s *bench.Saved) (*Run, error) {
 	r := &Run{Name: name, Saved: s}
@@ -61,22 +72,22 @@ const (
 
 // Conclusions returns the claims that the report itself judges.
 func (r *Run) Conclusions() []Conclusion {
-	switch r.Kind {
-	case bench.KindRules:
-		var out []Conclusion
-		for i := range r.Rules.Bars {
-			b := &r.Rules.Bars[i]
-			value, limit := b.Texts()
-			out = append(out, Conclusion{capital(b.Name) + ": at most " + limit, outcome(b.Outcome), value, b.Why})
-		}
-		return out
-	case bench.KindDaemon:
-		d := r.Daemon
+	var bars []Conclusion
+	for i := range r.Bars {
+		b := &r.Bars[i]
+		value, bound := b.Texts()
+		bars = append(bars, Conclusion{capital(b.Name) + ": " + bound, outcome(b.Outcome), value, b.Why})
+	}
+	switch d := r.Daemon; {
+	case d != nil:
 		return []Conclusion{
 			{fmt.Sprintf("The idle daemon with %d rules keeps at most %d MiB resident", bench.DaemonRules, bench.MaxDaemonRSS>>20),
 				outcome(d.RSSBar), fmt.Sprintf("%.1f MiB", float64(d.Usage.PeakRSSBytes)/(1<<20)), ""},
 			{fmt.Sprintf("It uses at most %v %% of a core", bench.MaxDaemonIdle), outcome(d.IdleBar), fmt.Sprintf("%.3f %%", d.Idle), ""},
 		}
+	}
+	if r.Kind != bench.KindBridge {
+		return bars
 	}
 	v := &r.Run.Verdict
 	native, factor := "no figure", "no figure"
@@ -95,7 +106,7 @@ func (r *Run) Conclusions() []Conclusion {
 			out[i].Why = v.Why
 		}
 	}
-	return out
+	return append(out, bars...)
 }
 
 // cut leaves one decimal and never rounds up: what was missed by a hair must not look met.
@@ -109,6 +120,15 @@ func outcome(bar string) string {
 		return DoesNotHold
 	}
 	return CannotTell
+}
+
+// Comparisons returns the factors that the report has, in words.
+func (r *Run) Comparisons() []string {
+	var out []string
+	for _, f := range r.Factors {
+		out = append(out, fmt.Sprintf("%s p50 : %s p50 = 1 : %.1f", f.Ours, f.Theirs, cut(f.Factor)))
+	}
+	return out
 }
 
 // Fact is a line about the machine or the run.
@@ -138,7 +158,7 @@ func (r *Run) Facts() []Fact {
 		cpus[i] = fmt.Sprint(c)
 	}
 	return append(facts,
-		Fact{"run", fmt.Sprintf("%s, began %s, took %s", r.Kind, r.Run.Started.UTC().Format("2006-01-02 15:04 UTC"), bench.Span(r.Run.DurationNS))},
+		Fact{"run", fmt.Sprintf("arbiter-bench %s, began %s, took %s", r.Kind, r.Run.Started.UTC().Format("2006-01-02 15:04 UTC"), bench.Span(r.Run.DurationNS))},
 		Fact{"options", fmt.Sprintf("%d rounds in turns, %d samples each after %d that do not count, a round ends after %s; CPUs %s",
 			o.Rounds, o.Samples, o.Warmup, bench.Span(o.RoundBudgetNS), strings.Join(cpus, " and "))})
 }

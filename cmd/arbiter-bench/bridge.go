@@ -22,7 +22,7 @@ func bridge(ctx context.Context, args []string, out, errw io.Writer) error {
 	if report == nil {
 		return notRun(ctx, err)
 	}
-	return errors.Join(err, report.WriteTable(out), f.save(report, report))
+	return errors.Join(err, report.WriteTable(out), saveJSON(*f.file, report))
 }
 
 // notRun says whose fault it is that there is no report.
@@ -31,6 +31,13 @@ func notRun(ctx context.Context, err error) error {
 		return usageError{err}
 	}
 	return err
+}
+
+func saveJSON(file string, r interface{ WriteJSON(io.Writer) error }) error {
+	if file == "" {
+		return nil
+	}
+	return writeFile(file, r.WriteJSON)
 }
 
 // scenario is the child's side: its arguments come from the parent.

@@ -58,7 +58,7 @@ func (f *runFlags) options(args []string, errw io.Writer, list func() ([]bench.S
 	if err := parse(f.FlagSet, args, errw); err != nil {
 		return o, err
 	}
-	o = bench.Options{Rounds: *f.rounds, Samples: *f.samples, Progress: errw}
+	o = bench.Options{Kind: f.Name(), Rounds: *f.rounds, Samples: *f.samples, Progress: errw}
 	if *f.quick {
 		if o.Rounds == 0 {
 			o.Rounds = bench.QuickRounds
@@ -82,6 +82,7 @@ func (f *runFlags) options(args []string, errw io.Writer, list func() ([]bench.S
 		if err := os.MkdirAll(*f.logs, 0o755); err != nil {
 			return o, fmt.Errorf("making the folder of the histograms: %w", err)
 		}
+		o.Done = func(r *bench.Report) error { return writeLogs(*f.logs, r) }
 	}
 	self, err := os.Executable()
 	if err != nil {
@@ -91,15 +92,12 @@ func (f *runFlags) options(args []string, errw io.Writer, list func() ([]bench.S
 	return o, nil
 }
 
-// save writes what the flags ask for besides the table: the report, and the histograms of r.
-func (f *runFlags) save(report interface{ WriteJSON(io.Writer) error }, r *bench.Report) error {
+// writeLogs writes the histograms of each row to a folder.
+func writeLogs(dir string, r *bench.Report) error {
 	var errs []error
-	if *f.file != "" {
-		errs = append(errs, writeFile(*f.file, report.WriteJSON))
-	}
 	for i := range r.Scenarios {
-		if s := &r.Scenarios[i]; *f.logs != "" && s.Samples > 0 {
-			errs = append(errs, writeFile(filepath.Join(*f.logs, s.ID+".hlog"), func(w io.Writer) error { return r.WriteLog(w, s) }))
+		if s := &r.Scenarios[i]; s.Samples > 0 {
+			errs = append(errs, writeFile(filepath.Join(dir, s.ID+".hlog"), func(w io.Writer) error { return r.WriteLog(w, s) }))
 		}
 	}
 	return errors.Join(errs...)

@@ -34,7 +34,7 @@ func rules(ctx context.Context, args []string, out, errw io.Writer) error {
 	if report == nil {
 		return notRun(ctx, err)
 	}
-	return errors.Join(err, report.WriteTable(out), f.save(report, report.Report))
+	return errors.Join(err, report.WriteTable(out), saveJSON(*f.file, report))
 }
 
 // ruleScenarios are the rows of rules that this program has.

@@ -116,6 +116,7 @@ func measureFor(ctx context.Context, list *claims.File, quick bool, errw io.Writ
 	}
 	var out []claims.Source
 	if o.Scenarios = needed(bench.Bridge(), list.Rows(bench.KindBridge)); len(o.Scenarios) > 0 {
+		o.Kind = bench.KindBridge
 		r, err := bench.Run(ctx, o)
 		if r == nil {
 			return nil, err
@@ -127,11 +128,12 @@ func measureFor(ctx context.Context, list *claims.File, quick bool, errw io.Writ
 		all = append(all, bench.OPARows(program)...)
 	}
 	if o.Scenarios = needed(all, list.Rows(bench.KindRules)); len(o.Scenarios) > 0 {
+		o.Kind = bench.KindRules
 		r, err := bench.RunRules(ctx, o)
 		if r == nil {
 			return nil, err
 		}
-		out = append(out, claims.Source{Name: "this run", Saved: &bench.Saved{Kind: bench.KindRules, Machine: r.Machine, Run: r.Report, Rules: &r.Verdict}})
+		out = append(out, claims.Source{Name: "this run", Saved: &bench.Saved{Kind: bench.KindRules, Machine: r.Machine, Run: r.Report, Bars: r.Verdict.Bars}})
 	}
 	if slices.ContainsFunc(list.Claims, func(c claims.Claim) bool { return c.Run == bench.KindDaemon }) {
 		d, err := measureDaemon(ctx, "", os.DevNull, bench.DaemonWindow)
