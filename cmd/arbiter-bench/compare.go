@@ -11,12 +11,6 @@ import (
 	"github.com/arbiterd/arbiter/bench/compare"
 )
 
-// errSlower and errNoVerdict become exit statuses of their own; what they are about has been printed.
-var (
-	errSlower    = errors.New("slower than before")
-	errNoVerdict = errors.New("no verdict")
-)
-
 // compareRuns says what has changed from one report to another one.
 func compareRuns(args []string, out, errw io.Writer) error {
 	f := newFileFlags("compare", "OLD.json NEW.json")

@@ -46,8 +46,6 @@ const (
 	exitFailure  = 1
 	exitUsage    = 2
 	exitNothing  = 3
-	exitSlower   = 4
-	exitNotHeld  = 5
 	scenarioWord = "scenario" // the hidden command of a child process
 )
 
@@ -74,12 +72,8 @@ func run(ctx context.Context, args []string, in io.Reader, out, errw io.Writer) 
 	case errors.Is(err, bench.ErrNothingMeasured):
 		fmt.Fprintf(errw, "arbiter-bench: %v; see the reasons above\n", err)
 		return exitNothing
-	case errors.Is(err, errNoVerdict):
-		return exitNothing
-	case errors.Is(err, errSlower):
-		return exitSlower
-	case errors.Is(err, errNotHeld):
-		return exitNotHeld
+	case saidBy(err) != exitOK:
+		return saidBy(err)
 	}
 	fmt.Fprintf(errw, "arbiter-bench: %v\n", err)
 	return exitFailure
@@ -101,12 +95,8 @@ func dispatch(ctx context.Context, args []string, in io.Reader, out, errw io.Wri
 		return daemon(ctx, args[1:], out, errw)
 	case asker.Word:
 		return asker.Main(args[1:], in, out)
-	case "report":
-		return showReport(args[1:], out, errw)
-	case "compare":
-		return compareRuns(args[1:], out, errw)
-	case "verify":
-		return verify(ctx, args[1:], out, errw)
+	case "report", "compare", "verify":
+		return onReports(ctx, args, out, errw)
 	case bench.SleeperWord:
 		return bench.Sleeper(args[1:], in, out)
 	case scenarioWord:

@@ -15,9 +15,6 @@ import (
 	"github.com/arbiterd/arbiter/bench/claims"
 )
 
-// errNotHeld becomes an exit status of its own; which claim it is has been printed.
-var errNotHeld = errors.New("a claim does not hold")
-
 // verify holds what the documents say against reports, or against a run of what is needed for it.
 func verify(ctx context.Context, args []string, out, errw io.Writer) error {
 	f := newFileFlags("verify", "[FILE.json...]")

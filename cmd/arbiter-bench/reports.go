@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"flag"
 	"fmt"
@@ -12,22 +13,41 @@ import (
 	"github.com/arbiterd/arbiter/bench"
 )
 
-// writeFile writes a file by way of a temporary one, so that an interrupted run
-// leaves either none or a whole one.
-func writeFile(path string, write func(io.Writer) error) error {
-	tmp := path + ".tmp"
-	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o644)
-	if err != nil {
-		return fmt.Errorf("writing %s: %w", path, err)
+// onReports runs a command that reads what the others have written with --json.
+func onReports(ctx context.Context, args []string, out, errw io.Writer) error {
+	switch args[0] {
+	case "report":
+		return showReport(args[1:], out, errw)
+	case "compare":
+		return compareRuns(args[1:], out, errw)
 	}
-	if err = errors.Join(write(f), f.Close()); err == nil {
-		err = os.Rename(tmp, path)
+	return verify(ctx, args[1:], out, errw)
+}
+
+// The exit statuses of what reports say, as the usage documents them.
+const (
+	exitSlower  = 4
+	exitNotHeld = 5
+)
+
+// What the reports say, once it has been printed.
+var (
+	errNoVerdict = errors.New("no verdict")
+	errSlower    = errors.New("slower than before")
+	errNotHeld   = errors.New("a claim does not hold")
+)
+
+// saidBy returns the exit status of what reports say, 0 for an error of another kind.
+func saidBy(err error) int {
+	switch {
+	case errors.Is(err, errNoVerdict):
+		return exitNothing
+	case errors.Is(err, errSlower):
+		return exitSlower
+	case errors.Is(err, errNotHeld):
+		return exitNotHeld
 	}
-	if err != nil {
-		os.Remove(tmp)
-		return fmt.Errorf("writing %s: %w", path, err)
-	}
-	return nil
+	return exitOK
 }
 
 // readReport reads a file that --json has written.
