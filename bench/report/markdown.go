@@ -30,7 +30,7 @@ func (r *Run) Table() *Table {
 	if r.Run == nil {
 		return nil
 	}
-	counted := slices.ContainsFunc(r.Run.Scenarios, func(s bench.ScenarioReport) bool { return len(s.Figures) > 0 })
+	counted := slices.ContainsFunc(r.Run.Scenarios, func(s bench.ScenarioReport) bool { return figures(s.Figures) != "" })
 	t := &Table{Head: []string{"mechanism", "what answers", "p50", "p90", "p99", "p99.9", "max", "samples", "failed"}}
 	if r.Kind == bench.KindRules {
 		t.Head[0], t.Head[1] = "engine", "what"
@@ -63,7 +63,13 @@ func (r *Run) Table() *Table {
 func figures(list map[string]float64) string {
 	var out []string
 	for _, name := range slices.Sorted(maps.Keys(list)) {
-		out = append(out, strings.ReplaceAll(name, "_", " ")+" "+strconv.FormatFloat(list[name], 'g', 4, 64))
+		v := strconv.FormatFloat(list[name], 'g', 4, 64)
+		if n := int64(list[name]); float64(n) == list[name] {
+			v = thousands(n)
+		}
+		if name != figureRate { // the label has it
+			out = append(out, strings.ReplaceAll(name, "_", " ")+" "+v)
+		}
 	}
 	return strings.Join(out, ", ")
 }
@@ -77,8 +83,10 @@ func (r *Run) Markdown(w io.Writer) error {
 	for _, f := range r.Facts() {
 		fmt.Fprintf(&b, "- %s: %s\n", f.Name, cell(f.Text))
 	}
-	b.WriteString("\n| claim | in this run | measured |\n|---|---|---|\n")
-	for _, c := range r.Conclusions() {
+	for i, c := range r.Conclusions() {
+		if i == 0 {
+			b.WriteString("\n| claim | in this run | measured |\n|---|---|---|\n")
+		}
 		found := c.Found
 		if c.Why != "" {
 			found += " (" + c.Why + ")"

@@ -148,6 +148,7 @@ func TestMarkdown(t *testing.T) {
 	f(bridge(t))
 	f(noisy(rules(t)))
 	f(newRun(t, "daemon", daemon()))
+	f(load(t))
 }
 
 func TestPlots(t *testing.T) {
@@ -185,7 +186,7 @@ func load(t *testing.T) *Run {
 	for i, rate := range []float64{10_000, 100_000, 1000} {
 		for j, m := range []bench.Mechanism{bench.NativeQueue, bench.Seccomp} {
 			s := scenario(t, fmt.Sprintf("load-%v-%d", rate, j), m, "other CPU", int64(300*(i+1)*(1+9*j)))
-			s.Figures = map[string]float64{figureRate: rate}
+			s.Figures = map[string]float64{figureRate: rate, "short_of_offered": 0.0125 * float64(i), "stale_verdicts": 1000 * float64(i)}
 			rows = append(rows, s)
 		}
 	}
