@@ -14,8 +14,8 @@ import (
 	"github.com/arbiterd/arbiter/kernelbridge/abi"
 )
 
-// means is one thing that keeps the Go runtime away from verdicts, left out. Either function
-// may be nil.
+// means is one thing that keeps the Go runtime away from verdicts, left out. The zero value leaves
+// nothing out; either function may be nil.
 type means struct {
 	id, what string
 	runtime  func()                                        // changes the runtime of the process
@@ -23,7 +23,6 @@ type means struct {
 }
 
 var (
-	nothing    means
 	fewProcs   = means{id: "procs", what: "GOMAXPROCS as many as CPUs", runtime: func() { runtime.GOMAXPROCS(runtime.NumCPU()) }}
 	ordinary   = means{id: "nice", what: "the worker at nice 0", source: ordinarySource}
 	allocating = means{id: "allocating", what: "each verdict allocates", source: allocatingSource}

@@ -16,15 +16,15 @@ const Runtime Mechanism = "Go runtime"
 // Runtimes returns the scenarios of `arbiter-bench runtime` in the order of their rounds.
 func Runtimes() []Scenario {
 	return []Scenario{
-		stormScenario{calm, nothing},
-		stormScenario{collection, nothing},
+		stormScenario{storm: calm},
+		stormScenario{storm: collection},
 		stormScenario{collection, allocating},
 		stormScenario{collection, onHeap},
 		stormScenario{collection, fewProcs},
 		stormScenario{collection, ordinary},
-		stormScenario{crowd, nothing},
+		stormScenario{storm: crowd},
 		stormScenario{crowd, fewProcs},
-		stormScenario{garbage, nothing},
+		stormScenario{storm: garbage},
 		stormScenario{garbage, limited},
 	}
 }
@@ -46,7 +46,7 @@ const stormBarNS = 200_000
 
 func runtimeBars() (bars []barOf) {
 	for _, s := range []storm{collection, crowd} {
-		id := stormScenario{s, nothing}.Describe().ID
+		id := stormScenario{storm: s}.Describe().ID
 		bars = append(bars, barOf{name: "a hot verdict, p99.9, with " + s.what, unit: "ns", limit: stormBarNS, nature: timed, rows: []string{id},
 			value: func(rows map[string]*ScenarioReport) float64 { return float64(rows[id].Median.P999) }})
 	}

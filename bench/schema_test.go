@@ -121,7 +121,7 @@ func kinds(f jsonField) []string {
 func TestSchemaNamesEveryField(t *testing.T) {
 	defs := readSchema(t)
 	structs := map[string]reflect.Type{
-		"bridge_report": reflect.TypeFor[Report](), "rules_report": reflect.TypeFor[RulesReport](), "daemon_report": reflect.TypeFor[DaemonReport](),
+		"bridge_report": reflect.TypeFor[Report](), "rules_report": reflect.TypeFor[RulesReport](), "runtime_report": reflect.TypeFor[RuntimeReport](), "daemon_report": reflect.TypeFor[DaemonReport](),
 	}
 	for _, name := range reportTypes(t) {
 		if !slices.ContainsFunc(slices.Collect(maps.Values(structs)), func(typ reflect.Type) bool { return typ.Name() == name }) {

@@ -26,23 +26,30 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// answer refuses with EACCES whatever is asked, until the test ends.
-func answer(t *testing.T, k *ringtest.Kernel) {
+// answer refuses with EACCES whatever is asked, until the test ends. It says when it has done so
+// for the third time.
+func answer(t *testing.T, k *ringtest.Kernel) (thrice <-chan struct{}) {
 	t.Helper()
+	said := make(chan struct{})
 	var stop atomic.Bool
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		var r abi.Request
+		n := 0
 		for s := k.Sources()[0]; !stop.Load(); {
 			if s.Next(&r) {
 				s.Reply(&r, abi.Verdict{Errno: 13})
+				if n++; n == 3 {
+					close(said)
+				}
 			} else {
 				s.Park(time.Millisecond)
 			}
 		}
 	}()
 	t.Cleanup(func() { stop.Store(true); <-done })
+	return said
 }
 
 func start(t *testing.T) (*Asker, *ringtest.Kernel) {
@@ -95,13 +102,13 @@ func TestAsker(t *testing.T) {
 // TestEnd ends an order that has more samples than there is time.
 func TestEnd(t *testing.T) {
 	a, k := start(t)
-	answer(t, k)
+	thrice := answer(t, k)
 	if err := a.Begin(Order{Samples: 1_000_000, Pace: time.Millisecond, Budget: time.Minute}); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(50 * time.Millisecond)
-	if got, err := a.End(); err != nil || len(got) == 0 || len(got) > 1000 {
-		t.Fatalf("got %d answers (%v), want some", len(got), err)
+	<-thrice
+	if got, err := a.End(); err != nil || len(got) < 3 || len(got) == 1_000_000 {
+		t.Fatalf("got %d answers (%v), want three or some more", len(got), err)
 	}
 }
 
