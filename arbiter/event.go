@@ -59,6 +59,9 @@ type Event struct {
 	EUID, EGID uint32
 	Flags      uint32                   // abi.Flag*
 	Cgroup     [abi.CgroupLevels]uint64 // as in abi.Request
+	// InTrees and NotInTrees are the process trees that the subject is in, and those that it is
+	// not in, of those that the rule set names, by their programs.
+	InTrees, NotInTrees []string
 	// Facts are those that this record has; of the others nothing is known.
 	Facts abi.Fields
 

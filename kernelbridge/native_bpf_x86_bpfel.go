@@ -92,7 +92,8 @@ type nativeQueueArbHeader struct {
 	DeadErrno        uint16
 	Pad16            uint16
 	Dead             uint32
-	Pad32            [9]uint32
+	Marks            uint32
+	Pad32            [8]uint32
 	HeartbeatNs      uint64
 	PadHeart         [7]uint64
 	Hot              uint64
@@ -141,6 +142,10 @@ type nativeQueueArbSlot struct {
 		Epoch         uint64
 		Cgroup        [8]uint64
 		Arg           [8]uint64
+		Trees         uint64
+		Marks         uint32
+		PadMarks      uint32
+		PadTrees      [6]uint64
 	}
 	Path    [4096]uint8
 	Detail  [4096]uint8

@@ -72,11 +72,14 @@ func (p *pool) holdsKnown(c *conditions, r *abi.Request) truth {
 	if unknown(abi.FieldCgroup) {
 		ids.cgroup = nil
 	}
+	if unknown(abi.FieldTree) {
+		ids.tree = 0
+	}
 	if unknown(abi.FieldDigest) {
 		known.digest = 0
 	}
 	known.ids = 0
-	if p.fails(&known, r) != none || ids.fails(r) != none {
+	if p.fails(&known, r) != none || p.idsFail(&ids, r) != none {
 		return no
 	}
 	return fault

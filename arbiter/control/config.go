@@ -47,7 +47,8 @@ type Applier interface {
 	Moved(rs *rules.RuleSet) bool
 	// Collect has the kernel side fetch what another rule set looks at beside the one in
 	// force, in requests that are asked about anyway. Nil ends that, and so does Apply. When
-	// it returns nil every request that is asked from then on has these facts.
+	// it returns nil every request that is asked from then on has these facts, but for process
+	// trees that the rules in force do not name.
 	Collect(also *rules.RuleSet) error
 	// Canary has another set decide for a part of the processes and returns when every
 	// worker does: the kernel side then fetches the facts of both, and decides nothing by
@@ -182,6 +183,8 @@ type RulesConfig struct {
 	Trust func() Trust
 	// CgroupID is what rules.Options wants; nil: rules cannot name cgroups.
 	CgroupID func(path string) (uint64, error)
+	// Program is what rules.Options wants of those that are put in force.
+	Program func(path string) (dev, ino uint64, err error)
 	// ApplyTimeout bounds Apply, and going back when it failed; 0 means
 	// DefaultApplyTimeout.
 	ApplyTimeout time.Duration

@@ -72,7 +72,7 @@ func (d *daemon) applyStored(ctx context.Context, epoch uint64) (*rules.RuleSet,
 	if err := d.verifyStored(meta, source); err != nil {
 		return nil, err
 	}
-	rs, err := rules.Load(meta.Name, source, rules.Options{Epoch: epoch, CgroupID: kernelbridge.CgroupID})
+	rs, err := rules.Load(meta.Name, source, rules.Options{Epoch: epoch, CgroupID: kernelbridge.CgroupID, Program: findProgram})
 	if err != nil {
 		return nil, err
 	}
@@ -199,12 +199,15 @@ func (d *daemon) Apply(ctx context.Context, rs *rules.RuleSet, reason cache.Reas
 			return nil, err
 		}
 	}
-	if both := was.alsoFor(next); both.want != was.want {
+	if both := was.alsoFor(next); both.want != was.want || len(both.trees) != len(was.trees) {
 		if err := d.backend.configure(both); err != nil {
 			return nil, err
 		}
 	}
-	err := d.engine.Install(ctx, rs, reason)
+	rs, err := d.backend.marked(rs)
+	if err == nil {
+		err = d.engine.Install(ctx, rs, reason)
+	}
 	if err == nil {
 		err = d.backend.configure(next)
 	}

@@ -12,7 +12,7 @@
 #include <bpf/bpf_core_read.h>
 #include "arb_abi.h"
 
-#define ARB_MAX_ROOTS 64 /* of two scopes, a bit of a mark each */
+#define ARB_MAX_ROOTS 64 /* of two policies, a bit of a mark each */
 
 /* Bit r: the task is in tree r. */
 struct {

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * What keeps the marks of process trees, attached while a scope or a mute names one:
+ * What keeps the marks of process trees, attached while a scope, a mute or a rule names one:
  *
  *   task_alloc            a child, and a thread, gets the marks of who makes it
+ *   bprm_check_security   a task that executes something has room for a mark
  *   bprm_committed_creds  a task that has executed the program of a root gets its mark
- *   iter/task             marks what runs already, run by the daemon before a scope is
- *                         in force
+ *   iter/task             marks what runs already, run by the daemon before a scope, or
+ *                         a rule, is in force
  *
- * None of them waits. Worst case: one allocation.
+ * None of them waits. Worst case: two allocations; without them the fork or the exec fails.
  */
 #include "arb_lineage.h"
 #include <bpf/bpf_tracing.h>
@@ -29,13 +30,27 @@ int BPF_PROG(arb_task_alloc, struct task_struct *task, unsigned long flags)
 {
 	__u64 *mark, *child;
 
-	mark = bpf_task_storage_get(&arb_lineage, bpf_get_current_task_btf(), 0, 0);
-	if (!mark || !*mark)
+	/* Created, so that NULL says that it cannot be known: a child must not leave its tree. */
+	mark = bpf_task_storage_get(&arb_lineage, bpf_get_current_task_btf(), 0,
+				    BPF_LOCAL_STORAGE_GET_F_CREATE);
+	if (!mark)
+		return -ARB_EAGAIN;
+	if (!*mark)
 		return 0;
 	child = bpf_task_storage_get(&arb_lineage, task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
 	if (!child)
-		return -ARB_EAGAIN; /* else it would have left its tree */
+		return -ARB_EAGAIN;
 	*child = *mark;
+	return 0;
+}
+
+/* Makes room for the mark while the exec can still fail. */
+SEC("lsm/bprm_check_security")
+int BPF_PROG(arb_check_room, struct linux_binprm *bprm)
+{
+	if (!bpf_task_storage_get(&arb_lineage, bpf_get_current_task_btf(), 0,
+				  BPF_LOCAL_STORAGE_GET_F_CREATE))
+		return -ARB_EAGAIN;
 	return 0;
 }
 

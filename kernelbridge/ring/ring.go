@@ -225,6 +225,7 @@ func Fill(q *abi.Request, f *Facts) {
 	q.Dev, q.Ino, q.Size, q.Mode = f.Dev, f.Ino, f.Size, f.Mode
 	q.OwnerUID, q.OwnerGID, q.Generation = f.OwnerUID, f.OwnerGID, f.Generation
 	q.Comm, q.Cgroup, q.Arg = f.Comm, f.Cgroup, f.Arg
+	q.Trees, q.Marks = f.Trees, f.Marks
 	q.PathLen, q.DetailLen, q.ExeLen = f.PathLen, f.DetailLen, f.ExeLen
 	if q.PathLen >= abi.PathBytes {
 		q.PathLen, q.Flags = 0, q.Flags|abi.FlagPathTruncated

@@ -1852,7 +1852,9 @@ type ExplainRequest struct {
 	// By which rule set, one that is kept; left out: the one in force.
 	Epoch *uint64 `protobuf:"varint,10,opt,name=epoch,proto3,oneof" json:"epoch,omitempty"`
 	// Of the object's content, in hex; empty: not known.
-	Sha256        string `protobuf:"bytes,11,opt,name=sha256,proto3" json:"sha256,omitempty"`
+	Sha256 string `protobuf:"bytes,11,opt,name=sha256,proto3" json:"sha256,omitempty"`
+	// The process trees that the subject is in, by their programs; it is in no other.
+	ProcessTrees  [][]byte `protobuf:"bytes,12,rep,name=process_trees,json=processTrees,proto3" json:"process_trees,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1962,6 +1964,13 @@ func (x *ExplainRequest) GetSha256() string {
 		return x.Sha256
 	}
 	return ""
+}
+
+func (x *ExplainRequest) GetProcessTrees() [][]byte {
+	if x != nil {
+		return x.ProcessTrees
+	}
+	return nil
 }
 
 type ExplainResponse struct {
@@ -2471,7 +2480,7 @@ const file_arbiter_control_controlv1_rules_proto_rawDesc = "" +
 	"\tRulesLock\x127\n" +
 	"\tlocked_at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\blockedAt\x12\x10\n" +
 	"\x03uid\x18\x02 \x01(\rR\x03uid\x12\x16\n" +
-	"\x06reason\x18\x03 \x01(\tR\x06reason\"\xa7\x02\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\"\xcc\x02\n" +
 	"\x0eExplainRequest\x12\x14\n" +
 	"\x05event\x18\x01 \x01(\tR\x05event\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\fR\x04path\x12\x10\n" +
@@ -2484,7 +2493,8 @@ const file_arbiter_control_controlv1_rules_proto_rawDesc = "" +
 	"\x04args\x18\t \x03(\v2\x1c.arbiter.control.v1.ArgumentR\x04args\x12\x19\n" +
 	"\x05epoch\x18\n" +
 	" \x01(\x04H\x00R\x05epoch\x88\x01\x01\x12\x16\n" +
-	"\x06sha256\x18\v \x01(\tR\x06sha256B\b\n" +
+	"\x06sha256\x18\v \x01(\tR\x06sha256\x12#\n" +
+	"\rprocess_trees\x18\f \x03(\fR\fprocessTreesB\b\n" +
 	"\x06_epoch\"\xd8\x05\n" +
 	"\x0fExplainResponse\x12\x18\n" +
 	"\averdict\x18\x01 \x01(\tR\averdict\x12\x14\n" +
