@@ -119,6 +119,7 @@ func TestLintIsRight(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		rs = withFakeMarks(rs)
 		dead := map[string]bool{}
 		for _, id := range rs.Idle() {
 			dead[id] = true

@@ -136,7 +136,7 @@ func genBlock(t *rapid.T, object, detail, free, access, content bool, args []str
 	if maybe("cgroup given") {
 		subject = append(subject, "cgroup: "+rapid.SampledFrom([]string{"/a", "[/a, /bcd]", "/a/b/c"}).Draw(t, "cgroup"))
 	}
-	if maybe("tree given") {
+	if rapid.IntRange(0, 7).Draw(t, "tree given") == 0 {
 		subject = append(subject, "process_tree: "+rapid.SampledFrom([]string{"/p", "[/r, /q]", "/q", "[/q, /p]"}).Draw(t, "tree"))
 	}
 	if len(subject) > 0 {
