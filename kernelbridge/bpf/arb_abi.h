@@ -248,7 +248,7 @@ struct arb_header {
 	__u16 dead_errno;	/* the failure verdict once the daemon is dead */
 	__u16 pad16;
 	__u32 dead;		/* the daemon is; set by death.bpf.c */
-	__u32 marks;		/* counts what was given a mark of a process tree, 0: nothing was */
+	__u32 marks;		/* counts what marks were given to, 0: nothing was */
 	__u32 pad32[8];
 
 	/* Written by the daemon's heart, CLOCK_MONOTONIC. */

@@ -41,7 +41,7 @@ type Header struct {
 	DeadErrno        uint16                 // the failure verdict once the daemon is dead
 	_                uint16
 	Dead             uint32 // the daemon is; set by the kernel side
-	Marks            uint32 // counts what was given a mark of a process tree, 0: nothing was
+	Marks            uint32 // counts what marks of process trees were given to, 0: nothing was
 	_                [8]uint32
 
 	HeartbeatNS uint64 // CLOCK_MONOTONIC
