@@ -18,6 +18,7 @@ type hooksArbCacheKey struct {
 	Epoch   uint64
 	Minute  uint64
 	Cgroup  uint64
+	Trees   uint64
 	RootIno uint64
 	RootMnt uint64
 	Object  struct {

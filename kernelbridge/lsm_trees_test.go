@@ -7,6 +7,7 @@ import (
 	"os"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -203,5 +204,60 @@ func TestLSMTreesUnderLoad(t *testing.T) {
 	default:
 	}
 	t.Logf("%d pushes, %d opens", pushes, opens.Load())
+	checkCounts(t, s.b)
+}
+
+// An allow that the kernel keeps is for those alone who are in the same trees.
+func TestLSMTreesKept(t *testing.T) {
+	spec, err := LoadBTF("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if missing := capabilities(spec).sleep; missing != "" {
+		t.Skipf("verdicts cannot be kept here: %s", missing) // the same kernels: since 6.11 and 6.12
+	}
+	s := treeMachine(t)
+	s.w.mu.Lock()
+	s.w.keep = true
+	s.w.mu.Unlock()
+	policy := func(paths ...string) Policy {
+		p := s.policy(paths...)
+		p.Keep[abi.EventOpen] = abi.FieldKeep | abi.FieldPath | abi.FieldAccess | abi.FieldTree
+		return p
+	}
+	if err := s.b.Configure(Scope{Trees: []string{s.tree}}, policy(s.root)); err != nil {
+		t.Fatal(err)
+	}
+	s.refuse(s.root)
+	var st unix.Stat_t
+	if err := unix.Stat(s.file, &st); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "settled file", func() bool { return time.Now().Unix() > st.Ctim.Sec+3 })
+	root, stranger, another := s.startProgram(s.root), s.startProgram(s.other), s.startProgram(s.other)
+	reads := func(who string, c command, want string, asked int) {
+		t.Helper()
+		s.w.take()
+		for range 2 {
+			s.want(who, c, want)
+		}
+		if got := s.w.take(); len(got) != asked {
+			t.Errorf("%s: asked %q, want %d questions of 2 opens", who, got, asked)
+		}
+	}
+	reads("a stranger", stranger, "ok", 1)
+	reads("another stranger", another, "ok", 0)
+	reads("who is in the tree", root, "EXDEV", 2)
+	reads("a stranger again", stranger, "ok", 0)
+	reads("a stranger's child that executes the program", stranger.startChild(s.root), "EXDEV", 2)
+	// Under other rules: what was kept is forgotten, and both have other marks.
+	for _, p := range []Policy{policy(s.root, s.other), policy(s.other)} {
+		if err := s.b.SetPolicy(p); err != nil {
+			t.Fatal(err)
+		}
+		s.refuse(s.other)
+	}
+	reads("who is in the other tree", stranger, "EXDEV", 2)
+	reads("who is in none any more", root, "ok", 1)
 	checkCounts(t, s.b)
 }

@@ -106,7 +106,7 @@ const (
 	FieldKeep Fields = 1 << 31
 	// Keepable are those that the kernel side can tell from each other by itself: it may keep
 	// allows of events of which no other is consulted.
-	Keepable = FieldPath | FieldExe | FieldUID | FieldGID | FieldCgroup | FieldAccess
+	Keepable = FieldPath | FieldExe | FieldUID | FieldGID | FieldCgroup | FieldAccess | FieldTree
 )
 
 // Flags of a Request.

@@ -164,15 +164,9 @@ static __always_inline void arb_fill_texts(struct arb_slot *s, struct arb_questi
 static __always_inline void arb_fill_trees(struct arb_header *h, struct arb_facts *f)
 {
 	__u32 marks = READ_ONCE(h->marks);
-	__u64 *mark;
 
-	/* Created, so that NULL says that it cannot be known. */
-	mark = bpf_task_storage_get(&arb_lineage, bpf_get_current_task_btf(), 0,
-				    BPF_LOCAL_STORAGE_GET_F_CREATE);
-	if (!mark)
-		return;
-	f->trees = READ_ONCE(*mark);
-	f->marks = marks;
+	if (arb_marks_of(bpf_get_current_task_btf(), &f->trees))
+		f->marks = marks;
 }
 
 /* Claims a slot and fills it in, all but the texts. NULL: *ret is the verdict. */

@@ -28,19 +28,16 @@ struct {
 SEC("lsm/task_alloc")
 int BPF_PROG(arb_task_alloc, struct task_struct *task, unsigned long flags)
 {
-	__u64 *mark, *child;
+	__u64 marks, *child;
 
-	/* Created, so that NULL says that it cannot be known: a child must not leave its tree. */
-	mark = bpf_task_storage_get(&arb_lineage, bpf_get_current_task_btf(), 0,
-				    BPF_LOCAL_STORAGE_GET_F_CREATE);
-	if (!mark)
-		return -ARB_EAGAIN;
-	if (!*mark)
+	if (!arb_marks_of(bpf_get_current_task_btf(), &marks))
+		return -ARB_EAGAIN; /* else the child could leave its tree */
+	if (!marks)
 		return 0;
 	child = bpf_task_storage_get(&arb_lineage, task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
 	if (!child)
 		return -ARB_EAGAIN;
-	*child = *mark;
+	*child = marks;
 	return 0;
 }
 
