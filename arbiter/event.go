@@ -60,7 +60,7 @@ type Event struct {
 	Flags      uint32                   // abi.Flag*
 	Cgroup     [abi.CgroupLevels]uint64 // as in abi.Request
 	// InTrees and NotInTrees are the process trees that the subject is in, and those that it is
-	// not in, of those that the rule set names, by their programs.
+	// not in, by their programs: of those that the rule set names, and a candidate beside it.
 	InTrees, NotInTrees []string
 	// Facts are those that this record has; of the others nothing is known.
 	Facts abi.Fields

@@ -161,7 +161,7 @@ func (s *stream) name(e *Event, o origin) {
 	}
 	rs := set.of(e.Epoch)
 	if e.Facts&abi.FieldTree != 0 {
-		e.InTrees, e.NotInTrees = rs.InTrees(o.trees)
+		e.InTrees, e.NotInTrees = rs.InTrees(o.trees, o.marks)
 	}
 	if o.decision != noRule {
 		e.Rule, e.Line, e.Message = rs.RuleID(o.decision), rs.Line(o.decision), rs.Message(o.decision)

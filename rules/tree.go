@@ -24,12 +24,14 @@ func (rs *RuleSet) Trees() []Tree { return rs.trees }
 
 // WithMarks returns the same rule set for requests whose Trees has these bits, one for each of
 // the trees, from the count of Marks on that is since. Without it tree i has bit i, from 0 on.
+// It tells of no other trees.
 func (rs *RuleSet) WithMarks(of []uint64, since uint32) *RuleSet {
-	if len(rs.trees) == 0 {
+	if len(rs.trees) == 0 && rs.told == nil {
 		return rs
 	}
 	c := *rs
-	c.whole, c.marks, c.marksSince = rs.Whole(), slices.Clone(of), since
+	c.whole, c.told = rs.Whole(), nil
+	c.marks, c.marksSince = slices.Clone(of), since
 	c.treeBits = make([]uint64, len(rs.treeSets))
 	for i, set := range rs.treeSets {
 		for ; set != 0; set &= set - 1 {
@@ -37,6 +39,29 @@ func (rs *RuleSet) WithMarks(of []uint64, since uint32) *RuleSet {
 		}
 	}
 	return &c
+}
+
+// Telling returns the same rule set, which decides the same, whose records tell of other trees
+// beside those that its rules name, by their marks as of WithMarks. Nil: of none.
+func (rs *RuleSet) Telling(trees []Tree, marks []uint64, since uint32) *RuleSet {
+	c := *rs
+	c.whole, c.told = rs.Whole(), nil
+	for i, t := range trees {
+		if !slices.ContainsFunc(rs.trees, func(own Tree) bool { return own.Path == t.Path }) {
+			c.told = append(c.told, toldTree{t.Path, marks[i], since})
+		}
+	}
+	if c.told == nil && rs.told == nil {
+		return rs
+	}
+	return &c
+}
+
+// toldTree is a process tree that records tell of, though no rule names it.
+type toldTree struct {
+	path  string
+	mark  uint64
+	since uint32
 }
 
 // mark returns the bit of tree i.
@@ -59,15 +84,24 @@ func (rs *RuleSet) Marks() (all uint64) {
 	return all
 }
 
-// InTrees says in which of the trees that rules name a subject is by its marks, and in which it
-// is not, by their programs.
-func (rs *RuleSet) InTrees(marks uint64) (in, notIn []string) {
-	for i, t := range rs.trees {
-		if marks&rs.mark(i) != 0 {
-			in = append(in, t.Path)
-		} else {
-			notIn = append(notIn, t.Path)
+// InTrees says in which trees a subject is by Request.Trees and Request.Marks, and in which it is
+// not, by their programs: of those that rules name and those that the set was made to tell of, as
+// far as they say.
+func (rs *RuleSet) InTrees(trees uint64, marks uint32) (in, notIn []string) {
+	add := func(path string, mark uint64, since uint32) {
+		switch {
+		case marks < since:
+		case trees&mark != 0:
+			in = append(in, path)
+		default:
+			notIn = append(notIn, path)
 		}
+	}
+	for i, t := range rs.trees {
+		add(t.Path, rs.mark(i), rs.marksSince)
+	}
+	for _, t := range rs.told {
+		add(t.path, t.mark, t.since)
 	}
 	return in, notIn
 }

@@ -60,9 +60,12 @@ func TestWithMarks(t *testing.T) {
 	f(night, abi.EventExec, 1<<63, "default")
 	f(night, abi.EventOpen, 1<<9, "a")
 
-	in, notIn := first.InTrees(1<<63 | 1<<4 | 1<<20)
+	in, notIn := first.InTrees(1<<63|1<<4|1<<20, 7)
 	if got := fmt.Sprint(in, notIn); got != "[/p /r] [/q]" {
 		t.Errorf("in and not in: got %s", got)
+	}
+	if in, notIn := first.InTrees(1<<63, 6); in != nil || notIn != nil {
+		t.Errorf("by marks of an older count: in %v, not in %v, want neither known", in, notIn)
 	}
 	known := func(rs *RuleSet, in, notIn []string, want uint64, wantKnown bool) {
 		t.Helper()

@@ -47,8 +47,7 @@ type Applier interface {
 	Moved(rs *rules.RuleSet) bool
 	// Collect has the kernel side fetch what another rule set looks at beside the one in
 	// force, in requests that are asked about anyway. Nil ends that, and so does Apply. When
-	// it returns nil every request that is asked from then on has these facts, but for process
-	// trees that the rules in force do not name.
+	// it returns nil every request that is asked from then on has these facts.
 	Collect(also *rules.RuleSet) error
 	// Canary has another set decide for a part of the processes and returns when every
 	// worker does: the kernel side then fetches the facts of both, and decides nothing by

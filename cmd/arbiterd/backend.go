@@ -49,6 +49,9 @@ type backend interface {
 	// marked returns rs with the marks that the policy in force, which is also for it, gives
 	// the process trees that it names.
 	marked(rs *rules.RuleSet) (*rules.RuleSet, error)
+	// telling returns rs, whose records tell of the process trees that also names, which the
+	// policy in force is for, too; nil for none.
+	telling(rs, also *rules.RuleSet) (*rules.RuleSet, error)
 	// watch says whether somebody wants to be told of plain allows: then the kernel side
 	// gives none by itself.
 	watch(on bool)
@@ -252,6 +255,18 @@ func (b *lsmBackend) marked(rs *rules.RuleSet) (*rules.RuleSet, error) {
 	return rs.WithMarks(bits, since), nil
 }
 
+// telling implements backend.
+func (b *lsmBackend) telling(rs, also *rules.RuleSet) (*rules.RuleSet, error) {
+	if also == nil || len(also.Trees()) == 0 {
+		return rs.Telling(nil, nil, 0), nil
+	}
+	bits, since, err := b.lsm.Marks(programsOf(also))
+	if err != nil {
+		return nil, err
+	}
+	return rs.Telling(also.Trees(), bits, since), nil
+}
+
 func (b *lsmBackend) watch(on bool) { b.lsm.Watch(on) }
 
 func (b *lsmBackend) bury() (int, error) { return kernelbridge.RemoveSurvivors(b.pins) }
@@ -312,6 +327,7 @@ func (p policy) collecting(also *rules.RuleSet) policy {
 	for e := abi.EventOpen; e < abi.EventCount; e++ {
 		p.want[e] |= also.Consulted(e)
 	}
+	p.trees = union(p.trees, programsOf(also))
 	return p
 }
 
@@ -455,6 +471,9 @@ func (b *fanotifyBackend) configure(p policy) error {
 
 // marked implements backend: rules that name process trees are refused.
 func (b *fanotifyBackend) marked(rs *rules.RuleSet) (*rules.RuleSet, error) { return rs, nil }
+
+// telling implements backend.
+func (b *fanotifyBackend) telling(rs, _ *rules.RuleSet) (*rules.RuleSet, error) { return rs, nil }
 
 // watch does nothing: the kernel side allows nothing by itself.
 func (b *fanotifyBackend) watch(bool) {}

@@ -108,6 +108,59 @@ func TestProcessTrees(t *testing.T) {
 	d.stop()
 }
 
+// A candidate may name process trees that the rules in force do not: records tell of them while it
+// runs, and of no others when it has ended.
+func TestProcessTreesOfCandidate(t *testing.T) {
+	dir := newTree(t)
+	if !inGuest() {
+		t.Skip("runs only inside the virtual machine: fanotify knows no process trees")
+	}
+	d := startDaemon(t, dir)
+	good, plain := dir+"/tree/good", dir+"/tree/plain"
+	d.push(strings.Replace(treeRules(dir, dir+"/tree/bad"), "deny: EXDEV", "deny: ENOENT", 1))
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	shadow := pb.NewShadowServiceClient(d.conn)
+	begin := func() {
+		t.Helper()
+		if _, err := shadow.Start(ctx, &pb.ShadowStartRequest{Source: []byte(treeRules(dir, good)), Name: "next.yaml"}); err != nil {
+			t.Fatal(err)
+		}
+		d.soon(0, "good", plain)
+		d.soon(unix.ENOENT, "bad", plain)
+		tick := time.NewTicker(50 * time.Millisecond) // calls are limited
+		defer tick.Stop()
+		var s *pb.ShadowState
+		for s.GetChanges()["allow_to_deny"] == 0 || s.GetChanges()["deny_to_allow"] == 0 {
+			r, err := shadow.Get(ctx, &pb.ShadowGetRequest{})
+			if err != nil {
+				t.Fatalf("the candidate has not flipped both: %v, %v", s, err)
+			}
+			s = r.GetState()
+			<-tick.C
+		}
+		if len(s.GetCannotTell()) != 0 || s.GetLost() != 0 {
+			t.Errorf("state %v, want nothing that cannot be told", s)
+		}
+	}
+	begin()
+	if _, err := shadow.Stop(ctx, &pb.ShadowStopRequest{}); err != nil {
+		t.Fatal(err)
+	}
+	d.soon(unix.ENOENT, "bad", plain)
+	all := d.recorded()
+	if e := all[len(all)-1]; fmt.Sprintf("%s %s", e.InTrees, e.NotInTrees) != "["+dir+"/tree/bad] []" {
+		t.Errorf("without a candidate a record says in %s and not in %s", e.InTrees, e.NotInTrees)
+	}
+	begin()
+	if _, err := shadow.Promote(ctx, &pb.ShadowPromoteRequest{Force: true}); err != nil {
+		t.Fatal(err)
+	}
+	d.soon(unix.EXDEV, "good", plain)
+	d.soon(0, "bad", plain)
+	d.stop()
+}
+
 // recorded returns the events that the daemon keeps.
 func (d *runs) recorded() (out []*pb.Event) {
 	d.t.Helper()
