@@ -37,7 +37,7 @@ type rule struct {
 }
 
 func allRules() []rule {
-	return slices.Concat(depRules(), goRules(), textRules(), docRules(), licenseRules())
+	return slices.Concat(depRules(), goRules(), textRules(), docRules(), licenseRules(), claimRules())
 }
 
 // TestHouse applies every rule to this repository.

@@ -90,7 +90,7 @@ func (w *worker) choose() {
 
 // decideBy makes rs the rules of the requests to come.
 func (w *worker) decideBy(rs *rules.RuleSet) {
-	w.rules = rs
+	w.rules, w.marks = rs, rs.Marks()
 	for e := abi.EventOpen; e < abi.EventCount; e++ {
 		w.consulted[e], w.args[e] = rs.Consulted(e), rs.ConsultedArgs(e)
 	}

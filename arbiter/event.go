@@ -60,6 +60,9 @@ type Event struct {
 	EUID, EGID uint32
 	Flags      uint32                   // abi.Flag*
 	Cgroup     [abi.CgroupLevels]uint64 // as in abi.Request
+	// InTrees and NotInTrees are the process trees that the subject is in, and those that it is
+	// not in, by their programs: of those that the rule set names, and a candidate beside it.
+	InTrees, NotInTrees []string
 	// Facts are those that this record has; of the others nothing is known. The object has no
 	// content where SHA256 or Format is among them and empty.
 	Facts abi.Fields

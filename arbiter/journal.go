@@ -32,7 +32,7 @@ const (
 	// journalBytes holds about 1,300 records with usual paths.
 	journalBytes = 256 << 10
 	// fixedBytes is the size of a record's fixed part: see append.
-	fixedBytes = 144
+	fixedBytes = 160
 	// maxRecords is how many records a journal holds at most.
 	maxRecords = journalBytes / (8 + fixedBytes)
 	// journalStart is near overflow, so that the wrap-around of the positions
@@ -131,6 +131,8 @@ func (j *journal) append(w *worker, rec *record) bool {
 	le.PutUint32(f[132:], r.EGID)
 	f[136], f[137], f[138], f[139] = byte(r.Flags&abi.AllFlags), byte(levels), byte(r.Format), 0
 	le.PutUint32(f[140:], uint32(known(r)))
+	le.PutUint64(f[144:], r.Trees)
+	le.PutUint64(f[152:], uint64(r.Marks))
 	rest := b[8+fixedBytes:]
 	for _, v := range r.Arg[:args] {
 		le.PutUint64(rest, v)
@@ -174,11 +176,13 @@ type origin struct {
 	decision int32  // as in record
 	dropped  uint64 // records that the journal had no room for before this one
 	set      uint64 // number of the installed set
+	trees    uint64 // as in abi.Request
+	marks    uint32 // likewise
 }
 
 // next decodes the oldest record into e and reports its origin; false when the
-// journal is empty. Rule, line and message are left to the caller, who knows
-// the rule sets.
+// journal is empty. Rule, line, message and process trees are left to the caller, who
+// knows the rule sets.
 func (j *journal) next(e *Event) (o origin, ok bool) {
 	le := binary.LittleEndian
 	for {
@@ -242,5 +246,5 @@ func decode(f, rest []byte, e *Event) origin {
 	}
 	e.Latency, e.Late = time.Duration(le.Uint64(f[24:])), f[14]&1 == 0
 	e.postedNS = int64(le.Uint64(f[96:]))
-	return origin{decision: int32(le.Uint32(f[8:])), dropped: le.Uint64(f[112:]), set: le.Uint64(f[120:])}
+	return origin{decision: int32(le.Uint32(f[8:])), dropped: le.Uint64(f[112:]), set: le.Uint64(f[120:]), trees: le.Uint64(f[144:]), marks: uint32(le.Uint64(f[152:]))}
 }

@@ -9,9 +9,9 @@ import (
 	"github.com/arbiterd/arbiter/kernelbridge/abi"
 )
 
-// maxKeyBytes is the longest key: event, access, four ids, the cgroups, the numbers, the
-// format, the digest, and three texts with their lengths.
-const maxKeyBytes = 1 + 4 + 4*4 + 8*abi.CgroupLevels + 8*abi.Args + 1 + 1 + 32 + 3*(4+abi.PathBytes)
+// maxKeyBytes is the longest key: event, access, four ids, the cgroups, the process trees, the
+// numbers, the format, the digest, and three texts with their lengths.
+const maxKeyBytes = 1 + 4 + 4*4 + 8*abi.CgroupLevels + 8 + 8*abi.Args + 1 + 1 + 32 + 3*(4+abi.PathBytes)
 
 // appendKey appends the cache key of the request at hand: the facts that the
 // rule set consults for its event and no others, in a fixed order, and which of two sets that is. Everything has a
@@ -35,6 +35,9 @@ func (w *worker) appendKey(key []byte) []byte {
 		for _, id := range r.Cgroup {
 			key = le.AppendUint64(key, id)
 		}
+	}
+	if want&abi.FieldTree != 0 {
+		key = le.AppendUint64(key, r.Trees&w.marks)
 	}
 	if want&abi.FieldArgs != 0 {
 		for set := w.args[r.Event]; set != 0; set &= set - 1 {

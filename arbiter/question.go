@@ -10,12 +10,14 @@ import (
 
 // Question puts the request that e is the record of into r, as far as rules can look at
 // it, and r.Have says how far that is. A text that is longer than a request has room for
-// is one that is not known.
+// is one that is not known. Of process trees it says nothing: what their marks are is the rule
+// set's to say that looks at them, see rules.RuleSet.MarksOf.
 func (e *Event) Question(r *abi.Request) {
 	r.Event, r.Access, r.Flags, r.Have = e.Event, e.Access, e.Flags, e.Facts
 	r.TGID, r.TID, r.StartBoottime = e.TGID, e.TID, e.StartBoottime
 	r.UID, r.GID, r.EUID, r.EGID = e.UID, e.GID, e.EUID, e.EGID
 	r.Dev, r.Ino, r.Cgroup, r.Arg = e.Dev, e.Ino, e.Cgroup, e.Args
+	r.Trees, r.Marks = 0, 0
 	r.Comm = [16]byte{}
 	copy(r.Comm[:], e.Comm)
 	put := func(buf *[abi.PathBytes]byte, text string, fact abi.Fields) uint32 {

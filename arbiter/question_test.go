@@ -22,20 +22,21 @@ rules:
     object: {path: /t/**}
     detail: {prefix: /t}
     args: {flags: 1}
-    subject: {exe: /bin/**, uid: 1, euid: 2, gid: 3, egid: 4, cgroup: /a}
-    not: {subject: {uid: 7}}
+    subject: {exe: /bin/**, uid: 1, euid: 2, gid: 3, egid: 4, cgroup: /a, process_tree: [/p, /q]}
+    not: {subject: {uid: 7, process_tree: /r}}
     verdict: {deny: ENOENT}
 `
 
 // randomRequest draws a request in which all facts are random.
 func randomRequest(random *rand.Rand) abi.Request {
 	r := abi.Request{Event: abi.Event(1 + random.IntN(int(abi.EventCount)-1)), Access: abi.Access(random.Uint32N(64)), Flags: random.Uint32N(16),
-		Have: abi.Fields(random.Uint32N(256)), TGID: random.Uint32(), TID: random.Uint32(), StartBoottime: random.Uint64(),
+		Have: abi.Fields(random.Uint32()) & abi.AllFields &^ abi.ContentFields, TGID: random.Uint32(), TID: random.Uint32(), StartBoottime: random.Uint64(),
 		UID: random.Uint32N(5), GID: random.Uint32N(5), EUID: random.Uint32N(5), EGID: random.Uint32N(5), Dev: random.Uint64(), Ino: random.Uint64()}
 	copy(r.Comm[:], "c\xffmm")
 	for i := range random.IntN(abi.CgroupLevels + 1) {
 		r.Cgroup[i] = 1 + random.Uint64N(9)
 	}
+	r.Trees, r.Marks = random.Uint64(), 1+random.Uint32N(4)
 	for i := range r.Arg {
 		r.Arg[i] = random.Uint64N(4)
 	}
@@ -63,21 +64,28 @@ func TestRecordIsTheRequest(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	const since = 3
+	rs = rs.WithMarks([]uint64{1 << 7, 1 << 63, 1}, since)
 	random := rand.New(rand.NewPCG(11, 12))
 	g := &given{}
 	w := one(t, rs, 4096, g)
 	for i := range 3000 {
 		g.r = randomRequest(random)
 		g.r.Flags &^= abi.FlagPathTruncated | abi.FlagDetailTruncated // those get a failure verdict
+		if g.r.Event == abi.EventRename {
+			g.r.Marks = since // else that is a failure verdict, too
+		}
 		w.step()
 		var decided, cached Event
-		w.journal.next(&decided)
+		o, _ := w.journal.next(&decided)
+		w.arbiter.stream.name(&decided, o)
 		before := w.counters.hits.Load()
 		first := g.r
 		// The same to the rules, and another one for the record.
 		g.r.TGID, g.r.Have, g.r.Ino = g.r.TGID+1, g.r.Have^abi.FieldCgroup, g.r.Ino+1
 		w.step()
-		w.journal.next(&cached)
+		o, _ = w.journal.next(&cached)
+		w.arbiter.stream.name(&cached, o)
 		if long := first.PathLen+first.DetailLen+first.ExeLen > 2000; w.counters.hits.Load() == before && !long {
 			t.Fatalf("request %d: the second time is no hit", i)
 		}
@@ -88,6 +96,12 @@ func TestRecordIsTheRequest(t *testing.T) {
 		}{{"decided", &decided, &first}, {"cached", &cached, &g.r}} {
 			var got abi.Request
 			tc.e.Question(&got)
+			if tc.want.Have&abi.FieldTree != 0 {
+				marks, known := rs.MarksOf(tc.e.InTrees, tc.e.NotInTrees)
+				if want := tc.want.Trees & rs.Marks(); known != (tc.want.Marks >= since) || known && marks != want {
+					t.Fatalf("request %d, %s: in %v and not in %v, the marks are %#x of %d", i, tc.name, tc.e.InTrees, tc.e.NotInTrees, want, tc.want.Marks)
+				}
+			}
 			if tc.want.NoContent() {
 				tc.want.Have |= abi.ContentFields // which it is known to have nothing in
 			}

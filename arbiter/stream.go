@@ -152,13 +152,18 @@ func (s *stream) publishNext(w *worker) bool {
 	return true
 }
 
-// name fills in what the rule set knows of the decision. s.mu is held.
+// name fills in what the rule set knows of the decision and of the request. s.mu is held.
 func (s *stream) name(e *Event, o origin) {
-	if o.decision == noRule {
+	set := s.set(o.set)
+	if set == nil {
+		e.Facts &^= abi.FieldTree
 		return
 	}
-	if set := s.set(o.set); set != nil {
-		rs := set.of(e.Epoch)
+	rs := set.of(e.Epoch)
+	if e.Facts&abi.FieldTree != 0 {
+		e.InTrees, e.NotInTrees = rs.InTrees(o.trees, o.marks)
+	}
+	if o.decision != noRule {
 		e.Rule, e.Line, e.Message = rs.RuleID(o.decision), rs.Line(o.decision), rs.Message(o.decision)
 		e.Fingerprint = rs.Fingerprint()
 	}

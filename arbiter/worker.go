@@ -38,6 +38,7 @@ type worker struct {
 	mark      byte           // 0, or secondKey
 	consulted [abi.EventCount]abi.Fields
 	args      [abi.EventCount]uint8 // see rules.ConsultedArgs
+	marks     uint64                // of the process trees that rules name
 	key       []byte                // scratch; its capacity fits the longest key
 	req       *abi.Request          // the one at hand
 	missing   abi.Fields            // what was asked for it already
@@ -239,6 +240,10 @@ func (w *worker) answer() {
 		w.fail(abi.ReasonFactsTruncated)
 		return
 	}
+	if want&abi.FieldTree != 0 && !w.knowsTrees() {
+		w.fail(abi.ReasonFactsTruncated)
+		return
+	}
 
 	key := w.appendKey(w.key[:0])
 	var d rules.Decision
@@ -294,6 +299,10 @@ func (w *worker) answer() {
 	}
 	w.account(record{decision: d.Rule, verdict: verdict, reason: reason, cached: hit, inTime: inTime, waited: w.waited()})
 }
+
+// knowsTrees reports whether the marks of the request at hand tell of the process trees that
+// the rules name. They do not when they were not read, or were before all that ran had those.
+func (w *worker) knowsTrees() bool { return w.req.Marks >= w.rules.MarksSince() }
 
 // waited returns how long ago the request at hand was posted, nanoseconds.
 func (w *worker) waited() int64 { return max(w.clock.now()-w.req.PostedNS, 0) }

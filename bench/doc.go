@@ -14,6 +14,7 @@
 //	Serve      -> the child's side: one Session, a round per command
 //	Report     -> table (WriteTable), JSON (WriteJSON), Verdict
 //	RunRules   -> Run for the scenarios of Rules, judged by the rule engine's bars
+//	ReadReport -> Saved, for the packages report, compare and claims
 //	MeasureDaemon  resident memory and idle CPU of a daemon
 //
 // A new scenario is a file scenario_*.go with one Scenario and its entry in

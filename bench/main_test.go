@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"go.uber.org/goleak"
+
+	"github.com/arbiterd/arbiter/bench/asker"
 )
 
 // childEnv turns the test binary into the child of a scenario.
@@ -33,6 +35,12 @@ func childMain(args []string) int {
 		term := make(chan os.Signal, 1)
 		signal.Notify(term, syscall.SIGTERM)
 		<-term
+		return 0
+	case asker.Word:
+		if err := asker.Main(args[1:], os.Stdin, os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
 		return 0
 	case SleeperWord:
 		if err := Sleeper(args[1:], os.Stdin, os.Stdout); err != nil {

@@ -18,6 +18,7 @@ const histogramEncoding = "hdrhistogram-v2-compressed-base64"
 // Report is one run of the comparison.
 type Report struct {
 	SchemaVersion int              `json:"schema_version"`
+	Kind          string           `json:"kind,omitempty"` // Options.Kind
 	Started       time.Time        `json:"started"`
 	DurationNS    int64            `json:"duration_ns"`
 	Options       ReportOptions    `json:"options"`
@@ -68,6 +69,8 @@ type ScenarioReport struct {
 	Figures   map[string]float64 `json:"figures,omitempty"`
 	Rounds    []RoundReport      `json:"rounds,omitempty"`
 	Histogram *HistogramReport   `json:"histogram,omitempty"`
+	// Intervals are the histograms of the rounds, for WriteLog. They are there for Options.Done alone.
+	Intervals []Interval `json:"-"`
 }
 
 // RoundReport is one round of one scenario.

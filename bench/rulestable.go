@@ -24,6 +24,9 @@ func span(ns int64) string {
 	return strconv.FormatInt(ns, 10) + " ns"
 }
 
+// Span prints nanoseconds for people, as the tables of rules do: three digits and the unit that fits.
+func Span(ns int64) string { return span(ns) }
+
 // quantity prints the value of a bar.
 func quantity(v float64, unit string) string {
 	switch unit {

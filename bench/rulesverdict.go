@@ -20,7 +20,8 @@ type RulesVerdict struct {
 // Bar is one bound and how it came out.
 type Bar struct {
 	Name    string   `json:"name"`
-	Limit   float64  `json:"limit"` // at most
+	Limit   float64  `json:"limit"` // at most; or at least
+	Least   bool     `json:"at_least,omitempty"`
 	Unit    string   `json:"unit"`
 	Value   *float64 `json:"value,omitempty"` // nil: it was not measured
 	Outcome string   `json:"outcome"`

@@ -35,6 +35,7 @@ type Options struct {
 	// numbers with a comma, are appended. It must call Serve and exit.
 	Self []string
 	Env  []string // added to the child's environment
+	Kind string   // of the report: the command that asked for it
 
 	Rounds      int           // 0: DefaultRounds
 	Samples     int           // of one round of one scenario; 0: DefaultSamples
@@ -44,6 +45,9 @@ type Options struct {
 	CPUs []int
 	// Progress, if not nil, gets a line per round.
 	Progress io.Writer
+	// Done, if not nil, gets the report before Run returns, with the histograms of the rounds. Its
+	// error is one of Run's.
+	Done func(*Report) error
 }
 
 // check returns all that is wrong with o, and fills the defaults in.
@@ -125,14 +129,15 @@ type row struct {
 
 // Run does all rounds of all scenarios in turns and returns the report. What a
 // machine cannot do, and what breaks on the way, is a row with a reason. The
-// error is of the options (no report then), of ctx, or ErrNothingMeasured; with
-// the last one the report is complete. No process of it is left when it returns.
+// error is of the options (no report then), of ctx, ErrNothingMeasured or of Done;
+// with the last two the report is complete. No process of it is left when it returns.
 func Run(ctx context.Context, o Options) (*Report, error) {
 	if err := o.check(); err != nil {
 		return nil, fmt.Errorf("configuring the bench: %w", err)
 	}
 	r := &Report{
 		SchemaVersion: SchemaVersion,
+		Kind:          o.Kind,
 		Started:       time.Now().UTC().Truncate(time.Second),
 		Options: ReportOptions{Rounds: o.Rounds, Samples: o.Samples, RoundBudgetNS: int64(o.RoundBudget),
 			Warmup: warmup(o.Samples), CPUs: o.CPUs},
@@ -175,7 +180,19 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	if !measured {
 		return r, fmt.Errorf("running the bench: %w", ErrNothingMeasured)
 	}
-	return r, nil
+	return r, r.done(o.Done)
+}
+
+// done hands the report with the histograms of its rounds over, and drops those.
+func (r *Report) done(to func(*Report) error) error {
+	var err error
+	if to != nil {
+		err = to(r)
+	}
+	for i := range r.Scenarios {
+		r.Scenarios[i].Intervals = nil
+	}
+	return err
 }
 
 // warmup is how many asks precede those that count: enough to wake a parked worker
@@ -217,6 +234,7 @@ func (w *row) round(ctx context.Context, o *Options) {
 	if m := w.child.info.MaxSamples; m > 0 {
 		n = min(n, m)
 	}
+	began := time.Now()
 	res, err := w.child.round(ctx, command{RoundOptions{warmup(n), o.RoundBudget}, n})
 	if err != nil {
 		w.fault(err)
@@ -234,6 +252,7 @@ func (w *row) round(ctx context.Context, o *Options) {
 	w.Samples += res.Samples
 	w.Failed += res.Failed
 	w.Rounds = append(w.Rounds, RoundReport{res.Samples, res.Failed, percentiles(h)})
+	w.Intervals = append(w.Intervals, Interval{began, time.Now(), res.Histogram})
 	for name, v := range res.Figures {
 		if w.Figures == nil {
 			w.Figures = map[string]float64{}

@@ -70,7 +70,8 @@ var constants = map[string]uint64{
 	"ARB_FIELD_PATH": uint64(abi.FieldPath), "ARB_FIELD_EXE": uint64(abi.FieldExe),
 	"ARB_FIELD_UID": uint64(abi.FieldUID), "ARB_FIELD_GID": uint64(abi.FieldGID),
 	"ARB_FIELD_CGROUP": uint64(abi.FieldCgroup), "ARB_FIELD_ACCESS": uint64(abi.FieldAccess),
-	"ARB_FIELD_DETAIL": uint64(abi.FieldDetail), "ARB_FIELD_ARGS": uint64(abi.FieldArgs), "ARB_FIELD_KEEP": uint64(abi.FieldKeep),
+	"ARB_FIELD_DETAIL": uint64(abi.FieldDetail), "ARB_FIELD_ARGS": uint64(abi.FieldArgs), "ARB_FIELD_TREE": uint64(abi.FieldTree),
+	"ARB_FIELD_KEEP": uint64(abi.FieldKeep),
 
 	"ARB_FLAG_PATH_TRUNCATED": uint64(abi.FlagPathTruncated), "ARB_FLAG_NO_EXE": uint64(abi.FlagNoExe),
 	"ARB_FLAG_NO_OBJECT": uint64(abi.FlagNoObject), "ARB_FLAG_DETAIL_TRUNCATED": uint64(abi.FlagDetailTruncated),

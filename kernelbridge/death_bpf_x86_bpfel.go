@@ -50,7 +50,8 @@ type deathArbHeader struct {
 	DeadErrno        uint16
 	Pad16            uint16
 	Dead             uint32
-	Pad32            [9]uint32
+	Marks            uint32
+	Pad32            [8]uint32
 	HeartbeatNs      uint64
 	PadHeart         [7]uint64
 	Hot              uint64

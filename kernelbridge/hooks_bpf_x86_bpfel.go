@@ -18,6 +18,7 @@ type hooksArbCacheKey struct {
 	Epoch   uint64
 	Minute  uint64
 	Cgroup  uint64
+	Trees   uint64
 	RootIno uint64
 	RootMnt uint64
 	Object  struct {
@@ -98,7 +99,8 @@ type hooksArbHeader struct {
 	DeadErrno        uint16
 	Pad16            uint16
 	Dead             uint32
-	Pad32            [9]uint32
+	Marks            uint32
+	Pad32            [8]uint32
 	HeartbeatNs      uint64
 	PadHeart         [7]uint64
 	Hot              uint64
@@ -139,6 +141,10 @@ type hooksArbNotice struct {
 		Epoch         uint64
 		Cgroup        [8]uint64
 		Arg           [8]uint64
+		Trees         uint64
+		Marks         uint32
+		PadMarks      uint32
+		PadTrees      [6]uint64
 	}
 	Reason    uint32
 	FailErrno uint32
@@ -201,6 +207,10 @@ type hooksArbSlot struct {
 		Epoch         uint64
 		Cgroup        [8]uint64
 		Arg           [8]uint64
+		Trees         uint64
+		Marks         uint32
+		PadMarks      uint32
+		PadTrees      [6]uint64
 	}
 	Path    [4096]uint8
 	Detail  [4096]uint8

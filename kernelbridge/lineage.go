@@ -13,7 +13,7 @@ import (
 )
 
 // lineage keeps the marks of process trees, see bpf/arb_lineage.h. Its programs are
-// attached while a scope names a process tree.
+// attached while a scope or a rule names a process tree.
 type lineage struct {
 	maps  *hooksMaps
 	objs  *lineageObjects // nil: not loaded yet
@@ -30,10 +30,11 @@ type marking struct{ Clear, Set, Changed, Failed uint64 }
 const maxPasses = 64
 
 // prepare gives each root the bit of its tree, and the marks to all tasks that run
-// already and belong to a tree that is not in force yet.
-func (l *lineage) prepare(roots []treeKey) (map[treeKey]uint64, error) {
-	bits := map[treeKey]uint64{}
-	var used, fresh uint64
+// already and belong to a tree that is not in force yet: fresh are those bits. A root that
+// is in force keeps its bit.
+func (l *lineage) prepare(roots []treeKey) (bits map[treeKey]uint64, fresh uint64, err error) {
+	bits = map[treeKey]uint64{}
+	var used uint64
 	for _, b := range l.bits {
 		used |= b
 	}
@@ -46,28 +47,28 @@ func (l *lineage) prepare(roots []treeKey) (map[treeKey]uint64, error) {
 			continue
 		}
 		if used == ^uint64(0) {
-			return nil, errors.New("BUG: no mark is left for a process tree")
+			return nil, 0, errors.New("BUG: no mark is left for a process tree")
 		}
 		b := ^used & (used + 1)
 		used, fresh, bits[root] = used|b, fresh|b, b
 	}
 	if fresh == 0 {
-		return bits, nil
+		return bits, 0, nil
 	}
 	if err := l.attach(); err != nil {
-		return nil, fmt.Errorf("following process trees: %w", err)
+		return nil, 0, fmt.Errorf("following process trees: %w", err)
 	}
 	// What an older tree has left of its mark goes first; from then on it has none, for
 	// nothing gives it any more.
 	if err := l.passes(marking{Clear: fresh}); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	for root, b := range bits {
 		if err := l.maps.ArbRoots.Put(root, b); err != nil {
-			return nil, fmt.Errorf("naming a process tree: %w", err)
+			return nil, 0, fmt.Errorf("naming a process tree: %w", err)
 		}
 	}
-	return bits, l.passes(marking{Set: fresh})
+	return bits, fresh, l.passes(marking{Set: fresh})
 }
 
 // attach loads and attaches the programs, if they are not yet.
@@ -89,7 +90,7 @@ func (l *lineage) attach() (err error) {
 			return fmt.Errorf("attaching the iterator: %w", err)
 		}
 	}
-	for _, p := range [...]*ebpf.Program{l.objs.ArbTaskAlloc, l.objs.ArbCommittedCreds} {
+	for _, p := range [...]*ebpf.Program{l.objs.ArbTaskAlloc, l.objs.ArbCheckRoom, l.objs.ArbCommittedCreds} {
 		one, err := link.AttachLSM(link.LSMOptions{Program: p})
 		if err != nil {
 			return errors.Join(err, l.detach())

@@ -34,6 +34,7 @@ const (
 	lineageMapArbLineage         = "arb_lineage"
 	lineageMapArbMarkings        = "arb_markings"
 	lineageMapArbRoots           = "arb_roots"
+	lineageProgArbCheckRoom      = "arb_check_room"
 	lineageProgArbCommittedCreds = "arb_committed_creds"
 	lineageProgArbMarkTasks      = "arb_mark_tasks"
 	lineageProgArbTaskAlloc      = "arb_task_alloc"
@@ -81,6 +82,7 @@ type lineageSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type lineageProgramSpecs struct {
+	ArbCheckRoom      *ebpf.ProgramSpec `ebpf:"arb_check_room"`
 	ArbCommittedCreds *ebpf.ProgramSpec `ebpf:"arb_committed_creds"`
 	ArbMarkTasks      *ebpf.ProgramSpec `ebpf:"arb_mark_tasks"`
 	ArbTaskAlloc      *ebpf.ProgramSpec `ebpf:"arb_task_alloc"`
@@ -144,6 +146,7 @@ type lineageVariables struct {
 //
 // It can be passed to loadLineageObjects or ebpf.CollectionSpec.LoadAndAssign.
 type lineagePrograms struct {
+	ArbCheckRoom      *ebpf.Program `ebpf:"arb_check_room"`
 	ArbCommittedCreds *ebpf.Program `ebpf:"arb_committed_creds"`
 	ArbMarkTasks      *ebpf.Program `ebpf:"arb_mark_tasks"`
 	ArbTaskAlloc      *ebpf.Program `ebpf:"arb_task_alloc"`
@@ -151,6 +154,7 @@ type lineagePrograms struct {
 
 func (p *lineagePrograms) Close() error {
 	return _LineageClose(
+		p.ArbCheckRoom,
 		p.ArbCommittedCreds,
 		p.ArbMarkTasks,
 		p.ArbTaskAlloc,

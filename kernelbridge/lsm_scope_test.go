@@ -335,7 +335,7 @@ func TestResolveProblems(t *testing.T) {
 	dir := t.TempDir()
 	mustWrite(t, dir+"/f", []byte("x"), 0o644)
 	err := CheckScope(Scope{Trees: []string{dir, dir + "/none"}, Mounts: []string{dir, dir + "/none2"}, Exes: []string{dir + "/none3"}},
-		Mute{Scope: Scope{ProcessTrees: []string{dir, dir + "/none4"}, Trees: []string{dir + "/none5"}, Exes: []string{dir + "/f"}}})
+		Mute{Scope: Scope{ProcessTrees: []string{dir, dir + "/none4"}, Trees: []string{dir + "/none5"}, Exes: []string{dir + "/f"}}}, nil)
 	if err == nil {
 		t.Fatal("no error")
 	}
@@ -346,11 +346,13 @@ func TestResolveProblems(t *testing.T) {
 		}
 	}
 	many := Scope{UIDs: make([]IDRange, maxUIDs+1), Cgroups: make([]Cgroup, maxScope+1), Mounts: slices.Repeat([]string{"/"}, maxScope+1)}
-	for range maxRoots {
-		many.ProcessTrees = append(many.ProcessTrees, dir+"/f")
+	many.ProcessTrees = []string{dir + "/f", dir + "/f"}
+	var trees []Program
+	for i := range maxRoots {
+		trees = append(trees, Program{1 << 40, uint64(i)})
 	}
-	err = CheckScope(many, Mute{Scope: many})
-	for _, want := range []string{"ranges of uids: name at most 64", "cgroups: name at most 1024", "mounts: name at most 1024", "process trees: name at most 32"} {
+	err = CheckScope(many, Mute{Scope: many}, trees)
+	for _, want := range []string{"ranges of uids: name at most 64", "cgroups: name at most 1024", "mounts: name at most 1024", "scope, mute and rules have 33 process trees: name at most 32"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("the error does not have %q: %v", want, err)
 		}

@@ -233,8 +233,9 @@ type worker struct {
 	mu    sync.Mutex
 	deny  map[string]unix.Errno // "event path"
 	slow  map[string]time.Duration
-	keep  bool // allows may be kept by the kernel
-	quiet bool // remember nothing
+	keep  bool                          // allows may be kept by the kernel
+	quiet bool                          // remember nothing
+	judge func(*abi.Request) unix.Errno // instead of deny
 	asked []string
 	comms map[string]bool
 }
@@ -270,6 +271,9 @@ func startWorker(t *testing.T, b *LSM, deny map[string]unix.Errno) *worker {
 			}
 			w.comms[unix.ByteSliceToString(q.Comm[:])] = true
 			errno, slow := w.deny[key], w.slow[key]
+			if w.judge != nil {
+				errno = w.judge(&q)
+			}
 			w.mu.Unlock()
 			time.Sleep(slow)
 			src.Reply(&q, abi.Verdict{Errno: uint16(errno), Keep: w.keep})

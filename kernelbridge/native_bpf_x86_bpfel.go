@@ -18,6 +18,7 @@ type nativeQueueArbCacheKey struct {
 	Epoch   uint64
 	Minute  uint64
 	Cgroup  uint64
+	Trees   uint64
 	RootIno uint64
 	RootMnt uint64
 	Object  struct {
@@ -92,7 +93,8 @@ type nativeQueueArbHeader struct {
 	DeadErrno        uint16
 	Pad16            uint16
 	Dead             uint32
-	Pad32            [9]uint32
+	Marks            uint32
+	Pad32            [8]uint32
 	HeartbeatNs      uint64
 	PadHeart         [7]uint64
 	Hot              uint64
@@ -141,6 +143,10 @@ type nativeQueueArbSlot struct {
 		Epoch         uint64
 		Cgroup        [8]uint64
 		Arg           [8]uint64
+		Trees         uint64
+		Marks         uint32
+		PadMarks      uint32
+		PadTrees      [6]uint64
 	}
 	Path    [4096]uint8
 	Detail  [4096]uint8
@@ -162,9 +168,11 @@ const (
 	nativeQueueMapArbCounts        = "arb_counts"
 	nativeQueueMapArbHeader        = "arb_header"
 	nativeQueueMapArbKick          = "arb_kick"
+	nativeQueueMapArbLineage       = "arb_lineage"
 	nativeQueueMapArbNotices       = "arb_notices"
 	nativeQueueMapArbQuestion      = "arb_question"
 	nativeQueueMapArbRescue        = "arb_rescue"
+	nativeQueueMapArbRoots         = "arb_roots"
 	nativeQueueMapArbSamples       = "arb_samples"
 	nativeQueueMapArbSlots         = "arb_slots"
 	nativeQueueProgArbNative       = "arb_native"
@@ -227,9 +235,11 @@ type nativeQueueMapSpecs struct {
 	ArbCounts   *ebpf.MapSpec `ebpf:"arb_counts"`
 	ArbHeader   *ebpf.MapSpec `ebpf:"arb_header"`
 	ArbKick     *ebpf.MapSpec `ebpf:"arb_kick"`
+	ArbLineage  *ebpf.MapSpec `ebpf:"arb_lineage"`
 	ArbNotices  *ebpf.MapSpec `ebpf:"arb_notices"`
 	ArbQuestion *ebpf.MapSpec `ebpf:"arb_question"`
 	ArbRescue   *ebpf.MapSpec `ebpf:"arb_rescue"`
+	ArbRoots    *ebpf.MapSpec `ebpf:"arb_roots"`
 	ArbSamples  *ebpf.MapSpec `ebpf:"arb_samples"`
 	ArbSlots    *ebpf.MapSpec `ebpf:"arb_slots"`
 }
@@ -266,9 +276,11 @@ type nativeQueueMaps struct {
 	ArbCounts   *ebpf.Map `ebpf:"arb_counts"`
 	ArbHeader   *ebpf.Map `ebpf:"arb_header"`
 	ArbKick     *ebpf.Map `ebpf:"arb_kick"`
+	ArbLineage  *ebpf.Map `ebpf:"arb_lineage"`
 	ArbNotices  *ebpf.Map `ebpf:"arb_notices"`
 	ArbQuestion *ebpf.Map `ebpf:"arb_question"`
 	ArbRescue   *ebpf.Map `ebpf:"arb_rescue"`
+	ArbRoots    *ebpf.Map `ebpf:"arb_roots"`
 	ArbSamples  *ebpf.Map `ebpf:"arb_samples"`
 	ArbSlots    *ebpf.Map `ebpf:"arb_slots"`
 }
@@ -279,9 +291,11 @@ func (m *nativeQueueMaps) Close() error {
 		m.ArbCounts,
 		m.ArbHeader,
 		m.ArbKick,
+		m.ArbLineage,
 		m.ArbNotices,
 		m.ArbQuestion,
 		m.ArbRescue,
+		m.ArbRoots,
 		m.ArbSamples,
 		m.ArbSlots,
 	)

@@ -25,6 +25,7 @@ type Policy struct {
 	OnFail [abi.EventCount]abi.Verdict // failure verdicts
 	Sleep  time.Duration               // bound of the wait of a task that gives its CPU back
 	Mute   Mute                        // what is left alone inside of the scope
+	Trees  []Program                   // of the process trees that are told of: see LSM.Marks
 }
 
 // Configure puts a scope and a policy in force. On an error everything is as before.
@@ -34,7 +35,7 @@ func (b *LSM) Configure(s Scope, p Policy) error {
 	if b.closed {
 		return ErrClosed
 	}
-	next, err := resolve(s, p.Mute)
+	next, err := resolve(s, p.Mute, p.Trees)
 	if err != nil {
 		return err
 	}
@@ -44,7 +45,7 @@ func (b *LSM) Configure(s Scope, p Policy) error {
 // Moved reports whether the scope and the mute in force, which s and m are, name another
 // thing by now than when they were looked up, or one that is not there any more.
 func (b *LSM) Moved(s Scope, m Mute) bool {
-	now, err := resolve(s, m)
+	now, err := resolve(s, m, nil)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return err != nil || !reflect.DeepEqual(now.scope, b.keys.scope) || !reflect.DeepEqual(now.mute, b.keys.mute)
@@ -58,7 +59,9 @@ func (b *LSM) SetPolicy(p Policy) error {
 	if b.closed {
 		return ErrClosed
 	}
-	return b.configure(b.keys, p)
+	next := b.keys
+	next.rules = rootsOf(p.Trees)
+	return b.configure(next, p)
 }
 
 func (b *LSM) configure(next scopeKeys, p Policy) error {
@@ -99,8 +102,12 @@ func (b *LSM) prepare(next *scopeKeys, word uint32) (err error) {
 			err = errors.Join(err, b.lineage.keep(b.keys.bits))
 		}
 	}()
-	if next.bits, err = b.lineage.prepare(next.roots()); err != nil {
+	var fresh uint64
+	if next.bits, fresh, err = b.lineage.prepare(next.roots()); err != nil {
 		return err
+	}
+	if fresh != 0 {
+		b.queue.countMarks()
 	}
 	if !b.swept {
 		// What is left of an older scope has bits that would count again.

@@ -70,14 +70,16 @@ const (
 	maxScope = 1024
 	// maxUIDs is how many ranges of user ids.
 	maxUIDs = 64
-	// maxRoots is how many process trees a scope and its mute may name together.
+	// maxRoots is how many process trees a scope, its mute and the rules may name together:
+	// a mark has a bit for each of those of two.
 	maxRoots = 32
 	// maxServices is how many cgroups the default mutes may have.
 	maxServices = 1024
 )
 
-// CheckScope says what stands against a scope and a mute here. It changes nothing.
-func CheckScope(s Scope, m Mute) error {
-	_, err := resolve(s, m)
+// CheckScope says what stands against a scope and a mute here, with rules that look at these
+// process trees. It changes nothing.
+func CheckScope(s Scope, m Mute, trees []Program) error {
+	_, err := resolve(s, m, trees)
 	return err
 }

@@ -39,7 +39,8 @@ type scopeKeys struct {
 	init        bool               // pid 1 is left alone
 	services    []cgroupKey        // default mutes
 	ours        []cgroupKey        // our own cgroup
-	bits        map[treeKey]uint64 // of the process trees
+	rules       []treeKey          // the programs of process trees that rules look at
+	bits        map[treeKey]uint64 // of all process trees
 }
 
 // named returns the dimensions that have an entry.
@@ -76,17 +77,26 @@ func (k *scopeKeys) word(before uint32) uint32 {
 }
 
 // roots returns the programs of all process trees.
-func (k *scopeKeys) roots() []treeKey { return slices.Concat(k.scope.roots, k.mute.roots) }
+func (k *scopeKeys) roots() []treeKey { return slices.Concat(k.scope.roots, k.mute.roots, k.rules) }
 
-// resolve looks everything up that a scope and a mute name. All that is wrong is named
-// at once.
-func resolve(s Scope, m Mute) (scopeKeys, error) {
+// distinct returns how many of the roots there are.
+func distinct(roots []treeKey) int {
+	set := map[treeKey]bool{}
+	for _, r := range roots {
+		set[r] = true
+	}
+	return len(set)
+}
+
+// resolve looks everything up that a scope and a mute name, beside which rules look at
+// process trees. All that is wrong is named at once.
+func resolve(s Scope, m Mute, trees []Program) (scopeKeys, error) {
 	var r resolver
-	keys := scopeKeys{invert: m.Invert, events: m.Events, unmute: m.Unmute}
+	keys := scopeKeys{invert: m.Invert, events: m.Events, unmute: m.Unmute, rules: rootsOf(trees)}
 	keys.scope = r.dimensions("scope", &s)
 	keys.mute = r.dimensions("mute", &m.Scope)
-	if n := len(keys.roots()); n > maxRoots {
-		r.add("scope and mute have %d process trees: name at most %d", n, maxRoots)
+	if n := distinct(keys.roots()); n > maxRoots {
+		r.add("scope, mute and rules have %d process trees: name at most %d, for those of two rule sets are in force during a push", n, maxRoots)
 	}
 	keys.findDefaults()
 	return keys, errors.Join(r.errs...)
@@ -129,7 +139,7 @@ func (r *resolver) dimensions(what string, s *Scope) dimKeys {
 	for _, path := range s.ProcessTrees {
 		switch f, ok := r.file(what+" process tree", path, "install the program"); {
 		case ok && f.mode&unix.S_IFMT != unix.S_IFREG:
-			r.add("%s process tree %q: not a program; name the file that the first process of the tree executes", what, path)
+			r.add("%s process tree %q: %w", what, path, errNoProgram)
 		case ok:
 			keys.roots = append(keys.roots, f.key)
 		}

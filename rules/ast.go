@@ -88,6 +88,7 @@ type block struct {
 	access               abi.Access // any of; 0 when not given
 	uid, gid, euid, egid []numberRange
 	cgroup               []cgroupPath
+	tree                 []programPath
 	path, detail, exe    []pattern
 	args                 []argTest
 	addr                 []netip.Prefix // any of, IPv4 as IPv6
@@ -109,6 +110,12 @@ type numberRange struct{ lo, hi uint64 }
 
 // cgroupPath is a cgroup v2 path below the mount point.
 type cgroupPath struct {
+	pos
+	path string
+}
+
+// programPath is the program that a process tree is named by.
+type programPath struct {
 	pos
 	path string
 }

@@ -239,7 +239,7 @@ func (p *parser) block(m fields, about eventSet) block {
 		p.args(n, about, &b)
 	}
 	if n := m.get("subject"); n != nil {
-		f := p.fields(n, "subject", "exe", "uid", "gid", "euid", "egid", "cgroup")
+		f := p.fields(n, "subject", "exe", "uid", "gid", "euid", "egid", "cgroup", "process_tree")
 		if f.get("exe") != nil {
 			b.exe = p.patterns(f.get("exe"), pathText("subject.exe"))
 		}
@@ -250,6 +250,7 @@ func (p *parser) block(m fields, about eventSet) block {
 		if f.get("cgroup") != nil {
 			b.cgroup = p.cgroups(f.get("cgroup"), "subject.cgroup")
 		}
+		b.tree = p.programs(f.get("process_tree"), "subject.process_tree", treeOfProgram)
 	}
 	if n := m.get("access"); n != nil {
 		b.access = p.access(n)

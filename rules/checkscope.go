@@ -87,7 +87,9 @@ func (p *parser) dimensions(m fields, what string) (s Scope) {
 	s.Paths = p.places(m.get("paths"), what+".paths", "directory", "a "+what+" names trees")
 	s.Exes = p.places(m.get("exes"), what+".exes", "program", "a "+what+" names programs, or directories of them")
 	s.Mounts = p.places(m.get("mounts"), what+".mounts", "mount point", "a "+what+" names mount points")
-	s.ProcessTrees = p.places(m.get("process_trees"), what+".process_trees", "program", "a process tree is named by a program")
+	for _, t := range p.programs(m.get("process_trees"), what+".process_trees", treeOfProgram) {
+		s.ProcessTrees = append(s.ProcessTrees, t.path)
+	}
 	if n := m.get("cgroups"); n != nil {
 		for _, c := range p.cgroups(n, what+".cgroups") {
 			s.Cgroups = append(s.Cgroups, c.path)
@@ -101,15 +103,30 @@ func (p *parser) dimensions(m fields, what string) (s Scope) {
 
 // places reads paths that are looked up when the rules are pushed; n may be nil.
 func (p *parser) places(n *yaml.Node, what, thing, why string) (paths []string) {
+	p.eachPlace(n, what, thing, why, func(_ *yaml.Node, path string) { paths = append(paths, path) })
+	return paths
+}
+
+// treeOfProgram is why a process tree has no wildcards.
+const treeOfProgram = "a process tree is named by a program"
+
+// programs is places for programs that a rule names; n may be nil.
+func (p *parser) programs(n *yaml.Node, what, why string) (programs []programPath) {
+	p.eachPlace(n, what, "program", why, func(e *yaml.Node, path string) {
+		programs = append(programs, programPath{pos{e.Line, e.Column}, path})
+	})
+	return programs
+}
+
+func (p *parser) eachPlace(n *yaml.Node, what, thing, why string, place func(*yaml.Node, string)) {
 	if n == nil {
-		return nil
+		return
 	}
 	for _, e := range p.list(n, what) {
 		pt, ok := p.pattern(e, pathText(what))
 		if ok && pt.kind != literal {
 			p.add(e, "name the "+thing+`; write {literal: "..."} if it is really called so`, "%s has %v: %s, without wildcards", what, pt, why)
 		}
-		paths = append(paths, pt.text)
+		place(e, pt.text)
 	}
-	return paths
 }

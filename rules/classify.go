@@ -228,7 +228,7 @@ func (b *builder) file(n *node, groups []group) {
 }
 
 func newTextIndex(f fact, groups []group) textIndex {
-	x := textIndex{fact: f}
+	x := textIndex{fact: f, wholesAlone: !slices.ContainsFunc(groups, func(g group) bool { return g.kind != keyWhole })}
 	var number [keyNumber]int
 	for _, g := range groups {
 		number[g.kind]++
@@ -389,13 +389,13 @@ func (g *glob) keys(f fact) (keys []key) {
 	}
 	if slash := strings.LastIndexByte(g.tail, '/'); slash >= 0 {
 		if name := g.tail[slash+1:]; name != "" {
-			keys = append(keys, key{fact: f, kind: keyName, n: uint16(len(name)), a: hashText(name)})
+			keys = append(keys, key{fact: f, kind: keyName, n: uint16(len(name)), a: hashPart(name)})
 		}
 	} else if g.tail != "" {
 		keys = append(keys, key{fact: f, kind: keyEnd, n: uint16(len(g.tail)), a: hashEnd(g.tail)})
 	}
 	for _, s := range g.parts() {
-		keys = append(keys, key{fact: f, kind: keyPart, n: uint16(len(s)), first: s[0], a: hashText(s)})
+		keys = append(keys, key{fact: f, kind: keyPart, n: uint16(len(s)), first: s[0], a: hashPart(s)})
 	}
 	return keys
 }

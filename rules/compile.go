@@ -21,6 +21,10 @@ type Options struct {
 	// CgroupID returns the id of the cgroup v2 with this path below the mount
 	// point. It is called once per path, from the goroutine that called Compile.
 	CgroupID func(path string) (uint64, error)
+	// Program returns what the kernel knows the program at a path by. It is called as CgroupID
+	// is. Nil: programs are known by their paths alone, which is enough for all but to put the
+	// rule set in force.
+	Program func(path string) (dev, ino uint64, err error)
 }
 
 // Load is Parse and Compile.
@@ -33,7 +37,8 @@ func Load(name string, src []byte, o Options) (*RuleSet, error) {
 }
 
 // Compile turns a checked file into a rule set, which keeps nothing of it. What can still be
-// wrong is that a cgroup does not exist; the error then is a Problems.
+// wrong is that a cgroup or the program of a process tree does not exist, or that there are too
+// many of the latter; the error then is a Problems.
 func Compile(f *File, o Options) (*RuleSet, error) {
 	rs := newRuleSet(f.settings)
 	rs.epoch = o.Epoch
@@ -112,6 +117,8 @@ type compiler struct {
 	pool     *pool
 	text     strings.Builder
 	cgroups  map[string]uint64 // paths resolved so far
+	trees    map[string]int    // likewise, where they are in the pool
+	treeSets map[uint64]uint32
 	// What is in the pool, by all that is in it: rules have much in common.
 	ids   map[string]uint32
 	thens map[then]uint32
@@ -133,8 +140,8 @@ type memberKey struct {
 }
 
 func newCompiler(p *pool) *compiler {
-	*p = pool{nots: make([]conditions, 1), whens: make([]*when, 1), addrs: make([]addrMatch, 1), contents: make([]contentMatch, 1), ids: make([]subjectIDs, 1), notes: make([]Note, 1)}
-	return &compiler{pool: p, cgroups: map[string]uint64{}, ids: map[string]uint32{}, thens: map[then]uint32{}, notes: map[Note]uint32{{}: 0}, whens: map[*when]uint32{}, members: map[memberKey]uint32{}, nets: map[*netip.Prefix]uint32{}, ranges: map[*numberRange][]numberRange{}, sums: map[*digest][]digest{},
+	*p = pool{nots: make([]conditions, 1), whens: make([]*when, 1), addrs: make([]addrMatch, 1), contents: make([]contentMatch, 1), ids: make([]subjectIDs, 1), treeSets: make([]uint64, 1), notes: make([]Note, 1)}
+	return &compiler{pool: p, cgroups: map[string]uint64{}, trees: map[string]int{}, treeSets: map[uint64]uint32{0: 0}, ids: map[string]uint32{}, thens: map[then]uint32{}, notes: map[Note]uint32{{}: 0}, whens: map[*when]uint32{}, members: map[memberKey]uint32{}, nets: map[*netip.Prefix]uint32{}, ranges: map[*numberRange][]numberRange{}, sums: map[*digest][]digest{},
 		contents: map[contentKey]uint32{}, indexes: map[string]*[abi.EventCount]uint8{}}
 }
 
@@ -143,6 +150,7 @@ func (c *compiler) finish() {
 	p := c.pool
 	p.text = strings.Clone(c.text.String())
 	p.patterns, p.globs, p.nots, p.args, p.addrs, p.ids = slices.Clip(p.patterns), slices.Clip(p.globs), slices.Clip(p.nots), slices.Clip(p.args), slices.Clip(p.addrs), slices.Clip(p.ids)
+	p.treeBits = p.treeSets // until somebody says which bits they have: see WithMarks
 	for _, q := range p.patterns {
 		if q.kind == globbed {
 			p.globs[q.glob].share(p.text[q.at : q.at+uint32(q.n)])
@@ -242,7 +250,11 @@ func (c *compiler) conditions(r *rule, b *block) conditions {
 		out.has |= abi.FieldCgroup
 		ids.cgroup = c.cgroupIDs(r, b.cgroup)
 	}
-	if out.has&(abi.FieldUID|abi.FieldGID|abi.FieldCgroup) != 0 {
+	if len(b.tree) > 0 {
+		out.has |= abi.FieldTree
+		ids.tree = c.treeSet(r, b.tree)
+	}
+	if out.has&(abi.FieldUID|abi.FieldGID|abi.FieldCgroup|abi.FieldTree) != 0 {
 		out.ids = c.shared(ids)
 	}
 	return out
@@ -332,6 +344,7 @@ func (c *compiler) shared(ids subjectIDs) uint32 {
 			key = binary.AppendUvarint(binary.AppendUvarint(key, r.lo), r.hi)
 		}
 	}
+	key = binary.AppendUvarint(key, uint64(ids.tree))
 	for _, g := range ids.cgroup {
 		key = binary.AppendUvarint(key, g.id)
 	}

@@ -36,31 +36,50 @@ func Compare(before, after *RuleSet) Diff {
 	d.Settings = before.Epoch() != 0 && (before.Default() != after.Default() || !reflect.DeepEqual(before.Scope(), after.Scope()) ||
 		!reflect.DeepEqual(before.Mute(), after.Mute()) ||
 		!slices.Equal(before.Listed(), after.Listed()))
-	oldTexts, newTexts := ruleTexts(before), ruleTexts(after)
-	oldPlace := map[string]int{}
-	for i := range before.Len() {
-		id := before.RuleID(int32(i))
-		oldPlace[id] = i
-		if _, ok := newTexts[id]; !ok {
-			d.Removed = append(d.Removed, id)
-		}
+	// What is first and last in both is mostly all but a few rules of a large file.
+	old, now := newRuleTexts(before), newRuleTexts(after)
+	first, rest := 0, 0
+	for first < min(before.Len(), after.Len()) && before.RuleID(int32(first)) == after.RuleID(int32(first)) {
+		first++
+	}
+	for rest < min(before.Len(), after.Len())-first && before.RuleID(int32(before.Len()-1-rest)) == after.RuleID(int32(after.Len()-1-rest)) {
+		rest++
+	}
+	oldPlace := map[string]int{} // of those between
+	for i := first; i < before.Len()-rest; i++ {
+		oldPlace[before.RuleID(int32(i))] = i
 	}
 	// Those in both keep their place if they are on a longest chain that is in
 	// the same order on both sides.
 	var common []int // old places in the new order
-	for i := range after.Len() {
+	kept := map[int]bool{}
+	for i := first; i < after.Len()-rest; i++ {
 		if place, ok := oldPlace[after.RuleID(int32(i))]; ok {
 			common = append(common, place)
+			kept[place] = true
+		}
+	}
+	for i := first; i < before.Len()-rest; i++ {
+		if !kept[i] {
+			d.Removed = append(d.Removed, before.RuleID(int32(i)))
 		}
 	}
 	unmoved := longestIncreasing(common)
 	for i := range after.Len() {
 		id := after.RuleID(int32(i))
-		place, ok := oldPlace[id]
+		place, stays := i, true // in the first part
 		switch {
-		case !ok:
-			d.Added = append(d.Added, id)
-		case !unmoved[place] || oldTexts[id] != newTexts[id]:
+		case i >= after.Len()-rest:
+			place = i - after.Len() + before.Len()
+		case i >= first:
+			place, stays = oldPlace[id]
+			if !stays {
+				d.Added = append(d.Added, id)
+				continue
+			}
+			stays = unmoved[place]
+		}
+		if !stays || !same(old.lines(place), now.lines(i)) {
 			d.Changed = append(d.Changed, id)
 		}
 	}
@@ -108,31 +127,45 @@ func setTexts(rs *RuleSet) map[string][]string {
 	return texts
 }
 
-// ruleTexts returns the text of each rule by its id.
-func ruleTexts(rs *RuleSet) map[string]string {
-	lines := bytes.Split(rs.Source(), []byte{'\n'})
-	texts := make(map[string]string, rs.Len())
-	for i := range rs.Len() {
-		first, end := rs.Line(int32(i))-1, len(lines)
-		if i+1 < rs.Len() {
-			end = rs.Line(int32(i+1)) - 1
-		}
-		first = min(max(first, 0), len(lines))
-		end = min(max(end, first+1), len(lines)) // rules may share a line
-		var text []byte
-		for n, line := range lines[first:end] {
-			if n > 0 && len(line) > 0 && !bytes.ContainsAny(line[:1], " \t-#\r") {
-				break // the next key of the file
-			}
-			line = bytes.TrimSpace(line)
-			if len(line) == 0 || line[0] == '#' {
-				continue
-			}
-			text = append(append(text, line...), '\n')
-		}
-		texts[rs.RuleID(int32(i))] = string(text)
+// ruleTexts is the source of a rule set by lines.
+type ruleTexts struct {
+	rs     *RuleSet
+	source [][]byte
+}
+
+func newRuleTexts(rs *RuleSet) ruleTexts {
+	return ruleTexts{rs, bytes.Split(rs.Source(), []byte{'\n'})}
+}
+
+// lines returns those of a rule.
+func (t *ruleTexts) lines(rule int) [][]byte {
+	first, end := t.rs.Line(int32(rule))-1, len(t.source)
+	if rule+1 < t.rs.Len() {
+		end = t.rs.Line(int32(rule+1)) - 1
 	}
-	return texts
+	first = min(max(first, 0), len(t.source))
+	end = min(max(end, first+1), len(t.source)) // rules may share a line
+	return t.source[first:end]
+}
+
+// same reports whether two rules have the same text, comments and indentation left out.
+func same(a, b [][]byte) bool {
+	return slices.EqualFunc(a, b, bytes.Equal) || bytes.Equal(ruleText(a), ruleText(b))
+}
+
+// ruleText returns what counts of the lines of a rule.
+func ruleText(lines [][]byte) (text []byte) {
+	for n, line := range lines {
+		if n > 0 && len(line) > 0 && !bytes.ContainsAny(line[:1], " \t-#\r") {
+			break // the next key of the file
+		}
+		line = bytes.TrimSpace(line)
+		if len(line) == 0 || line[0] == '#' {
+			continue
+		}
+		text = append(append(text, line...), '\n')
+	}
+	return text
 }
 
 // longestIncreasing returns the members of a longest increasing subsequence of

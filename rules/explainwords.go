@@ -4,6 +4,7 @@ package rules
 
 import (
 	"fmt"
+	"math/bits"
 	"strings"
 
 	"github.com/arbiterd/arbiter/kernelbridge/abi"
@@ -108,6 +109,11 @@ func (p *pool) words(b *conditions, c condition, r *abi.Request) (subject string
 		subject = "subject.cgroup"
 		for _, g := range of.cgroup {
 			wanted = append(wanted, bare(g.path))
+		}
+	case condTree:
+		subject = "subject.process_tree"
+		for set := p.treeSets[of.tree]; set != 0; set &= set - 1 {
+			wanted = append(wanted, bare(p.trees[bits.TrailingZeros64(set)].Path))
 		}
 	case condPath:
 		subject = "object.path " + quote(string(r.PathBuf[:min(r.PathLen, abi.PathBytes)]))

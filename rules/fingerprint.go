@@ -55,6 +55,7 @@ func fingerprint(f *File) uint64 {
 		e.number(uint64(setOf(m.Events...)))
 	}
 	e.digests(f.rules)
+	e.trees(f.rules)
 	e.formats(f.rules)
 	for i := range f.rules {
 		if r := &f.rules[i]; r.when != nil || r.only != 0 || !r.life.always() || r.note != (Note{Message: r.note.Message}) {

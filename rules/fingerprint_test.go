@@ -129,6 +129,8 @@ func TestFingerprintOfRules(t *testing.T) {
 		"verdict: allow, expires: 2027-01-31T18:00:00Z", "verdict: allow, expires: 2027-01-31T18:00:01Z",
 		"verdict: allow, times: {days: mon}", "verdict: allow, times: {days: tue}", "verdict: allow, times: {hours: 08:00-09:00}", "verdict: allow, times: {hours: 08:00-09:01}",
 		"verdict: allow, when: subject.uid == 0", "verdict: allow, when: subject.uid != 0",
+		"verdict: allow, subject: {process_tree: /p}", "verdict: allow, subject: {process_tree: [/p, /q]}", "verdict: allow, subject: {process_tree: [/q]}", "verdict: allow, subject: {exe: /p}",
+		"verdict: allow, not: {subject: {process_tree: /p}}",
 		"verdict: allow, times: {hours: 08:00-09:00, zone: UTC}", "verdict: allow, times: [{days: mon}, {days: tue}]",
 	} {
 		got := printOf(t, head+"rules:\n- {id: a, events: [open], "+text+"}\n")

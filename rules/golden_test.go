@@ -64,7 +64,7 @@ func golden(t *testing.T, file string) {
 		var decisions, explained strings.Builder
 		for line := range strings.Lines(string(a.get("requests"))) {
 			line = strings.TrimSpace(line)
-			r := parseRequest(t, line)
+			r := parseRequest(t, rs, line)
 			d := rs.Decide(r)
 			fmt.Fprintf(&decisions, "%s => %v by %s line %d, within %v else %v\n", line, d.Verdict, rs.RuleID(d.Rule), rs.Line(d.Rule), d.Deadline, d.OnFail)
 			fmt.Fprintf(&explained, "%s\n%s", line, rs.Explain(r))
@@ -82,8 +82,8 @@ func golden(t *testing.T, file string) {
 }
 
 // parseRequest reads one line: an event and key=value words, where a value in
-// quotes is a Go string.
-func parseRequest(t *testing.T, line string) *abi.Request {
+// quotes is a Go string. The subject is in the process trees that are named, and in no other.
+func parseRequest(t *testing.T, rs *RuleSet, line string) *abi.Request {
 	t.Helper()
 	word := regexp.MustCompile(`^\s*([\w.]+)(?:=("(?:[^"\\]|\\.)*"|\S*))?`)
 	r := &abi.Request{}
@@ -134,6 +134,8 @@ func parseRequest(t *testing.T, line string) *abi.Request {
 			for i, s := range strings.Split(value, ",") {
 				r.Cgroup[i], _ = strconv.ParseUint(s, 10, 64)
 			}
+		case "trees":
+			r.Trees, _ = rs.MarksOf(strings.Split(value, ","), nil)
 		case "access":
 			for s := range strings.SplitSeq(value, ",") {
 				for _, a := range accessNames {

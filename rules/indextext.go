@@ -15,6 +15,8 @@ type textIndex struct {
 	parts  textTable // beginnings of a component, wherever it is,
 	firsts [4]uint64 // and the bytes that they begin with, a bit each
 	ends   textTable // ends of it
+
+	wholesAlone bool // the other tables are empty
 }
 
 // textTable is a table of texts. Most that are looked for have a length that none in it has.
@@ -28,32 +30,6 @@ type lengths [abi.PathBytes/64 + 1]uint64
 
 func (l *lengths) has(n int) bool { return l != nil && l[n>>6]>>(n&63)&1 != 0 }
 func (l *lengths) add(n int)      { l[n>>6] |= 1 << (n & 63) }
-
-// The hash of a text goes from byte to byte: FNV-1a, with spread behind it.
-const (
-	hashStart = 14695981039346656037
-	hashPrime = 1099511628211
-)
-
-func hashOn(h uint64, c byte) uint64 { return (h ^ uint64(c)) * hashPrime }
-
-// hashText hashes a text forward.
-func hashText(s string) uint64 {
-	h := uint64(hashStart)
-	for i := range len(s) {
-		h = hashOn(h, s[i])
-	}
-	return h
-}
-
-// hashEnd hashes a text backward.
-func hashEnd(s string) uint64 {
-	h := uint64(hashStart)
-	for i := len(s) - 1; i >= 0; i-- {
-		h = hashOn(h, s[i])
-	}
-	return h
-}
 
 // of returns the text in a request; false when there is none that a rule can match.
 func (f fact) of(r *abi.Request) ([]byte, bool) {
@@ -81,50 +57,54 @@ func (f fact) put(r *abi.Request, s string) *abi.Request {
 
 func (rs *RuleSet) searchText(x *textIndex, r *abi.Request, best int32) int32 {
 	b, ok := x.fact.of(r)
-	if !ok {
+	if !ok || x.wholesAlone && !x.wholes.has(len(b)) {
 		return best
 	}
-	whole, part := uint64(hashStart), uint64(hashStart)
-	from := 0 // of the component
-	parts := 0
-	begins := false // a part, as far as the first byte of the component tells
-	for i, c := range b {
-		whole = hashOn(whole, c)
-		if c == '/' {
-			if x.begins.has(i + 1) {
-				best = rs.find(&x.begins.table, spread(whole), r, best)
+	whole := uint64(hashStart)
+	parts := 0 // followed
+	for from := 0; ; {
+		part, to := component(b, from)
+		if from < to && x.firsts[b[from]>>6]>>(b[from]&63)&1 != 0 {
+			best, parts = rs.searchBeginnings(x, b[:to], from, r, best, parts)
+		}
+		if x.odd.lengths != nil {
+			best = rs.searchOdd(x, b[:to], from, whole, r, best)
+		}
+		if from < to || to < len(b) { // what ends in a slash has no component behind it
+			whole = join(whole, part)
+		}
+		if to == len(b) {
+			if x.names.has(to - from) {
+				best = rs.find(&x.names.table, spread(part), r, best)
 			}
-			part, from = hashStart, i+1
-			continue
+			break
 		}
-		part = hashOn(part, c)
-		if i == from {
-			begins = x.firsts[c>>6]>>(c&63)&1 != 0
-		}
-		if begins && x.parts.has(i+1-from) && parts < manyParts && x.parts.leads(spread(part)) {
-			if parts++; parts == manyParts {
-				best = rs.searchParts(x, b, r, best)
-			} else {
-				best = rs.find(&x.parts.table, spread(part), r, best)
-			}
-		}
-		if x.odd.has(i + 1) {
-			best = rs.find(&x.odd.table, spread(whole), r, best)
+		if from = to + 1; x.begins.has(from) {
+			best = rs.find(&x.begins.table, spread(whole), r, best)
 		}
 	}
 	if x.wholes.has(len(b)) {
 		best = rs.find(&x.wholes.table, spread(whole), r, best)
 	}
-	if x.names.has(len(b) - from) {
-		best = rs.find(&x.names.table, spread(part), r, best)
-	}
 	if x.ends.lengths != nil {
-		end := uint64(hashStart)
+		end := uint64(endStart)
 		for n := 1; n <= len(b); n++ {
-			end = hashOn(end, b[len(b)-n])
+			end = endOn(end, b[len(b)-n])
 			if x.ends.has(n) {
 				best = rs.find(&x.ends.table, spread(end), r, best)
 			}
+		}
+	}
+	return best
+}
+
+// searchOdd looks beginnings of a text up that end within the component from from on to the
+// end of b; whole is the hash of what is before it.
+func (rs *RuleSet) searchOdd(x *textIndex, b []byte, from int, whole uint64, r *abi.Request, best int32) int32 {
+	p := beginning{b: b, at: from, hash: hashStart}
+	for to := from + 1; to <= len(b); to++ {
+		if x.odd.has(to) {
+			best = rs.find(&x.odd.table, spread(join(whole, p.upTo(to))), r, best)
 		}
 	}
 	return best
@@ -134,6 +114,27 @@ func (rs *RuleSet) searchText(x *textIndex, r *abi.Request, best int32) int32 {
 // those of a path that nobody has thought out lead anywhere.
 const manyParts = 64
 
+// searchBeginnings looks the beginnings of the component up that is from from on to the end
+// of b. It returns how many parts of the text have been followed.
+func (rs *RuleSet) searchBeginnings(x *textIndex, b []byte, from int, r *abi.Request, best int32, parts int) (int32, int) {
+	p := beginning{b: b, at: from, hash: hashStart}
+	for to := from + 1; to <= len(b) && parts < manyParts; to++ {
+		if !x.parts.has(to - from) {
+			continue
+		}
+		hash := spread(p.upTo(to))
+		if !x.parts.leads(hash) {
+			continue
+		}
+		if parts++; parts == manyParts {
+			whole, _ := x.fact.of(r)
+			return rs.searchParts(x, whole, r, best), parts
+		}
+		best = rs.find(&x.parts.table, hash, r, best)
+	}
+	return best, parts
+}
+
 // searchParts looks all parts of a text up and follows each ref once, however often the
 // text names it: the requester chooses the text.
 func (rs *RuleSet) searchParts(x *textIndex, b []byte, r *abi.Request, best int32) int32 {
@@ -141,17 +142,18 @@ func (rs *RuleSet) searchParts(x *textIndex, b []byte, r *abi.Request, best int3
 	n := 0
 	t := &x.parts
 	mask := uint64(len(t.slots) - 1)
-	part, from := uint64(hashStart), 0
+	p := beginning{b: b, hash: hashStart}
+	from := 0
 	for i, c := range b {
 		if c == '/' {
-			part, from = hashStart, i+1
+			from = i + 1
+			p.at, p.hash = from, hashStart
 			continue
 		}
-		part = hashOn(part, c)
 		if !x.parts.has(i + 1 - from) {
 			continue
 		}
-		hash := spread(part)
+		hash := spread(p.upTo(i + 1))
 		for at := hash >> t.shift; t.slots[at&mask].to != 0; at++ {
 			s := &t.slots[at&mask]
 			if s.tag != uint32(hash) {

@@ -72,6 +72,9 @@ func (p *pool) holdsKnown(c *conditions, r *abi.Request) truth {
 	if unknown(abi.FieldCgroup) {
 		ids.cgroup = nil
 	}
+	if unknown(abi.FieldTree) {
+		ids.tree = 0
+	}
 	content := p.contents[c.content]
 	if unknown(abi.FieldDigest) {
 		content.sums = nil
@@ -80,7 +83,7 @@ func (p *pool) holdsKnown(c *conditions, r *abi.Request) truth {
 		content.formats = 0
 	}
 	known.content, known.ids = 0, 0
-	if p.fails(&known, r) != none || ids.fails(r) != none || content.refuted(r) != none {
+	if p.fails(&known, r) != none || p.idsFail(&ids, r) != none || content.refuted(r) != none {
 		return no
 	}
 	return fault

@@ -20,6 +20,7 @@ func TestDecideKnownGuessesNothing(t *testing.T) {
 		if err != nil {
 			t.Fatalf("the generator wrote a bad file:\n%s\n%v", src, err)
 		}
+		rs = withFakeMarks(rs)
 		for range 8 {
 			r := genRequest(t)
 			r.Have = abi.Fields(rapid.Uint32Range(0, uint32(abi.AllFields)).Draw(t, "have"))
@@ -76,6 +77,8 @@ func copyFact(r, other *abi.Request, fact abi.Fields) {
 		r.GID, r.EGID = other.GID, other.EGID
 	case abi.FieldCgroup:
 		r.Cgroup = other.Cgroup
+	case abi.FieldTree:
+		r.Trees = other.Trees
 	case abi.FieldAccess:
 		r.Access = other.Access
 	case abi.FieldArgs:
@@ -95,6 +98,7 @@ func TestDecideKnown(t *testing.T) {
 	rs := mustLoad(t, head+`rules:
 - {id: root, events: [open], subject: {uid: 0}, verdict: allow}
 - {id: grouped, events: [open], subject: {cgroup: /a}, object: {path: /srv/a}, verdict: deny}
+- {id: of-cron, events: [open], subject: {process_tree: /cron, uid: 7}, verdict: deny}
 - {id: not-mine, events: [open], not: {subject: {cgroup: /a, gid: 5}}, verdict: audit}
 `)
 	const all = abi.AllFields
@@ -111,6 +115,8 @@ func TestDecideKnown(t *testing.T) {
 		{"a condition beside it fails", all &^ abi.FieldCgroup, 1, 5, "/srv/b", "", "cgroup"},
 		{"a condition beside it in not fails", all &^ abi.FieldCgroup, 1, 4, "/srv/b", "not-mine", "nothing"},
 		{"two are missing", all &^ (abi.FieldCgroup | abi.FieldPath), 1, 5, "/srv/b", "", "path cgroup"},
+		{"a process tree decides", all &^ abi.FieldTree, 7, 5, "/srv/b", "", "process_tree"},
+		{"a condition beside a process tree fails", all &^ abi.FieldTree, 1, 5, "/srv/b", "not-mine", "nothing"},
 		{"everything is there", all, 1, 5, "/srv/b", "not-mine", "nothing"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -157,7 +157,7 @@ func (rs *RuleSet) Lives() bool {
 	return slices.ContainsFunc(rs.timed, func(t timed) bool { return t.kind != forever })
 }
 
-// Whole returns the set that At made this one from.
+// Whole returns the set that At, WithMarks or Telling made this one from.
 func (rs *RuleSet) Whole() *RuleSet {
 	if rs.whole != nil {
 		return rs.whole

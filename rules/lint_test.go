@@ -47,6 +47,11 @@ func TestLint(t *testing.T) {
 		{"{id: a, events: [connect], args: {port: 1-100}, verdict: deny}|{id: b, events: [connect], args: {port: [80, 90]}, verdict: allow}", "rule b"},
 		{"{id: a, events: [open], object: {path: '/a/*.so'}, verdict: deny}|{id: b, events: [open], object: {path: ['/a/*.so', /a/x.so]}, verdict: allow}", "rule b"},
 		{"{id: a, events: [open], subject: {cgroup: [/a, /bcd]}, verdict: deny}|{id: b, events: [open], subject: {cgroup: /a}, verdict: allow}", "rule b"},
+		{"{id: a, events: [open], subject: {process_tree: [/p, /q]}, verdict: deny}|{id: b, events: [open], subject: {process_tree: /q}, verdict: allow}", "rule b: the rule never decides"},
+		{"{id: a, events: [open], subject: {process_tree: /q}, verdict: deny}|{id: b, events: [open], subject: {process_tree: [/p, /q]}, verdict: allow}", ""},
+		{"{id: a, events: [open], subject: {process_tree: /q}, verdict: deny}|{id: b, events: [open], object: {path: /x}, verdict: allow}", ""},
+		{"{id: a, events: [open], subject: {process_tree: /p}, not: {subject: {process_tree: [/p, /q]}}, verdict: deny}", "rule a: the rule never decides: its not"},
+		{"{id: a, events: [open], not: {subject: {process_tree: /p}}, verdict: deny}|{id: b, events: [open], not: {subject: {process_tree: [/p, /q]}}, verdict: allow}", "rule b: the rule never decides"},
 
 		// Contradictions: the same conditions, and something else.
 		{"{id: a, events: [open], object: {path: /x}, verdict: allow}|{id: b, events: [open], object: {path: /x}, verdict: deny}", "rule b: the rule never decides: it refuses what rule a on line 5 allows, and that one has the same conditions and stands before it; say which is meant"},
@@ -114,6 +119,7 @@ func TestLintIsRight(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		rs = withFakeMarks(rs)
 		dead := map[string]bool{}
 		for _, id := range rs.Idle() {
 			dead[id] = true

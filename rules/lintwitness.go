@@ -62,6 +62,7 @@ func (p *pool) witness(c *conditions, r *abi.Request) bool {
 	if ids.cgroup != nil {
 		r.Cgroup[0] = ids.cgroup[0].id
 	}
+	r.Trees = p.treeBits[ids.tree]
 	return true
 }
 

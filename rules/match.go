@@ -51,8 +51,12 @@ type pool struct {
 	addrs    []addrMatch
 	ids      []subjectIDs
 	contents []contentMatch
-	thens    []then
-	notes    []Note
+	// The process trees that rules name, each set of them that a rule names by their places in
+	// trees, and the same sets by the bits that they have in a request.
+	trees              []Tree
+	treeSets, treeBits []uint64
+	thens              []then
+	notes              []Note
 }
 
 // argMatch is a compiled argTest.
@@ -66,6 +70,7 @@ type argMatch struct {
 type subjectIDs struct {
 	uid, gid, euid, egid []numberRange // sorted, apart; nil when not given
 	cgroup               []cgroupID
+	tree                 uint32 // of pool.treeSets, 0 for none
 }
 
 // cgroupID is a cgroup that was looked up.
@@ -85,6 +90,7 @@ const (
 	condEUID
 	condEGID
 	condCgroup
+	condTree
 	condArgs
 	condPath
 	condDetail
@@ -147,7 +153,7 @@ func (p *pool) fails(c *conditions, r *abi.Request) condition {
 		return condAccess
 	}
 	if c.ids != 0 {
-		if f := p.ids[c.ids].fails(r); f != none {
+		if f := p.idsFail(&p.ids[c.ids], r); f != none {
 			return f
 		}
 	}
@@ -221,7 +227,7 @@ func (a *argMatch) holds(r *abi.Request) bool {
 	return inRanges(a.ranges, v)
 }
 
-func (s *subjectIDs) fails(r *abi.Request) condition {
+func (p *pool) idsFail(s *subjectIDs, r *abi.Request) condition {
 	switch {
 	case s.uid != nil && !inRanges(s.uid, uint64(r.UID)):
 		return condUID
@@ -233,6 +239,8 @@ func (s *subjectIDs) fails(r *abi.Request) condition {
 		return condEGID
 	case s.cgroup != nil && !inCgroup(s.cgroup, &r.Cgroup):
 		return condCgroup
+	case s.tree != 0 && r.Trees&p.treeBits[s.tree] == 0:
+		return condTree
 	}
 	return none
 }

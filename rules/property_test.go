@@ -144,6 +144,9 @@ func genBlock(t *rapid.T, object, detail, free, access, content bool, args []str
 	if maybe("cgroup given") {
 		subject = append(subject, "cgroup: "+rapid.SampledFrom([]string{"/a", "[/a, /bcd]", "/a/b/c"}).Draw(t, "cgroup"))
 	}
+	if rapid.IntRange(0, 7).Draw(t, "tree given") == 0 {
+		subject = append(subject, "process_tree: "+rapid.SampledFrom([]string{"/p", "[/r, /q]", "/q", "[/q, /p]"}).Draw(t, "tree"))
+	}
 	if len(subject) > 0 {
 		parts = append(parts, "subject: {"+strings.Join(subject, ", ")+"}")
 	}
@@ -214,6 +217,12 @@ func genRequest(t *rapid.T) *abi.Request {
 		for i := range rapid.IntRange(0, 3).Draw(t, "levels") {
 			r.Cgroup[i] = rapid.Uint64Range(1, 8).Draw(t, "cgroup")
 		}
+		for _, bit := range fakeMarks {
+			if rapid.Bool().Draw(t, "in a tree") {
+				r.Trees |= bit
+			}
+		}
+		r.Trees |= rapid.SampledFrom([]uint64{0, 1 << 7}).Draw(t, "another tree")
 		detail := genPath.Draw(t, "detail")
 		if rapid.IntRange(0, 3).Draw(t, "free text") == 0 {
 			detail = rapid.SampledFrom([]string{"", "a", "b", "ab", "a/b", "cb"}).Draw(t, "detail")
@@ -238,6 +247,17 @@ func genRequest(t *rapid.T) *abi.Request {
 	return r
 }
 
+// fakeMarks are the bits of all process trees that rules name.
+var fakeMarks = map[string]uint64{"/p": 1 << 5, "/q": 1, "/r": 1 << 63}
+
+func withFakeMarks(rs *RuleSet) *RuleSet {
+	var bits []uint64
+	for _, t := range rs.Trees() {
+		bits = append(bits, fakeMarks[t.Path])
+	}
+	return rs.WithMarks(bits, 0)
+}
+
 // filed returns the same rule set with each rule filed that can be, however few there are.
 func filed(rs *RuleSet) *RuleSet {
 	c := *rs
@@ -258,6 +278,7 @@ func TestDecideIsTheReference(t *testing.T) {
 		if err != nil {
 			t.Fatalf("the generator wrote a bad file:\n%s\n%v", src, err)
 		}
+		rs = withFakeMarks(rs)
 		filed, f := filed(rs), rs.parsed()
 		for range 8 {
 			r := genRequest(t)
@@ -435,6 +456,9 @@ func forget(r *abi.Request, keep abi.Fields, args uint8) {
 	}
 	if keep&abi.FieldCgroup == 0 {
 		r.Cgroup[0]++
+	}
+	if keep&abi.FieldTree == 0 {
+		r.Trees = ^r.Trees
 	}
 	if keep&abi.FieldAccess == 0 {
 		r.Access = ^r.Access

@@ -79,9 +79,13 @@ func refBlock(b *block, r *abi.Request) bool {
 			inGroup = true
 		}
 	}
+	inTree := len(b.tree) == 0
+	for _, t := range b.tree {
+		inTree = inTree || r.Trees&fakeMarks[t.path] != 0
+	}
 	path, detail, exe := string(r.Path()), string(r.Detail()), string(r.Exe())
 	return (b.access == 0 || r.Access&b.access != 0) &&
-		in(b.uid, r.UID) && in(b.gid, r.GID) && in(b.euid, r.EUID) && in(b.egid, r.EGID) && inGroup &&
+		in(b.uid, r.UID) && in(b.gid, r.GID) && in(b.euid, r.EUID) && in(b.egid, r.EGID) && inGroup && inTree &&
 		(len(b.addr) == 0 || refAddr(b.addr, r)) &&
 		!slices.ContainsFunc(b.args, func(a argTest) bool { return !refArg(a, r) }) &&
 		(len(b.path) == 0 || r.Flags&abi.FlagPathTruncated == 0 && r.Flags&abi.FlagNoObject == 0 && refPatterns(b.path, path)) &&

@@ -25,8 +25,12 @@ type RuleSet struct {
 	nodes []*node // of the classifiers, by ref
 
 	timed []timed          // by rule
-	whole *RuleSet         // the one that At made this one from, nil for none
+	whole *RuleSet         // the one that At, WithMarks or Telling made this one from, nil for none
 	off   map[int32]string // rules that do not match now, with the reason
+
+	marks      []uint64 // of the process trees, by the kernel side; nil: bit i of tree i
+	marksSince uint32
+	told       []toldTree
 }
 
 // list is what one event is decided by.

@@ -69,17 +69,18 @@ func allWhenFacts() map[string]*whenFact {
 
 // absent are names that people look for, and why there is no such fact.
 var absent = map[string]string{
-	"subject.comm":   "a task chooses its comm itself, so it says nothing; use subject.exe",
-	"subject.pid":    "verdicts are kept for all requests that look alike, whatever their pid; use subject.exe or subject.uid",
-	"subject.cgroup": "write subject: {cgroup: ...} beside when",
-	"object.mode":    "the mode of a file is not looked at; args.mode is the one of create, mkdir, mknod and chmod",
-	"object.size":    "the size of a file is not looked at",
-	"object.uid":     "the owner of a file is not looked at; args.uid is the new one of chown",
-	"object.gid":     "the group of a file is not looked at; args.gid is the new one of chown",
-	"access":         "write access.read, access.write, access.append, access.truncate or access.create",
-	"args":           "write args. and the name of a number",
-	"object":         "write object.path",
-	"subject":        "write subject.exe, subject.uid, subject.gid, subject.euid or subject.egid",
+	"subject.comm":         "a task chooses its comm itself, so it says nothing; use subject.exe",
+	"subject.pid":          "verdicts are kept for all requests that look alike, whatever their pid; use subject.exe or subject.uid",
+	"subject.cgroup":       "write subject: {cgroup: ...} beside when",
+	"subject.process_tree": "write subject: {process_tree: ...} beside when",
+	"object.mode":          "the mode of a file is not looked at; args.mode is the one of create, mkdir, mknod and chmod",
+	"object.size":          "the size of a file is not looked at",
+	"object.uid":           "the owner of a file is not looked at; args.uid is the new one of chown",
+	"object.gid":           "the group of a file is not looked at; args.gid is the new one of chown",
+	"access":               "write access.read, access.write, access.append, access.truncate or access.create",
+	"args":                 "write args. and the name of a number",
+	"object":               "write object.path",
+	"subject":              "write subject.exe, subject.uid, subject.gid, subject.euid or subject.egid",
 }
 
 // factHint says what to write instead of a name that is no fact.

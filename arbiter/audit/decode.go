@@ -22,8 +22,9 @@ import (
 )
 
 // MaxLineBytes bounds a line, its newline left out. The longest that is written has seven
-// times a text of abi.PathBytes, each byte of which takes six or seven: 200 KiB.
-const MaxLineBytes = 512 << 10
+// times a text of abi.PathBytes and rules.MaxTrees more of them, each byte of which takes six or
+// seven: 1.1 MiB.
+const MaxLineBytes = 3 << 20
 
 // LineError is the error of a line that is no record.
 type LineError struct {
@@ -128,6 +129,13 @@ func (r *Record) event() (*arbiter.Event, error) {
 		e.Facts |= fact
 	}
 	f.check(copy(e.Cgroup[:], u.Cgroup) == len(u.Cgroup), "unmapped.cgroups", fmt.Sprint(len(u.Cgroup)))
+	for _, t := range u.Trees {
+		if path := f.text(t.Path, t.PathB64); t.In {
+			e.InTrees = append(e.InTrees, path)
+		} else {
+			e.NotInTrees = append(e.NotInTrees, path)
+		}
+	}
 	if f.err != nil {
 		return nil, f.err
 	}

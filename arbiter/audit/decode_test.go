@@ -13,6 +13,7 @@ import (
 	"testing/iotest"
 
 	"github.com/arbiterd/arbiter/kernelbridge/abi"
+	"github.com/arbiterd/arbiter/rules"
 )
 
 // The longest record there is fits in a line, however its bytes are written.
@@ -21,6 +22,10 @@ func TestLongestLine(t *testing.T) {
 		long := strings.Repeat(unit, abi.PathBytes/len(unit)-1)
 		e := sample()
 		e.Event, e.Access, e.Path, e.Detail, e.Exe = abi.EventRename, 0, "/"+long, "/"+long, "/"+long
+		for len(e.InTrees) < rules.MaxTrees {
+			e.InTrees = append(e.InTrees, "/"+long)
+		}
+		e.NotInTrees = nil
 		e.Message = strings.Repeat("\u2028", 341)
 		line := AppendEvent(nil, &e)
 		if len(line) > MaxLineBytes/2 {
@@ -54,6 +59,8 @@ func TestDecodeRefuses(t *testing.T) {
 		{"an errno", `"status_code":"EACCES"`, `"status_code":"EWHAT"`, `status_code cannot be "EWHAT"`},
 		{"a fact", `"facts":["path"`, `"facts":["paths"`, `unmapped.facts cannot be "paths"`},
 		{"nine cgroups", `"cgroups":[12,345]`, `"cgroups":[1,2,3,4,5,6,7,8,9]`, `unmapped.cgroups cannot be "9"`},
+		{"process trees in another order", `"in":true}`, `"in":false},{"path":"/x","in":true}`, "from here on"},
+		{"a program in no base64", `{"path":"/usr/sbin/sshd",`, `{"path":"/usr/sbin/sshd","path_b64":"?",`, `a text in base64 cannot be "?"`},
 		{"a time", `"time_dt":"2026`, `"time_dt":"26`, "time_dt cannot be"},
 		{"the other time is another", `"time":1795523415123`, `"time":1795523415124`, "column 105: from here on it is not what such a record is written as"},
 		{"an outcome that is not the verdict's", `"action_id":2`, `"action_id":1`, "from here on"},
@@ -83,7 +90,7 @@ func TestReader(t *testing.T) {
 			for _, want := range []struct {
 				line int
 				bad  string
-			}{{1, ""}, {3, "it is no JSON"}, {4, "has more than 524288 bytes"}, {5, ""}, {6, "the line is cut off"}} {
+			}{{1, ""}, {3, "it is no JSON"}, {4, "has more than 3145728 bytes"}, {5, ""}, {6, "the line is cut off"}} {
 				got, err := r.Next()
 				if r.Line() != want.line {
 					t.Errorf("line %d, want %d", r.Line(), want.line)

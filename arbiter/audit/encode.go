@@ -106,6 +106,9 @@ func (r *Record) Append(dst []byte) []byte {
 	if len(u.Cgroup) > 0 {
 		o.uints("cgroups", u.Cgroup)
 	}
+	if len(u.Trees) > 0 {
+		o.trees("process_trees", u.Trees)
+	}
 	if len(u.Facts) > 0 {
 		o.texts("facts", u.Facts)
 	}
@@ -193,6 +196,19 @@ func (o *object) file(key string, f *File) {
 		o.dst = append(o.dst, ']')
 	}
 	o.close()
+}
+
+func (o *object) trees(key string, trees []Tree) {
+	o.key(key)
+	o.dst, o.more = append(o.dst, '['), false
+	for _, t := range trees {
+		o.open("")
+		o.text("path", t.Path)
+		o.optional("path_b64", t.PathB64)
+		o.bool("in", t.In)
+		o.close()
+	}
+	o.dst = append(o.dst, ']')
 }
 
 func (o *object) id(key string, id *ID) {

@@ -195,10 +195,19 @@ type Unmapped struct {
 	EGID   uint32   `json:"egid"`
 	Flags  []string `json:"flags,omitempty"`   // what is missing or cut, see abi.FlagNames
 	Cgroup []uint64 `json:"cgroups,omitempty"` // ids of the subject's cgroup and its ancestors, level 1 first
-	Facts  []string `json:"facts,omitempty"`   // those that the record has, see abi.Fields.Names
+	// The process trees that the rule set names.
+	Trees []Tree   `json:"process_trees,omitempty"`
+	Facts []string `json:"facts,omitempty"` // those that the record has, see abi.Fields.Names
 	// Of a late answer, for which status_code and status_detail are about the lateness.
 	Errno  uint16 `json:"errno,omitempty"`
 	Reason string `json:"reason,omitempty"`
+}
+
+// Tree is a process tree by its program.
+type Tree struct {
+	Path    string `json:"path"`
+	PathB64 string `json:"path_b64,omitempty"` // exact bytes when Path is not UTF-8
+	In      bool   `json:"in"`                 // the subject is
 }
 
 // NewRecord returns the record of e. The result shares no memory with e that
@@ -213,7 +222,7 @@ func NewRecord(e *arbiter.Event) Record {
 		Policy: Policy{Name: e.Rule, UID: fmt.Sprintf("%016x", e.Fingerprint), Version: strconv.FormatUint(e.Epoch, 10)},
 		Unmapped: Unmapped{Event: e.Event.String(), Access: accessNames(e.Access), Args: argsOf(e), Verdict: e.Verdict,
 			RuleLine: e.Line, Cached: e.Cached, LatencyNS: int64(e.Latency), Worker: e.Worker,
-			EUID: e.EUID, EGID: e.EGID, Flags: abi.FlagNames(e.Flags), Cgroup: cgroupsOf(e), Facts: e.Facts.Names()},
+			EUID: e.EUID, EGID: e.EGID, Flags: abi.FlagNames(e.Flags), Cgroup: cgroupsOf(e), Trees: treesOf(e), Facts: e.Facts.Names()},
 	}
 	r.outcome(e)
 	if r.Unmapped.Asked = e.Asked; e.Asked == arbiter.Answered.String() || e.Asked == arbiter.Remembered.String() {
@@ -282,6 +291,16 @@ func cgroupsOf(e *arbiter.Event) []uint64 {
 		return nil
 	}
 	return slices.Clone(e.Cgroup[:n])
+}
+
+// treesOf returns the process trees, those first that the subject is in.
+func treesOf(e *arbiter.Event) (out []Tree) {
+	for i, path := range slices.Concat(e.InTrees, e.NotInTrees) {
+		t := Tree{In: i < len(e.InTrees)}
+		t.Path, t.PathB64 = show(path)
+		out = append(out, t)
+	}
+	return out
 }
 
 // newFile returns the file at that path, which may be empty when unknown.

@@ -35,6 +35,7 @@ func sample() arbiter.Event {
 		TGID: 100, TID: 101, UID: 1000, GID: 100, StartBoottime: 5_000_000_000,
 		Comm: "python3", Exe: "/usr/bin/python3.13", Path: "/srv/app/bin/sh", Dev: 2049, Ino: 77,
 		EUID: 1001, EGID: 101, Facts: abi.AllFields, Cgroup: [abi.CgroupLevels]uint64{12, 345},
+		InTrees: []string{"/usr/sbin/sshd"}, NotInTrees: []string{"/usr/sbin/cron", "/opt/\xff"},
 	}
 }
 
@@ -61,6 +62,7 @@ func samples() []arbiter.Event {
 	unknown := sample()
 	unknown.Seq, unknown.Path, unknown.Exe, unknown.Comm, unknown.Reason = 48, "", "", "", abi.ReasonFactsTruncated
 	unknown.Flags, unknown.Facts, unknown.Cgroup = abi.AllFlags, abi.FieldUID|abi.FieldArgs, [abi.CgroupLevels]uint64{}
+	unknown.InTrees, unknown.NotInTrees = nil, nil
 	out := []arbiter.Event{deny, open, audit, failed, late, lateFailure, hostile, unknown}
 	for e := abi.EventOpen; e < abi.EventCount; e++ { // one line for each event
 		if e == abi.EventOpen || e == abi.EventExec {

@@ -36,10 +36,11 @@ const (
 	RolledBack                // an older rule set was brought back
 	Reloaded                  // the rule file was read again
 	TimeCame                  // the time of a rule began or ended
+	Told                      // records tell of other process trees, for a candidate
 	ReasonCount
 )
 
-var reasonNames = [ReasonCount]string{"start", "rules_pushed", "rolled_back", "reloaded", "time_came"}
+var reasonNames = [ReasonCount]string{"start", "rules_pushed", "rolled_back", "reloaded", "time_came", "told"}
 
 // String returns the reason as metrics write it.
 func (r Reason) String() string {

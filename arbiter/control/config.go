@@ -182,6 +182,8 @@ type RulesConfig struct {
 	Trust func() Trust
 	// CgroupID is what rules.Options wants; nil: rules cannot name cgroups.
 	CgroupID func(path string) (uint64, error)
+	// Program is what rules.Options wants of those that are put in force.
+	Program func(path string) (dev, ino uint64, err error)
 	// ApplyTimeout bounds Apply, and going back when it failed; 0 means
 	// DefaultApplyTimeout.
 	ApplyTimeout time.Duration

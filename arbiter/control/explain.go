@@ -39,6 +39,7 @@ func (s *rulesService) Explain(_ context.Context, req *controlv1.ExplainRequest)
 	if err != nil {
 		return nil, status.Errorf(codes.InvalidArgument, "explaining: %v", err)
 	}
+	r.Trees, _ = rs.MarksOf(texts(req.GetProcessTrees()), nil)
 	x := rs.Explain(r)
 	out := &controlv1.ExplainResponse{
 		Verdict: x.Decision.Verdict.Action.String(), Errno: uint32(x.Decision.Verdict.Errno),
@@ -132,6 +133,11 @@ func (s *rulesService) request(req *controlv1.ExplainRequest) (*abi.Request, err
 	if len(req.GetCgroup()) > 0 {
 		if err := s.cgroups(r, req.GetCgroup()); err != nil {
 			add("the cgroup %v", err)
+		}
+	}
+	for _, t := range req.GetProcessTrees() {
+		if err := checkPath(t); err != nil {
+			add("the program of a process tree %v", err)
 		}
 	}
 	if len(wrong) > 0 {

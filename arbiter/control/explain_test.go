@@ -15,6 +15,7 @@ import (
 	"google.golang.org/protobuf/testing/protocmp"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/arbiterd/arbiter/arbiter/cache"
 	"github.com/arbiterd/arbiter/arbiter/control/controlv1"
 	"github.com/arbiterd/arbiter/kernelbridge/abi"
 )
@@ -319,5 +320,41 @@ func TestExplainKept(t *testing.T) {
 				t.Errorf("waits: got %q, want %q", got.GetWaits(), tt.waits)
 			}
 		})
+	}
+}
+
+// TestExplainProcessTrees: a subject is in the trees that are named, by their programs, whatever
+// marks the rule set in force has for them; paths that no program can have are refused.
+func TestExplainProcessTrees(t *testing.T) {
+	f := newFixture(t, nil, nil)
+	text := ruleFile("a") + "  - {id: of-sshd, events: [mkdir], subject: {process_tree: [/usr/sbin/sshd, /bin/x]}, verdict: deny}\n"
+	f.push(text)
+	try := func(want string, trees ...string) {
+		t.Helper()
+		got, err := f.rules.Explain(f.ctx(), &controlv1.ExplainRequest{Event: "mkdir", Path: []byte("/t/d"), ProcessTrees: byteSlices(trees)})
+		if status.Code(err) == codes.InvalidArgument {
+			if !strings.Contains(err.Error(), want) {
+				t.Errorf("in the trees of %q: %v, want %s", trees, err, want)
+			}
+			return
+		}
+		if err != nil || got.GetRule() != want {
+			t.Errorf("in the trees of %q: %s, %v, want %s", trees, got.GetRule(), err, want)
+		}
+	}
+	try("default")
+	try("of-sshd", "/usr/sbin/sshd")
+	try("of-sshd", "/usr/sbin/cron", "/bin/x")
+	try("default", "/usr/sbin/cron")
+	try(`the program of a process tree "sshd" is not absolute`, "sshd")
+	live := f.engine.Rules()
+	if err := f.engine.Install(t.Context(), live.WithMarks([]uint64{1 << 60, 1 << 61}, 5), cache.RulesPushed); err != nil {
+		t.Fatal(err)
+	}
+	try("of-sshd", "/bin/x")
+	try("default", "/usr/sbin/cron")
+	// A program that was replaced is another one.
+	if again := f.push(text); again.GetUnchanged() {
+		t.Error("the same text is not pushed again, though its program can be another by now")
 	}
 }

@@ -218,7 +218,7 @@ func (r *Rules) push(ctx context.Context, p Push) (Pushed, error) {
 	}
 	st := r.cfg.Store
 	epoch := st.Next()
-	rs, err := rules.Load(p.Name, p.Source, rules.Options{Epoch: epoch, CgroupID: r.cfg.CgroupID})
+	rs, err := rules.Load(p.Name, p.Source, rules.Options{Epoch: epoch, CgroupID: r.cfg.CgroupID, Program: r.cfg.Program})
 	if err != nil {
 		return Pushed{}, err
 	}
@@ -346,9 +346,9 @@ func (r *Rules) recorded(epoch uint64) bool {
 }
 
 // bound reports whether the compiled rules depend on the machine's state, so
-// that the same text can mean something else now: cgroup ids are looked up once.
+// that the same text can mean something else now: cgroups and programs are looked up once.
 func bound(rs *rules.RuleSet) bool {
-	return slices.ContainsFunc(rs.Events(), func(e abi.Event) bool { return rs.Consulted(e)&abi.FieldCgroup != 0 })
+	return slices.ContainsFunc(rs.Events(), func(e abi.Event) bool { return rs.Consulted(e)&(abi.FieldCgroup|abi.FieldTree) != 0 })
 }
 
 // apply calls the Applier with a time limit of its own, with the rules whose time it is.

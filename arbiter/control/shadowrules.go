@@ -54,7 +54,7 @@ func (r *Rules) StartShadow(ctx context.Context, p ShadowStart) (checked Pushed,
 	if err != nil {
 		return Pushed{}, err
 	}
-	set, err := rules.Load(p.Name, p.Source, rules.Options{Epoch: checked.Epoch, CgroupID: r.cfg.CgroupID})
+	set, err := rules.Load(p.Name, p.Source, rules.Options{Epoch: checked.Epoch, CgroupID: r.cfg.CgroupID, Program: r.cfg.Program})
 	if err != nil {
 		return Pushed{}, err
 	}

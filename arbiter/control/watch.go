@@ -201,6 +201,7 @@ func eventMessage(e *arbiter.Event) *controlv1.Event {
 		Object: &controlv1.Object{Path: []byte(e.Path), Dev: e.Dev, Ino: e.Ino, Sha256: e.SHA256, Format: e.Format.String()},
 		Detail: []byte(e.Detail), Asked: e.Asked, AnsweredBy: e.AnsweredBy,
 		Euid: e.EUID, Egid: e.EGID, Flags: abi.FlagNames(e.Flags), Facts: e.Facts.Names(),
+		InTrees: byteSlices(e.InTrees), NotInTrees: byteSlices(e.NotInTrees),
 	}
 	for i := 0; i < len(e.Cgroup) && e.Cgroup[i] != 0; i++ {
 		m.Cgroups = append(m.Cgroups, e.Cgroup[i])

@@ -107,6 +107,7 @@ func genRules(t *rapid.T, name string) *rules.RuleSet {
 			add(&subject, id+": %s", maybe(id, "0", "[0, 2]", "1-2"))
 		}
 		add(&subject, "cgroup: %s", maybe("cgroup", "/g1", "[/g1, /g2]"))
+		add(&subject, "process_tree: %s", maybe("process_tree", "/p", "[/q, /p]", "/q"))
 		if len(subject) > 0 {
 			parts = append(parts, "subject: {"+strings.Join(subject, ", ")+"}")
 		}
@@ -130,7 +131,12 @@ func genRules(t *rapid.T, name string) *rules.RuleSet {
 	if err != nil {
 		t.Fatalf("the generator wrote a bad file:\n%s\n%v", b.String(), err)
 	}
-	return rs
+	// The kernel side has a mark for each program, whatever rules name it.
+	var marks []uint64
+	for _, tree := range rs.Trees() {
+		marks = append(marks, map[string]uint64{"/p": 1 << 63, "/q": 2}[tree.Path])
+	}
+	return rs.WithMarks(marks, 5)
 }
 
 // genRequest draws a request, with facts that the source has not looked for.
@@ -146,6 +152,8 @@ func genRequest(t *rapid.T) *abi.Request {
 	for i := range rapid.IntRange(0, 3).Draw(t, "levels") {
 		r.Cgroup[i] = rapid.Uint64Range(1, 4).Draw(t, "cgroup")
 	}
+	r.Trees = rapid.SampledFrom([]uint64{0, 2, 1 << 63, 1<<63 | 2, 4}).Draw(t, "trees")
+	r.Marks = rapid.SampledFrom([]uint32{5, 6, 7, 8, 4}).Draw(t, "marks")
 	for i := range r.Arg {
 		r.Arg[i] = rapid.Uint64Range(0, 3).Draw(t, "arg")
 	}

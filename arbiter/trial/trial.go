@@ -112,6 +112,10 @@ func (c *Candidate) Decide(e *arbiter.Event) (o Outcome, missing abi.Fields) {
 	r := &c.req
 	c.at(e.Time)
 	e.Question(r)
+	var known bool
+	if r.Trees, known = c.rules.MarksOf(e.InTrees, e.NotInTrees); !known {
+		r.Have &^= abi.FieldTree
+	}
 	r.Have &= c.facts
 	if e.Fingerprint != c.rules.Fingerprint() && !c.asks(r) {
 		return Outcome{Verdict: rules.Verdict{Action: rules.Allow}}, 0

@@ -3,6 +3,7 @@
 package rulepush
 
 import (
+	"fmt"
 	"os"
 	"testing"
 	"time"
@@ -10,9 +11,19 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/arbiterd/arbiter/bench"
+	"github.com/arbiterd/arbiter/bench/asker"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == asker.Word {
+		if err := asker.Main(os.Args[2:], os.Stdin, os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // few is enough rules for a file, and a push that takes a moment.
 const few = 50
@@ -55,29 +66,40 @@ func TestRound(t *testing.T) {
 					t.Errorf("sample %d: got 0 ns, want a duration", i)
 				}
 			}
-			if rs := s.engine.Rules(); rs.Len() != few || rs.Epoch() != s.pushed.Load() {
-				t.Errorf("got %d rules of epoch %d in force, want %d of epoch %d", rs.Len(), rs.Epoch(), few, s.pushed.Load())
+			if rs := s.engine.Rules(); rs.Len() != few || rs.Epoch() != uint64(len(s.pushes)) {
+				t.Errorf("got %d rules of epoch %d in force, want %d of epoch %d", rs.Len(), rs.Epoch(), few, len(s.pushes))
 			}
 		})
 	}
 }
 
-// TestStale has the asker believe in pushes that there were not: its answers are stale.
+// TestStale looks at the answers to questions from before, between and after two pushes.
 func TestStale(t *testing.T) {
-	s := openFew(t, true)
-	for ahead, want := range []int{0, 1, 1, 1} {
-		if a := s.askOnce(0, nil); a.stale != want {
-			t.Errorf("%d pushes ahead: got %d stale verdicts, want %d", ahead, a.stale, want)
-		}
-		s.pushed.Add(1)
+	returned := pushes{100, 200}
+	f := func(name string, begin int64, errno uint16, want int) {
+		t.Run(name, func(t *testing.T) {
+			t.Helper()
+			if got := returned.stale([]asker.Answer{{Begin: begin, Errno: errno}}); got != want {
+				t.Errorf("got %d, want %d", got, want)
+			}
+			if got := returned.stale([]asker.Answer{{Begin: begin, Errno: errno, Failed: true}}); got != 0 {
+				t.Errorf("got %d of a failure verdict, want none", got)
+			}
+		})
 	}
+	f("by the first", 150, errnos[0].number, 0)
+	f("by the one under way", 150, errnos[1].number, 0)
+	f("by one that is not there yet", 150, errnos[2].number, 1)
+	f("by the first, after the second", 201, errnos[0].number, 1)
+	f("by the second, when it returned", 200, errnos[1].number, 0)
+	f("allowed", 150, 0, 1)
 }
 
 func TestFresh(t *testing.T) {
-	f := func(name string, errno uint16, pushed uint64, want bool) {
+	f := func(name string, errno uint16, returned int, want bool) {
 		t.Run(name, func(t *testing.T) {
 			t.Helper()
-			if got := fresh(errno, pushed); got != want {
+			if got := fresh(errno, returned); got != want {
 				t.Errorf("got %v, want %v", got, want)
 			}
 		})

@@ -10,7 +10,6 @@ import (
 	"math"
 	"os"
 	"runtime"
-	"sync/atomic"
 	"time"
 
 	"github.com/arbiterd/arbiter/arbiter"
@@ -18,6 +17,7 @@ import (
 	"github.com/arbiterd/arbiter/arbiter/control"
 	"github.com/arbiterd/arbiter/arbiter/store"
 	"github.com/arbiterd/arbiter/bench"
+	"github.com/arbiterd/arbiter/bench/asker"
 	"github.com/arbiterd/arbiter/kernelbridge/abi"
 	"github.com/arbiterd/arbiter/kernelbridge/ringtest"
 	"github.com/arbiterd/arbiter/rules"
@@ -26,15 +26,14 @@ import (
 // session is a daemon without its kernel side.
 type session struct {
 	verdicts bool
-	cpu      int // of who asks
 	dir      string
 	kernel   *ringtest.Kernel
 	engine   *arbiter.Arbiter
 	store    *store.Store
 	rules    *control.Rules
+	asker    *asker.Asker
 	files    [versions][]byte
-	paths    [names]string
-	pushed   atomic.Uint64 // pushes that have returned
+	pushes   pushes
 }
 
 // versions of the rules are pushed in turns. They differ in the first rule alone, by
@@ -51,7 +50,7 @@ var errnos = [versions]struct {
 const probes = "/srv/probe/"
 
 func open(n int, verdicts bool, at bench.Place) (_ *session, err error) {
-	s := &session{verdicts: verdicts, cpu: at.Requester, paths: newPaths()}
+	s := &session{verdicts: verdicts}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.Close())
@@ -71,7 +70,7 @@ func open(n int, verdicts bool, at bench.Place) (_ *session, err error) {
 	if s.kernel, err = ringtest.New(1); err != nil {
 		return nil, err
 	}
-	runtime.GOMAXPROCS(runtime.NumCPU() + 4) // as in the daemon, with one worker; and one for who asks, who is no goroutine there
+	runtime.GOMAXPROCS(runtime.NumCPU() + 3) // as in the daemon, with one worker
 	s.engine, err = arbiter.New(arbiter.Config{Rules: rules.Nothing(),
 		Workers: []arbiter.Worker{{Source: s.kernel.Sources()[0], CPU: at.Responder, Wait: time.Second}}})
 	if err != nil {
@@ -83,50 +82,64 @@ func open(n int, verdicts bool, at bench.Place) (_ *session, err error) {
 	if s.rules, err = control.NewRules(control.RulesConfig{Engine: s.engine, Applier: applier{s.engine}, Store: s.store}); err != nil {
 		return nil, err
 	}
-	return s, s.push() // so that there is always a set that an answer must be of
+	if err := s.push(); err != nil { // so that there is always a set that an answer must be of
+		return nil, err
+	}
+	s.asker, err = asker.Start(s.kernel, at.Requester, probes)
+	return s, err
 }
 
 // push puts the next version in force. It returns when every worker decides by it.
 func (s *session) push() error {
-	n := s.pushed.Load()
+	n := len(s.pushes)
 	if _, err := s.rules.Push(context.Background(), control.Push{Name: "bench.yaml", Source: s.files[n%versions], Reason: "measuring"}); err != nil {
 		return fmt.Errorf("pushing rules: %w", err)
 	}
-	s.pushed.Store(n + 1)
+	s.pushes = append(s.pushes, ringtest.Now())
 	return nil
 }
+
+// pace is what is between two questions: some thousand a second leave the CPU to the push,
+// and the worker awake.
+const pace = 100 * time.Microsecond
+
+// watched is up to how many verdicts are looked at for the sake of stale ones while pushes are timed.
+const watched = 100_000
 
 // Round pushes until there is no time or no room left, and has somebody ask all the
 // while. There is no warm-up: a push is nothing that is done often.
 func (s *session) Round(o bench.RoundOptions, samples []uint32) (bench.Outcome, error) {
 	begin := time.Now()
-	stop, done := make(chan struct{}), make(chan asked, 1)
-	room, limit := 0, len(samples)
+	room, limit := watched, len(samples)
 	if s.verdicts {
 		room, limit = len(samples), most
 	}
-	go func() { done <- s.ask(samples[:room], stop) }()
-	var pushes int
+	if err := s.asker.Begin(asker.Order{Samples: room, Pace: pace, Budget: time.Minute}); err != nil {
+		return bench.Outcome{}, err
+	}
+	n := 0
 	var err error
-	for err == nil && time.Since(begin) <= o.Budget && pushes < limit {
+	for err == nil && time.Since(begin) <= o.Budget && n < limit {
 		at := time.Now()
 		err = s.push()
 		if !s.verdicts {
-			samples[pushes] = uint32(min(time.Since(at), math.MaxUint32))
+			samples[n] = uint32(min(time.Since(at), math.MaxUint32))
 		}
-		pushes++
+		n++
 	}
-	close(stop)
-	a := <-done
-	if err == nil {
-		err = a.err
-	}
-	if err != nil {
+	answers, askErr := s.asker.End()
+	if err = errors.Join(err, askErr); err != nil {
 		return bench.Outcome{}, err
 	}
-	out := bench.Outcome{Samples: pushes, Figures: map[string]float64{bench.FigureStale: float64(a.stale)}}
+	out := bench.Outcome{Samples: n, Figures: map[string]float64{bench.FigureStale: float64(s.pushes.stale(answers))}}
 	if s.verdicts {
-		out.Samples, out.Failed = a.n, a.failed
+		out.Samples = len(answers)
+		for i, a := range answers {
+			samples[i] = a.Took
+			if a.Failed {
+				out.Failed++
+			}
+		}
 	}
 	return out, nil
 }
@@ -134,6 +147,9 @@ func (s *session) Round(o bench.RoundOptions, samples []uint32) (bench.Outcome, 
 // Close ends the engine, then what is under it.
 func (s *session) Close() error {
 	var errs []error
+	if s.asker != nil {
+		errs = append(errs, s.asker.Close())
+	}
 	if s.engine != nil {
 		errs = append(errs, s.engine.Close())
 	}

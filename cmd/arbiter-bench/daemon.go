@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
@@ -18,7 +19,7 @@ import (
 	"github.com/arbiterd/arbiter/bench"
 )
 
-func daemon(ctx context.Context, args []string, out, errw io.Writer) (err error) {
+func daemon(ctx context.Context, args []string, out, errw io.Writer) error {
 	f := flag.NewFlagSet("daemon", flag.ContinueOnError)
 	var (
 		path   = f.String("daemon", "", "the daemon's program, a `path` (default: arbiterd beside this program)")
@@ -32,29 +33,7 @@ func daemon(ctx context.Context, args []string, out, errw io.Writer) (err error)
 	if *window <= 0 {
 		return usageError{errors.New("daemon: give a positive --window")}
 	}
-	if *path == "" {
-		self, err := os.Executable()
-		if err != nil {
-			return fmt.Errorf("looking for the daemon's program: %w; give --daemon", err)
-		}
-		*path = filepath.Join(filepath.Dir(self), "arbiterd")
-		if _, err := os.Stat(*path); err != nil {
-			return fmt.Errorf("looking for the daemon's program: %w; run make build, or give --daemon", err)
-		}
-	}
-	// Socket, store, and the scope of the pushed rules: a tree that nobody else
-	// uses, so that the daemon has nothing to do.
-	dir, err := os.MkdirTemp("", "arbiter-bench-")
-	if err != nil {
-		return fmt.Errorf("making the daemon's folder: %w", err)
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-
-	socket := filepath.Join(dir, "s")
-	report, err := bench.MeasureDaemon(ctx, bench.DaemonOptions{
-		Path: *path, Args: []string{"--config", *config, "--socket", socket, "--state-dir", filepath.Join(dir, "state")}, Window: *window,
-		Ready: func(ctx context.Context) error { return push(ctx, socket, bench.RuleSet(bench.DaemonRules, dir)) },
-	})
+	report, err := measureDaemon(ctx, *path, *config, *window)
 	if err != nil {
 		return err
 	}
@@ -62,6 +41,34 @@ func daemon(ctx context.Context, args []string, out, errw io.Writer) (err error)
 		err = writeFile(*file, report.WriteJSON)
 	}
 	return errors.Join(report.WriteTable(out), err)
+}
+
+// measureDaemon starts a daemon with a socket and a store of its own, gives it rules and watches it. path is
+// its program, "" for the one beside this program.
+func measureDaemon(ctx context.Context, path, config string, window time.Duration) (_ *bench.DaemonReport, err error) {
+	if path == "" {
+		self, err := os.Executable()
+		if err != nil {
+			return nil, fmt.Errorf("looking for the daemon's program: %w; give --daemon", err)
+		}
+		path = filepath.Join(filepath.Dir(self), "arbiterd")
+		if _, err := os.Stat(path); err != nil {
+			return nil, fmt.Errorf("looking for the daemon's program: %w; run make build, or give --daemon", err)
+		}
+	}
+	// Socket, store, and the scope of the pushed rules: a tree that nobody else
+	// uses, so that the daemon has nothing to do.
+	dir, err := os.MkdirTemp("", "arbiter-bench-")
+	if err != nil {
+		return nil, fmt.Errorf("making the daemon's folder: %w", err)
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+
+	socket := filepath.Join(dir, "s")
+	return bench.MeasureDaemon(ctx, bench.DaemonOptions{
+		Path: path, Args: []string{"--config", config, "--socket", socket, "--state-dir", filepath.Join(dir, "state")}, Window: window,
+		Ready: func(ctx context.Context) error { return push(ctx, socket, bench.RuleSet(bench.DaemonRules, dir)) },
+	})
 }
 
 // push waits for the daemon's socket and puts the rules in force.

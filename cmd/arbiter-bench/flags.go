@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -35,6 +36,7 @@ type runFlags struct {
 	rounds, samples  *int
 	quick            *bool
 	cpus, file, only *string
+	logs             *string
 }
 
 func newRunFlags(name string) *runFlags {
@@ -46,6 +48,7 @@ func newRunFlags(name string) *runFlags {
 		f.String("cpus", "", "`A,B`: the requester's CPU and the other one (default: the first two)"),
 		f.String("json", "", "write the report to this `file` as well"),
 		f.String("only", "", "scenario `ids`, comma-separated (default: all)"),
+		f.String("hdr", "", "write each scenario's histograms, a round each, to this `folder` as ID.hlog"),
 	}
 }
 
@@ -55,7 +58,7 @@ func (f *runFlags) options(args []string, errw io.Writer, list func() ([]bench.S
 	if err := parse(f.FlagSet, args, errw); err != nil {
 		return o, err
 	}
-	o = bench.Options{Rounds: *f.rounds, Samples: *f.samples, Progress: errw}
+	o = bench.Options{Kind: f.Name(), Rounds: *f.rounds, Samples: *f.samples, Progress: errw}
 	if *f.quick {
 		if o.Rounds == 0 {
 			o.Rounds = bench.QuickRounds
@@ -75,12 +78,29 @@ func (f *runFlags) options(args []string, errw io.Writer, list func() ([]bench.S
 	if o.Scenarios, err = choose(all, *f.only); err != nil {
 		return o, usageError{err}
 	}
+	if *f.logs != "" { // now rather than after minutes of measuring
+		if err := os.MkdirAll(*f.logs, 0o755); err != nil {
+			return o, fmt.Errorf("making the folder of the histograms: %w", err)
+		}
+		o.Done = func(r *bench.Report) error { return writeLogs(*f.logs, r) }
+	}
 	self, err := os.Executable()
 	if err != nil {
 		return o, fmt.Errorf("finding this program to start its children: %w", err)
 	}
 	o.Self = []string{self, scenarioWord}
 	return o, nil
+}
+
+// writeLogs writes the histograms of each row to a folder.
+func writeLogs(dir string, r *bench.Report) error {
+	var errs []error
+	for i := range r.Scenarios {
+		if s := &r.Scenarios[i]; s.Samples > 0 {
+			errs = append(errs, writeFile(filepath.Join(dir, s.ID+".hlog"), func(w io.Writer) error { return r.WriteLog(w, s) }))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func cpuPair(s string) ([]int, error) {

@@ -2,7 +2,8 @@
 
 // Command arbiter-bench measures the arbiter: how long a held system call waits
 // for its verdict beside other ways to ask user space, how long a decision by many
-// rules takes beside other engines, and what the daemon costs when nothing happens. docs/latency.md says what is timed and how to read it.
+// rules takes beside other engines, and what the daemon costs when nothing happens. It shows, compares and
+// verifies the reports of that. docs/latency.md says what is timed and how to read it.
 package main
 
 import (
@@ -16,17 +17,27 @@ import (
 	"syscall"
 
 	"github.com/arbiterd/arbiter/bench"
+	"github.com/arbiterd/arbiter/bench/asker"
 )
 
 const usage = `arbiter-bench measures the arbiter.
 
   arbiter-bench bridge [flags]   time the queue, fanotify and seccomp in one run
   arbiter-bench rules [flags]    time decisions and pushes of up to a million rules
+  arbiter-bench runtime [flags]  time verdicts while the Go runtime is kept busy
   arbiter-bench daemon [flags]   measure a daemon's memory and idle CPU
+
+With the reports that their --json writes:
+
+  arbiter-bench report FILE.json... --out DIR   a page, plots and tables
+  arbiter-bench compare OLD.json NEW.json       what has changed, by a test over the rounds
+  arbiter-bench verify FILE.json...             what the documents claim, --run to measure it
+
   arbiter-bench COMMAND -h       the flags of a command
 
 Exit status: 0 done, whatever the figures say; 1 something went wrong, or the run
-was interrupted; 2 wrong usage; 3 nothing could be measured, the rows say why.
+was interrupted; 2 wrong usage; 3 nothing could be measured, compared or verified, it
+says why; 4 compare: slower than before; 5 verify: a claim does not hold.
 `
 
 // The exit statuses, as the usage documents them.
@@ -61,6 +72,8 @@ func run(ctx context.Context, args []string, in io.Reader, out, errw io.Writer) 
 	case errors.Is(err, bench.ErrNothingMeasured):
 		fmt.Fprintf(errw, "arbiter-bench: %v; see the reasons above\n", err)
 		return exitNothing
+	case saidBy(err) != exitOK:
+		return saidBy(err)
 	}
 	fmt.Fprintf(errw, "arbiter-bench: %v\n", err)
 	return exitFailure
@@ -76,8 +89,14 @@ func dispatch(ctx context.Context, args []string, in io.Reader, out, errw io.Wri
 		return bridge(ctx, args[1:], out, errw)
 	case "rules":
 		return rules(ctx, args[1:], out, errw)
+	case "runtime":
+		return runtimes(ctx, args[1:], out, errw)
 	case "daemon":
 		return daemon(ctx, args[1:], out, errw)
+	case asker.Word:
+		return asker.Main(args[1:], in, out)
+	case "report", "compare", "verify":
+		return onReports(ctx, args, out, errw)
 	case bench.SleeperWord:
 		return bench.Sleeper(args[1:], in, out)
 	case scenarioWord:
@@ -87,22 +106,4 @@ func dispatch(ctx context.Context, args []string, in io.Reader, out, errw io.Wri
 		return nil
 	}
 	return usageError{fmt.Errorf("unknown command %q", args[0])}
-}
-
-// writeFile writes a file by way of a temporary one, so that an interrupted run
-// leaves either none or a whole one.
-func writeFile(path string, write func(io.Writer) error) error {
-	tmp := path + ".tmp"
-	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o644)
-	if err != nil {
-		return fmt.Errorf("writing %s: %w", path, err)
-	}
-	if err = errors.Join(write(f), f.Close()); err == nil {
-		err = os.Rename(tmp, path)
-	}
-	if err != nil {
-		os.Remove(tmp)
-		return fmt.Errorf("writing %s: %w", path, err)
-	}
-	return nil
 }

@@ -10,10 +10,13 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
+	"github.com/rogpeppe/go-internal/testscript"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -23,12 +26,35 @@ import (
 )
 
 // TestMain lets the test binary be the program: bridge starts its children by the
-// program's own path.
+// program's own path, and the scripts call it by its name.
 func TestMain(m *testing.M) {
+	self := func() { os.Exit(run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) }
 	if len(os.Args) > 1 && os.Args[1] == scenarioWord {
-		os.Exit(run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+		self()
 	}
-	os.Exit(m.Run())
+	testscript.Main(m, map[string]func(){"arbiter-bench": self})
+}
+
+// TestScripts runs the commands that read reports.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: filepath.Join("testdata", "script"),
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
+			// status N ARGS... is exec arbiter-bench ARGS... with that exit status.
+			"status": func(ts *testscript.TestScript, _ bool, args []string) {
+				want, got := args[0], "0"
+				err := ts.Exec("arbiter-bench", args[1:]...)
+				if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
+					got = strconv.Itoa(exit.ExitCode())
+				} else if err != nil {
+					ts.Fatalf("%v", err)
+				}
+				if got != want {
+					ts.Fatalf("got exit status %s, want %s", got, want)
+				}
+			},
+		},
+	})
 }
 
 func TestExitStatus(t *testing.T) {
@@ -61,6 +87,11 @@ func TestExitStatus(t *testing.T) {
 	f("a row of OPA without it", exitUsage, `no scenario "opa-data"`, "rules", "--only", "opa-data")
 	f("daemon without a window", exitUsage, "positive --window", "daemon", "--window", "0")
 	f("no daemon beside it", exitFailure, "make build", "daemon")
+	f("help of report", exitOK, "FILE.json... --out DIR", "report", "-h")
+	f("help of compare", exitOK, "-threshold", "compare", "-h")
+	f("help of verify", exitOK, "bench/claims.yaml", "verify", "-h")
+	f("unknown flag of verify", exitUsage, "-runs", "verify", "--runs")
+	f("a folder of histograms in a file", exitFailure, "making the folder of the histograms", "bridge", "--hdr", "main.go/x")
 	f("no such daemon", exitFailure, "no such file", "daemon", "--daemon", "/nowhere/d", "--config", "c")
 }
 
@@ -69,7 +100,7 @@ func TestBridge(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "report.json")
 	var out, errw bytes.Buffer
 	code := run(t.Context(), []string{"bridge", "--quick", "--rounds", "2", "--samples", "200", "--json", file,
-		"--only", "baseline-getppid,seccomp-same"}, strings.NewReader(""), &out, &errw)
+		"--hdr", filepath.Join(filepath.Dir(file), "hdr"), "--only", "baseline-getppid,seccomp-same"}, strings.NewReader(""), &out, &errw)
 	if code != exitOK {
 		t.Fatalf("got exit status %d, want 0; it wrote %q", code, errw.String())
 	}
@@ -91,6 +122,29 @@ func TestBridge(t *testing.T) {
 	}
 	if left, err := filepath.Glob(file + "*"); err != nil || len(left) != 1 {
 		t.Errorf("got files %v, want the report alone", left)
+	}
+	for _, id := range []string{"baseline-getppid", "seccomp-same"} {
+		log, err := os.ReadFile(filepath.Join(filepath.Dir(file), "hdr", id+".hlog"))
+		if err != nil || strings.Count(string(log), "HISTFAAA") != 2 {
+			t.Errorf("%s: got %v, %q, want an interval for each of two rounds", id, err, log)
+		}
+	}
+}
+
+// TestVerifyRun measures what a claim needs, and nothing else.
+func TestVerifyRun(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "claims.yaml")
+	text := "version: 1\nclaims:\n  - id: below\n    says: a call takes less than its notification\n    quotes: [{in: README.md, text: none}]\n    run: bridge\n" +
+		"    figure: {row: baseline-getppid, of: p50}\n    at_most: 1s\n"
+	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	var out, errw bytes.Buffer
+	if code := run(t.Context(), []string{"verify", "--run", "--quick", "--claims", file}, strings.NewReader(""), &out, &errw); code != exitOK {
+		t.Fatalf("got exit status %d, want 0; it wrote %q", code, errw.String())
+	}
+	if got := out.String(); !strings.Contains(got, "holds         below") || !strings.Contains(got, "(this run)") {
+		t.Errorf("got %q, want that it holds in this run", got)
 	}
 }
 

@@ -232,7 +232,7 @@ func eventOf(m *controlv1.Event) *arbiter.Event {
 		TGID: m.Subject.GetTgid(), TID: m.Subject.GetTid(), UID: m.Subject.GetUid(), GID: m.Subject.GetGid(),
 		StartBoottime: m.Subject.GetStartBoottimeNs(), Comm: string(m.Subject.GetComm()), Exe: string(m.Subject.GetExe()),
 		Path: string(m.Object.GetPath()), Dev: m.Object.GetDev(), Ino: m.Object.GetIno(), SHA256: m.Object.GetSha256(), Detail: string(m.Detail),
-		Asked: m.Asked, AnsweredBy: m.AnsweredBy, EUID: m.Euid, EGID: m.Egid,
+		Asked: m.Asked, AnsweredBy: m.AnsweredBy, EUID: m.Euid, EGID: m.Egid, InTrees: texts(m.InTrees), NotInTrees: texts(m.NotInTrees),
 	}
 	copy(e.Cgroup[:], m.Cgroups)
 	for _, name := range m.Facts {

@@ -59,12 +59,16 @@ request would be refused.`,
 	f.StringVar(&q.Sha256, "sha256", "", "SHA-256 of the object's content, as sha256sum prints it")
 	f.StringVar(&q.Format, "format", "", "what the object is by its first bytes: elf, script or other")
 	cgroup := f.String("cgroup", "", "the subject's cgroup, a path below the cgroup v2 mount point")
+	trees := f.StringArray("process-tree", nil, "the `PROGRAM` of a process tree that the subject is in; can be repeated")
 	file := f.String("rules", "", "explain by this rule file, - for stdin, not by what is in force")
 	exitCode := f.Bool("exit-code", false, "exit with 8 when the request would be refused")
 	f.Lookup("uid").DefValue, f.Lookup("gid").DefValue = "0", "0" // not shown: it depends on who reads help
 	out := outputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		q.Path, q.Exe, q.Cgroup, q.Detail = []byte(*object), []byte(*exe), []byte(*cgroup), []byte(*detail)
+		for _, t := range *trees {
+			q.ProcessTrees = append(q.ProcessTrees, []byte(t))
+		}
 		if err := errors.Join(checkExplain(q), parseArgs(q, *args)); err != nil {
 			return usage(cmd, err)
 		}
@@ -127,6 +131,9 @@ func checkExplain(q *controlv1.ExplainRequest) error {
 	}
 	if len(q.Cgroup) > 0 {
 		checkPath("cgroup", q.Cgroup)
+	}
+	for _, t := range q.ProcessTrees {
+		checkPath("process-tree", t)
 	}
 	if err := rules.SetDigest(&abi.Request{}, q.Sha256); err != nil {
 		errs = append(errs, fmt.Errorf("--sha256 %w", err))
@@ -226,6 +233,7 @@ func (a *app) explainOffline(cmd *cobra.Command, q *controlv1.ExplainRequest, fi
 			r.Cgroup[i], _ = options.CgroupID(c) // offline ones never fail
 		}
 	}
+	r.Trees, _ = rs.MarksOf(texts(q.ProcessTrees), nil)
 	x := rs.Explain(r)
 	answer := &controlv1.ExplainResponse{Verdict: x.Decision.Verdict.Action.String(), Errno: uint32(x.Decision.Verdict.Errno),
 		Rule: x.Rule, Line: uint32(x.Line), Message: x.Note.Message, Owner: x.Note.Owner, Reason: x.Note.Reason, Ticket: x.Note.Ticket, Deadline: durationpb.New(x.Decision.Deadline),

@@ -310,7 +310,8 @@ var madeUp = map[string]arbiter.Event{
 		Path: "/srv/app/bin/sh", Dev: 2049, Ino: 77, EUID: 1000, EGID: 100, Facts: hadFacts},
 	"audited": {Time: time.Date(2026, 11, 24, 12, 30, 16, 0, time.UTC), Event: abi.EventOpen, Access: abi.AccessRead,
 		Verdict: "audit", Rule: "watch-keys", Line: 9, Epoch: 1, Latency: 900 * time.Nanosecond, TGID: 102, UID: 0,
-		Exe: "/usr/bin/cat", Path: "/srv/app/keys/a.pem", Facts: abi.AllFields, Cgroup: [abi.CgroupLevels]uint64{1, 4711}},
+		Exe: "/usr/bin/cat", Path: "/srv/app/keys/a.pem", Facts: abi.AllFields, Cgroup: [abi.CgroupLevels]uint64{1, 4711},
+		InTrees: []string{"/usr/sbin/sshd"}, NotInTrees: []string{"/usr/sbin/cron"}},
 	"allowed": {Time: time.Date(2026, 11, 24, 12, 30, 17, 0, time.UTC), Event: abi.EventOpen, Access: abi.AccessRead | abi.AccessWrite,
 		Verdict: "allow", Rule: "default", Epoch: 1, Latency: 400 * time.Nanosecond, TGID: 103, UID: 1000, Exe: "/usr/bin/vi", Path: "/srv/app/notes",
 		EUID: 1000, Facts: hadFacts},
@@ -336,5 +337,5 @@ var madeUp = map[string]arbiter.Event{
 		TGID: 109, UID: 0},
 }
 
-// hadFacts is what most records have: no rule in force has asked for cgroups.
-const hadFacts = abi.AllFields &^ abi.FieldCgroup
+// hadFacts is what most records have: no rule in force has asked for cgroups or process trees.
+const hadFacts = abi.AllFields &^ (abi.FieldCgroup | abi.FieldTree)

@@ -24,6 +24,13 @@ import (
 // timeLayout is RFC 3339 with milliseconds, always UTC and so always as wide.
 const timeLayout = "2006-01-02T15:04:05.000Z"
 
+func texts(values [][]byte) (out []string) {
+	for _, v := range values {
+		out = append(out, string(v))
+	}
+	return out
+}
+
 func timeText(t time.Time) string { return t.UTC().Format(timeLayout) }
 
 // safe makes a text of ours fit for a terminal: its lines stay, and what does not

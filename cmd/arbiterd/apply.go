@@ -72,7 +72,7 @@ func (d *daemon) applyStored(ctx context.Context, epoch uint64) (*rules.RuleSet,
 	if err := d.verifyStored(meta, source); err != nil {
 		return nil, err
 	}
-	rs, err := rules.Load(meta.Name, source, rules.Options{Epoch: epoch, CgroupID: kernelbridge.CgroupID})
+	rs, err := rules.Load(meta.Name, source, rules.Options{Epoch: epoch, CgroupID: kernelbridge.CgroupID, Program: findProgram})
 	if err != nil {
 		return nil, err
 	}
@@ -164,15 +164,32 @@ func (d *daemon) Collect(also *rules.RuleSet) error {
 	if also == nil && !d.collecting {
 		return nil
 	}
+	ctx, cancel := context.WithTimeout(context.Background(), control.DefaultApplyTimeout)
+	defer cancel()
 	p := policyOf(d.engine.Rules()).again()
-	if also != nil {
-		p = p.collecting(also)
+	if also == nil {
+		// Records stop to tell of its process trees before their marks are given to others.
+		if err := errors.Join(d.tell(ctx, nil), d.backend.configure(p)); err != nil {
+			return fmt.Errorf("having the kernel side collect no more: %w", err)
+		}
+		d.collecting = false
+		return nil
 	}
-	if err := d.backend.configure(p); err != nil {
+	if err := d.backend.configure(p.collecting(also)); err != nil {
 		return fmt.Errorf("having the kernel side collect more: %w", err)
 	}
-	d.collecting = also != nil
-	return nil
+	d.collecting = true
+	return d.tell(ctx, also)
+}
+
+// tell has records tell of the process trees that another set names, nil for none.
+func (d *daemon) tell(ctx context.Context, also *rules.RuleSet) error {
+	live := d.engine.Rules()
+	telling, err := d.backend.telling(live, also)
+	if err != nil || telling == live {
+		return err
+	}
+	return d.engine.Install(ctx, telling, cache.Told)
 }
 
 // Apply implements control.Applier. The kernel side fetches the facts of both sets
@@ -186,7 +203,7 @@ func (d *daemon) Apply(ctx context.Context, rs *rules.RuleSet, reason cache.Reas
 	defer cancel()
 	defer context.AfterFunc(d.hurry, cancel)()
 	var warnings []string
-	before := d.engine.Rules()
+	before := d.engine.Rules().Telling(nil, nil, 0)
 	was, next := policyOf(before), policyOf(rs)
 	// The same set, at another time: what its scope names was looked up when it was pushed, and
 	// need not be there any more.
@@ -199,12 +216,15 @@ func (d *daemon) Apply(ctx context.Context, rs *rules.RuleSet, reason cache.Reas
 			return nil, err
 		}
 	}
-	if both := was.alsoFor(next); both.want != was.want {
+	if both := was.alsoFor(next); both.want != was.want || len(both.trees) != len(was.trees) {
 		if err := d.backend.configure(both); err != nil {
 			return nil, err
 		}
 	}
-	err := d.engine.Install(ctx, rs, reason)
+	rs, err := d.backend.marked(rs)
+	if err == nil {
+		err = d.engine.Install(ctx, rs, reason)
+	}
 	if err == nil {
 		err = d.backend.configure(next)
 	}

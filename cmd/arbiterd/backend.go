@@ -46,6 +46,12 @@ type backend interface {
 	// configure puts a scope, facts to fetch and failure verdicts in force; on an
 	// error everything is as before.
 	configure(p policy) error
+	// marked returns rs with the marks that the policy in force, which is also for it, gives
+	// the process trees that it names.
+	marked(rs *rules.RuleSet) (*rules.RuleSet, error)
+	// telling returns rs, whose records tell of the process trees that also names, which the
+	// policy in force is for, too; nil for none.
+	telling(rs, also *rules.RuleSet) (*rules.RuleSet, error)
 	// watch says whether somebody wants to be told of plain allows: then the kernel side
 	// gives none by itself.
 	watch(on bool)
@@ -217,7 +223,7 @@ func (b *lsmBackend) problems() []string {
 }
 
 func (b *lsmBackend) configure(p policy) error {
-	next := kernelbridge.Policy{Asked: p.asked, Want: p.want, Rules: p.kernel, Keep: p.keep, OnFail: p.onFail, Sleep: p.sleep}
+	next := kernelbridge.Policy{Asked: p.asked, Want: p.want, Rules: p.kernel, Keep: p.keep, OnFail: p.onFail, Sleep: p.sleep, Trees: p.trees}
 	if p.scopeStays {
 		if err := b.lsm.SetPolicy(next); err != nil {
 			return err
@@ -237,6 +243,30 @@ func (b *lsmBackend) configure(p policy) error {
 	return nil
 }
 
+// marked implements backend.
+func (b *lsmBackend) marked(rs *rules.RuleSet) (*rules.RuleSet, error) {
+	if len(rs.Trees()) == 0 {
+		return rs, nil
+	}
+	bits, since, err := b.lsm.Marks(programsOf(rs))
+	if err != nil {
+		return nil, err
+	}
+	return rs.WithMarks(bits, since), nil
+}
+
+// telling implements backend.
+func (b *lsmBackend) telling(rs, also *rules.RuleSet) (*rules.RuleSet, error) {
+	if also == nil || len(also.Trees()) == 0 {
+		return rs.Telling(nil, nil, 0), nil
+	}
+	bits, since, err := b.lsm.Marks(programsOf(also))
+	if err != nil {
+		return nil, err
+	}
+	return rs.Telling(also.Trees(), bits, since), nil
+}
+
 func (b *lsmBackend) watch(on bool) { b.lsm.Watch(on) }
 
 func (b *lsmBackend) bury() (int, error) { return kernelbridge.RemoveSurvivors(b.pins) }
@@ -251,8 +281,9 @@ type policy struct {
 	mute   rules.Mute
 	set    *rules.RuleSet // nil while two are in force
 	kernel [abi.EventCount][]abi.KernelRule
-	asked  uint64        // bit e: event e is asked about
-	sleep  time.Duration // the longest deadline of a rule
+	asked  uint64                 // bit e: event e is asked about
+	sleep  time.Duration          // the longest deadline of a rule
+	trees  []kernelbridge.Program // the process trees that rules name
 	want   [abi.EventCount]abi.Fields
 	keep   [abi.EventCount]abi.Fields // what a kept allow depends on
 	onFail [abi.EventCount]abi.Verdict
@@ -262,7 +293,7 @@ type policy struct {
 }
 
 func policyOf(rs *rules.RuleSet) policy {
-	p := policy{scope: rs.Scope(), mute: rs.Mute(), set: rs, sleep: rs.MaxDeadline(), asked: bitsOf(rs.Events())}
+	p := policy{scope: rs.Scope(), mute: rs.Mute(), set: rs, sleep: rs.MaxDeadline(), asked: bitsOf(rs.Events()), trees: programsOf(rs)}
 	for e := abi.EventOpen; e < abi.EventCount; e++ {
 		// The record of a refusal has path, detail, numbers and executable, consulted
 		// or not.
@@ -296,6 +327,7 @@ func (p policy) collecting(also *rules.RuleSet) policy {
 	for e := abi.EventOpen; e < abi.EventCount; e++ {
 		p.want[e] |= also.Consulted(e)
 	}
+	p.trees = union(p.trees, programsOf(also))
 	return p
 }
 
@@ -307,6 +339,7 @@ func (p policy) alsoFor(q policy) policy {
 	p.scopeStays = true
 	p.asked |= q.asked
 	p.sleep = max(p.sleep, q.sleep)
+	p.trees = union(p.trees, q.trees)
 	for e := range p.want {
 		p.want[e] |= q.want[e]
 	}
@@ -392,7 +425,7 @@ func (b *fanotifyBackend) waits(abi.Event) string {
 }
 
 func (b *fanotifyBackend) check(rs *rules.RuleSet) ([]string, error) {
-	if err := checkFanotifyScope(rs); err != nil {
+	if err := errors.Join(checkFanotifyScope(rs), checkFanotifyTrees(rs)); err != nil {
 		return nil, err
 	}
 	want := rs.Consulted(abi.EventOpen) | rs.Consulted(abi.EventExec)
@@ -435,6 +468,12 @@ func (b *fanotifyBackend) configure(p policy) error {
 	}
 	return b.fan.Configure(p.scope.Paths, all, onFail)
 }
+
+// marked implements backend: rules that name process trees are refused.
+func (b *fanotifyBackend) marked(rs *rules.RuleSet) (*rules.RuleSet, error) { return rs, nil }
+
+// telling implements backend.
+func (b *fanotifyBackend) telling(rs, _ *rules.RuleSet) (*rules.RuleSet, error) { return rs, nil }
 
 // watch does nothing: the kernel side allows nothing by itself.
 func (b *fanotifyBackend) watch(bool) {}

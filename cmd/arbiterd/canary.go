@@ -33,7 +33,11 @@ func (d *daemon) Canary(ctx context.Context, c *arbiter.Canary) error {
 	if err := d.backend.configure(live.beside(policyOf(c.Rules), c.Part)); err != nil {
 		return fmt.Errorf("having the kernel side ask for two rule sets: %w", err)
 	}
-	return d.engine.InstallCanary(ctx, c, cache.RulesPushed)
+	marked, err := d.backend.marked(c.Rules)
+	if err != nil {
+		return err
+	}
+	return d.engine.InstallCanary(ctx, &arbiter.Canary{Rules: marked, Part: c.Part}, cache.RulesPushed)
 }
 
 // beside returns p, which is in force, for the time that a set of policy q decides for a part.

@@ -171,7 +171,7 @@ func (d *daemon) startAudit(context.Context) (err error) {
 }
 
 func (d *daemon) startControl(context.Context) (err error) {
-	d.rules, err = control.NewRules(control.RulesConfig{Engine: d.engine, Applier: d, Store: d.store, Trust: d.trust, CgroupID: kernelbridge.CgroupID, Logger: d.log})
+	d.rules, err = control.NewRules(control.RulesConfig{Engine: d.engine, Applier: d, Store: d.store, Trust: d.trust, CgroupID: kernelbridge.CgroupID, Program: findProgram, Logger: d.log})
 	if err != nil {
 		return err
 	}

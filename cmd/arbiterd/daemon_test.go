@@ -35,6 +35,8 @@ func TestMain(m *testing.M) {
 		os.Exit(run(os.Args[1:]))
 	case "subject":
 		os.Exit(subject(os.Args[1:]))
+	case "starter":
+		os.Exit(runAnother(os.Args[1:]))
 	case "asker":
 		os.Exit(ask(os.Args[1]))
 	case "opener":

@@ -224,7 +224,7 @@ func (d *daemon) askBeside(ctx context.Context) error {
 	if err := d.verifyStored(meta, source); err != nil {
 		return wrong(err)
 	}
-	rs, err := rules.Load(meta.Name, source, rules.Options{Epoch: meta.Epoch, CgroupID: kernelbridge.CgroupID})
+	rs, err := rules.Load(meta.Name, source, rules.Options{Epoch: meta.Epoch, CgroupID: kernelbridge.CgroupID, Program: findProgram})
 	if err != nil {
 		return wrong(err)
 	}

@@ -16,7 +16,7 @@ import (
 func checkLSMScope(rs *rules.RuleSet) error {
 	scope, err := lsmScope("scope", rs.Scope())
 	mute, noMute := lsmMute(rs.Mute())
-	return errors.Join(err, noMute, kernelbridge.CheckScope(scope, mute))
+	return errors.Join(err, noMute, kernelbridge.CheckScope(scope, mute, programsOf(rs)))
 }
 
 // lsmScope looks up what is the daemon's to look up; what is the key in the rule file.

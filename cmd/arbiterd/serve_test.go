@@ -333,22 +333,24 @@ func (stuckSource) Wake()                  {}
 // fakeBackend is a kernel side that takes everything.
 type fakeBackend struct{ warns []string }
 
-func (fakeBackend) sources() []arbiter.Source              { return nil }
-func (fakeBackend) wait() time.Duration                    { return time.Second }
-func (fakeBackend) waits(abi.Event) string                 { return "" }
-func (fakeBackend) check(*rules.RuleSet) ([]string, error) { return nil, nil }
-func (b fakeBackend) warnings() []string                   { return b.warns }
-func (fakeBackend) protect(*kernelbridge.Protection) error { return nil }
-func (fakeBackend) problems() []string                     { return nil }
-func (fakeBackend) moved(*rules.RuleSet) bool              { return false }
-func (fakeBackend) configure(policy) error                 { return nil }
-func (fakeBackend) mutes() []control.DefaultMute           { return nil }
-func (fakeBackend) watch(bool)                             {}
-func (fakeBackend) bury() (int, error)                     { return 0, nil }
-func (fakeBackend) exemptPeer(int) error                   { return nil }
-func (fakeBackend) drain(context.Context) error            { return nil }
-func (fakeBackend) counters() map[string]uint64            { return nil }
-func (fakeBackend) close() error                           { return nil }
+func (fakeBackend) sources() []arbiter.Source                            { return nil }
+func (fakeBackend) wait() time.Duration                                  { return time.Second }
+func (fakeBackend) waits(abi.Event) string                               { return "" }
+func (fakeBackend) check(*rules.RuleSet) ([]string, error)               { return nil, nil }
+func (b fakeBackend) warnings() []string                                 { return b.warns }
+func (fakeBackend) protect(*kernelbridge.Protection) error               { return nil }
+func (fakeBackend) problems() []string                                   { return nil }
+func (fakeBackend) moved(*rules.RuleSet) bool                            { return false }
+func (fakeBackend) configure(policy) error                               { return nil }
+func (fakeBackend) marked(rs *rules.RuleSet) (*rules.RuleSet, error)     { return rs, nil }
+func (fakeBackend) telling(rs, _ *rules.RuleSet) (*rules.RuleSet, error) { return rs, nil }
+func (fakeBackend) mutes() []control.DefaultMute                         { return nil }
+func (fakeBackend) watch(bool)                                           {}
+func (fakeBackend) bury() (int, error)                                   { return 0, nil }
+func (fakeBackend) exemptPeer(int) error                                 { return nil }
+func (fakeBackend) drain(context.Context) error                          { return nil }
+func (fakeBackend) counters() map[string]uint64                          { return nil }
+func (fakeBackend) close() error                                         { return nil }
 
 func (fakeBackend) Unavailable(asked []abi.Event) map[abi.Event]string {
 	return new(fanotifyBackend).Unavailable(asked) // needs nothing of it

@@ -8,7 +8,7 @@ package abi
 
 // Version is written into the ring header by the side that creates it and
 // checked by the side that maps it. It changes with every layout change.
-const Version = 5
+const Version = 6
 
 const (
 	// Slots is the number of requests that can be open at once.
@@ -99,12 +99,14 @@ const (
 	FieldDetail
 	FieldArgs
 	FieldDigest
+	// FieldTree are the process trees that the subject is in.
+	FieldTree
 	FieldFormat
 	// FieldKeep says that the kernel side may keep allows of the event.
 	FieldKeep Fields = 1 << 31
 	// Keepable are those that the kernel side can tell from each other by itself: it may keep
 	// allows of events of which no other is consulted.
-	Keepable = FieldPath | FieldExe | FieldUID | FieldGID | FieldCgroup | FieldAccess
+	Keepable = FieldPath | FieldExe | FieldUID | FieldGID | FieldCgroup | FieldAccess | FieldTree
 	// ContentFields are those that no kernel side has: workers have the content looked at.
 	ContentFields = FieldDigest | FieldFormat
 )
@@ -170,6 +172,13 @@ type Request struct {
 	// Cgroup holds the ids of the subject's cgroup v2 and its ancestors, level 1
 	// first, 0 behind the last. Filled only when FieldCgroup is consulted.
 	Cgroup [CgroupLevels]uint64
+
+	// Trees are the marks of the process trees that the subject is in, a bit each, and Marks
+	// counts the changes of what bits mean: those that were given at a count have their
+	// meaning in every later one for as long as a rule set is in force that looks at them. 0:
+	// nobody has looked, and Trees says nothing. Filled only when FieldTree is consulted.
+	Trees uint64
+	Marks uint32
 
 	Comm [16]byte // as the task wrote it: never an identity
 

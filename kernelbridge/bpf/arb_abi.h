@@ -8,7 +8,7 @@
 #ifndef ARB_ABI_H
 #define ARB_ABI_H
 
-#define ARB_VERSION 5
+#define ARB_VERSION 6
 
 #define ARB_SLOTS 1024		/* requests open at once */
 #define ARB_SLOT_WORDS (ARB_SLOTS / 64)
@@ -121,6 +121,7 @@ enum arb_field {
 	ARB_FIELD_ACCESS = 1 << 5,
 	ARB_FIELD_DETAIL = 1 << 6,
 	ARB_FIELD_ARGS = 1 << 7,
+	ARB_FIELD_TREE = 1 << 9,
 	ARB_FIELD_KEEP = 1 << 31,
 };
 
@@ -164,7 +165,7 @@ enum arb_flag {
 	ARB_FLAG_DETAIL_TRUNCATED = 1 << 3,
 };
 
-/* The facts of one request: four cache lines. The texts are behind them. */
+/* The facts of one request: five cache lines. The texts are behind them. */
 struct arb_facts {
 	__u64 posted_ns;	/* CLOCK_MONOTONIC */
 	__u32 event;
@@ -194,6 +195,11 @@ struct arb_facts {
 	__u64 cgroup[ARB_CGROUP_LEVELS];
 
 	__u64 arg[ARB_ARGS];	/* what they are depends on the event */
+
+	__u64 trees;		/* marks of the subject's process trees */
+	__u32 marks;		/* header.marks before they were read, 0: they are not known */
+	__u32 pad_marks;
+	__u64 pad_trees[6];
 };
 
 /* One slot. The word is changed by compare-and-swap from both sides; the rest is
@@ -242,7 +248,8 @@ struct arb_header {
 	__u16 dead_errno;	/* the failure verdict once the daemon is dead */
 	__u16 pad16;
 	__u32 dead;		/* the daemon is; set by death.bpf.c */
-	__u32 pad32[9];
+	__u32 marks;		/* counts what marks were given to, 0: nothing was */
+	__u32 pad32[8];
 
 	/* Written by the daemon's heart, CLOCK_MONOTONIC. */
 	__u64 heartbeat_ns;
@@ -447,7 +454,7 @@ struct arb_refusal {
 	__u8 leaf[ARB_LEAF_BYTES];	/* last component of the path */
 };
 
-_Static_assert(sizeof(struct arb_facts) == 256, "four cache lines");
+_Static_assert(sizeof(struct arb_facts) == 320, "five cache lines");
 _Static_assert(ARB_EVENT_COUNT <= 64, "one bit of header.asked each");
 _Static_assert(sizeof(struct arb_slot) % 64 == 0, "slots are cache-line aligned");
 _Static_assert(__builtin_offsetof(struct arb_header, heartbeat_ns) % 64 == 0, "own line");

@@ -158,6 +158,17 @@ static __always_inline void arb_fill_texts(struct arb_slot *s, struct arb_questi
 		f->flags |= ARB_FLAG_NO_EXE;
 }
 
+/* The process trees that the subject is in. The count is read first: the marks that it counts
+ * are there by then.
+ */
+static __always_inline void arb_fill_trees(struct arb_header *h, struct arb_facts *f)
+{
+	__u32 marks = READ_ONCE(h->marks);
+
+	if (arb_marks_of(bpf_get_current_task_btf(), &f->trees))
+		f->marks = marks;
+}
+
 /* Claims a slot and fills it in, all but the texts. NULL: *ret is the verdict. */
 static __always_inline struct arb_slot *arb_claim_for(struct arb_header *h, struct arb_question *q,
 						      struct arb_claim *claim, int *ret)
@@ -191,6 +202,8 @@ static __always_inline struct arb_slot *arb_claim_for(struct arb_header *h, stru
 	arb_fill_subject(&s->facts, bpf_get_current_task_btf());
 	if (h->want[q->event & 63] & ARB_FIELD_CGROUP)
 		arb_fill_cgroup(&s->facts);
+	if (h->want[q->event & 63] & ARB_FIELD_TREE)
+		arb_fill_trees(h, &s->facts);
 	return s;
 }
 

@@ -16,13 +16,15 @@
  *     trees (mount_lock); the mount, which is never confused with another one since
  *     6.8; and the task's root. With one name, and no rename and no mount in between,
  *     the path is the same.
- *   - the subject: of its ids, cgroup and executable those that the rules consult
+ *   - the subject: of its ids, cgroup, process trees and executable those that the rules
+ *     consult
  *
  * An entry is of no use after a minute or so: counters of 32 bits wrap.
  */
 #ifndef ARB_CACHE_H
 #define ARB_CACHE_H
 
+#include "arb_lineage.h"
 #include "arb_question.h"
 
 #define ARB_CACHE_ENTRIES 16384
@@ -46,6 +48,7 @@ struct arb_cache_key {
 	__u64 epoch;
 	__u64 minute;
 	__u64 cgroup;
+	__u64 trees;
 	__u64 root_ino;
 	__u64 root_mnt;
 	struct arb_cache_file object;
@@ -70,8 +73,8 @@ struct {
 } arb_cache SEC(".maps");
 
 /* What must not have changed between the question and its answer. The facts that other
- * threads or tasks can change meanwhile (times, root, executable, cgroup) are mixed into
- * one word, for the stack is short: a mix tells a change, it identifies nothing.
+ * threads or tasks can change meanwhile (times, root, executable, cgroup, marks) are mixed
+ * into one word, for the stack is short: a mix tells a change, it identifies nothing.
  */
 struct arb_cache_stamp {
 	__u64 epoch;
@@ -89,6 +92,7 @@ static __always_inline __u64 arb_cache_mix(const struct arb_cache_key *k)
 
 	mix = mix * odd + k->object.ctime_nsec;
 	mix = mix * odd + k->cgroup;
+	mix = mix * odd + k->trees;
 	mix = mix * odd + k->root_ino;
 	mix = mix * odd + k->root_mnt;
 	return mix * odd + k->exe.ino;
@@ -188,6 +192,8 @@ static __always_inline bool arb_cache_key(struct arb_header *h, struct arb_cache
 	}
 	if (keep & ARB_FIELD_CGROUP)
 		k->cgroup = bpf_get_current_cgroup_id();
+	if ((keep & ARB_FIELD_TREE) && !arb_marks_of(task, &k->trees))
+		return false;
 	if (keep & ARB_FIELD_EXE) {
 		exe = ARB_AS(mm_struct, task->mm)->exe_file;
 		return exe && arb_cache_file(&k->exe, exe->f_path.mnt, exe->f_path.dentry, now);

@@ -12,7 +12,7 @@
 #include <bpf/bpf_core_read.h>
 #include "arb_abi.h"
 
-#define ARB_MAX_ROOTS 64 /* of two scopes, a bit of a mark each */
+#define ARB_MAX_ROOTS 64 /* of two policies, a bit of a mark each */
 
 /* Bit r: the task is in tree r. */
 struct {
@@ -29,6 +29,17 @@ struct {
 	__type(key, struct arb_tree);
 	__type(value, __u64);
 } arb_roots SEC(".maps");
+
+/* The trees that the task is in. False: it cannot be known. */
+static __always_inline bool arb_marks_of(struct task_struct *task, __u64 *marks)
+{
+	/* Created, so that NULL says that. */
+	__u64 *mark = bpf_task_storage_get(&arb_lineage, task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+
+	if (mark)
+		*marks = *(volatile __u64 *)mark;
+	return mark;
+}
 
 /* The trees that the task executes the root of, by its program. */
 static __always_inline __u64 arb_roots_of(struct task_struct *task)

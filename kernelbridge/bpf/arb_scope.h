@@ -50,12 +50,11 @@ static __always_inline bool arb_passes_uid(__u32 word, struct arb_scope_config *
 static __always_inline bool arb_passes_lineage(__u32 word, struct arb_scope_config *c,
 					       struct task_struct *task)
 {
-	/* Created, so that NULL says that it cannot be known: then it is asked. */
-	__u64 *mark = bpf_task_storage_get(&arb_lineage, task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	__u64 marks;
 
-	if (!mark)
-		return true;
-	return arb_passes(word, ARB_SCOPE_LINEAGE, *mark & c->lineage[0], *mark & c->lineage[1]);
+	if (!arb_marks_of(task, &marks))
+		return true; /* it is asked about */
+	return arb_passes(word, ARB_SCOPE_LINEAGE, marks & c->lineage[0], marks & c->lineage[1]);
 }
 
 /* The dimensions of the task, but for its executable. */

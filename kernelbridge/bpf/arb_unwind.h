@@ -352,7 +352,7 @@ static __noinline bool arb_same_question(struct arb_slot *a, struct arb_slot *b)
 	    x->uid != y->uid || x->euid != y->euid || x->gid != y->gid || x->egid != y->egid ||
 	    x->dev != y->dev || x->ino != y->ino || x->generation != y->generation ||
 	    x->path_len != y->path_len || x->detail_len != y->detail_len ||
-	    x->exe_len != y->exe_len)
+	    x->exe_len != y->exe_len || x->trees != y->trees || x->marks != y->marks)
 		return false;
 	for (i = 0; i < ARB_ARGS; i++)
 		if (x->arg[i] != y->arg[i])

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * What keeps the marks of process trees, attached while a scope or a mute names one:
+ * What keeps the marks of process trees, attached while a scope, a mute or a rule names one:
  *
  *   task_alloc            a child, and a thread, gets the marks of who makes it
+ *   bprm_check_security   a task that executes something has room for a mark
  *   bprm_committed_creds  a task that has executed the program of a root gets its mark
- *   iter/task             marks what runs already, run by the daemon before a scope is
- *                         in force
+ *   iter/task             marks what runs already, run by the daemon before a scope, or
+ *                         a rule, is in force
  *
- * None of them waits. Worst case: one allocation.
+ * None of them waits. Worst case: two allocations; without them the fork or the exec fails.
  */
 #include "arb_lineage.h"
 #include <bpf/bpf_tracing.h>
@@ -27,15 +28,26 @@ struct {
 SEC("lsm/task_alloc")
 int BPF_PROG(arb_task_alloc, struct task_struct *task, unsigned long flags)
 {
-	__u64 *mark, *child;
+	__u64 marks, *child;
 
-	mark = bpf_task_storage_get(&arb_lineage, bpf_get_current_task_btf(), 0, 0);
-	if (!mark || !*mark)
+	if (!arb_marks_of(bpf_get_current_task_btf(), &marks))
+		return -ARB_EAGAIN; /* else the child could leave its tree */
+	if (!marks)
 		return 0;
 	child = bpf_task_storage_get(&arb_lineage, task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
 	if (!child)
-		return -ARB_EAGAIN; /* else it would have left its tree */
-	*child = *mark;
+		return -ARB_EAGAIN;
+	*child = marks;
+	return 0;
+}
+
+/* Makes room for the mark while the exec can still fail. */
+SEC("lsm/bprm_check_security")
+int BPF_PROG(arb_check_room, struct linux_binprm *bprm)
+{
+	if (!bpf_task_storage_get(&arb_lineage, bpf_get_current_task_btf(), 0,
+				  BPF_LOCAL_STORAGE_GET_F_CREATE))
+		return -ARB_EAGAIN;
 	return 0;
 }
 

@@ -13,7 +13,7 @@ import (
 // taken for known.
 func TestHave(t *testing.T) {
 	const all = abi.AllFields &^ abi.ContentFields
-	const always = all &^ (abi.FieldExe | abi.FieldCgroup)
+	const always = all &^ (abi.FieldExe | abi.FieldCgroup | abi.FieldTree)
 	for _, tc := range []struct {
 		name  string
 		told  bool
@@ -21,14 +21,17 @@ func TestHave(t *testing.T) {
 		epoch uint64 // of the question; 7 is told
 		exe   uint32
 		group uint64
+		marks uint32
 		have  abi.Fields
 	}{
-		{"nobody has told", false, 0, 7, 0, 0, always},
-		{"what is there was fetched", false, 0, 7, 1, 9, all},
-		{"fetched and empty", true, abi.FieldExe | abi.FieldCgroup | abi.FieldKeep, 7, 0, 0, all},
-		{"one of them", true, abi.FieldExe, 7, 0, 0, always | abi.FieldExe},
-		{"asked under an older epoch", true, all, 6, 0, 0, always},
-		{"asked under a newer one", true, all, 8, 0, 0, always},
+		{"nobody has told", false, 0, 7, 0, 0, 0, always},
+		{"what is there was fetched", false, 0, 7, 1, 9, 1, all},
+		{"fetched and empty", true, abi.FieldExe | abi.FieldCgroup | abi.FieldKeep, 7, 0, 0, 0, always | abi.FieldExe | abi.FieldCgroup},
+		{"one of them", true, abi.FieldExe, 7, 0, 0, 0, always | abi.FieldExe},
+		{"asked under an older epoch", true, all, 6, 0, 0, 0, always},
+		{"asked under a newer one", true, all, 8, 0, 0, 0, always},
+		{"marks say themselves that they were read", true, 0, 6, 0, 0, 3, always | abi.FieldTree},
+		{"marks that were wanted and could not be read", true, abi.FieldTree, 7, 0, 0, 0, always},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			r := newRing(t, 1)
@@ -37,11 +40,14 @@ func TestHave(t *testing.T) {
 				want[abi.EventOpen] = tc.want
 				r.Fetches(7, &want)
 			}
-			f := ring.Facts{Event: uint32(abi.EventOpen), Epoch: tc.epoch, ExeLen: tc.exe}
+			f := ring.Facts{Event: uint32(abi.EventOpen), Epoch: tc.epoch, ExeLen: tc.exe, Trees: 5, Marks: tc.marks}
 			f.Cgroup[0] = tc.group
 			post(r, 3, 5, f, "/p")
 			var q abi.Request
 			take(t, r.Sources()[0], &q, 3)
+			if q.Trees != 5 || q.Marks != tc.marks {
+				t.Errorf("marks %#x of %d, want 0x5 of %d", q.Trees, q.Marks, tc.marks)
+			}
 			if q.Have != tc.have {
 				t.Errorf("got %v, want %v", q.Have.Names(), tc.have.Names())
 			}

@@ -41,7 +41,8 @@ type Header struct {
 	DeadErrno        uint16                 // the failure verdict once the daemon is dead
 	_                uint16
 	Dead             uint32 // the daemon is; set by the kernel side
-	_                [9]uint32
+	Marks            uint32 // counts what marks of process trees were given to, 0: nothing was
+	_                [8]uint32
 
 	HeartbeatNS uint64 // CLOCK_MONOTONIC
 	_           [7]uint64
@@ -102,6 +103,11 @@ type Facts struct {
 	Epoch                uint64 // of the rules when it was asked
 	Cgroup               [abi.CgroupLevels]uint64
 	Arg                  [abi.Args]uint64
+
+	Trees uint64 // marks of the subject's process trees
+	Marks uint32 // Header.Marks before they were read, 0: they are not known
+	_     uint32
+	_     [6]uint64
 }
 
 // Slot mirrors struct arb_slot. Word is changed by compare-and-swap from both

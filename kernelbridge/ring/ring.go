@@ -79,6 +79,19 @@ func New(header, slots []byte, parkers []Parker, cpus []int) (*Ring, error) {
 	return r, nil
 }
 
+// Join returns the queue in memory where somebody else, another process perhaps, has made it
+// with New: to ask, so without sources.
+func Join(header, slots []byte) (*Ring, error) {
+	if len(header) < HeaderBytes || len(slots) < SlotsBytes {
+		return nil, fmt.Errorf("mapping the ring: %d and %d bytes, want %d and %d", len(header), len(slots), HeaderBytes, SlotsBytes)
+	}
+	r := &Ring{header: headerOf(header), slots: slotsOf(slots)}
+	if v := r.header.Version; v != abi.Version {
+		return nil, fmt.Errorf("mapping the ring: its version is %d, want %d", v, abi.Version)
+	}
+	return r, nil
+}
+
 // SetGate puts a gate in force, with one parker per worker. It may be called while the
 // workers run; those before must go on to work until the ring is not used any more.
 func (r *Ring) SetGate(g Gate, parkers []GateParker) {
@@ -213,6 +226,7 @@ func Fill(q *abi.Request, f *Facts) {
 	q.Dev, q.Ino, q.Size, q.Mode = f.Dev, f.Ino, f.Size, f.Mode
 	q.OwnerUID, q.OwnerGID, q.Generation = f.OwnerUID, f.OwnerGID, f.Generation
 	q.Comm, q.Cgroup, q.Arg = f.Comm, f.Cgroup, f.Arg
+	q.Trees, q.Marks = f.Trees, f.Marks
 	q.PathLen, q.DetailLen, q.ExeLen = f.PathLen, f.DetailLen, f.ExeLen
 	if q.PathLen >= abi.PathBytes {
 		q.PathLen, q.Flags = 0, q.Flags|abi.FlagPathTruncated

@@ -24,12 +24,19 @@ import (
 // Kernel is a ring with its asking side. Ask may be called concurrently.
 type Kernel struct {
 	*ring.Ring
+	// PollFor is after how long whoever asks looks every SleepStep only, and sleeps in between,
+	// as a task does that goes to the gate. 0: it polls all the time. Set it before anybody asks.
+	PollFor time.Duration
+
+	memory, kick  int // descriptors
 	header, slots []byte
-	kick          int
 	parkers       []*ring.FDParker
 	start         atomic.Uint32
 	counts        [abi.EventCount]Counts
 }
+
+// SleepStep is how long one sleep of whoever asks lasts, see Kernel.PollFor.
+const SleepStep = 20 * time.Microsecond
 
 // Counts are what the asking side counted: Asked = Answered + the sum of Failed
 // when nobody asks.
@@ -39,19 +46,24 @@ type Counts struct {
 }
 
 // New returns a ring for that many workers, armed, with a wait bound of 1 s.
-func New(workers int) (*Kernel, error) {
-	k := &Kernel{}
-	var err error
-	if k.header, err = mapAnon(ring.HeaderBytes); err != nil {
-		return nil, err
+func New(workers int) (_ *Kernel, err error) {
+	k := &Kernel{memory: -1, kick: -1}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, k.Close())
+		}
+	}()
+	if k.memory, err = unix.MemfdCreate("arbiter-ring", unix.MFD_CLOEXEC); err != nil {
+		return nil, fmt.Errorf("making the ring's memory: %w", err)
 	}
-	if k.slots, err = mapAnon(ring.SlotsBytes); err != nil {
-		k.Close()
-		return nil, err
+	if err := unix.Ftruncate(k.memory, int64(pages(ring.HeaderBytes)+pages(ring.SlotsBytes))); err != nil {
+		return nil, fmt.Errorf("making the ring's memory: %w", err)
 	}
 	if k.kick, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
-		k.Close()
 		return nil, fmt.Errorf("creating the kick: %w", err)
+	}
+	if err := k.mmap(); err != nil {
+		return nil, err
 	}
 	var parkers []ring.Parker
 	var cpus []int
@@ -61,14 +73,12 @@ func New(workers int) (*Kernel, error) {
 			unix.Read(k.kick, b[:])
 		})
 		if err != nil {
-			k.Close()
 			return nil, err
 		}
 		k.parkers = append(k.parkers, p)
 		parkers, cpus = append(parkers, p), append(cpus, -1)
 	}
 	if k.Ring, err = ring.New(k.header, k.slots, parkers, cpus); err != nil {
-		k.Close()
 		return nil, err
 	}
 	h := k.Header()
@@ -77,13 +87,40 @@ func New(workers int) (*Kernel, error) {
 	return k, nil
 }
 
-func mapAnon(n int) ([]byte, error) {
-	page := unix.Getpagesize()
-	b, err := unix.Mmap(-1, 0, (n+page-1)/page*page, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_ANONYMOUS)
-	if err != nil {
-		return nil, fmt.Errorf("mapping %d bytes for the ring: %w", n, err)
+// Files returns what a process that asks needs to Join: two descriptors of this one, which
+// Close closes.
+func (k *Kernel) Files() (memory, kick int) { return k.memory, k.kick }
+
+// Join returns the asking side of the ring of another process, whose Files have come here
+// under these descriptors. They are the Kernel's from then on, in a failure too. It has no sources.
+func Join(memory, kick int) (*Kernel, error) {
+	k := &Kernel{memory: memory, kick: kick}
+	err := k.mmap()
+	if err == nil {
+		k.Ring, err = ring.Join(k.header, k.slots)
 	}
-	return b, nil
+	if err != nil {
+		return nil, errors.Join(err, k.Close())
+	}
+	return k, nil
+}
+
+// pages rounds a number of bytes up to whole pages.
+func pages(n int) int {
+	page := unix.Getpagesize()
+	return (n + page - 1) / page * page
+}
+
+// mmap maps the header and, behind it, the slots.
+func (k *Kernel) mmap() (err error) {
+	header, slots := pages(ring.HeaderBytes), pages(ring.SlotsBytes)
+	if k.header, err = unix.Mmap(k.memory, 0, header, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED); err != nil {
+		return fmt.Errorf("mapping the ring's header: %w", err)
+	}
+	if k.slots, err = unix.Mmap(k.memory, int64(header), slots, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED); err != nil {
+		return fmt.Errorf("mapping the ring's slots: %w", err)
+	}
+	return nil
 }
 
 // Close unmaps everything. Nobody may ask or work any more.
@@ -92,14 +129,17 @@ func (k *Kernel) Close() error {
 	for _, p := range k.parkers {
 		errs = append(errs, p.Close())
 	}
-	if k.kick > 0 {
-		errs = append(errs, unix.Close(k.kick))
-		k.kick = 0
-	}
+	k.parkers = nil
 	for _, b := range []*[]byte{&k.header, &k.slots} {
 		if *b != nil {
 			errs = append(errs, unix.Munmap(*b))
 			*b = nil
+		}
+	}
+	for _, fd := range []*int{&k.memory, &k.kick} {
+		if *fd >= 0 {
+			errs = append(errs, unix.Close(*fd))
+			*fd = -1
 		}
 	}
 	return errors.Join(errs...)
@@ -183,11 +223,16 @@ func (q *question) post() {
 // wait returns the word when it says DONE, or at the latest after Header.WaitNS.
 func (q *question) wait() abi.Word {
 	slot := q.k.Slot(q.index)
-	deadline := Now() + int64(atomic.LoadUint64(&q.k.Header().WaitNS))
+	begin := Now()
+	deadline := begin + int64(atomic.LoadUint64(&q.k.Header().WaitNS))
 	for i := 1; ; i++ {
 		word := abi.Word(atomic.LoadUint64(&slot.Word))
 		if word.State() == abi.Done || i%32 == 0 && Now() > deadline {
 			return word
+		}
+		if poll := q.k.PollFor; poll > 0 && i%32 == 0 && Now()-begin > int64(poll) {
+			step := unix.NsecToTimespec(int64(SleepStep))
+			unix.Nanosleep(&step, nil) // cut short by a signal: it looks early
 		}
 		if i%256 == 0 {
 			runtime.Gosched() // goroutines may outnumber processors, tasks in a hook cannot

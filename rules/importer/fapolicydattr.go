@@ -22,7 +22,7 @@ var unknownHere = map[string]string{
 	"auid":       "the login uid of the audit system is not compared here",
 	"sessionid":  "the session of the audit system is not compared here",
 	"pid":        "process ids are not compared here; name the program by exe",
-	"ppid":       "process ids are not compared here; the scope can name a process tree",
+	"ppid":       "process ids are not compared here; scope and rules can name a process tree by its program",
 	"comm":       "the name of a process, which it can change itself, is not compared here; name the program by exe",
 	"pattern":    "patterns of how a program starts are not told here",
 	"trust":      "there is no trust database here; the files of a trust file can be allowed by path and digest, in the place of this rule",

@@ -69,7 +69,7 @@ type traceeConditions struct {
 // traceeUnknown says why a filter has no equal here.
 var traceeUnknown = map[string]string{
 	"comm": "the name of a process, which it can change itself, is not compared here; use executable", "processName": "the name of a process, which it can change itself, is not compared here; use executable",
-	"retval": "it is decided before the call returns", "tree": "a process tree is named by its program here, in the scope", "follow": "a process tree is named by its program here, in the scope",
+	"retval": "it is decided before the call returns", "tree": "a process tree is named by its program here, in the scope or by subject.process_tree", "follow": "a process tree is named by its program here, in the scope or by subject.process_tree",
 	"container": "containers are named by their cgroup here", "not-container": "containers are named by their cgroup here", "!container": "containers are named by their cgroup here",
 }
 

@@ -344,9 +344,13 @@ type Event struct {
 	Flags []string `protobuf:"bytes,32,rep,name=flags,proto3" json:"flags,omitempty"`
 	// Ids of the subject's cgroup and its ancestors, level 1 first.
 	Cgroups []uint64 `protobuf:"varint,33,rep,packed,name=cgroups,proto3" json:"cgroups,omitempty"`
-	// The facts that this event has: path, exe, uid, gid, cgroup, access, detail, args. Of
-	// the others nothing is known.
-	Facts         []string `protobuf:"bytes,34,rep,name=facts,proto3" json:"facts,omitempty"`
+	// The facts that this event has: path, exe, uid, gid, cgroup, access, detail, args, sha256,
+	// process_tree. Of the others nothing is known.
+	Facts []string `protobuf:"bytes,34,rep,name=facts,proto3" json:"facts,omitempty"`
+	// The process trees that the subject is in, and those that it is not in, of those that the
+	// rule set names, by their programs; bytes, not UTF-8.
+	InTrees       [][]byte `protobuf:"bytes,35,rep,name=in_trees,json=inTrees,proto3" json:"in_trees,omitempty"`
+	NotInTrees    [][]byte `protobuf:"bytes,36,rep,name=not_in_trees,json=notInTrees,proto3" json:"not_in_trees,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -566,6 +570,20 @@ func (x *Event) GetCgroups() []uint64 {
 func (x *Event) GetFacts() []string {
 	if x != nil {
 		return x.Facts
+	}
+	return nil
+}
+
+func (x *Event) GetInTrees() [][]byte {
+	if x != nil {
+		return x.InTrees
+	}
+	return nil
+}
+
+func (x *Event) GetNotInTrees() [][]byte {
+	if x != nil {
+		return x.NotInTrees
 	}
 	return nil
 }
@@ -823,7 +841,7 @@ const file_arbiter_control_controlv1_events_proto_rawDesc = "" +
 	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12F\n" +
 	"\x11daemon_started_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x0fdaemonStartedAt\x12\x14\n" +
 	"\x05epoch\x18\x03 \x01(\x04R\x05epoch\x12 \n" +
-	"\vfingerprint\x18\x04 \x01(\x06R\vfingerprint\"\x8c\x06\n" +
+	"\vfingerprint\x18\x04 \x01(\x06R\vfingerprint\"\xc9\x06\n" +
 	"\x05Event\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12.\n" +
 	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x14\n" +
@@ -853,7 +871,10 @@ const file_arbiter_control_controlv1_events_proto_rawDesc = "" +
 	"\x04egid\x18\x1f \x01(\rR\x04egid\x12\x14\n" +
 	"\x05flags\x18  \x03(\tR\x05flags\x12\x18\n" +
 	"\acgroups\x18! \x03(\x04R\acgroups\x12\x14\n" +
-	"\x05facts\x18\" \x03(\tR\x05facts\"4\n" +
+	"\x05facts\x18\" \x03(\tR\x05facts\x12\x19\n" +
+	"\bin_trees\x18# \x03(\fR\ainTrees\x12 \n" +
+	"\fnot_in_trees\x18$ \x03(\fR\n" +
+	"notInTrees\"4\n" +
 	"\bArgument\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x04R\x05value\"\xa5\x01\n" +

@@ -1853,8 +1853,10 @@ type ExplainRequest struct {
 	Epoch *uint64 `protobuf:"varint,10,opt,name=epoch,proto3,oneof" json:"epoch,omitempty"`
 	// Of the object's content, in hex; empty: not known.
 	Sha256 string `protobuf:"bytes,11,opt,name=sha256,proto3" json:"sha256,omitempty"`
+	// The process trees that the subject is in, by their programs; it is in no other.
+	ProcessTrees [][]byte `protobuf:"bytes,12,rep,name=process_trees,json=processTrees,proto3" json:"process_trees,omitempty"`
 	// elf, script or other, by the first bytes of the object; empty: not known.
-	Format        string `protobuf:"bytes,12,opt,name=format,proto3" json:"format,omitempty"`
+	Format        string `protobuf:"bytes,13,opt,name=format,proto3" json:"format,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1964,6 +1966,13 @@ func (x *ExplainRequest) GetSha256() string {
 		return x.Sha256
 	}
 	return ""
+}
+
+func (x *ExplainRequest) GetProcessTrees() [][]byte {
+	if x != nil {
+		return x.ProcessTrees
+	}
+	return nil
 }
 
 func (x *ExplainRequest) GetFormat() string {
@@ -2490,7 +2499,7 @@ const file_arbiter_control_controlv1_rules_proto_rawDesc = "" +
 	"\tRulesLock\x127\n" +
 	"\tlocked_at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\blockedAt\x12\x10\n" +
 	"\x03uid\x18\x02 \x01(\rR\x03uid\x12\x16\n" +
-	"\x06reason\x18\x03 \x01(\tR\x06reason\"\xbf\x02\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\"\xe4\x02\n" +
 	"\x0eExplainRequest\x12\x14\n" +
 	"\x05event\x18\x01 \x01(\tR\x05event\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\fR\x04path\x12\x10\n" +
@@ -2503,8 +2512,9 @@ const file_arbiter_control_controlv1_rules_proto_rawDesc = "" +
 	"\x04args\x18\t \x03(\v2\x1c.arbiter.control.v1.ArgumentR\x04args\x12\x19\n" +
 	"\x05epoch\x18\n" +
 	" \x01(\x04H\x00R\x05epoch\x88\x01\x01\x12\x16\n" +
-	"\x06sha256\x18\v \x01(\tR\x06sha256\x12\x16\n" +
-	"\x06format\x18\f \x01(\tR\x06formatB\b\n" +
+	"\x06sha256\x18\v \x01(\tR\x06sha256\x12#\n" +
+	"\rprocess_trees\x18\f \x03(\fR\fprocessTrees\x12\x16\n" +
+	"\x06format\x18\r \x01(\tR\x06formatB\b\n" +
 	"\x06_epoch\"\xee\x05\n" +
 	"\x0fExplainResponse\x12\x18\n" +
 	"\averdict\x18\x01 \x01(\tR\averdict\x12\x14\n" +

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package asker
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"runtime"
+	"runtime/debug"
+	"strconv"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/arbiterd/arbiter/kernelbridge/abi"
+	"github.com/arbiterd/arbiter/kernelbridge/ring"
+	"github.com/arbiterd/arbiter/kernelbridge/ringtest"
+)
+
+// names is how many files are asked about: few, so that all are in the caches.
+const names = 64
+
+// niceness of the thread that asks: what else runs on its CPU is not what is measured.
+const niceness = -20
+
+// The descriptors of Kernel.Files in the process.
+const memoryFD, kickFD = 3, 4
+
+// Main is the process: args are the CPU and the prefix. It carries out one order on in after
+// another, until that ends.
+func Main(args []string, in io.Reader, out io.Writer) error {
+	if len(args) != 2 {
+		return errors.New("the asker is started by a scenario itself")
+	}
+	cpu, err := strconv.Atoi(args[0])
+	if err != nil {
+		return fmt.Errorf("CPU %q: %w", args[0], err)
+	}
+	k, err := ringtest.Join(memoryFD, kickFD)
+	if err != nil {
+		return err
+	}
+	debug.SetGCPercent(-1)
+	runtime.LockOSThread() // never unlocked: the process has nothing else to do
+	var set unix.CPUSet
+	set.Set(cpu)
+	if err := unix.SchedSetaffinity(0, &set); err != nil {
+		return fmt.Errorf("pinning to CPU %d: %w", cpu, err)
+	}
+	_ = unix.Setpriority(unix.PRIO_PROCESS, 0, niceness) // without the privilege it does without
+	_ = unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0)   // else each sleep is 50 µs longer
+	k.PollFor = PollFor
+	p := process{kernel: k, orders: make(chan Order), ended: make(chan error, 1)}
+	for i := range p.paths {
+		p.paths[i] = fmt.Sprintf("%s%02d", args[1], i)
+	}
+	go p.read(in)
+	return errors.Join(p.serve(out), k.Close())
+}
+
+// process is the asker's side of an Asker.
+type process struct {
+	kernel *ringtest.Kernel
+	paths  [names]string
+	orders chan Order
+	stop   atomic.Bool // the order at hand
+	ended  chan error
+}
+
+// read passes orders on; one without samples ends the one at hand.
+func (p *process) read(in io.Reader) {
+	dec := json.NewDecoder(in)
+	for {
+		var o Order
+		if err := dec.Decode(&o); err != nil {
+			p.stop.Store(true)
+			if errors.Is(err, io.EOF) {
+				err = nil
+			}
+			p.ended <- err
+			return
+		}
+		if o.Samples == 0 {
+			p.stop.Store(true)
+			continue
+		}
+		p.stop.Store(false)
+		p.orders <- o
+	}
+}
+
+func (p *process) serve(out io.Writer) error {
+	for {
+		select {
+		case err := <-p.ended:
+			return err
+		case o := <-p.orders:
+			answers := p.ask(o)
+			if err := errors.Join(binary.Write(out, binary.NativeEndian, uint32(len(answers))), binary.Write(out, binary.NativeEndian, answers)); err != nil {
+				return fmt.Errorf("reporting answers: %w", err)
+			}
+		}
+	}
+}
+
+func (p *process) ask(o Order) []Answer {
+	answers := make([]Answer, o.Samples)
+	clear(answers) // touch the pages now, not while the clock runs
+	facts := ring.Facts{Event: uint32(abi.EventOpen), Access: uint32(abi.AccessRead), UID: 1000, EUID: 1000}
+	between := unix.NsecToTimespec(int64(o.Pace))
+	end := ringtest.Now() + int64(o.Budget)
+	n := 0
+	for n < len(answers) && !p.stop.Load() {
+		begin := ringtest.Now()
+		if begin > end {
+			break
+		}
+		a := p.kernel.Ask(facts, p.paths[n%names], "/usr/bin/cat")
+		took := ringtest.Now() - begin
+		answers[n] = Answer{Begin: begin, Took: uint32(min(took, math.MaxUint32)), Errno: a.Errno, Failed: a.Reason != abi.ReasonNone}
+		n++
+		if o.Pace > 0 {
+			unix.Nanosleep(&between, nil) // cut short by a signal: the next question is early
+		}
+	}
+	return answers[:n]
+}
