@@ -2023,7 +2023,7 @@ type ExplainResponse struct {
 	WrittenDeadline *durationpb.Duration `protobuf:"bytes,13,opt,name=written_deadline,json=writtenDeadline,proto3" json:"written_deadline,omitempty"`
 	WrittenOnFail   string               `protobuf:"bytes,14,opt,name=written_on_fail,json=writtenOnFail,proto3" json:"written_on_fail,omitempty"`
 	// The facts that rules about the event look at, in the order of the catalogue: path, exe, uid,
-	// gid, cgroup, access, detail, args, sha256, format. Requests that agree in them are decided alike.
+	// gid, cgroup, access, detail, args, sha256, process_tree, format. Requests that agree in them are decided alike.
 	Consulted []string `protobuf:"bytes,30,rep,name=consulted,proto3" json:"consulted,omitempty"`
 	// Who gives the decision again without deciding anew.
 	Kept *ExplainKept `protobuf:"bytes,31,opt,name=kept,proto3" json:"kept,omitempty"`
