@@ -44,6 +44,14 @@ func (f *wanter) Fetch(h Held, _ *abi.Request, want abi.Fields) bool {
 	return true
 }
 
+// take returns what was wanted since the last call.
+func (f *wanter) take() string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	defer func() { f.asked = nil }()
+	return strings.Join(f.asked, ", ")
+}
+
 // Facts are fetched one after another, each once, and only as far as they change something.
 func TestBothFacts(t *testing.T) {
 	format := func(f abi.Format) abi.Content { return abi.Content{Known: abi.FieldFormat, Format: f} }
@@ -70,10 +78,9 @@ func TestBothFacts(t *testing.T) {
 			f := &wanter{has: map[abi.Fields]abi.Content{abi.FieldFormat: tc.format, abi.FieldDigest: tc.digest}}
 			a, k := startHolding(t, f, func(c *Config) { c.Rules = mustRules(t, bothRules, 1) })
 			for n := range uint64(2) { // the second time by what is cached of each step
-				f.asked = nil
 				askFor(t, k, abi.EventMMapExec, "/t/x").want(tc.want)
 				s := settled(t, a)
-				if got := strings.Join(f.asked, ", "); got != tc.asked {
+				if got := f.take(); got != tc.asked {
 					t.Errorf("asked for %s, want %s", got, tc.asked)
 				}
 				if s.Failed[abi.ReasonNoDigest] != (n+1)*tc.failed || s.Held != 0 {
