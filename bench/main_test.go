@@ -40,6 +40,12 @@ func childMain(args []string) int {
 			return 1
 		}
 		return 0
+	case TracerWord:
+		if err := Tracer(args[1:], os.Stdin, os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		return 0
 	case "fails":
 		fmt.Fprintln(os.Stderr, "the daemon's last words")
 		return 7

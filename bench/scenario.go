@@ -40,6 +40,7 @@ const (
 	Gate        Mechanism = "gate (sleep)"
 	Fanotify    Mechanism = "fanotify permission"
 	Seccomp     Mechanism = "seccomp notify"
+	Ptrace      Mechanism = "ptrace stop"
 	Baseline    Mechanism = "baseline"
 )
 
@@ -105,7 +106,7 @@ func Bridge() []Scenario {
 	for _, same := range []bool{true, false} {
 		list = append(list, seccompScenario{sameCPU: same}, seccompScenario{sameCPU: same, syncWakeUp: true})
 	}
-	return append(list, seccompScenario{poll: true})
+	return append(list, seccompScenario{poll: true}, ptraceScenario{sameCPU: true}, ptraceScenario{}, ptraceScenario{poll: true})
 }
 
 // Find returns the scenario with that ID.

@@ -20,7 +20,7 @@ import (
 
 const usage = `arbiter-bench measures the arbiter.
 
-  arbiter-bench bridge [flags]   time the queue, fanotify and seccomp in one run
+  arbiter-bench bridge [flags]   time the queue, fanotify, seccomp, ptrace in one run
   arbiter-bench rules [flags]    time decisions and pushes of up to a million rules
   arbiter-bench daemon [flags]   measure a daemon's memory and idle CPU
   arbiter-bench COMMAND -h       the flags of a command
@@ -80,6 +80,8 @@ func dispatch(ctx context.Context, args []string, in io.Reader, out, errw io.Wri
 		return daemon(ctx, args[1:], out, errw)
 	case bench.SleeperWord:
 		return bench.Sleeper(args[1:], in, out)
+	case bench.TracerWord:
+		return bench.Tracer(args[1:], in, out)
 	case scenarioWord:
 		return scenario(args[1:], in, out)
 	case "-h", "--help", "help":
