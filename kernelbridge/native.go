@@ -28,6 +28,7 @@ type Native struct {
 	queue    *queue
 	question *ring.Slot
 	samples  []uint64
+	keys     scopeKeys // what Arm has put into the maps
 }
 
 // OpenNative loads the program. It needs CAP_BPF and CAP_PERFMON, and a kernel
