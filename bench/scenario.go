@@ -37,6 +37,7 @@ type Mechanism string
 const (
 	NativeQueue Mechanism = "native queue"
 	KernelCache Mechanism = "kernel cache"
+	HookCost    Mechanism = "hook, not asked"
 	Gate        Mechanism = "gate (sleep)"
 	Fanotify    Mechanism = "fanotify permission"
 	Seccomp     Mechanism = "seccomp notify"
@@ -94,7 +95,11 @@ func Bridge() []Scenario {
 		nativeScenario{},
 		nativeScenario{noCache: true},
 		nativeScenario{sameCPU: true},
+		throughputScenario{},
 		cacheScenario{},
+		hookScenario{noRule},
+		hookScenario{otherUser},
+		hookScenario{otherTree},
 		gateScenario{sameCPU: true},
 		gateScenario{},
 		openBaseline{},

@@ -139,6 +139,9 @@ func (r *Report) writeVerdict(b *strings.Builder) {
 		bar += ": " + v.Why
 	}
 	fmt.Fprintf(b, "≥%dx bar: %s\n", FactorBar, bar)
+	for i := range v.Bars {
+		fmt.Fprintln(b, v.Bars[i].String())
+	}
 }
 
 // writeAligned writes lines of cells in columns, the first one of which is the head. A line with

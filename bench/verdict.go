@@ -43,12 +43,14 @@ type Verdict struct {
 	// Bar is the bar of FactorBar, P50Bar that of P50BarNS.
 	Bar    string `json:"factor_bar"`
 	P50Bar string `json:"p50_bar"`
-	Why    string `json:"why,omitempty"` // when a bar cannot be told
+	Why    string `json:"why,omitempty"`  // when a bar cannot be told
+	Bars   []Bar  `json:"bars,omitempty"` // the others
 }
 
 // judge compares the rows of a finished run.
 func judge(r *Report) Verdict {
 	v := Verdict{Noisy: noisy(r.Machine), Bar: CannotTell, P50Bar: CannotTell}
+	v.Bars = judgeBars(r, bridgeBars(r), v.Noisy)
 	native := nativeRow(r)
 	fanotify, seccomp := best(r, Fanotify), best(r, Seccomp)
 	var missing []string
@@ -100,11 +102,14 @@ func nativeRow(r *Report) *ScenarioReport {
 }
 
 // best returns the measured row of the mechanism with the lowest p50.
-func best(r *Report, m Mechanism) *ScenarioReport {
+func best(r *Report, m Mechanism) *ScenarioReport { return lowest(r, m, p50) }
+
+// lowest returns the measured row of the mechanism with the lowest value.
+func lowest(r *Report, m Mechanism, of func(*ScenarioReport) float64) *ScenarioReport {
 	var found *ScenarioReport
 	for i := range r.Scenarios {
 		s := &r.Scenarios[i]
-		if s.Mechanism == m && s.Status == Measured && (found == nil || s.Median.P50 < found.Median.P50) {
+		if s.Mechanism == m && s.Status == Measured && (found == nil || of(s) < of(found)) {
 			found = s
 		}
 	}
