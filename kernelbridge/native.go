@@ -53,7 +53,7 @@ func OpenNative(o NativeOptions) (_ *Native, err error) {
 		return nil, fmt.Errorf("mapping the question: %w", err)
 	}
 	n.question = ring.SlotOf(b)
-	b, err = n.queue.mmap(m.ArbSamples, 0, int(m.ArbSamples.MaxEntries())*8, unix.PROT_READ)
+	b, err = n.queue.mmap(m.ArbSamples, 0, int(m.ArbSamples.MaxEntries())*8, unix.PROT_READ|unix.PROT_WRITE)
 	if err != nil {
 		return nil, fmt.Errorf("mapping the samples: %w", err)
 	}
@@ -111,28 +111,43 @@ func (n *Native) RunCached(cpu int, took []uint64) (hit bool, err error) {
 }
 
 func (n *Native) run(prog *ebpf.Program, cpu int, took []uint64) (last int32, err error) {
+	err = pinned(cpu, func() error {
+		for len(took) > 0 {
+			count := min(len(took), runChunk)
+			if last, err = n.runOnce(prog, count); err != nil {
+				return err
+			}
+			took = took[copy(took, n.samples[:count]):]
+		}
+		return nil
+	})
+	return last, err
+}
+
+func (n *Native) runOnce(prog *ebpf.Program, count int) (last int32, err error) {
+	args := nativeQueueArbNativeArgs{Count: uint32(count)}
+	if _, err := prog.Run(&ebpf.RunOptions{Context: &args, ContextOut: &args}); err != nil {
+		return 0, fmt.Errorf("running the queue: %w", err)
+	}
+	return args.LastVerdict, nil
+}
+
+// pinned calls f on a thread of its own that runs on the CPU, below 0: wherever.
+func pinned(cpu int, f func() error) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	if cpu >= 0 {
 		var before, set unix.CPUSet
 		if err := unix.SchedGetaffinity(0, &before); err != nil {
-			return 0, fmt.Errorf("reading the thread's affinity: %w", err)
+			return fmt.Errorf("reading the thread's affinity: %w", err)
 		}
 		set.Set(cpu)
 		if err := unix.SchedSetaffinity(0, &set); err != nil {
-			return 0, fmt.Errorf("pinning to CPU %d: %w", cpu, err)
+			return fmt.Errorf("pinning to CPU %d: %w", cpu, err)
 		}
 		defer unix.SchedSetaffinity(0, &before)
 	}
-	var args nativeQueueArbNativeArgs
-	for len(took) > 0 {
-		args.Count = uint32(min(len(took), runChunk))
-		if _, err := prog.Run(&ebpf.RunOptions{Context: &args, ContextOut: &args}); err != nil {
-			return 0, fmt.Errorf("running the queue: %w", err)
-		}
-		took = took[copy(took, n.samples[:args.Count]):]
-	}
-	return args.LastVerdict, nil
+	return f()
 }
 
 // Close unmaps and unloads everything. The workers must be stopped.

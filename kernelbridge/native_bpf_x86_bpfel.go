@@ -195,6 +195,7 @@ const (
 	nativeQueueMapArbUids          = "arb_uids"
 	nativeQueueProgArbNative       = "arb_native"
 	nativeQueueProgArbNativeCached = "arb_native_cached"
+	nativeQueueProgArbNativeDue    = "arb_native_due"
 	nativeQueueProgArbNativeHook   = "arb_native_hook"
 	nativeQueueVarArbNativeArgsBtf = "arb_native_args_btf"
 	nativeQueueVarArbNoticeBtf     = "arb_notice_btf"
@@ -244,6 +245,7 @@ type nativeQueueSpecs struct {
 type nativeQueueProgramSpecs struct {
 	ArbNative       *ebpf.ProgramSpec `ebpf:"arb_native"`
 	ArbNativeCached *ebpf.ProgramSpec `ebpf:"arb_native_cached"`
+	ArbNativeDue    *ebpf.ProgramSpec `ebpf:"arb_native_due"`
 	ArbNativeHook   *ebpf.ProgramSpec `ebpf:"arb_native_hook"`
 }
 
@@ -350,6 +352,7 @@ type nativeQueueVariables struct {
 type nativeQueuePrograms struct {
 	ArbNative       *ebpf.Program `ebpf:"arb_native"`
 	ArbNativeCached *ebpf.Program `ebpf:"arb_native_cached"`
+	ArbNativeDue    *ebpf.Program `ebpf:"arb_native_due"`
 	ArbNativeHook   *ebpf.Program `ebpf:"arb_native_hook"`
 }
 
@@ -357,6 +360,7 @@ func (p *nativeQueuePrograms) Close() error {
 	return _NativeQueueClose(
 		p.ArbNative,
 		p.ArbNativeCached,
+		p.ArbNativeDue,
 		p.ArbNativeHook,
 	)
 }

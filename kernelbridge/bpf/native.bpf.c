@@ -7,7 +7,11 @@
  *   syscall/arb_native: asks args.count times, one after another, and keeps how long
  *   each took. Worst case: count times header.wait_ns.
  *
- *   syscall/arb_native_cached: the same for the verdict cache: whether an exec of the
+ *   syscall/arb_native_due: asks at the times that it finds in the samples, and keeps how
+ *   long after its time each was answered. Worst case: count times header.wait_ns and
+ *   ARB_NATIVE_WAITS looks at the clock.
+ *
+ *   syscall/arb_native_cached: arb_native for the verdict cache: whether an exec of the
  *   caller's own executable is in it, after it was kept.
  *
  *   syscall/arb_native_hook: what a hook does until it knows that nobody is asked about an
@@ -124,6 +128,37 @@ int arb_native(struct arb_native_args *args)
 	struct arb_run run = { .args = args };
 
 	bpf_loop(args->count, arb_native_step, &run, 0);
+	return 0;
+}
+
+#define ARB_NATIVE_WAITS (1 << 16) /* some 1.5 ms */
+
+static long arb_native_until(__u32 i, __u64 *due)
+{
+	return bpf_ktime_get_ns() >= *due;
+}
+
+static long arb_native_due_step(__u32 i, struct arb_run *run)
+{
+	__u64 *sample = bpf_map_lookup_elem(&arb_samples, &i);
+	__u64 due, now;
+
+	if (!sample)
+		return 1;
+	due = *sample;
+	bpf_loop(ARB_NATIVE_WAITS, arb_native_until, &due, 0);
+	run->args->last_verdict = arb_ask_native(bpf_ktime_get_ns());
+	now = bpf_ktime_get_ns();
+	*sample = now > due ? now - due : 0;
+	return 0;
+}
+
+SEC("syscall")
+int arb_native_due(struct arb_native_args *args)
+{
+	struct arb_run run = { .args = args };
+
+	bpf_loop(args->count, arb_native_due_step, &run, 0);
 	return 0;
 }
 
