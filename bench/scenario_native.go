@@ -133,6 +133,11 @@ func (s *nativeSession) Round(o RoundOptions, samples []uint32) (Outcome, error)
 		}
 		done += len(took)
 	}
+	return s.outcome(before, done)
+}
+
+// outcome counts what became of the asks since before.
+func (s *nativeSession) outcome(before kernelbridge.Counts, done int) (Outcome, error) {
 	after, err := s.queue.Counts(abi.EventOpen)
 	if err != nil {
 		return Outcome{}, err
