@@ -51,7 +51,7 @@ func childMain(args []string) int {
 		fmt.Fprintln(os.Stderr, "the daemon's last words")
 		return 7
 	}
-	s, ok := Find(slices.Concat(Bridge(), Load(), fakes()), args[0])
+	s, ok := Find(slices.Concat(Bridge(), Load(), Boot(), fakes()), args[0])
 	if !ok {
 		return 9
 	}
@@ -106,7 +106,7 @@ func testOptions(t *testing.T, ids ...string) Options {
 	t.Helper()
 	o := Options{Self: []string{os.Args[0]}, Env: []string{childEnv + "=1", "GORACE=atexit_sleep_ms=0"}, Rounds: 2, Samples: 200}
 	for _, id := range ids {
-		s, ok := Find(slices.Concat(Bridge(), Load(), fakes()), id)
+		s, ok := Find(slices.Concat(Bridge(), Load(), Boot(), fakes()), id)
 		if !ok {
 			t.Fatalf("no scenario %q", id)
 		}

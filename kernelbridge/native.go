@@ -102,6 +102,21 @@ func (n *Native) Run(cpu int, took []uint64) (abi.Verdict, error) {
 	return abi.Verdict{Errno: uint16(-last)}, err
 }
 
+// RunEach is Run with a question of its own for each ask: prepare sets question i, by
+// SetQuestion, while nobody waits.
+func (n *Native) RunEach(cpu int, took []uint64, prepare func(i int)) error {
+	return pinned(cpu, func() error {
+		for i := range took {
+			prepare(i)
+			if _, err := n.runOnce(n.objs.ArbNative, 1); err != nil {
+				return err
+			}
+			took[i] = n.samples[0]
+		}
+		return nil
+	})
+}
+
 // RunCached is Run for the verdict cache: it looks for an exec of the caller's own
 // executable, which it keeps when it is not there. It reports whether the last look was
 // a hit. What Configure lets be kept matters, the workers do not.

@@ -22,6 +22,7 @@ const usage = `arbiter-bench measures the arbiter.
 
   arbiter-bench bridge [flags]   time the queue, fanotify, seccomp, ptrace in one run
   arbiter-bench load [flags]     time them while asks come at given rates
+  arbiter-bench boot [flags]     time all verdicts of a boot
   arbiter-bench rules [flags]    time decisions and pushes of up to a million rules
   arbiter-bench daemon [flags]   measure a daemon's memory and idle CPU
   arbiter-bench COMMAND -h       the flags of a command
@@ -77,6 +78,8 @@ func dispatch(ctx context.Context, args []string, in io.Reader, out, errw io.Wri
 		return bridge(ctx, args[1:], out, errw)
 	case "load":
 		return load(ctx, args[1:], out, errw)
+	case "boot":
+		return boot(ctx, args[1:], out, errw)
 	case "rules":
 		return rules(ctx, args[1:], out, errw)
 	case "daemon":
