@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/signal"
 	"slices"
@@ -47,11 +48,21 @@ func childMain(args []string) int {
 			return 1
 		}
 		return 0
+	case "--config": // as arbiterd is started: one that is ready, and refuses nothing
+		term := make(chan os.Signal, 1)
+		signal.Notify(term, syscall.SIGTERM)
+		c, err := net.Dial("unixgram", os.Getenv("NOTIFY_SOCKET"))
+		if err != nil {
+			return 1
+		}
+		fmt.Fprint(c, "READY=1\n")
+		<-term
+		return 0
 	case "fails":
 		fmt.Fprintln(os.Stderr, "the daemon's last words")
 		return 7
 	}
-	s, ok := Find(slices.Concat(Bridge(), Load(), Boot(), fakes()), args[0])
+	s, ok := Find(slices.Concat(Bridge(), Load(), Boot(), Work(os.Getenv(daemonEnv)), fakes()), args[0])
 	if !ok {
 		return 9
 	}
@@ -106,7 +117,7 @@ func testOptions(t *testing.T, ids ...string) Options {
 	t.Helper()
 	o := Options{Self: []string{os.Args[0]}, Env: []string{childEnv + "=1", "GORACE=atexit_sleep_ms=0"}, Rounds: 2, Samples: 200}
 	for _, id := range ids {
-		s, ok := Find(slices.Concat(Bridge(), Load(), Boot(), fakes()), id)
+		s, ok := Find(slices.Concat(Bridge(), Load(), Boot(), Work(os.Getenv(daemonEnv)), fakes()), id)
 		if !ok {
 			t.Fatalf("no scenario %q", id)
 		}

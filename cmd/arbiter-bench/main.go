@@ -23,6 +23,7 @@ const usage = `arbiter-bench measures the arbiter.
   arbiter-bench bridge [flags]   time the queue, fanotify, seccomp, ptrace in one run
   arbiter-bench load [flags]     time them while asks come at given rates
   arbiter-bench boot [flags]     time all verdicts of a boot
+  arbiter-bench work [flags]     time a build, find, grep and git under a daemon
   arbiter-bench rules [flags]    time decisions and pushes of up to a million rules
   arbiter-bench daemon [flags]   measure a daemon's memory and idle CPU
   arbiter-bench COMMAND -h       the flags of a command
@@ -80,6 +81,8 @@ func dispatch(ctx context.Context, args []string, in io.Reader, out, errw io.Wri
 		return load(ctx, args[1:], out, errw)
 	case "boot":
 		return boot(ctx, args[1:], out, errw)
+	case "work":
+		return work(ctx, args[1:], out, errw)
 	case "rules":
 		return rules(ctx, args[1:], out, errw)
 	case "daemon":
