@@ -27,13 +27,13 @@ const FigureVerdictNS = "ns_per_verdict"
 
 // throughputScenario is the native queue asked without a pause by one requester, timed
 // by the wall clock around lots of asks: what is between two asks counts too.
-type throughputScenario struct{ nativeScenario }
+type throughputScenario struct{}
 
 func (throughputScenario) Describe() Info {
 	return Info{ID: throughputID, Mechanism: NativeQueue, Responder: fmt.Sprintf("back to back, mean of %d", throughputLot)}
 }
 
-func (s throughputScenario) Open(at Place) (Session, error) {
+func (throughputScenario) Open(at Place) (Session, error) {
 	n, err := kernelbridge.OpenNative(kernelbridge.NativeOptions{CPUs: []int{at.Responder}, Wait: nativeWait})
 	if err != nil {
 		return nil, err
