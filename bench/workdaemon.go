@@ -26,13 +26,26 @@ type workDaemon struct {
 // startWorkDaemon starts the program on fanotify with DaemonRules rules about the tree, and
 // returns when they are in force, which it tries. It is called on the thread that sees the
 // tree, and the daemon ends with that thread at the latest.
-func startWorkDaemon(program, dir, tree string) (started *workDaemon, err error) {
-	config := fmt.Sprintf("backend: fanotify\nsocket: %s\nstate_dir: %s\nrules: %s\n", filepath.Join(dir, "socket"), filepath.Join(dir, "state"), filepath.Join(dir, "rules.yaml"))
-	if err := writeFiles(dir, map[string]string{"arbiterd.yaml": config, "rules.yaml": string(RuleSet(DaemonRules, tree))}); err != nil {
-		return nil, err
-	}
+func startWorkDaemon(program, dir, tree string) (*workDaemon, error) {
 	probe := filepath.Join(tree, "secrets", "0000.key")
 	if err := writeFiles(filepath.Dir(probe), map[string]string{filepath.Base(probe): ""}); err != nil {
+		return nil, err
+	}
+	d, err := startArbiterd(program, dir, "fanotify", RuleSet(DaemonRules, tree))
+	if err != nil {
+		return nil, err
+	}
+	if err := errors.Join(tryDaemon(probe), os.RemoveAll(filepath.Dir(probe))); err != nil {
+		return nil, d.fail(err)
+	}
+	return d, nil
+}
+
+// startArbiterd starts the program with the rules, which are in force when it returns. Its
+// files are in dir. It ends with the calling thread.
+func startArbiterd(program, dir, backend string, rules []byte) (*workDaemon, error) {
+	config := fmt.Sprintf("backend: %s\nsocket: %s\nstate_dir: %s\nrules: %s\n", backend, filepath.Join(dir, "socket"), filepath.Join(dir, "state"), filepath.Join(dir, "rules.yaml"))
+	if err := writeFiles(dir, map[string]string{"arbiterd.yaml": config, "rules.yaml": string(rules)}); err != nil {
 		return nil, err
 	}
 	notify, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: filepath.Join(dir, "notify"), Net: "unixgram"})
@@ -52,18 +65,19 @@ func startWorkDaemon(program, dir, tree string) (started *workDaemon, err error)
 		d.ended <- d.cmd.Wait()
 		notify.Close() // nobody waits for its word any more
 	}()
-	defer func() {
-		if err != nil {
-			err, started = errors.Join(err, d.close()), nil
-			if said := strings.TrimSpace(d.log.String()); said != "" {
-				err = fmt.Errorf("%w\nit wrote: %s", err, said)
-			}
-		}
-	}()
 	if err := awaitWord(notify, "READY=1"); err != nil {
-		return nil, err
+		return nil, d.fail(err)
 	}
-	return d, errors.Join(tryDaemon(probe), os.RemoveAll(filepath.Dir(probe)))
+	return d, nil
+}
+
+// fail ends the daemon and says what it wrote.
+func (d *workDaemon) fail(err error) error {
+	err = errors.Join(err, d.close())
+	if said := strings.TrimSpace(d.log.String()); said != "" {
+		err = fmt.Errorf("%w\nit wrote: %s", err, said)
+	}
+	return err
 }
 
 // tryDaemon opens a file that the first rule of RuleSet is about.

@@ -45,7 +45,7 @@ func scenario(args []string, in io.Reader, out io.Writer) error {
 	if len(args) != 2 {
 		return usageError{errors.New("scenario is started by a comparison itself")}
 	}
-	s, ok := bench.Find(slices.Concat(bench.Bridge(), bench.Load(), bench.Boot(), bench.Work(""), ruleScenarios()), args[0])
+	s, ok := bench.Find(slices.Concat(bench.Bridge(), bench.Load(), bench.Boot(), bench.Work(""), bench.Systems(""), ruleScenarios()), args[0])
 	if !ok {
 		return usageError{fmt.Errorf("no scenario %q", args[0])}
 	}

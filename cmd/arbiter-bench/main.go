@@ -24,6 +24,7 @@ const usage = `arbiter-bench measures the arbiter.
   arbiter-bench load [flags]     time them while asks come at given rates
   arbiter-bench boot [flags]     time all verdicts of a boot
   arbiter-bench work [flags]     time a build, find, grep and git under a daemon
+  arbiter-bench systems [flags]  time execs under other systems, see scripts/systems
   arbiter-bench rules [flags]    time decisions and pushes of up to a million rules
   arbiter-bench daemon [flags]   measure a daemon's memory and idle CPU
   arbiter-bench COMMAND -h       the flags of a command
@@ -83,6 +84,8 @@ func dispatch(ctx context.Context, args []string, in io.Reader, out, errw io.Wri
 		return boot(ctx, args[1:], out, errw)
 	case "work":
 		return work(ctx, args[1:], out, errw)
+	case "systems":
+		return systems(ctx, args[1:], out, errw)
 	case "rules":
 		return rules(ctx, args[1:], out, errw)
 	case "daemon":
@@ -98,22 +101,4 @@ func dispatch(ctx context.Context, args []string, in io.Reader, out, errw io.Wri
 		return nil
 	}
 	return usageError{fmt.Errorf("unknown command %q", args[0])}
-}
-
-// writeFile writes a file by way of a temporary one, so that an interrupted run
-// leaves either none or a whole one.
-func writeFile(path string, write func(io.Writer) error) error {
-	tmp := path + ".tmp"
-	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o644)
-	if err != nil {
-		return fmt.Errorf("writing %s: %w", path, err)
-	}
-	if err = errors.Join(write(f), f.Close()); err == nil {
-		err = os.Rename(tmp, path)
-	}
-	if err != nil {
-		os.Remove(tmp)
-		return fmt.Errorf("writing %s: %w", path, err)
-	}
-	return nil
 }
