@@ -37,9 +37,18 @@ func (n *Native) Arm(on bool, asked uint64, s Scope) error {
 
 // RunHook is Run for what the hook of an open does until it knows that nobody is asked,
 // or that somebody has to be: the object is the caller's own executable. Each duration is
-// the mean of 64 such, with the loop around them. It reports whether somebody has to be
+// the mean of 64 such, with the loop around them, in one run of the program. It reports whether somebody has to be
 // asked; nobody is.
 func (n *Native) RunHook(cpu int, took []uint64) (ask bool, err error) {
-	times, err := n.run(n.objs.ArbNativeHook, cpu, took)
-	return times > 0, err
+	err = pinned(cpu, func() error {
+		for i := range took {
+			times, err := n.runOnce(n.objs.ArbNativeHook, 1)
+			if err != nil {
+				return err
+			}
+			took[i], ask = n.samples[0], times > 0
+		}
+		return nil
+	})
+	return ask, err
 }

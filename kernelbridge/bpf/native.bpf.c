@@ -15,8 +15,9 @@
  *   caller's own executable is in it, after it was kept.
  *
  *   syscall/arb_native_hook: what a hook does until it knows that nobody is asked about an
- *   open of the caller's own executable. Worst case: count times ARB_NATIVE_HOOKS walks of
- *   arb_in_scope().
+ *   open of the caller's own executable, ARB_NATIVE_HOOKS times for one sample. Worst case:
+ *   so many walks of arb_in_scope(). It takes one sample only: before 6.12 a loop around
+ *   this one is a call too deep for the walks.
  */
 #include "arb_exempt.h"
 #include "arb_scope.h"
@@ -231,7 +232,8 @@ static long arb_native_hook_once(__u32 i, struct arb_native_file *file)
 	return 0;
 }
 
-static long arb_native_hook_step(__u32 i, struct arb_run *run)
+SEC("syscall")
+int arb_native_hook(struct arb_native_args *args)
 {
 	struct file *exe = BPF_CORE_READ(bpf_get_current_task_btf(), mm, exe_file);
 	struct arb_native_file file = {
@@ -239,22 +241,14 @@ static long arb_native_hook_step(__u32 i, struct arb_run *run)
 		.dentry = BPF_CORE_READ(exe, f_path.dentry),
 	};
 	__u64 start, took, *sample;
+	__u32 zero = 0;
 
 	start = bpf_ktime_get_ns();
 	bpf_loop(ARB_NATIVE_HOOKS, arb_native_hook_once, &file, 0);
 	took = bpf_ktime_get_ns() - start;
-	sample = bpf_map_lookup_elem(&arb_samples, &i);
+	sample = bpf_map_lookup_elem(&arb_samples, &zero);
 	if (sample)
 		*sample = took / ARB_NATIVE_HOOKS;
-	run->args->last_verdict = file.asked;
-	return 0;
-}
-
-SEC("syscall")
-int arb_native_hook(struct arb_native_args *args)
-{
-	struct arb_run run = { .args = args };
-
-	bpf_loop(args->count, arb_native_hook_step, &run, 0);
+	args->last_verdict = file.asked;
 	return 0;
 }
