@@ -119,6 +119,7 @@ func (r *Report) writeVerdict(b *strings.Builder) {
 	}{
 		{"fanotify", row(v.Fanotify), v.FanotifyFactor, v.FanotifyAddedFactor},
 		{"seccomp", row(v.Seccomp), v.SeccompFactor, v.SeccompAddedFactor},
+		{"ptrace", row(v.Ptrace), v.PtraceFactor, v.PtraceAddedFactor},
 	} {
 		if o.row == nil || o.whole == 0 {
 			continue
