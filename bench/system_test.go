@@ -62,9 +62,7 @@ func TestSystemRound(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root: a folder below /run")
 	}
-	for _, dir := range []string{systemAllowed, systemDenied} {
-		t.Cleanup(func() { os.RemoveAll(dir) })
-	}
+	t.Cleanup(func() { os.RemoveAll(systemFolder) })
 	cpus, err := AllowedCPUs()
 	if err != nil {
 		t.Fatal(err)

@@ -16,11 +16,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The folders of the comparison of systems: programs of the first may be executed, those of
-// the second may not. Each system is told exactly that, in its own words.
+// The folders of the comparison of systems: programs of the allowed one may be executed,
+// those of the denied one may not. Each system is told exactly that, in its own words.
 const (
-	systemAllowed = "/tmp/allowed"
-	systemDenied  = "/tmp/denied"
+	systemFolder  = "/tmp/arbiter-bench"
+	systemAllowed = systemFolder + "/allowed"
+	systemDenied  = systemFolder + "/denied"
 )
 
 // system decides which programs may be executed, on a machine that is given to it.
@@ -98,7 +99,7 @@ func startFapolicyd(_, policy string) (func() error, error) {
 		return nil, &UnavailableError{"looking for fapolicyd", "run scripts/systems, which brings it along", err}
 	}
 	// A trusted file, as it refuses to begin without any.
-	trusted := "/tmp/trusted"
+	trusted := systemFolder + "/trusted"
 	files := map[string]string{"/etc/fapolicyd/fapolicyd.conf": fapolicydConfig, "/etc/fapolicyd/compiled.rules": policy,
 		"/etc/fapolicyd/fapolicyd.trust": trusted + " 0 e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\n", trusted: "",
 		"/var/lib/fapolicyd/.arbiter-bench": "", "/run/fapolicyd/.arbiter-bench": "", "/var/log/.arbiter-bench": ""}
