@@ -19,7 +19,7 @@ import (
 // The folders of the comparison of systems: programs of the allowed one may be executed,
 // those of the denied one may not. Each system is told exactly that, in its own words.
 const (
-	systemFolder  = "/tmp/arbiter-bench"
+	systemFolder  = "/tmp/arbiter-bench-systems"
 	systemAllowed = systemFolder + "/allowed"
 	systemDenied  = systemFolder + "/denied"
 )
