@@ -63,6 +63,7 @@ type systemSession struct {
 
 // Round starts the system, tries it, and executes programs.
 func (s *systemSession) Round(o RoundOptions, samples []uint32) (out Outcome, fault error) {
+	begin := time.Now()
 	for _, dir := range []string{systemAllowed, systemDenied} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return out, fmt.Errorf("making the folders of the programs: %w", err)
@@ -83,12 +84,12 @@ func (s *systemSession) Round(o RoundOptions, samples []uint32) (out Outcome, fa
 		defer func() { fault = errors.Join(fault, stop()) }()
 	}
 	done := make(chan error)
-	go func() { done <- s.executeAll(o, samples, &out) }() // the thread is pinned, and perhaps confined, for good
+	go func() { done <- s.executeAll(o, begin, samples, &out) }() // the thread is pinned, and perhaps confined, for good
 	fault = <-done
 	return out, fault
 }
 
-func (s *systemSession) executeAll(o RoundOptions, samples []uint32, out *Outcome) error {
+func (s *systemSession) executeAll(o RoundOptions, begin time.Time, samples []uint32, out *Outcome) error {
 	if err := pinThread(s.cpu); err != nil {
 		return err
 	}
@@ -105,7 +106,7 @@ func (s *systemSession) executeAll(o RoundOptions, samples []uint32, out *Outcom
 			return err
 		}
 	}
-	for begin := time.Now(); out.Samples < len(samples) && time.Since(begin) <= o.Budget; out.Samples++ {
+	for ; out.Samples < len(samples) && time.Since(begin) <= o.Budget; out.Samples++ {
 		took, err := s.execute(systemAllowed)
 		if err != nil {
 			return err
