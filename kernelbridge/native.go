@@ -29,12 +29,13 @@ type Native struct {
 	question *ring.Slot
 	samples  []uint64
 	keys     scopeKeys // what Arm has put into the maps
+	runner   *nativeRun
 }
 
 // OpenNative loads the program. It needs CAP_BPF and CAP_PERFMON, and a kernel
 // with BPF_PROG_TYPE_SYSCALL, bpf_loop and BTF (5.17).
 func OpenNative(o NativeOptions) (_ *Native, err error) {
-	n := &Native{}
+	n := &Native{runner: new(nativeRun)}
 	if err := loadNativeQueueObjects(&n.objs, nil); err != nil {
 		return nil, loadError("native queue", err)
 	}
@@ -108,7 +109,7 @@ func (n *Native) RunEach(cpu int, took []uint64, prepare func(i int)) error {
 	return pinned(cpu, func() error {
 		for i := range took {
 			prepare(i)
-			if _, err := n.runOnce(n.objs.ArbNative, 1); err != nil {
+			if _, err := n.runner.once(n.objs.ArbNative, 1); err != nil {
 				return err
 			}
 			took[i] = n.samples[0]
@@ -129,7 +130,7 @@ func (n *Native) run(prog *ebpf.Program, cpu int, took []uint64) (last int32, er
 	err = pinned(cpu, func() error {
 		for len(took) > 0 {
 			count := min(len(took), runChunk)
-			if last, err = n.runOnce(prog, count); err != nil {
+			if last, err = n.runner.once(prog, count); err != nil {
 				return err
 			}
 			took = took[copy(took, n.samples[:count]):]
@@ -137,14 +138,6 @@ func (n *Native) run(prog *ebpf.Program, cpu int, took []uint64) (last int32, er
 		return nil
 	})
 	return last, err
-}
-
-func (n *Native) runOnce(prog *ebpf.Program, count int) (last int32, err error) {
-	args := nativeQueueArbNativeArgs{Count: uint32(count)}
-	if _, err := prog.Run(&ebpf.RunOptions{Context: &args, ContextOut: &args}); err != nil {
-		return 0, fmt.Errorf("running the queue: %w", err)
-	}
-	return args.LastVerdict, nil
 }
 
 // pinned calls f on a thread of its own that runs on the CPU, below 0: wherever.

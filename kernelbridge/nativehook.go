@@ -42,7 +42,7 @@ func (n *Native) Arm(on bool, asked uint64, s Scope) error {
 func (n *Native) RunHook(cpu int, took []uint64) (ask bool, err error) {
 	err = pinned(cpu, func() error {
 		for i := range took {
-			times, err := n.runOnce(n.objs.ArbNativeHook, 1)
+			times, err := n.runner.once(n.objs.ArbNativeHook, 1)
 			if err != nil {
 				return err
 			}
