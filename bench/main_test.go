@@ -6,8 +6,10 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 	"testing"
 
@@ -48,11 +50,27 @@ func childMain(args []string) int {
 			return 1
 		}
 		return 0
+	case TracerWord:
+		if err := Tracer(args[1:], os.Stdin, os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		return 0
+	case "--config": // as arbiterd is started: one that is ready, and refuses nothing
+		term := make(chan os.Signal, 1)
+		signal.Notify(term, syscall.SIGTERM)
+		c, err := net.Dial("unixgram", os.Getenv("NOTIFY_SOCKET"))
+		if err != nil {
+			return 1
+		}
+		fmt.Fprint(c, "READY=1\n")
+		<-term
+		return 0
 	case "fails":
 		fmt.Fprintln(os.Stderr, "the daemon's last words")
 		return 7
 	}
-	s, ok := Find(append(Bridge(), fakes()...), args[0])
+	s, ok := Find(slices.Concat(Bridge(), Load(), Boot(), Work(os.Getenv(daemonEnv)), fakes()), args[0])
 	if !ok {
 		return 9
 	}
@@ -107,7 +125,7 @@ func testOptions(t *testing.T, ids ...string) Options {
 	t.Helper()
 	o := Options{Self: []string{os.Args[0]}, Env: []string{childEnv + "=1", "GORACE=atexit_sleep_ms=0"}, Rounds: 2, Samples: 200}
 	for _, id := range ids {
-		s, ok := Find(append(Bridge(), fakes()...), id)
+		s, ok := Find(slices.Concat(Bridge(), Load(), Boot(), Work(os.Getenv(daemonEnv)), fakes()), id)
 		if !ok {
 			t.Fatalf("no scenario %q", id)
 		}

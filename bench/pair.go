@@ -5,6 +5,7 @@ package bench
 import (
 	"errors"
 	"sync/atomic"
+	"time"
 )
 
 // responder answers from one pinned thread.
@@ -29,6 +30,7 @@ type pair struct {
 type round struct {
 	RoundOptions
 	samples []uint32
+	due     []time.Duration // nil: one ask after another
 }
 
 type outcome struct {
@@ -72,7 +74,7 @@ func (p *pair) request(cpu int, prepare setup, up chan<- error) {
 	}
 	q := newRequester(c)
 	for r := range p.rounds {
-		n, err := q.run(r.RoundOptions, r.samples, &p.last)
+		n, err := q.run(r, &p.last)
 		p.done <- outcome{n, err}
 	}
 }
@@ -99,11 +101,15 @@ func (p *pair) respond(cpu int, up chan<- error) {
 // Round does one round. After an error one of the two sides may still be inside
 // its system call: the session is of no further use and its process must end.
 func (p *pair) Round(o RoundOptions, samples []uint32) (Outcome, error) {
+	return p.do(round{RoundOptions: o, samples: samples})
+}
+
+func (p *pair) do(r round) (Outcome, error) {
 	p.last.Store(0)
 	if p.resp != nil {
 		p.starts <- struct{}{}
 	}
-	p.rounds <- round{o, samples}
+	p.rounds <- r
 	if p.resp == nil {
 		out := <-p.done
 		return Outcome{Samples: out.samples}, out.err

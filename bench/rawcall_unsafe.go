@@ -101,11 +101,16 @@ func rawReady(p *unix.PollFd) (bool, unix.Errno) {
 	return n == 1, errno
 }
 
-// installFilter puts the calling thread, and no other, under a seccomp filter
-// and returns the listener.
-func installFilter(filter []unix.SockFilter) (int, unix.Errno) {
+// installFilter puts the calling thread, and no other, under a seccomp filter, and
+// returns the listener if flags ask for one.
+func installFilter(filter []unix.SockFilter, flags uintptr) (int, unix.Errno) {
 	prog := unix.SockFprog{Len: uint16(len(filter)), Filter: unsafe.SliceData(filter)}
-	fd, _, errno := unix.RawSyscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER,
-		unix.SECCOMP_FILTER_FLAG_NEW_LISTENER, uintptr(unsafe.Pointer(&prog)))
+	fd, _, errno := unix.RawSyscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, flags, uintptr(unsafe.Pointer(&prog)))
 	return int(fd), errno
+}
+
+// rawWait waits for a child or a traced thread.
+func rawWait(pid int, status *unix.WaitStatus, options int) (int, unix.Errno) {
+	r, _, errno := unix.RawSyscall6(unix.SYS_WAIT4, uintptr(pid), uintptr(unsafe.Pointer(status)), uintptr(options), 0, 0, 0)
+	return int(r), errno
 }

@@ -197,6 +197,13 @@ func TestJudge(t *testing.T) {
 	f("no fanotify", func(r *Report) { r.Scenarios[4].Status, r.Scenarios[5].Status = Unavailable, Broken }, CannotTell, Met, "no fanotify figure")
 	f("no seccomp", func(r *Report) { r.Scenarios[6].Status = Unavailable }, Met, Met, "")
 
+	r := quietReport()
+	r.Scenarios = append(r.Scenarios, measured("ptrace-other", Ptrace, "other CPU", getppidBaselineID, Percentiles{P50: 30_000}),
+		measured("ptrace-same", Ptrace, "same CPU", getppidBaselineID, Percentiles{P50: 9600}))
+	if v := judge(r); v.Ptrace != "ptrace-same" || v.PtraceFactor != 20 {
+		t.Errorf("got %q, factor %v, want the best of ptrace and 20", v.Ptrace, v.PtraceFactor)
+	}
+
 	v := judge(quietReport())
 	if v.Fanotify != "fanotify-same" || v.Seccomp != "seccomp-same" || v.Native != "native-other" {
 		t.Errorf("got rows %q %q %q, want the lowest p50 of each", v.Native, v.Fanotify, v.Seccomp)

@@ -34,29 +34,39 @@ func newRequester(c call) *requester { return &requester{call: c, base: time.Now
 
 // once asks and returns how long it took.
 func (q *requester) once() (time.Duration, error) {
+	start := time.Since(q.base)
+	end, err := q.until()
+	return end - start, err
+}
+
+// until asks and returns when that was over, since base.
+func (q *requester) until() (time.Duration, error) {
 	c := &q.call
 	q.asks++
-	start := time.Since(q.base)
 	r, _, errno := unix.RawSyscall6(c.trap, c.a1, c.a2, c.a3, c.a4, 0, 0)
 	for errno != 0 && errno == c.again {
 		r, _, errno = unix.RawSyscall6(c.trap, c.a1, c.a2, c.a3, c.a4, 0, 0)
 	}
-	took := time.Since(q.base) - start
+	end := time.Since(q.base)
 	if errno != 0 {
 		return 0, fmt.Errorf("timing %s: %w", c.name, errno)
 	}
 	if c.returnsFD {
 		unix.RawSyscall(unix.SYS_CLOSE, r, 0, 0)
 	}
-	return took, nil
+	return end, nil
 }
 
 // run does one round and returns how many samples it took. It ends with one ask
 // that does not count, and says in last, before that, how many asks the round has:
 // so the responder knows the last one when it has answered it, and not earlier.
-func (q *requester) run(o RoundOptions, samples []uint32, last *atomic.Int64) (int, error) {
+func (q *requester) run(r round, last *atomic.Int64) (n int, err error) {
 	q.asks = 0
-	n, err := q.ask(o, samples)
+	if r.due != nil {
+		n, err = q.askAt(r)
+	} else {
+		n, err = q.ask(r.RoundOptions, r.samples)
+	}
 	if err != nil {
 		return n, err
 	}
@@ -86,4 +96,27 @@ func (q *requester) ask(o RoundOptions, samples []uint32) (int, error) {
 		samples[i] = uint32(min(took, math.MaxUint32))
 	}
 	return len(samples), nil
+}
+
+// askAt asks when it is due, or at once when that was before, and takes how long after
+// its time each was over.
+func (q *requester) askAt(r round) (int, error) {
+	begin := time.Since(q.base) + settleIn
+	last := begin + r.Budget
+	for i, d := range r.due {
+		at := begin + d
+		now := time.Since(q.base)
+		for now < at {
+			now = time.Since(q.base)
+		}
+		if now > last {
+			return i, nil
+		}
+		end, err := q.until()
+		if err != nil {
+			return i, err
+		}
+		r.samples[i] = uint32(min(end-at, math.MaxUint32))
+	}
+	return len(r.due), nil
 }

@@ -38,6 +38,9 @@ func quantity(v float64, unit string) string {
 		}
 		return strconv.FormatFloat(v, 'f', 2, 64)
 	}
+	if unit == "/s" {
+		return strconv.FormatFloat(math.Floor(v), 'f', 0, 64) + unit
+	}
 	return strconv.FormatFloat(v, 'f', 0, 64) + " " + unit
 }
 

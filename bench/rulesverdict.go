@@ -40,7 +40,7 @@ type nature int
 
 const (
 	counted nature = iota // not at all: a number of bytes or events
-	timed                 // makes it larger: what is met all the same is met
+	timed                 // makes it worse: what is met all the same is met
 	ratio                 // either way
 )
 
@@ -48,6 +48,7 @@ const (
 type barOf struct {
 	name, unit string
 	limit      float64
+	least      bool // it has to be the limit or more
 	nature     nature
 	rows       []string // all must have been measured
 	value      func(map[string]*ScenarioReport) float64
@@ -64,11 +65,11 @@ func ruleBars() []barOf {
 	whens := []string{whenTextsID, whenPatternsID}
 	growth := func(asks askKind) barOf {
 		from, to := missID(asks, smallest), missID(asks, largest)
-		return barOf{fmt.Sprintf("a miss where %s, p50, %s : %s", asks, many(largest), many(smallest)), "", 1.5, ratio, []string{from, to},
-			func(rows map[string]*ScenarioReport) float64 { return p50(rows[to]) / max(p50(rows[from]), 1) }}
+		return barOf{name: fmt.Sprintf("a miss where %s, p50, %s : %s", asks, many(largest), many(smallest)), limit: 1.5, nature: ratio, rows: []string{from, to},
+			value: func(rows map[string]*ScenarioReport) float64 { return p50(rows[to]) / max(p50(rows[from]), 1) }}
 	}
 	bar := func(name, unit string, limit float64, n nature, ids []string, of func(*ScenarioReport) float64) barOf {
-		return barOf{name, unit, limit, n, ids, worst(ids, of)}
+		return barOf{name: name, unit: unit, limit: limit, nature: n, rows: ids, value: worst(ids, of)}
 	}
 	return []barOf{
 		bar("a decision on a cache miss, p50, worst row", "ns", 2000, timed, misses, p50),
@@ -79,8 +80,7 @@ func ruleBars() []barOf {
 		bar("a when: clause with its rule, p50", "ns", 400, timed, whens, p50),
 		bar("memory for each of "+many(largest), "B", 256, counted, []string{cold}, figureOf(FigureBytes)),
 		bar("a push, p50", "ns", 1e9, timed, []string{PushID}, p50),
-		bar("verdicts during a push, p99", "ns", 50_000, timed, []string{PushVerdictsID},
-			func(s *ScenarioReport) float64 { return float64(s.Median.P99) }),
+		bar("verdicts during a push, p99", "ns", 50_000, timed, []string{PushVerdictsID}, p99),
 		bar("verdicts of the old rules after a push", "", 0, counted, []string{PushID, PushVerdictsID}, figureOf(FigureStale)),
 		bar("decisions that are not the expected ones", "", 0, counted, slices.Concat(misses, whens),
 			func(s *ScenarioReport) float64 { return float64(s.Failed) }),
@@ -112,15 +112,8 @@ func worst(ids []string, of func(*ScenarioReport) float64) func(map[string]*Scen
 // judgeRules compares the rows of a finished run with the bars.
 func judgeRules(r *Report) RulesVerdict {
 	v := RulesVerdict{Noisy: noisy(r.Machine)}
-	rows := map[string]*ScenarioReport{}
-	for i := range r.Scenarios {
-		if s := &r.Scenarios[i]; s.Status == Measured {
-			rows[s.ID] = s
-		}
-	}
-	for _, b := range ruleBars() {
-		v.Bars = append(v.Bars, b.judge(rows, v.Noisy))
-	}
+	v.Bars = judgeBars(r, ruleBars(), v.Noisy)
+	rows := measuredRows(r)
 	for _, f := range []Factor{
 		{Ours: missID(oneMatches, 10), Theirs: walkID(10)}, {Ours: missID(oneMatches, 1000), Theirs: walkID(1000)},
 		{Ours: missID(oneMatches, 100_000), Theirs: walkID(100_000)},
@@ -136,7 +129,7 @@ func judgeRules(r *Report) RulesVerdict {
 }
 
 func (b *barOf) judge(rows map[string]*ScenarioReport, noisy []string) Bar {
-	out := Bar{Name: b.name, Limit: b.limit, Unit: b.unit, Outcome: CannotTell}
+	out := Bar{Name: b.name, Limit: b.limit, Least: b.least, Unit: b.unit, Outcome: CannotTell}
 	var missing []string
 	for _, id := range b.rows {
 		if rows[id] == nil {
@@ -150,6 +143,9 @@ func (b *barOf) judge(rows map[string]*ScenarioReport, noisy []string) Bar {
 	value := b.value(rows)
 	out.Value = &value
 	met := value <= b.limit
+	if b.least {
+		met = value >= b.limit
+	}
 	if len(noisy) > 0 && (b.nature == ratio || b.nature == timed && !met) {
 		out.Why = "noisy machine"
 		return out
@@ -162,9 +158,17 @@ func (b *barOf) judge(rows map[string]*ScenarioReport, noisy []string) Bar {
 func (b *Bar) String() string {
 	value := "not measured"
 	if b.Value != nil {
-		value = quantity(*b.Value, b.Unit)
+		v := *b.Value
+		if b.Least && b.Unit == "" {
+			v = math.Floor(v*100) / 100 // as in truncated
+		}
+		value = quantity(v, b.Unit)
 	}
-	s := fmt.Sprintf("%s: %s; ≤ %s bar: %s", b.Name, value, quantity(b.Limit, b.Unit), b.Outcome)
+	sign := "≤"
+	if b.Least {
+		sign = "≥"
+	}
+	s := fmt.Sprintf("%s: %s; %s %s bar: %s", b.Name, value, sign, quantity(b.Limit, b.Unit), b.Outcome)
 	if b.Why != "" {
 		s += ": " + b.Why
 	}

@@ -65,15 +65,7 @@ func RunRuntime(ctx context.Context, o Options) (*RuntimeReport, error) {
 // judgeRuntime compares the rows of a finished run with the bars.
 func judgeRuntime(r *Report) RuntimeVerdict {
 	v := RuntimeVerdict{Noisy: noisy(r.Machine)}
-	rows := map[string]*ScenarioReport{}
-	for i := range r.Scenarios {
-		if s := &r.Scenarios[i]; s.Status == Measured {
-			rows[s.ID] = s
-		}
-	}
-	for _, b := range runtimeBars() {
-		v.Bars = append(v.Bars, b.judge(rows, v.Noisy))
-	}
+	v.Bars = judgeBars(r, runtimeBars(), v.Noisy)
 	return v
 }
 

@@ -37,9 +37,11 @@ type Mechanism string
 const (
 	NativeQueue Mechanism = "native queue"
 	KernelCache Mechanism = "kernel cache"
+	HookCost    Mechanism = "hook, not asked"
 	Gate        Mechanism = "gate (sleep)"
 	Fanotify    Mechanism = "fanotify permission"
 	Seccomp     Mechanism = "seccomp notify"
+	Ptrace      Mechanism = "ptrace stop"
 	Baseline    Mechanism = "baseline"
 )
 
@@ -93,7 +95,11 @@ func Bridge() []Scenario {
 		nativeScenario{},
 		nativeScenario{noCache: true},
 		nativeScenario{sameCPU: true},
+		throughputScenario{},
 		cacheScenario{},
+		hookScenario{noRule},
+		hookScenario{otherUser},
+		hookScenario{otherTree},
 		gateScenario{sameCPU: true},
 		gateScenario{},
 		openBaseline{},
@@ -105,7 +111,7 @@ func Bridge() []Scenario {
 	for _, same := range []bool{true, false} {
 		list = append(list, seccompScenario{sameCPU: same}, seccompScenario{sameCPU: same, syncWakeUp: true})
 	}
-	return append(list, seccompScenario{poll: true})
+	return append(list, seccompScenario{poll: true}, ptraceScenario{sameCPU: true}, ptraceScenario{}, ptraceScenario{poll: true})
 }
 
 // Find returns the scenario with that ID.

@@ -54,11 +54,8 @@ const (
 // belongs to the calling thread: only threads that it starts later share it.
 // The paths of a pair are resolved by its requester alone.
 func scratchFile() error {
-	if err := unix.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS); err != nil {
-		return refused("making a private mount namespace", "run as root, or with CAP_SYS_ADMIN", err)
-	}
-	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
-		return refused("making the mounts private", "run as root, or with CAP_SYS_ADMIN", err)
+	if err := privateMounts(); err != nil {
+		return err
 	}
 	if err := unix.Mount("arbiter-bench", scratchDir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "size=1m"); err != nil {
 		return refused("mounting a tmpfs on "+scratchDir, "run as root, or with CAP_SYS_ADMIN", err)
@@ -68,4 +65,15 @@ func scratchFile() error {
 		return fmt.Errorf("making the file to open: %w", err)
 	}
 	return unix.Close(fd)
+}
+
+// privateMounts gives the calling thread a mount namespace of its own.
+func privateMounts() error {
+	if err := unix.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS); err != nil {
+		return refused("making a private mount namespace", "run as root, or with CAP_SYS_ADMIN", err)
+	}
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return refused("making the mounts private", "run as root, or with CAP_SYS_ADMIN", err)
+	}
+	return nil
 }

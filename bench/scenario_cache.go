@@ -12,12 +12,15 @@ import (
 	"github.com/arbiterd/arbiter/kernelbridge/abi"
 )
 
+// kernelCacheID is the row of a hit of the kernel's cache.
+const kernelCacheID = "kernel-cache"
+
 // cacheScenario looks an exec of its own executable up in the verdict cache of the
 // kernel, by the BPF program that the native queue has for it: nobody answers.
 type cacheScenario struct{}
 
 func (cacheScenario) Describe() Info {
-	return Info{ID: "kernel-cache", Mechanism: KernelCache, Responder: "nobody: a hit", NoResponder: true}
+	return Info{ID: kernelCacheID, Mechanism: KernelCache, Responder: "nobody: a hit", NoResponder: true}
 }
 
 func (cacheScenario) Open(at Place) (Session, error) {

@@ -94,6 +94,15 @@ func openNative(q nativeQueue, at Place, noCache bool) (*nativeSession, error) {
 	if noCache {
 		cfg.CacheEntries = -1
 	}
+	engine, err := startEngine(q, at, cfg)
+	if err != nil {
+		return nil, err
+	}
+	return &nativeSession{q, engine, at.Requester, make([]uint64, nativeChunk)}, nil
+}
+
+// startEngine starts an engine with a worker for each source of the queue.
+func startEngine(q nativeQueue, at Place, cfg arbiter.Config) (*arbiter.Arbiter, error) {
 	for _, s := range q.Sources() {
 		cfg.Workers = append(cfg.Workers, arbiter.Worker{Source: s, CPU: at.Responder, Wait: nativeWait})
 	}
@@ -106,7 +115,7 @@ func openNative(q nativeQueue, at Place, noCache bool) (*nativeSession, error) {
 	if err := engine.Start(); err != nil {
 		return nil, errors.Join(err, engine.Close())
 	}
-	return &nativeSession{q, engine, at.Requester, make([]uint64, nativeChunk)}, nil
+	return engine, nil
 }
 
 // Round asks in chunks. The durations of failed asks are among the samples, as
@@ -133,6 +142,11 @@ func (s *nativeSession) Round(o RoundOptions, samples []uint32) (Outcome, error)
 		}
 		done += len(took)
 	}
+	return s.outcome(before, done)
+}
+
+// outcome counts what became of the asks since before.
+func (s *nativeSession) outcome(before kernelbridge.Counts, done int) (Outcome, error) {
 	after, err := s.queue.Counts(abi.EventOpen)
 	if err != nil {
 		return Outcome{}, err

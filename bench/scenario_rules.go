@@ -74,13 +74,16 @@ func (k askKind) of(n int) []PlainAsk {
 	return MixedAsks(n, warmAsks)
 }
 
-// many writes a number of rules with commas.
-func many(n int) string {
+// many writes a number of rules.
+func many(n int) string { return thousands(n) + " rules" }
+
+// thousands writes a number with commas.
+func thousands(n int) string {
 	digits := fmt.Sprint(n)
 	for i := len(digits) - 3; i > 0; i -= 3 {
 		digits = digits[:i] + "," + digits[i:]
 	}
-	return digits + " rules"
+	return digits
 }
 
 // weigh compiles n mixed rules and returns how many bytes of the heap each one keeps.

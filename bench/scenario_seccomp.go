@@ -57,12 +57,9 @@ const askMagic = 0xa2b17e2
 
 func getppidCall() call { return call{name: "getppid", trap: unix.SYS_GETPPID, a1: askMagic} }
 
-// seccompListener puts the calling thread under the filter. The thread is locked
-// for good, so the runtime clones no other thread from it.
-func seccompListener() (int, error) {
-	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
-		return -1, fmt.Errorf("setting no_new_privs: %w", err)
-	}
+// askFilter returns the filter that gives the call of getppidCall the action, and allows
+// every other one.
+func askFilter(action uint32) []unix.SockFilter {
 	const (
 		load      = unix.BPF_LD | unix.BPF_W | unix.BPF_ABS
 		jumpEqual = unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K
@@ -70,15 +67,24 @@ func seccompListener() (int, error) {
 		offNR     = 0  // offsetof(struct seccomp_data, nr)
 		offArg0   = 16 // low half of args[0], little endian
 	)
-	filter := []unix.SockFilter{
+	return []unix.SockFilter{
 		{Code: load, K: offNR},
 		{Code: jumpEqual, Jf: 3, K: unix.SYS_GETPPID},
 		{Code: load, K: offArg0},
 		{Code: jumpEqual, Jf: 1, K: askMagic},
-		{Code: ret, K: unix.SECCOMP_RET_USER_NOTIF},
+		{Code: ret, K: action},
 		{Code: ret, K: unix.SECCOMP_RET_ALLOW},
 	}
-	fd, errno := installFilter(filter)
+}
+
+// seccompListener puts the calling thread under the filter. The thread is locked
+// for good, so the runtime clones no other thread from it.
+func seccompListener() (int, error) {
+	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+		return -1, fmt.Errorf("setting no_new_privs: %w", err)
+	}
+	filter := askFilter(unix.SECCOMP_RET_USER_NOTIF)
+	fd, errno := installFilter(filter, unix.SECCOMP_FILTER_FLAG_NEW_LISTENER)
 	runtime.KeepAlive(filter)
 	if errno == unix.EBUSY {
 		return -1, &UnavailableError{"installing a seccomp listener", "this process already runs under one, start it outside the sandbox", errno}

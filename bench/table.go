@@ -119,6 +119,7 @@ func (r *Report) writeVerdict(b *strings.Builder) {
 	}{
 		{"fanotify", row(v.Fanotify), v.FanotifyFactor, v.FanotifyAddedFactor},
 		{"seccomp", row(v.Seccomp), v.SeccompFactor, v.SeccompAddedFactor},
+		{"ptrace", row(v.Ptrace), v.PtraceFactor, v.PtraceAddedFactor},
 	} {
 		if o.row == nil || o.whole == 0 {
 			continue
@@ -139,6 +140,9 @@ func (r *Report) writeVerdict(b *strings.Builder) {
 		bar += ": " + v.Why
 	}
 	fmt.Fprintf(b, "≥%dx bar: %s\n", FactorBar, bar)
+	for i := range v.Bars {
+		fmt.Fprintln(b, v.Bars[i].String())
+	}
 }
 
 // writeAligned writes lines of cells in columns, the first one of which is the head. A line with

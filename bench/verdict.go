@@ -34,37 +34,43 @@ type Verdict struct {
 	Native   string `json:"native,omitempty"`
 	Fanotify string `json:"best_fanotify,omitempty"`
 	Seccomp  string `json:"best_seccomp,omitempty"`
+	Ptrace   string `json:"best_ptrace,omitempty"`
 	// How many times the native queue's p50 goes into theirs; 0 unknown. The
 	// added ones compare what asking adds to a call.
 	FanotifyFactor      float64 `json:"fanotify_factor,omitempty"`
 	FanotifyAddedFactor float64 `json:"fanotify_added_factor,omitempty"`
 	SeccompFactor       float64 `json:"seccomp_factor,omitempty"`
 	SeccompAddedFactor  float64 `json:"seccomp_added_factor,omitempty"`
+	PtraceFactor        float64 `json:"ptrace_factor,omitempty"`
+	PtraceAddedFactor   float64 `json:"ptrace_added_factor,omitempty"`
 	// Bar is the bar of FactorBar, P50Bar that of P50BarNS.
 	Bar    string `json:"factor_bar"`
 	P50Bar string `json:"p50_bar"`
-	Why    string `json:"why,omitempty"` // when a bar cannot be told
+	Why    string `json:"why,omitempty"`  // when a bar cannot be told
+	Bars   []Bar  `json:"bars,omitempty"` // the others
 }
 
 // judge compares the rows of a finished run.
 func judge(r *Report) Verdict {
 	v := Verdict{Noisy: noisy(r.Machine), Bar: CannotTell, P50Bar: CannotTell}
+	v.Bars = judgeBars(r, bridgeBars(r), v.Noisy)
 	native := nativeRow(r)
-	fanotify, seccomp := best(r, Fanotify), best(r, Seccomp)
+	fanotify, seccomp, ptrace := best(r, Fanotify), best(r, Seccomp), best(r, Ptrace)
 	var missing []string
 	for _, m := range []struct {
 		row  *ScenarioReport
 		id   *string
 		name string
-	}{{native, &v.Native, "native queue"}, {fanotify, &v.Fanotify, "fanotify"}, {seccomp, &v.Seccomp, "seccomp"}} {
+	}{{native, &v.Native, "native queue"}, {fanotify, &v.Fanotify, "fanotify"}, {seccomp, &v.Seccomp, ""}, {ptrace, &v.Ptrace, ""}} {
 		if m.row != nil {
 			*m.id = m.row.ID
-		} else if m.name != "seccomp" { // no bar rests on it
+		} else if m.name != "" { // no bar above rests on the others
 			missing = append(missing, "no "+m.name+" figure")
 		}
 	}
 	v.FanotifyFactor, v.FanotifyAddedFactor = factors(native, fanotify)
 	v.SeccompFactor, v.SeccompAddedFactor = factors(native, seccomp)
+	v.PtraceFactor, v.PtraceAddedFactor = factors(native, ptrace)
 	switch {
 	case len(v.Noisy) > 0:
 		v.Why = "noisy machine, " + strings.Join(v.Noisy, ", ")
@@ -100,11 +106,14 @@ func nativeRow(r *Report) *ScenarioReport {
 }
 
 // best returns the measured row of the mechanism with the lowest p50.
-func best(r *Report, m Mechanism) *ScenarioReport {
+func best(r *Report, m Mechanism) *ScenarioReport { return lowest(r, m, p50) }
+
+// lowest returns the measured row of the mechanism with the lowest value.
+func lowest(r *Report, m Mechanism, of func(*ScenarioReport) float64) *ScenarioReport {
 	var found *ScenarioReport
 	for i := range r.Scenarios {
 		s := &r.Scenarios[i]
-		if s.Mechanism == m && s.Status == Measured && (found == nil || s.Median.P50 < found.Median.P50) {
+		if s.Mechanism == m && s.Status == Measured && (found == nil || of(s) < of(found)) {
 			found = s
 		}
 	}

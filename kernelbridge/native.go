@@ -28,12 +28,14 @@ type Native struct {
 	queue    *queue
 	question *ring.Slot
 	samples  []uint64
+	keys     scopeKeys // what Arm has put into the maps
+	runner   *nativeRun
 }
 
 // OpenNative loads the program. It needs CAP_BPF and CAP_PERFMON, and a kernel
 // with BPF_PROG_TYPE_SYSCALL, bpf_loop and BTF (5.17).
 func OpenNative(o NativeOptions) (_ *Native, err error) {
-	n := &Native{}
+	n := &Native{runner: new(nativeRun)}
 	if err := loadNativeQueueObjects(&n.objs, nil); err != nil {
 		return nil, loadError("native queue", err)
 	}
@@ -52,7 +54,7 @@ func OpenNative(o NativeOptions) (_ *Native, err error) {
 		return nil, fmt.Errorf("mapping the question: %w", err)
 	}
 	n.question = ring.SlotOf(b)
-	b, err = n.queue.mmap(m.ArbSamples, 0, int(m.ArbSamples.MaxEntries())*8, unix.PROT_READ)
+	b, err = n.queue.mmap(m.ArbSamples, 0, int(m.ArbSamples.MaxEntries())*8, unix.PROT_READ|unix.PROT_WRITE)
 	if err != nil {
 		return nil, fmt.Errorf("mapping the samples: %w", err)
 	}
@@ -101,6 +103,21 @@ func (n *Native) Run(cpu int, took []uint64) (abi.Verdict, error) {
 	return abi.Verdict{Errno: uint16(-last)}, err
 }
 
+// RunEach is Run with a question of its own for each ask: prepare sets question i, by
+// SetQuestion, while nobody waits.
+func (n *Native) RunEach(cpu int, took []uint64, prepare func(i int)) error {
+	return pinned(cpu, func() error {
+		for i := range took {
+			prepare(i)
+			if _, err := n.runner.once(n.objs.ArbNative, 1); err != nil {
+				return err
+			}
+			took[i] = n.samples[0]
+		}
+		return nil
+	})
+}
+
 // RunCached is Run for the verdict cache: it looks for an exec of the caller's own
 // executable, which it keeps when it is not there. It reports whether the last look was
 // a hit. What Configure lets be kept matters, the workers do not.
@@ -110,28 +127,35 @@ func (n *Native) RunCached(cpu int, took []uint64) (hit bool, err error) {
 }
 
 func (n *Native) run(prog *ebpf.Program, cpu int, took []uint64) (last int32, err error) {
+	err = pinned(cpu, func() error {
+		for len(took) > 0 {
+			count := min(len(took), runChunk)
+			if last, err = n.runner.once(prog, count); err != nil {
+				return err
+			}
+			took = took[copy(took, n.samples[:count]):]
+		}
+		return nil
+	})
+	return last, err
+}
+
+// pinned calls f on a thread of its own that runs on the CPU, below 0: wherever.
+func pinned(cpu int, f func() error) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	if cpu >= 0 {
 		var before, set unix.CPUSet
 		if err := unix.SchedGetaffinity(0, &before); err != nil {
-			return 0, fmt.Errorf("reading the thread's affinity: %w", err)
+			return fmt.Errorf("reading the thread's affinity: %w", err)
 		}
 		set.Set(cpu)
 		if err := unix.SchedSetaffinity(0, &set); err != nil {
-			return 0, fmt.Errorf("pinning to CPU %d: %w", cpu, err)
+			return fmt.Errorf("pinning to CPU %d: %w", cpu, err)
 		}
 		defer unix.SchedSetaffinity(0, &before)
 	}
-	var args nativeQueueArbNativeArgs
-	for len(took) > 0 {
-		args.Count = uint32(min(len(took), runChunk))
-		if _, err := prog.Run(&ebpf.RunOptions{Context: &args, ContextOut: &args}); err != nil {
-			return 0, fmt.Errorf("running the queue: %w", err)
-		}
-		took = took[copy(took, n.samples[:args.Count]):]
-	}
-	return args.LastVerdict, nil
+	return f()
 }
 
 // Close unmaps and unloads everything. The workers must be stopped.

@@ -53,6 +53,12 @@ type nativeQueueArbCacheKey struct {
 	Pad     uint32
 }
 
+type nativeQueueArbCgroupKey struct {
+	_         structs.HostLayout
+	Id        uint64
+	Hierarchy uint64
+}
+
 type nativeQueueArbCounts struct {
 	_        structs.HostLayout
 	Asked    uint64
@@ -112,6 +118,13 @@ type nativeQueueArbNativeArgs struct {
 	LastVerdict int32
 }
 
+type nativeQueueArbScopeConfig struct {
+	_          structs.HostLayout
+	Lineage    [2]uint64
+	MuteEvents uint64
+	Uids       [2]uint32
+}
+
 type nativeQueueArbSlot struct {
 	_     structs.HostLayout
 	Word  uint64
@@ -160,23 +173,36 @@ type nativeQueueArbTree struct {
 	Ino uint64
 }
 
+type nativeQueueArbUidRange struct {
+	_  structs.HostLayout
+	Lo uint32
+	Hi uint32
+}
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	nativeQueueMapArbCache         = "arb_cache"
+	nativeQueueMapArbCgroups       = "arb_cgroups"
 	nativeQueueMapArbCounts        = "arb_counts"
 	nativeQueueMapArbHeader        = "arb_header"
 	nativeQueueMapArbKick          = "arb_kick"
 	nativeQueueMapArbLineage       = "arb_lineage"
+	nativeQueueMapArbMounted       = "arb_mounted"
 	nativeQueueMapArbNotices       = "arb_notices"
 	nativeQueueMapArbQuestion      = "arb_question"
 	nativeQueueMapArbRescue        = "arb_rescue"
 	nativeQueueMapArbRoots         = "arb_roots"
 	nativeQueueMapArbSamples       = "arb_samples"
+	nativeQueueMapArbScopeConfigs  = "arb_scope_configs"
 	nativeQueueMapArbSlots         = "arb_slots"
+	nativeQueueMapArbTrees         = "arb_trees"
+	nativeQueueMapArbUids          = "arb_uids"
 	nativeQueueProgArbNative       = "arb_native"
 	nativeQueueProgArbNativeCached = "arb_native_cached"
+	nativeQueueProgArbNativeDue    = "arb_native_due"
+	nativeQueueProgArbNativeHook   = "arb_native_hook"
 	nativeQueueVarArbNativeArgsBtf = "arb_native_args_btf"
 	nativeQueueVarArbNoticeBtf     = "arb_notice_btf"
 )
@@ -225,23 +251,30 @@ type nativeQueueSpecs struct {
 type nativeQueueProgramSpecs struct {
 	ArbNative       *ebpf.ProgramSpec `ebpf:"arb_native"`
 	ArbNativeCached *ebpf.ProgramSpec `ebpf:"arb_native_cached"`
+	ArbNativeDue    *ebpf.ProgramSpec `ebpf:"arb_native_due"`
+	ArbNativeHook   *ebpf.ProgramSpec `ebpf:"arb_native_hook"`
 }
 
 // nativeQueueMapSpecs contains maps before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type nativeQueueMapSpecs struct {
-	ArbCache    *ebpf.MapSpec `ebpf:"arb_cache"`
-	ArbCounts   *ebpf.MapSpec `ebpf:"arb_counts"`
-	ArbHeader   *ebpf.MapSpec `ebpf:"arb_header"`
-	ArbKick     *ebpf.MapSpec `ebpf:"arb_kick"`
-	ArbLineage  *ebpf.MapSpec `ebpf:"arb_lineage"`
-	ArbNotices  *ebpf.MapSpec `ebpf:"arb_notices"`
-	ArbQuestion *ebpf.MapSpec `ebpf:"arb_question"`
-	ArbRescue   *ebpf.MapSpec `ebpf:"arb_rescue"`
-	ArbRoots    *ebpf.MapSpec `ebpf:"arb_roots"`
-	ArbSamples  *ebpf.MapSpec `ebpf:"arb_samples"`
-	ArbSlots    *ebpf.MapSpec `ebpf:"arb_slots"`
+	ArbCache        *ebpf.MapSpec `ebpf:"arb_cache"`
+	ArbCgroups      *ebpf.MapSpec `ebpf:"arb_cgroups"`
+	ArbCounts       *ebpf.MapSpec `ebpf:"arb_counts"`
+	ArbHeader       *ebpf.MapSpec `ebpf:"arb_header"`
+	ArbKick         *ebpf.MapSpec `ebpf:"arb_kick"`
+	ArbLineage      *ebpf.MapSpec `ebpf:"arb_lineage"`
+	ArbMounted      *ebpf.MapSpec `ebpf:"arb_mounted"`
+	ArbNotices      *ebpf.MapSpec `ebpf:"arb_notices"`
+	ArbQuestion     *ebpf.MapSpec `ebpf:"arb_question"`
+	ArbRescue       *ebpf.MapSpec `ebpf:"arb_rescue"`
+	ArbRoots        *ebpf.MapSpec `ebpf:"arb_roots"`
+	ArbSamples      *ebpf.MapSpec `ebpf:"arb_samples"`
+	ArbScopeConfigs *ebpf.MapSpec `ebpf:"arb_scope_configs"`
+	ArbSlots        *ebpf.MapSpec `ebpf:"arb_slots"`
+	ArbTrees        *ebpf.MapSpec `ebpf:"arb_trees"`
+	ArbUids         *ebpf.MapSpec `ebpf:"arb_uids"`
 }
 
 // nativeQueueVariableSpecs contains global variables before they are loaded into the kernel.
@@ -272,32 +305,42 @@ func (o *nativeQueueObjects) Close() error {
 //
 // It can be passed to loadNativeQueueObjects or ebpf.CollectionSpec.LoadAndAssign.
 type nativeQueueMaps struct {
-	ArbCache    *ebpf.Map `ebpf:"arb_cache"`
-	ArbCounts   *ebpf.Map `ebpf:"arb_counts"`
-	ArbHeader   *ebpf.Map `ebpf:"arb_header"`
-	ArbKick     *ebpf.Map `ebpf:"arb_kick"`
-	ArbLineage  *ebpf.Map `ebpf:"arb_lineage"`
-	ArbNotices  *ebpf.Map `ebpf:"arb_notices"`
-	ArbQuestion *ebpf.Map `ebpf:"arb_question"`
-	ArbRescue   *ebpf.Map `ebpf:"arb_rescue"`
-	ArbRoots    *ebpf.Map `ebpf:"arb_roots"`
-	ArbSamples  *ebpf.Map `ebpf:"arb_samples"`
-	ArbSlots    *ebpf.Map `ebpf:"arb_slots"`
+	ArbCache        *ebpf.Map `ebpf:"arb_cache"`
+	ArbCgroups      *ebpf.Map `ebpf:"arb_cgroups"`
+	ArbCounts       *ebpf.Map `ebpf:"arb_counts"`
+	ArbHeader       *ebpf.Map `ebpf:"arb_header"`
+	ArbKick         *ebpf.Map `ebpf:"arb_kick"`
+	ArbLineage      *ebpf.Map `ebpf:"arb_lineage"`
+	ArbMounted      *ebpf.Map `ebpf:"arb_mounted"`
+	ArbNotices      *ebpf.Map `ebpf:"arb_notices"`
+	ArbQuestion     *ebpf.Map `ebpf:"arb_question"`
+	ArbRescue       *ebpf.Map `ebpf:"arb_rescue"`
+	ArbRoots        *ebpf.Map `ebpf:"arb_roots"`
+	ArbSamples      *ebpf.Map `ebpf:"arb_samples"`
+	ArbScopeConfigs *ebpf.Map `ebpf:"arb_scope_configs"`
+	ArbSlots        *ebpf.Map `ebpf:"arb_slots"`
+	ArbTrees        *ebpf.Map `ebpf:"arb_trees"`
+	ArbUids         *ebpf.Map `ebpf:"arb_uids"`
 }
 
 func (m *nativeQueueMaps) Close() error {
 	return _NativeQueueClose(
 		m.ArbCache,
+		m.ArbCgroups,
 		m.ArbCounts,
 		m.ArbHeader,
 		m.ArbKick,
 		m.ArbLineage,
+		m.ArbMounted,
 		m.ArbNotices,
 		m.ArbQuestion,
 		m.ArbRescue,
 		m.ArbRoots,
 		m.ArbSamples,
+		m.ArbScopeConfigs,
 		m.ArbSlots,
+		m.ArbTrees,
+		m.ArbUids,
 	)
 }
 
@@ -315,12 +358,16 @@ type nativeQueueVariables struct {
 type nativeQueuePrograms struct {
 	ArbNative       *ebpf.Program `ebpf:"arb_native"`
 	ArbNativeCached *ebpf.Program `ebpf:"arb_native_cached"`
+	ArbNativeDue    *ebpf.Program `ebpf:"arb_native_due"`
+	ArbNativeHook   *ebpf.Program `ebpf:"arb_native_hook"`
 }
 
 func (p *nativeQueuePrograms) Close() error {
 	return _NativeQueueClose(
 		p.ArbNative,
 		p.ArbNativeCached,
+		p.ArbNativeDue,
+		p.ArbNativeHook,
 	)
 }
 

@@ -43,9 +43,9 @@ func saveJSON(file string, r interface{ WriteJSON(io.Writer) error }) error {
 // scenario is the child's side: its arguments come from the parent.
 func scenario(args []string, in io.Reader, out io.Writer) error {
 	if len(args) != 2 {
-		return usageError{errors.New("scenario is started by the comparisons themselves")}
+		return usageError{errors.New("scenario is started by a comparison itself")}
 	}
-	s, ok := bench.Find(slices.Concat(bench.Bridge(), ruleScenarios(), bench.Runtimes()), args[0])
+	s, ok := bench.Find(slices.Concat(bench.Bridge(), bench.Load(), bench.Boot(), bench.Work(""), bench.Systems(""), bench.Runtimes(), ruleScenarios()), args[0])
 	if !ok {
 		return usageError{fmt.Errorf("no scenario %q", args[0])}
 	}

@@ -17,12 +17,15 @@ import (
 	"syscall"
 
 	"github.com/arbiterd/arbiter/bench"
-	"github.com/arbiterd/arbiter/bench/asker"
 )
 
 const usage = `arbiter-bench measures the arbiter.
 
-  arbiter-bench bridge [flags]   time the queue, fanotify and seccomp in one run
+  arbiter-bench bridge [flags]   time the queue, fanotify, seccomp, ptrace in one run
+  arbiter-bench load [flags]     time them while asks come at given rates
+  arbiter-bench boot [flags]     time all verdicts of a boot
+  arbiter-bench work [flags]     time a build, find, grep and git under a daemon
+  arbiter-bench systems [flags]  time execs under other systems, see scripts/systems
   arbiter-bench rules [flags]    time decisions and pushes of up to a million rules
   arbiter-bench runtime [flags]  time verdicts while the Go runtime is kept busy
   arbiter-bench daemon [flags]   measure a daemon's memory and idle CPU
@@ -77,33 +80,4 @@ func run(ctx context.Context, args []string, in io.Reader, out, errw io.Writer) 
 	}
 	fmt.Fprintf(errw, "arbiter-bench: %v\n", err)
 	return exitFailure
-}
-
-func dispatch(ctx context.Context, args []string, in io.Reader, out, errw io.Writer) error {
-	if len(args) == 0 {
-		fmt.Fprint(errw, usage)
-		return usageError{errors.New("no command")}
-	}
-	switch args[0] {
-	case "bridge":
-		return bridge(ctx, args[1:], out, errw)
-	case "rules":
-		return rules(ctx, args[1:], out, errw)
-	case "runtime":
-		return runtimes(ctx, args[1:], out, errw)
-	case "daemon":
-		return daemon(ctx, args[1:], out, errw)
-	case asker.Word:
-		return asker.Main(args[1:], in, out)
-	case "report", "compare", "verify":
-		return onReports(ctx, args, out, errw)
-	case bench.SleeperWord:
-		return bench.Sleeper(args[1:], in, out)
-	case scenarioWord:
-		return scenario(args[1:], in, out)
-	case "-h", "--help", "help":
-		fmt.Fprint(out, usage)
-		return nil
-	}
-	return usageError{fmt.Errorf("unknown command %q", args[0])}
 }

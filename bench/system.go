@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bench
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+)
+
+const (
+	// SystemBar is what the arbiter may add to the exec of a new program, as a part of what
+	// fapolicyd adds.
+	SystemBar = 0.2
+	// systemBudget bounds a round: hundreds of programs on an emulated machine.
+	systemBudget = 3 * time.Minute
+)
+
+// SystemsReport is one run of the comparison of whole systems.
+type SystemsReport struct {
+	*Report
+	Versions []string          `json:"versions,omitempty"` // of what is compared
+	Policies map[string]string `json:"policies"`           // by the ID of the row
+	Verdict  SystemsVerdict    `json:"verdict"`
+}
+
+// SystemsVerdict is what a run says about the bar.
+type SystemsVerdict struct {
+	Noisy []string `json:"noisy,omitempty"` // why the machine was too noisy to judge
+	Bars  []Bar    `json:"bars"`
+}
+
+// RunSystems is Run for the scenarios of Systems. versions are for the report.
+func RunSystems(ctx context.Context, o Options, versions []string) (*SystemsReport, error) {
+	if o.RoundBudget == 0 {
+		o.RoundBudget = systemBudget
+	}
+	r, err := Run(ctx, o)
+	if r == nil {
+		return nil, err
+	}
+	report := &SystemsReport{Report: r, Versions: versions, Policies: map[string]string{}, Verdict: judgeSystems(r)}
+	for _, s := range systemsOf("") {
+		if s.policy != "" {
+			report.Policies[systemPrefix+s.id] = s.policy
+		}
+	}
+	return report, err
+}
+
+// judgeSystems compares what is added. An emulated machine does not see what disturbs its
+// host, so how far the baseline moved between its rounds is taken for the error of
+// each difference: what is neither surely met nor surely missed cannot be told.
+func judgeSystems(r *Report) SystemsVerdict {
+	v := SystemsVerdict{Noisy: noisy(r.Machine)}
+	plain, ours, theirs := systemPrefix+"plain", systemPrefix+"arbiter", systemPrefix+"fapolicyd"
+	added := func(rows map[string]*ScenarioReport, id string) float64 { return p50(rows[id]) - p50(rows[plain]) }
+	v.Bars = judgeBars(r, []barOf{{name: "what the arbiter adds to the exec of a new program : what fapolicyd adds, p50", limit: SystemBar, nature: ratio,
+		rows: []string{plain, ours, theirs}, value: func(rows map[string]*ScenarioReport) float64 {
+			return max(added(rows, ours), 0) / max(added(rows, theirs), 1)
+		}}}, v.Noisy)
+	b := &v.Bars[0]
+	if b.Outcome == CannotTell {
+		return v
+	}
+	rows := measuredRows(r)
+	moved := spread(rows[plain])
+	least := (added(rows, ours) - moved) / (added(rows, theirs) + moved)
+	most := (added(rows, ours) + moved) / max(added(rows, theirs)-moved, 1)
+	if least <= SystemBar && most > SystemBar {
+		b.Outcome, b.Why = CannotTell, "the baseline moved by "+span(int64(moved))+" between its rounds"
+	}
+	return v
+}
+
+// spread is how far apart the p50 of the rounds are.
+func spread(s *ScenarioReport) float64 {
+	least, most := int64(math.MaxInt64), int64(0)
+	for _, r := range s.Rounds {
+		least, most = min(least, r.P50), max(most, r.P50)
+	}
+	return float64(max(most-least, 0))
+}
+
+// WriteJSON writes the report, indented, with a final newline.
+func (r *SystemsReport) WriteJSON(w io.Writer) error { return writeJSON(w, r) }
+
+// WriteTable writes the report for a terminal.
+func (r *SystemsReport) WriteTable(w io.Writer) error {
+	var b strings.Builder
+	r.Machine.write(&b)
+	for _, v := range r.Versions {
+		fmt.Fprintf(&b, "version    %s\n", v)
+	}
+	fmt.Fprintf(&b, "run        %d rounds in turns, %d new programs each, from fork to exit\n\n", r.Options.Rounds, min(r.Options.Samples, systemSamples))
+	lines := [][]string{{"who", "what", "p50 µs", "p90", "p99", "max", "added p50", "samples"}}
+	for i := range r.Scenarios {
+		lines = append(lines, systemRow(&r.Scenarios[i]))
+	}
+	writeAligned(&b, lines)
+	b.WriteString("\n")
+	for _, why := range r.Verdict.Noisy {
+		fmt.Fprintf(&b, "noisy: %s\n", why)
+	}
+	for i := range r.Verdict.Bars {
+		fmt.Fprintln(&b, r.Verdict.Bars[i].String())
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+func systemRow(s *ScenarioReport) []string {
+	l := []string{string(s.Mechanism), s.Responder}
+	if s.Status != Measured {
+		return append(l, string(s.Status)+": "+s.Reason)
+	}
+	added := "-"
+	if s.AddedP50NS != nil {
+		added = figure(*s.AddedP50NS)
+	}
+	m := s.Median
+	return append(l, figure(m.P50), figure(m.P90), figure(m.P99), figure(s.Merged.Max), added, strconv.Itoa(s.Samples))
+}
