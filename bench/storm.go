@@ -32,7 +32,7 @@ const (
 
 type tree struct {
 	left, right *tree
-	text        [10]uint64
+	_           [10]uint64 // as large as what is parsed
 }
 
 func newTree(levels int) *tree {
