@@ -89,9 +89,9 @@ func readParts(frame *parser, parts []part, f *File) bool {
 		parts = parts[1:]
 		return p
 	}
-	// Not one for each processor of the scheduler: a daemon has some more of these than CPUs, for its
-	// workers, which wait for a turn when parsing has taken them all.
-	for range min(runtime.NumCPU(), runtime.GOMAXPROCS(0), len(parts)) {
+	// One CPU is left alone, for a worker of the daemon that polls there: a thread that waits
+	// behind it does little, and keeps what the worker waits for from that CPU when it has a turn.
+	for range max(1, min(runtime.NumCPU()-1, len(parts))) {
 		wg.Go(func() {
 			for {
 				p := next()
