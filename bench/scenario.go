@@ -96,6 +96,7 @@ func Bridge() []Scenario {
 		nativeScenario{noCache: true},
 		nativeScenario{sameCPU: true},
 		throughputScenario{},
+		stagesScenario{},
 		cacheScenario{},
 		hookScenario{noRule},
 		hookScenario{otherUser},

@@ -68,7 +68,7 @@ func (bootScenario) Open(at Place) (_ Session, err error) {
 		want[e] = rs.Consulted(e)
 	}
 	n.Configure(want, [abi.EventCount]abi.Verdict{})
-	if s.engine, err = startEngine(n, at, arbiter.Config{Rules: rs}); err != nil {
+	if s.engine, err = startEngine(sourcesOf(n), at, arbiter.Config{Rules: rs}); err != nil {
 		return nil, err
 	}
 	return s, nil

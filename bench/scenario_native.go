@@ -79,6 +79,18 @@ type nativeSession struct {
 const nativeChunk = 500
 
 func openNative(q nativeQueue, at Place, noCache bool) (*nativeSession, error) {
+	return openNativeWith(q, at, noCache, sourcesOf(q))
+}
+
+func sourcesOf(q nativeQueue) (sources []arbiter.Source) {
+	for _, s := range q.Sources() {
+		sources = append(sources, s)
+	}
+	return sources
+}
+
+// openNativeWith is openNative with something in front of the queue's sources.
+func openNativeWith(q nativeQueue, at Place, noCache bool, sources []arbiter.Source) (*nativeSession, error) {
 	rs, err := rules.Load("bench.yaml", RuleSet(nativeRules, "/srv/bench"), rules.Options{Epoch: 1})
 	if err != nil {
 		return nil, fmt.Errorf("compiling the bench's rules: %w", err)
@@ -94,16 +106,16 @@ func openNative(q nativeQueue, at Place, noCache bool) (*nativeSession, error) {
 	if noCache {
 		cfg.CacheEntries = -1
 	}
-	engine, err := startEngine(q, at, cfg)
+	engine, err := startEngine(sources, at, cfg)
 	if err != nil {
 		return nil, err
 	}
 	return &nativeSession{q, engine, at.Requester, make([]uint64, nativeChunk)}, nil
 }
 
-// startEngine starts an engine with a worker for each source of the queue.
-func startEngine(q nativeQueue, at Place, cfg arbiter.Config) (*arbiter.Arbiter, error) {
-	for _, s := range q.Sources() {
+// startEngine starts an engine with a worker for each source.
+func startEngine(sources []arbiter.Source, at Place, cfg arbiter.Config) (*arbiter.Arbiter, error) {
+	for _, s := range sources {
 		cfg.Workers = append(cfg.Workers, arbiter.Worker{Source: s, CPU: at.Responder, Wait: nativeWait})
 	}
 	// As in the daemon: a polling worker keeps a processor of the Go scheduler.

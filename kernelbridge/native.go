@@ -28,6 +28,7 @@ type Native struct {
 	queue    *queue
 	question *ring.Slot
 	samples  []uint64
+	stages   []uint64 // stageWords for each question
 	keys     scopeKeys // what Arm has put into the maps
 	runner   *nativeRun
 }
@@ -59,6 +60,10 @@ func OpenNative(o NativeOptions) (_ *Native, err error) {
 		return nil, fmt.Errorf("mapping the samples: %w", err)
 	}
 	n.samples = samplesOf(b)
+	if b, err = n.queue.mmap(m.ArbStages, 0, int(m.ArbStages.MaxEntries())*stageWords*8, unix.PROT_READ); err != nil {
+		return nil, fmt.Errorf("mapping the stages: %w", err)
+	}
+	n.stages = samplesOf(b)
 	n.SetQuestion(ring.Facts{Event: uint32(abi.EventOpen), Access: uint32(abi.AccessRead)},
 		"/usr/lib/x86_64-linux-gnu/libc.so.6", "/usr/bin/true")
 	return n, nil

@@ -118,6 +118,15 @@ type nativeQueueArbNativeArgs struct {
 	LastVerdict int32
 }
 
+type nativeQueueArbNativeStages struct {
+	_       structs.HostLayout
+	Begun   uint64
+	Claimed uint64
+	Filled  uint64
+	Posted  uint64
+	Settled uint64
+}
+
 type nativeQueueArbScopeConfig struct {
 	_          structs.HostLayout
 	Lineage    [2]uint64
@@ -197,12 +206,14 @@ const (
 	nativeQueueMapArbSamples       = "arb_samples"
 	nativeQueueMapArbScopeConfigs  = "arb_scope_configs"
 	nativeQueueMapArbSlots         = "arb_slots"
+	nativeQueueMapArbStages        = "arb_stages"
 	nativeQueueMapArbTrees         = "arb_trees"
 	nativeQueueMapArbUids          = "arb_uids"
 	nativeQueueProgArbNative       = "arb_native"
 	nativeQueueProgArbNativeCached = "arb_native_cached"
 	nativeQueueProgArbNativeDue    = "arb_native_due"
 	nativeQueueProgArbNativeHook   = "arb_native_hook"
+	nativeQueueProgArbNativeStaged = "arb_native_staged"
 	nativeQueueVarArbNativeArgsBtf = "arb_native_args_btf"
 	nativeQueueVarArbNoticeBtf     = "arb_notice_btf"
 )
@@ -253,6 +264,7 @@ type nativeQueueProgramSpecs struct {
 	ArbNativeCached *ebpf.ProgramSpec `ebpf:"arb_native_cached"`
 	ArbNativeDue    *ebpf.ProgramSpec `ebpf:"arb_native_due"`
 	ArbNativeHook   *ebpf.ProgramSpec `ebpf:"arb_native_hook"`
+	ArbNativeStaged *ebpf.ProgramSpec `ebpf:"arb_native_staged"`
 }
 
 // nativeQueueMapSpecs contains maps before they are loaded into the kernel.
@@ -273,6 +285,7 @@ type nativeQueueMapSpecs struct {
 	ArbSamples      *ebpf.MapSpec `ebpf:"arb_samples"`
 	ArbScopeConfigs *ebpf.MapSpec `ebpf:"arb_scope_configs"`
 	ArbSlots        *ebpf.MapSpec `ebpf:"arb_slots"`
+	ArbStages       *ebpf.MapSpec `ebpf:"arb_stages"`
 	ArbTrees        *ebpf.MapSpec `ebpf:"arb_trees"`
 	ArbUids         *ebpf.MapSpec `ebpf:"arb_uids"`
 }
@@ -319,6 +332,7 @@ type nativeQueueMaps struct {
 	ArbSamples      *ebpf.Map `ebpf:"arb_samples"`
 	ArbScopeConfigs *ebpf.Map `ebpf:"arb_scope_configs"`
 	ArbSlots        *ebpf.Map `ebpf:"arb_slots"`
+	ArbStages       *ebpf.Map `ebpf:"arb_stages"`
 	ArbTrees        *ebpf.Map `ebpf:"arb_trees"`
 	ArbUids         *ebpf.Map `ebpf:"arb_uids"`
 }
@@ -339,6 +353,7 @@ func (m *nativeQueueMaps) Close() error {
 		m.ArbSamples,
 		m.ArbScopeConfigs,
 		m.ArbSlots,
+		m.ArbStages,
 		m.ArbTrees,
 		m.ArbUids,
 	)
@@ -360,6 +375,7 @@ type nativeQueuePrograms struct {
 	ArbNativeCached *ebpf.Program `ebpf:"arb_native_cached"`
 	ArbNativeDue    *ebpf.Program `ebpf:"arb_native_due"`
 	ArbNativeHook   *ebpf.Program `ebpf:"arb_native_hook"`
+	ArbNativeStaged *ebpf.Program `ebpf:"arb_native_staged"`
 }
 
 func (p *nativeQueuePrograms) Close() error {
@@ -368,6 +384,7 @@ func (p *nativeQueuePrograms) Close() error {
 		p.ArbNativeCached,
 		p.ArbNativeDue,
 		p.ArbNativeHook,
+		p.ArbNativeStaged,
 	)
 }
 

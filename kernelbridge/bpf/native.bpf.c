@@ -7,6 +7,8 @@
  *   syscall/arb_native: asks args.count times, one after another, and keeps how long
  *   each took. Worst case: count times header.wait_ns.
  *
+ *   syscall/arb_native_staged: the same, and keeps when each stage was over.
+ *
  *   syscall/arb_native_due: asks at the times that it finds in the samples, and keeps how
  *   long after its time each was answered. Worst case: count times header.wait_ns and
  *   ARB_NATIVE_WAITS looks at the clock.
@@ -49,6 +51,19 @@ struct {
 	__type(value, __u64); /* ns; an array's elements are 8 bytes at least */
 } arb_samples SEC(".maps");
 
+/* When the stages of one question were over, CLOCK_MONOTONIC. */
+struct arb_native_stages {
+	__u64 begun, claimed, filled, posted, settled;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, ARB_SAMPLES);
+	__type(key, __u32);
+	__type(value, struct arb_native_stages);
+} arb_stages SEC(".maps");
+
 #define ARB_SHORT_TEXT 64
 
 /* A short text is copied here: calling the helper costs more than the copy. */
@@ -63,7 +78,8 @@ static __always_inline __u32 arb_copy_text(__u8 *to, const __u8 *from, __u32 len
 	return len;
 }
 
-static __always_inline int arb_ask_native(__u64 now)
+/* stages may be NULL, which the compiler knows. */
+static __always_inline int arb_ask_native(__u64 now, struct arb_native_stages *stages)
 {
 	struct arb_header *h = arb_get_header();
 	struct task_struct *task = bpf_get_current_task_btf();
@@ -87,6 +103,8 @@ static __always_inline int arb_ask_native(__u64 now)
 	if (!s)
 		return arb_fail(h, NULL, event, ARB_REASON_RING_FULL);
 
+	if (stages)
+		stages->claimed = bpf_ktime_get_ns();
 	want = h->want[event];
 	s->facts = q->facts;
 	s->facts.posted_ns = now;
@@ -97,8 +115,12 @@ static __always_inline int arb_ask_native(__u64 now)
 	s->facts.exe_len = 0;
 	if (want & ARB_FIELD_EXE)
 		s->facts.exe_len = arb_copy_text(s->exe, q->exe, q->facts.exe_len);
+	if (stages)
+		stages->filled = bpf_ktime_get_ns();
 	arb_begin_wait(&w, s, &claim);
 	arb_post(h, &w);
+	if (stages)
+		stages->posted = bpf_ktime_get_ns();
 	arb_wait_polling(h, &w, h->wait_ns);
 	return arb_settle(&w);
 }
@@ -113,7 +135,7 @@ struct arb_run {
 static long arb_native_step(__u32 i, struct arb_run *run)
 {
 	__u64 start = bpf_ktime_get_ns();
-	int verdict = arb_ask_native(start);
+	int verdict = arb_ask_native(start, NULL);
 	__u64 took = bpf_ktime_get_ns() - start;
 	__u64 *sample = bpf_map_lookup_elem(&arb_samples, &i);
 
@@ -129,6 +151,27 @@ int arb_native(struct arb_native_args *args)
 	struct arb_run run = { .args = args };
 
 	bpf_loop(args->count, arb_native_step, &run, 0);
+	return 0;
+}
+
+static long arb_native_staged_step(__u32 i, struct arb_run *run)
+{
+	struct arb_native_stages *stages = bpf_map_lookup_elem(&arb_stages, &i);
+
+	if (!stages)
+		return 1;
+	stages->begun = bpf_ktime_get_ns();
+	run->args->last_verdict = arb_ask_native(stages->begun, stages);
+	stages->settled = bpf_ktime_get_ns();
+	return 0;
+}
+
+SEC("syscall")
+int arb_native_staged(struct arb_native_args *args)
+{
+	struct arb_run run = { .args = args };
+
+	bpf_loop(args->count, arb_native_staged_step, &run, 0);
 	return 0;
 }
 
@@ -148,7 +191,7 @@ static long arb_native_due_step(__u32 i, struct arb_run *run)
 		return 1;
 	due = *sample;
 	bpf_loop(ARB_NATIVE_WAITS, arb_native_until, &due, 0);
-	run->args->last_verdict = arb_ask_native(bpf_ktime_get_ns());
+	run->args->last_verdict = arb_ask_native(bpf_ktime_get_ns(), NULL);
 	now = bpf_ktime_get_ns();
 	*sample = now > due ? now - due : 0;
 	return 0;
