@@ -166,6 +166,15 @@ func TestBridge(t *testing.T) {
 				if ns := s.Figures[FigureVerdictNS]; s.Samples == 0 || s.Status == Measured && ns < 50 {
 					t.Errorf("got %s, %d samples, %v ns for a verdict, want what a verdict can take", s.Status, s.Samples, ns)
 				}
+			case s.ID == stagesID:
+				// The medians of the stages are together about the median of the whole.
+				sum := 0.0
+				for _, name := range stageNames {
+					sum += s.Figures[FigureStage(name)]
+				}
+				if s.Status != Measured || sum < float64(s.Median.P50)/3 || sum > float64(s.Median.P50)*3 {
+					t.Errorf("got %s, stages of %v ns together, want about %v", s.Status, sum, s.Median)
+				}
 			case s.Status != Measured || s.Samples != 400 || s.Median.P50 <= 0:
 				t.Errorf("got %s %q, %d samples, want 400 measured", s.Status, s.Reason, s.Samples)
 			case s.Baseline != "" && *s.AddedP50NS <= 0:

@@ -54,8 +54,12 @@ func Serve(s Scenario, at Place, in io.Reader, out io.Writer) error {
 		}
 		return enc.Encode(hello{Error: err.Error()})
 	}
+	stopProfile, err := startProfile(s.Describe().ID)
+	if err != nil {
+		return errors.Join(enc.Encode(hello{Error: err.Error()}), session.Close())
+	}
 	if err := enc.Encode(hello{}); err != nil {
-		return errors.Join(err, session.Close())
+		return errors.Join(err, stopProfile(), session.Close())
 	}
 
 	commands, end := make(chan command), make(chan error, 1)
@@ -81,7 +85,7 @@ func Serve(s Scenario, at Place, in io.Reader, out io.Writer) error {
 			}
 		case err := <-end:
 			if err == io.EOF {
-				return session.Close()
+				return errors.Join(stopProfile(), session.Close())
 			}
 			return fmt.Errorf("reading a command: %w", err)
 		}

@@ -44,6 +44,7 @@ func (r *Report) WriteTable(w io.Writer) error {
 	}
 	writeAligned(&b, lines)
 	b.WriteString("\n")
+	r.writeStages(&b)
 	r.writeVerdict(&b)
 	_, err := io.WriteString(w, b.String())
 	return err
@@ -160,4 +161,17 @@ func writeAligned(b *strings.Builder, lines [][]string) {
 	for _, l := range lines {
 		b.WriteString(strings.TrimRight(joinCells(l, width), " ") + "\n")
 	}
+}
+
+// writeStages says where the time of a verdict goes, if that was measured.
+func (r *Report) writeStages(b *strings.Builder) {
+	row := measuredRows(r)[stagesID]
+	if row == nil || row.Figures == nil {
+		return
+	}
+	var parts []string
+	for _, name := range stageNames {
+		parts = append(parts, fmt.Sprintf("%s %.0f", name, row.Figures[FigureStage(name)]))
+	}
+	fmt.Fprintf(b, "stages, ns at p50, a look at the clock in each (%d ns): %s\n", r.Machine.ClockReadNS, strings.Join(parts, ", "))
 }

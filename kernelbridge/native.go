@@ -28,7 +28,7 @@ type Native struct {
 	queue    *queue
 	question *ring.Slot
 	samples  []uint64
-	stages   []uint64 // stageWords for each question
+	stages   []uint64  // stageWords for each question
 	keys     scopeKeys // what Arm has put into the maps
 	runner   *nativeRun
 }

@@ -103,9 +103,17 @@ func fits(program, hook string, types *btf.Cache) bool {
 }
 
 func (o *object) loadProgram(name string, types *btf.Cache) (*ebpf.Program, error) {
+	// Nothing that we look at is a module's type. To look among those as well would not only
+	// take time: decoding the types of a module writes to those of the kernel without their
+	// lock (cilium/ebpf v0.22, btf.decoder.inflateType), while another program is loaded.
+	kernel, err := types.Kernel()
+	if err != nil {
+		return nil, err
+	}
 	one := o.spec.Copy()
 	one.Programs = map[string]*ebpf.ProgramSpec{name: o.programs[name].Copy()}
-	c, err := ebpf.NewCollectionWithOptions(one, ebpf.CollectionOptions{MapReplacements: o.maps, Cache: types})
+	c, err := ebpf.NewCollectionWithOptions(one, ebpf.CollectionOptions{
+		MapReplacements: o.maps, Cache: types, Programs: ebpf.ProgramOptions{KernelTypes: kernel}})
 	if err != nil {
 		return nil, err
 	}

@@ -36,7 +36,7 @@ type runFlags struct {
 	rounds, samples  *int
 	quick            *bool
 	cpus, file, only *string
-	logs             *string
+	logs, profiles   *string
 }
 
 func newRunFlags(name string) *runFlags {
@@ -49,6 +49,7 @@ func newRunFlags(name string) *runFlags {
 		f.String("json", "", "write the report to this `file` as well"),
 		f.String("only", "", "scenario `ids`, comma-separated (default: all)"),
 		f.String("hdr", "", "write each scenario's histograms, a round each, to this `folder` as ID.hlog"),
+		f.String("profile", "", "write a CPU profile of each scenario's process to this `folder` as ID.pprof; it disturbs the tails"),
 	}
 }
 
@@ -83,6 +84,16 @@ func (f *runFlags) options(args []string, errw io.Writer, list func() ([]bench.S
 			return o, fmt.Errorf("making the folder of the histograms: %w", err)
 		}
 		o.Done = func(r *bench.Report) error { return writeLogs(*f.logs, r) }
+	}
+	if *f.profiles != "" {
+		dir, err := filepath.Abs(*f.profiles)
+		if err == nil {
+			err = os.MkdirAll(dir, 0o755)
+		}
+		if err != nil {
+			return o, fmt.Errorf("making the folder of the profiles: %w", err)
+		}
+		o.Env = append(o.Env, bench.ProfileEnv+"="+dir)
 	}
 	self, err := os.Executable()
 	if err != nil {

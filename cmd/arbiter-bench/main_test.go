@@ -97,6 +97,7 @@ func TestExitStatus(t *testing.T) {
 	f("help of verify", exitOK, "bench/claims.yaml", "verify", "-h")
 	f("unknown flag of verify", exitUsage, "-runs", "verify", "--runs")
 	f("a folder of histograms in a file", exitFailure, "making the folder of the histograms", "bridge", "--hdr", "main.go/x")
+	f("a folder of profiles in a file", exitFailure, "making the folder of the profiles", "bridge", "--profile", "main.go/x")
 	f("no such daemon", exitFailure, "no such file", "daemon", "--daemon", "/nowhere/d", "--config", "c")
 }
 
@@ -105,7 +106,7 @@ func TestBridge(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "report.json")
 	var out, errw bytes.Buffer
 	code := run(t.Context(), []string{"bridge", "--quick", "--rounds", "2", "--samples", "200", "--json", file,
-		"--hdr", filepath.Join(filepath.Dir(file), "hdr"), "--only", "baseline-getppid,seccomp-same"}, strings.NewReader(""), &out, &errw)
+		"--hdr", filepath.Join(filepath.Dir(file), "hdr"), "--profile", filepath.Join(filepath.Dir(file), "profiles"), "--only", "baseline-getppid,seccomp-same"}, strings.NewReader(""), &out, &errw)
 	if code != exitOK {
 		t.Fatalf("got exit status %d, want 0; it wrote %q", code, errw.String())
 	}
@@ -132,6 +133,10 @@ func TestBridge(t *testing.T) {
 		log, err := os.ReadFile(filepath.Join(filepath.Dir(file), "hdr", id+".hlog"))
 		if err != nil || strings.Count(string(log), "HISTFAAA") != 2 {
 			t.Errorf("%s: got %v, %q, want an interval for each of two rounds", id, err, log)
+		}
+		profile, err := os.ReadFile(filepath.Join(filepath.Dir(file), "profiles", id+".pprof"))
+		if err != nil || !bytes.HasPrefix(profile, []byte{0x1f, 0x8b}) { // of gzip
+			t.Errorf("%s: got %v, %d bytes, want a profile", id, err, len(profile))
 		}
 	}
 }
