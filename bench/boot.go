@@ -50,8 +50,9 @@ func RunBoot(ctx context.Context, o Options) (*BootReport, error) {
 
 func judgeBoot(r *Report) BootVerdict {
 	v := BootVerdict{Noisy: noisy(r.Machine)}
+	boots := []string{bootID}
 	v.Bars = judgeBars(r, []barOf{{name: fmt.Sprintf("all verdicts of a boot of %s events", thousands(BootEvents)), unit: "ns", limit: BootBarNS, nature: timed,
-		rows: []string{bootID}, value: worst([]string{bootID}, figureOf(FigureBoot))}}, v.Noisy)
+		rows: boots, value: worst(boots, figureOf(FigureBoot))}, failures("failure verdicts in all boots", boots)}, v.Noisy)
 	return v
 }
 

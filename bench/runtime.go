@@ -45,12 +45,14 @@ type RuntimeVerdict struct {
 const stormBarNS = 200_000
 
 func runtimeBars() (bars []barOf) {
+	var ids []string
 	for _, s := range []storm{collection, crowd} {
 		id := stormScenario{storm: s}.Describe().ID
+		ids = append(ids, id)
 		bars = append(bars, barOf{name: "a hot verdict, p99.9, with " + s.what, unit: "ns", limit: stormBarNS, nature: timed, rows: []string{id},
 			value: func(rows map[string]*ScenarioReport) float64 { return float64(rows[id].Median.P999) }})
 	}
-	return bars
+	return append(bars, failures("failure verdicts in these two", ids))
 }
 
 // RunRuntime is Run, judged by the bars of the Go runtime.

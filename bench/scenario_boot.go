@@ -31,10 +31,12 @@ const (
 	FigureMisses = "cache_misses"
 )
 
-// Boot returns the scenarios of `arbiter-bench boot` in the order of their rounds.
+// Boot returns the scenarios of `arbiter-bench boot` in the order of their rounds: the queue and, of each
+// opponent, what is best on the requester's own CPU and on another one, as in Load.
 func Boot() []Scenario {
 	list := []Scenario{bootScenario{}}
-	for _, of := range []Scenario{openBaseline{}, fanotifyScenario{sameCPU: true}, getppidBaseline{}, seccompScenario{sameCPU: true, syncWakeUp: true}} {
+	for _, of := range []Scenario{openBaseline{}, fanotifyScenario{sameCPU: true}, fanotifyScenario{poll: true},
+		getppidBaseline{}, seccompScenario{sameCPU: true, syncWakeUp: true}, seccompScenario{poll: true}} {
 		list = append(list, bootTotal{of})
 	}
 	return list

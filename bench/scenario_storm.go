@@ -87,14 +87,16 @@ func (s *stormSession) Round(o RoundOptions, samples []uint32) (Outcome, error) 
 	if _, err := s.ask(asker.Order{Samples: o.Warmup, Budget: o.Budget / 4}); err != nil {
 		return Outcome{}, err
 	}
+	live := newTree(liveLevels) // now, as the collections that making it takes are not the storm's
 	before := readRuntime()
-	calm := s.storm.begin()
+	calm := s.storm.begin(live)
 	answers, err := s.ask(asker.Order{Samples: len(samples), Pace: stormPace, Budget: o.Budget})
+	figures := readRuntime().since(before)
 	calm()
 	if err != nil {
 		return Outcome{}, err
 	}
-	out := Outcome{Samples: len(answers), Figures: readRuntime().since(before)}
+	out := Outcome{Samples: len(answers), Figures: figures}
 	for i, a := range answers {
 		samples[i] = a.Took
 		if a.Failed {
