@@ -91,12 +91,11 @@ func (s *stormSession) Round(o RoundOptions, samples []uint32) (Outcome, error) 
 	before := readRuntime()
 	calm := s.storm.begin(live)
 	answers, err := s.ask(asker.Order{Samples: len(samples), Pace: stormPace, Budget: o.Budget})
-	figures := readRuntime().since(before)
-	calm()
+	calm() // with the last collection, which was under way while the asker asked
 	if err != nil {
 		return Outcome{}, err
 	}
-	out := Outcome{Samples: len(answers), Figures: figures}
+	out := Outcome{Samples: len(answers), Figures: readRuntime().since(before)}
 	for i, a := range answers {
 		samples[i] = a.Took
 		if a.Failed {
