@@ -5,10 +5,7 @@ package bench
 import (
 	"bytes"
 	"os"
-	"path/filepath"
 	"testing"
-
-	"github.com/google/go-cmp/cmp"
 
 	"github.com/arbiterd/arbiter/kernelbridge/abi"
 	"github.com/arbiterd/arbiter/rules"
@@ -57,19 +54,7 @@ func TestBootTable(t *testing.T) {
 	if err := (&BootReport{r, judgeBoot(r)}).WriteTable(&b); err != nil {
 		t.Fatal(err)
 	}
-	golden := filepath.Join("testdata", "table_boot.txt")
-	if *update {
-		if err := os.WriteFile(golden, b.Bytes(), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(golden)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), b.String()); diff != "" {
-		t.Errorf("the table differs (-want +got; run with -update to accept):\n%s", diff)
-	}
+	golden(t, "table_boot.txt", b.String())
 }
 
 func TestJudgeBoot(t *testing.T) {

@@ -87,7 +87,8 @@ func (s *stormSession) Round(o RoundOptions, samples []uint32) (Outcome, error) 
 	if _, err := s.ask(asker.Order{Samples: o.Warmup, Budget: o.Budget / 4}); err != nil {
 		return Outcome{}, err
 	}
-	live := newTree(liveLevels) // now, as the collections that making it takes are not the storm's
+	live := newTree(liveLevels)
+	runtime.GC() // the collections that making it takes are not the storm's
 	before := readRuntime()
 	calm := s.storm.begin(live)
 	answers, err := s.ask(asker.Order{Samples: len(samples), Pace: stormPace, Budget: o.Budget})
