@@ -17,9 +17,13 @@ import (
 // The kinds of reports that somebody asks for by name: the commands that wrote them. Any other command's
 // is read as well, with what all have in common.
 const (
-	KindBridge = "bridge"
-	KindRules  = "rules"
-	KindDaemon = "daemon"
+	KindBridge  = "bridge"
+	KindLoad    = "load"
+	KindBoot    = "boot"
+	KindWork    = "work"
+	KindRules   = "rules"
+	KindRuntime = "runtime"
+	KindDaemon  = "daemon"
 )
 
 // maxReport bounds what ReadReport takes in: a run of all scenarios has some 100 kB.

@@ -97,7 +97,7 @@ func (c *Claim) verify(s Source) Finding {
 // it makes no bytes or events.
 func (c *Claim) standsNoise(met bool) bool {
 	for _, o := range c.operands() {
-		if times[o.Of] != nil {
+		if o.isTime() {
 			return len(c.operands()) == 1 && met && c.AtLeast == nil
 		}
 	}
