@@ -200,6 +200,11 @@ func TestVerify(t *testing.T) {
 	f("noise in a difference", less, "at_most: 8us", noisy, CannotTell, "noisy machine")
 	f("noise in a time that is counted besides", "figure: {row: native, of: whole_ns}", "at_most: 399ns", noisy, CannotTell, "noisy machine")
 	f("a time that is counted besides", "figure: {row: native, of: whole_ns}", "at_most: 520ns", noisy, Holds, "400 ns, at most 520 ns")
+	f("offered more than it served", native, "at_most: 520ns", func(s *bench.Saved) {
+		for i := range s.Run.Scenarios {
+			s.Run.Scenarios[i].Figures = map[string]float64{bench.FigureOffered: 1000, bench.FigureShort: 0.5}
+		}
+	}, CannotTell, "native does not keep 1000/s: served 500/s")
 	f("noise makes no bytes", "figure: {row: native, of: bytes}", "at_most: 399", noisy, DoesNotHold, "")
 }
 
