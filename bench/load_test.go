@@ -118,6 +118,9 @@ func TestLoadTable(t *testing.T) {
 	if err := report.WriteJSON(&b); err != nil {
 		t.Fatal(err)
 	}
+	if saved, err := ReadReport(strings.NewReader(b.String())); err != nil || cmp.Diff(want, saved.P99Factors) != "" {
+		t.Errorf("read back: got %+v, %v, want the same comparison", saved, err)
+	}
 	if text := b.String(); !strings.Contains(text, `"p99_factors"`) || strings.Contains(text, `"factor_bar"`) {
 		t.Errorf("got %s, want the verdict about load alone", text)
 	}
