@@ -72,13 +72,8 @@ func (r *BootReport) WriteTable(w io.Writer) error {
 	}
 	writeAligned(&b, lines)
 	b.WriteString("\n")
-	for _, why := range r.Verdict.Noisy {
-		fmt.Fprintf(&b, "noisy: %s\n", why)
-	}
+	writeBars(&b, r.Verdict.Noisy, r.Verdict.Bars)
 	fmt.Fprintf(&b, "%s verdicts of %v each would be %.2f s\n", thousands(BootEvents), slowVerdict, (BootEvents * slowVerdict).Seconds())
-	for i := range r.Verdict.Bars {
-		fmt.Fprintln(&b, r.Verdict.Bars[i].String())
-	}
 	_, err := io.WriteString(w, b.String())
 	return err
 }

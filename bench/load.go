@@ -99,9 +99,7 @@ func (r *LoadReport) WriteTable(w io.Writer) error {
 	}
 	writeAligned(&b, lines)
 	b.WriteString("\n")
-	for _, why := range r.Verdict.Noisy {
-		fmt.Fprintf(&b, "noisy: %s\n", why)
-	}
+	writeBars(&b, r.Verdict.Noisy, nil)
 	for _, f := range r.Verdict.P99 {
 		fmt.Fprintf(&b, "%s p99 : %s p99 = 1 : %.1f\n", f.Ours, f.Theirs, truncated(f.Factor))
 	}

@@ -86,12 +86,7 @@ func (r *RuntimeReport) WriteTable(w io.Writer) error {
 	}
 	writeAligned(&b, lines)
 	b.WriteString("\n")
-	for _, why := range r.Verdict.Noisy {
-		fmt.Fprintf(&b, "noisy: %s\n", why)
-	}
-	for i := range r.Verdict.Bars {
-		fmt.Fprintln(&b, r.Verdict.Bars[i].String())
-	}
+	writeBars(&b, r.Verdict.Noisy, r.Verdict.Bars)
 	_, err := io.WriteString(w, b.String())
 	return err
 }
