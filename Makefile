@@ -3,7 +3,7 @@
 # Kernels of the VM matrix: series, or newest.
 K        ?= 6.1 6.12 newest
 FUZZTIME ?= 2m
-BENCH    ?= bridge daemon rules
+BENCH    ?= bridge boot runtime daemon rules
 
 # Stamp the commit where git can be asked; a checkout of another user cannot.
 BUILDVCS := $(shell git rev-parse HEAD >/dev/null 2>&1 && echo auto || echo false)
@@ -43,8 +43,8 @@ vm: ## kernel tests in a virtual machine, on each of K="6.1 6.12 newest"
 	@scripts/setup vm
 	@K="$(K)" scripts/test vm
 
-bench: build ## what verdicts, rules and an idle daemon cost on this machine: BENCH="bridge daemon rules"
-	@for what in $(BENCH); do bin/arbiter-bench $$what || exit; done
+bench: build ## what has a bar, on this machine: BENCH="bridge boot runtime daemon rules"
+	@pause=; for what in $(BENCH); do $$pause; bin/arbiter-bench $$what || exit; pause='sleep 90'; done # or its load is the next one's noise
 
 opa: ## bin/arbiter-bench-opa, which bin/arbiter-bench rules --opa compares with
 	@scripts/setup build

@@ -50,8 +50,9 @@ func RunBoot(ctx context.Context, o Options) (*BootReport, error) {
 
 func judgeBoot(r *Report) BootVerdict {
 	v := BootVerdict{Noisy: noisy(r.Machine)}
+	boots := []string{bootID}
 	v.Bars = judgeBars(r, []barOf{{name: fmt.Sprintf("all verdicts of a boot of %s events", thousands(BootEvents)), unit: "ns", limit: BootBarNS, nature: timed,
-		rows: []string{bootID}, value: worst([]string{bootID}, figureOf(FigureBoot))}}, v.Noisy)
+		rows: boots, value: worst(boots, figureOf(FigureBoot))}, failures("failure verdicts in all boots", boots)}, v.Noisy)
 	return v
 }
 
@@ -71,13 +72,8 @@ func (r *BootReport) WriteTable(w io.Writer) error {
 	}
 	writeAligned(&b, lines)
 	b.WriteString("\n")
-	for _, why := range r.Verdict.Noisy {
-		fmt.Fprintf(&b, "noisy: %s\n", why)
-	}
+	writeBars(&b, r.Verdict.Noisy, r.Verdict.Bars)
 	fmt.Fprintf(&b, "%s verdicts of %v each would be %.2f s\n", thousands(BootEvents), slowVerdict, (BootEvents * slowVerdict).Seconds())
-	for i := range r.Verdict.Bars {
-		fmt.Fprintln(&b, r.Verdict.Bars[i].String())
-	}
 	_, err := io.WriteString(w, b.String())
 	return err
 }

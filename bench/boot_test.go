@@ -5,10 +5,7 @@ package bench
 import (
 	"bytes"
 	"os"
-	"path/filepath"
 	"testing"
-
-	"github.com/google/go-cmp/cmp"
 
 	"github.com/arbiterd/arbiter/kernelbridge/abi"
 	"github.com/arbiterd/arbiter/rules"
@@ -57,39 +54,29 @@ func TestBootTable(t *testing.T) {
 	if err := (&BootReport{r, judgeBoot(r)}).WriteTable(&b); err != nil {
 		t.Fatal(err)
 	}
-	golden := filepath.Join("testdata", "table_boot.txt")
-	if *update {
-		if err := os.WriteFile(golden, b.Bytes(), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(golden)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), b.String()); diff != "" {
-		t.Errorf("the table differs (-want +got; run with -update to accept):\n%s", diff)
-	}
+	golden(t, "table_boot.txt", b.String())
 }
 
 func TestJudgeBoot(t *testing.T) {
-	f := func(name string, total float64, noisy bool, want string) {
+	f := func(name string, total float64, failed int, noisy bool, want, wantAnswered string) {
 		t.Run(name, func(t *testing.T) {
 			t.Helper()
 			r := bootReport()
-			r.Scenarios[0].Figures[FigureBoot] = total
+			r.Scenarios[0].Figures[FigureBoot], r.Scenarios[0].Failed = total, failed
 			if noisy {
 				r.Machine.LoadBefore = ptr(9.0)
 			}
-			if b := judgeBoot(r).Bars; len(b) != 1 || b[0].Outcome != want {
-				t.Errorf("got %+v, want %s", b, want)
+			if b := judgeBoot(r).Bars; len(b) != 2 || b[0].Outcome != want || b[1].Outcome != wantAnswered {
+				t.Errorf("got %+v, want %s and %s", b, want, wantAnswered)
 			}
 		})
 	}
-	f("met", BootBarNS, false, Met)
-	f("missed", BootBarNS+1, false, Missed)
-	f("met all the same", BootBarNS, true, Met)
-	f("missed in noise", BootBarNS+1, true, CannotTell)
+	f("met", BootBarNS, 0, false, Met, Met)
+	f("missed", BootBarNS+1, 0, false, Missed, Met)
+	f("met all the same", BootBarNS, 0, true, Met, Met)
+	f("missed in noise", BootBarNS+1, 0, true, CannotTell, Met)
+	f("quick, without an answer", BootBarNS, 1, false, Met, Missed)
+	f("without an answer in noise", BootBarNS, 1, true, Met, CannotTell)
 }
 
 // TestBoot boots for real, briefly.

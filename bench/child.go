@@ -42,7 +42,7 @@ type child struct {
 }
 
 // startChild runs argv with the scenario's id and place appended and waits for
-// its hello. The child is killed when ctx ends.
+// its hello. When ctx ends the child's input does, and it is killed stopLimit later.
 func startChild(ctx context.Context, o *Options, info Info, at Place) (_ *child, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	c := &child{info: info, cancel: cancel}
@@ -59,6 +59,8 @@ func startChild(ctx context.Context, o *Options, info Info, at Place) (_ *child,
 		c.cmd.Env = append(c.cmd.Env, "GOMAXPROCS=4", "GODEBUG=asyncpreemptoff=1")
 	}
 	c.cmd.Stderr = &limitedWriter{&c.stderr, 8 << 10}
+	// An interrupted run ends its children in order as well: they have folders, and children of their own.
+	c.cmd.Cancel = func() error { return c.in.Close() }
 	c.cmd.WaitDelay = stopLimit
 	// A group of its own: Ctrl-C reaches the parent alone, which ends the child.
 	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -80,7 +82,7 @@ func startChild(ctx context.Context, o *Options, info Info, at Place) (_ *child,
 	c.dec = json.NewDecoder(read)
 	var h hello
 	if err := c.receive(ctx, cmp.Or(info.StartLimit, startLimit), &h); err != nil {
-		c.kill()
+		c.end(ctx)
 		return nil, fmt.Errorf("starting %s: %w", info.ID, err)
 	}
 	if h.Unavailable != "" || h.Error != "" {
@@ -156,15 +158,26 @@ func (c *child) why(err error) error {
 // close ends the child in order, by the end of its input, and waits.
 func (c *child) close() {
 	c.in.Close()
-	timer := time.AfterFunc(stopLimit, c.cancel)
+	timer := time.AfterFunc(stopLimit, func() { c.cmd.Process.Kill() })
 	c.cmd.Wait() // how it ended does not matter any more
 	timer.Stop()
 	c.cancel()
 	c.out.Close()
 }
 
+// end ends a child that is of no more use: in order when the run was interrupted, as the fault is not
+// its own then.
+func (c *child) end(run context.Context) {
+	if run.Err() != nil {
+		c.close()
+		return
+	}
+	c.kill()
+}
+
 // kill ends the child at once and waits. It may be called more than once.
 func (c *child) kill() {
+	c.cmd.Process.Kill() // fails only when it has ended
 	c.cancel()
 	c.in.Close()
 	if c.cmd.ProcessState == nil {

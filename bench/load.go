@@ -74,6 +74,16 @@ func quickest(r *Report, m Mechanism, rate int) *ScenarioReport {
 
 func keeps(s *ScenarioReport) bool { return s.Figures[FigureShort] <= keptShort }
 
+// Overrun says of a row that was offered more than it served that its percentiles say nothing but how long
+// the round was; it returns "" for any other row.
+func (s *ScenarioReport) Overrun() string {
+	if keeps(s) {
+		return ""
+	}
+	offered := s.Figures[FigureOffered]
+	return fmt.Sprintf("does not keep %.0f/s: served %.0f/s, and who asks waits longer and longer", offered, offered*(1-s.Figures[FigureShort]))
+}
+
 // WriteJSON writes the report, indented, with a final newline.
 func (r *LoadReport) WriteJSON(w io.Writer) error { return writeJSON(w, r) }
 
@@ -89,9 +99,7 @@ func (r *LoadReport) WriteTable(w io.Writer) error {
 	}
 	writeAligned(&b, lines)
 	b.WriteString("\n")
-	for _, why := range r.Verdict.Noisy {
-		fmt.Fprintf(&b, "noisy: %s\n", why)
-	}
+	writeBars(&b, r.Verdict.Noisy, nil)
 	for _, f := range r.Verdict.P99 {
 		fmt.Fprintf(&b, "%s p99 : %s p99 = 1 : %.1f\n", f.Ours, f.Theirs, truncated(f.Factor))
 	}
@@ -104,11 +112,10 @@ func loadRow(s *ScenarioReport) []string {
 	if s.Status != Measured {
 		return append(l, string(s.Status)+": "+s.Reason)
 	}
-	offered := s.Figures[FigureOffered]
-	if !keeps(s) {
-		return append(l, fmt.Sprintf("does not keep %.0f/s: served %.0f/s, and who asks waits longer and longer", offered, offered*(1-s.Figures[FigureShort])))
+	if why := s.Overrun(); why != "" {
+		return append(l, why)
 	}
 	m := s.Median
-	return append(l, strconv.FormatFloat(offered, 'f', 0, 64), figure(m.P50), figure(m.P90), figure(m.P99), figure(m.P999), figure(s.Merged.Max),
+	return append(l, strconv.FormatFloat(s.Figures[FigureOffered], 'f', 0, 64), figure(m.P50), figure(m.P90), figure(m.P99), figure(m.P999), figure(s.Merged.Max),
 		strconv.Itoa(s.Samples), strconv.Itoa(s.Failed))
 }

@@ -17,9 +17,13 @@ import (
 // The kinds of reports that somebody asks for by name: the commands that wrote them. Any other command's
 // is read as well, with what all have in common.
 const (
-	KindBridge = "bridge"
-	KindRules  = "rules"
-	KindDaemon = "daemon"
+	KindBridge  = "bridge"
+	KindLoad    = "load"
+	KindBoot    = "boot"
+	KindWork    = "work"
+	KindRules   = "rules"
+	KindRuntime = "runtime"
+	KindDaemon  = "daemon"
 )
 
 // maxReport bounds what ReadReport takes in: a run of all scenarios has some 100 kB.
@@ -32,10 +36,12 @@ var ErrNotAReport = errors.New("not a report of arbiter-bench")
 type Saved struct {
 	Kind    string // the command, "" when the report does not say
 	Machine Machine
-	Run     *Report // nil for a daemon; its Verdict is of bridge alone
-	Bars    []Bar   // those that the verdict has
-	Factors []Factor
-	Daemon  *DaemonReport // nil for all else
+	Run     *Report  // nil for a daemon; its Verdict is of bridge alone
+	Bars    []Bar    // those that the verdict has
+	Factors []Factor // of p50
+	// P99Factors are those under load.
+	P99Factors []Factor
+	Daemon     *DaemonReport // nil for all else
 }
 
 // Noisy returns why the machine was too noisy for a verdict, nil if it was quiet. A daemon is judged
@@ -107,12 +113,13 @@ func readRun(text []byte, kind string, verdict json.RawMessage) (*Saved, error) 
 	var v struct {
 		Bars      []Bar    `json:"bars"`
 		Factors   []Factor `json:"factors"`
+		P99       []Factor `json:"p99_factors"`
 		FactorBar string   `json:"factor_bar"`
 	}
 	if err := json.Unmarshal(verdict, &v); err != nil {
 		return nil, notAReport("its verdict: %w", err)
 	}
-	s := &Saved{Kind: kind, Run: new(Report), Bars: v.Bars, Factors: v.Factors}
+	s := &Saved{Kind: kind, Run: new(Report), Bars: v.Bars, Factors: v.Factors, P99Factors: v.P99}
 	if err := json.Unmarshal(text, s.Run); err != nil {
 		return nil, notAReport("%w", err)
 	}

@@ -27,6 +27,9 @@ type Report struct {
 	Verdict       Verdict          `json:"verdict"`
 }
 
+// Common returns what the reports of all commands have, of one that embeds it.
+func (r *Report) Common() *Report { return r }
+
 // ReportOptions are the options that the run had.
 type ReportOptions struct {
 	Rounds        int   `json:"rounds"`

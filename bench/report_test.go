@@ -67,19 +67,7 @@ func TestTable(t *testing.T) {
 			if err := r.WriteTable(&b); err != nil {
 				t.Fatal(err)
 			}
-			golden := filepath.Join("testdata", "table_"+name+".txt")
-			if *update {
-				if err := os.WriteFile(golden, b.Bytes(), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(golden)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if diff := cmp.Diff(string(want), b.String()); diff != "" {
-				t.Errorf("the table differs (-want +got; run with -update to accept):\n%s", diff)
-			}
+			golden(t, "table_"+name+".txt", b.String())
 		})
 	}
 	f("quiet", func(*Report) {})
@@ -219,5 +207,23 @@ func TestJudge(t *testing.T) {
 	}
 	if got, want := v.FanotifyAddedFactor, 9600.0/480; got != want {
 		t.Errorf("added factor: got %v, want %v", got, want)
+	}
+}
+
+// golden compares a text with a file of testdata.
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	file := filepath.Join("testdata", name)
+	if *update {
+		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), got); diff != "" {
+		t.Errorf("%s differs (-want +got; run with -update to accept):\n%s", name, diff)
 	}
 }

@@ -5,13 +5,10 @@ package bench
 import (
 	"bytes"
 	"errors"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/google/go-cmp/cmp"
 
 	"github.com/arbiterd/arbiter/kernelbridge/abi"
 	"github.com/arbiterd/arbiter/rules"
@@ -233,19 +230,7 @@ func TestRulesTable(t *testing.T) {
 	if err := report.WriteTable(&b); err != nil {
 		t.Fatal(err)
 	}
-	golden := filepath.Join("testdata", "table_rules.txt")
-	if *update {
-		if err := os.WriteFile(golden, b.Bytes(), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(golden)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), b.String()); diff != "" {
-		t.Errorf("the table differs (-want +got; run with -update to accept):\n%s", diff)
-	}
+	golden(t, "table_rules.txt", b.String())
 	b.Reset()
 	if err := report.WriteJSON(&b); err != nil {
 		t.Fatal(err)

@@ -76,12 +76,7 @@ func rulesRow(s *ScenarioReport) []string {
 }
 
 func (v *RulesVerdict) write(b *strings.Builder) {
-	for _, why := range v.Noisy {
-		fmt.Fprintf(b, "noisy: %s\n", why)
-	}
-	for i := range v.Bars {
-		fmt.Fprintln(b, v.Bars[i].String())
-	}
+	writeBars(b, v.Noisy, v.Bars)
 	for _, f := range v.Factors {
 		fmt.Fprintf(b, "%s p50 : %s p50 = 1 : %.1f\n", f.Ours, f.Theirs, truncated(f.Factor))
 	}

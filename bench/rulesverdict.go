@@ -98,6 +98,22 @@ func whole(name string) func(*ScenarioReport) float64 {
 	return func(s *ScenarioReport) float64 { return math.Floor(s.Figures[name]) }
 }
 
+// failures is a bar of no failure verdict at all: one that comes at once makes percentiles look good.
+// A busy machine can lead to some.
+func failures(name string, ids []string) barOf {
+	return barOf{name: name, nature: timed, rows: ids, value: worst(ids, func(s *ScenarioReport) float64 { return float64(s.Failed) })}
+}
+
+// writeBars writes why the machine was too noisy to judge, and a line for each bar.
+func writeBars(b *strings.Builder, noisy []string, bars []Bar) {
+	for _, why := range noisy {
+		fmt.Fprintf(b, "noisy: %s\n", why)
+	}
+	for i := range bars {
+		fmt.Fprintln(b, bars[i].String())
+	}
+}
+
 // worst is the largest value of some rows.
 func worst(ids []string, of func(*ScenarioReport) float64) func(map[string]*ScenarioReport) float64 {
 	return func(rows map[string]*ScenarioReport) float64 {

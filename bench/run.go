@@ -209,7 +209,7 @@ func start(ctx context.Context, o *Options, info Info) *row {
 	}
 	c, err := startChild(ctx, o, info, at)
 	if err != nil {
-		w.fault(err)
+		w.fault(ctx, err)
 		return w
 	}
 	w.child = c
@@ -217,14 +217,14 @@ func start(ctx context.Context, o *Options, info Info) *row {
 }
 
 // fault ends the scenario with a reason.
-func (w *row) fault(err error) {
+func (w *row) fault(ctx context.Context, err error) {
 	w.Status, w.Reason = Broken, err.Error()
 	var u *unavailableText
 	if errors.As(err, &u) {
 		w.Status = Unavailable
 	}
 	if w.child != nil {
-		w.child.kill()
+		w.child.end(ctx)
 		w.child = nil
 	}
 }
@@ -237,12 +237,12 @@ func (w *row) round(ctx context.Context, o *Options) {
 	began := time.Now()
 	res, err := w.child.round(ctx, command{RoundOptions{warmup(n), o.RoundBudget}, n})
 	if err != nil {
-		w.fault(err)
+		w.fault(ctx, err)
 		return
 	}
 	h, err := decode(res.Histogram)
 	if err != nil {
-		w.fault(err)
+		w.fault(ctx, err)
 		return
 	}
 	if res.Samples == 0 {

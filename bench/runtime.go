@@ -45,12 +45,14 @@ type RuntimeVerdict struct {
 const stormBarNS = 200_000
 
 func runtimeBars() (bars []barOf) {
+	var ids []string
 	for _, s := range []storm{collection, crowd} {
 		id := stormScenario{storm: s}.Describe().ID
+		ids = append(ids, id)
 		bars = append(bars, barOf{name: "a hot verdict, p99.9, with " + s.what, unit: "ns", limit: stormBarNS, nature: timed, rows: []string{id},
 			value: func(rows map[string]*ScenarioReport) float64 { return float64(rows[id].Median.P999) }})
 	}
-	return bars
+	return append(bars, failures("failure verdicts in these two", ids))
 }
 
 // RunRuntime is Run, judged by the bars of the Go runtime.
@@ -84,12 +86,7 @@ func (r *RuntimeReport) WriteTable(w io.Writer) error {
 	}
 	writeAligned(&b, lines)
 	b.WriteString("\n")
-	for _, why := range r.Verdict.Noisy {
-		fmt.Fprintf(&b, "noisy: %s\n", why)
-	}
-	for i := range r.Verdict.Bars {
-		fmt.Fprintln(&b, r.Verdict.Bars[i].String())
-	}
+	writeBars(&b, r.Verdict.Noisy, r.Verdict.Bars)
 	_, err := io.WriteString(w, b.String())
 	return err
 }

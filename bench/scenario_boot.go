@@ -31,10 +31,12 @@ const (
 	FigureMisses = "cache_misses"
 )
 
-// Boot returns the scenarios of `arbiter-bench boot` in the order of their rounds.
+// Boot returns the scenarios of `arbiter-bench boot` in the order of their rounds: the queue and, of each
+// opponent, what is best on the requester's own CPU and on another one, as in Load.
 func Boot() []Scenario {
 	list := []Scenario{bootScenario{}}
-	for _, of := range []Scenario{openBaseline{}, fanotifyScenario{sameCPU: true}, getppidBaseline{}, seccompScenario{sameCPU: true, syncWakeUp: true}} {
+	for _, of := range []Scenario{openBaseline{}, fanotifyScenario{sameCPU: true}, fanotifyScenario{poll: true},
+		getppidBaseline{}, seccompScenario{sameCPU: true, syncWakeUp: true}, seccompScenario{poll: true}} {
 		list = append(list, bootTotal{of})
 	}
 	return list
@@ -48,16 +50,11 @@ func (bootScenario) Describe() Info {
 	return Info{ID: bootID, Mechanism: NativeQueue, Responder: fmt.Sprintf("other CPU, %d rules, cold cache", nativeRules+1)}
 }
 
-func (bootScenario) Open(at Place) (_ Session, err error) {
-	n, err := kernelbridge.OpenNative(kernelbridge.NativeOptions{CPUs: []int{at.Responder}, Wait: nativeWait})
-	if err != nil {
-		return nil, err
-	}
-	defer func() {
-		if err != nil {
-			n.Close()
-		}
-	}()
+func (bootScenario) Open(at Place) (Session, error) {
+	return withNative(at, func(n *kernelbridge.Native) (Session, error) { return openBoot(n, at) })
+}
+
+func openBoot(n *kernelbridge.Native, at Place) (Session, error) {
 	s := &bootSession{nativeSession: nativeSession{queue: n, cpu: at.Requester}, native: n}
 	rs, err := s.rules()
 	if err != nil {

@@ -45,16 +45,11 @@ func (s hookScenario) Describe() Info {
 	return i
 }
 
-func (s hookScenario) Open(at Place) (_ Session, err error) {
-	n, err := kernelbridge.OpenNative(kernelbridge.NativeOptions{CPUs: []int{at.Responder}, Wait: nativeWait})
-	if err != nil {
-		return nil, err
-	}
-	defer func() {
-		if err != nil {
-			n.Close()
-		}
-	}()
+func (s hookScenario) Open(at Place) (Session, error) {
+	return withNative(at, func(n *kernelbridge.Native) (Session, error) { return s.open(n, at) })
+}
+
+func (s hookScenario) open(n *kernelbridge.Native, at Place) (Session, error) {
 	asked := uint64(1) << abi.EventOpen
 	var scope kernelbridge.Scope
 	switch s.why {

@@ -83,7 +83,9 @@ func (s *loadSession) Round(o RoundOptions, samples []uint32) (Outcome, error) {
 	if err != nil {
 		return out, err
 	}
-	out.Figures = map[string]float64{FigureOffered: float64(s.rate), FigureShort: shortOf(due[:out.Samples], samples)}
+	answered := 1 - float64(out.Failed)/float64(max(out.Samples, 1)) // a failure verdict serves nobody
+	short := 1 - (1-shortOf(due[:out.Samples], samples))*answered
+	out.Figures = map[string]float64{FigureOffered: float64(s.rate), FigureShort: short}
 	return out, nil
 }
 

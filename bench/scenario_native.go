@@ -43,17 +43,21 @@ func (s nativeScenario) Describe() Info {
 	return i
 }
 
-func (s nativeScenario) Open(at Place) (_ Session, err error) {
+func (s nativeScenario) Open(at Place) (Session, error) {
+	return withNative(at, func(n *kernelbridge.Native) (Session, error) { return openNative(n, at, s.noCache) })
+}
+
+// withNative opens the queue for a session, which closes it.
+func withNative(at Place, open func(*kernelbridge.Native) (Session, error)) (Session, error) {
 	n, err := kernelbridge.OpenNative(kernelbridge.NativeOptions{CPUs: []int{at.Responder}, Wait: nativeWait})
 	if err != nil {
 		return nil, err
 	}
-	defer func() {
-		if err != nil {
-			n.Close()
-		}
-	}()
-	return openNative(n, at, s.noCache)
+	s, err := open(n)
+	if err != nil {
+		return nil, errors.Join(err, n.Close())
+	}
+	return s, nil
 }
 
 // nativeQueue is what a session needs of the queue; *kernelbridge.Native is one.

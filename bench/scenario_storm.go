@@ -87,10 +87,12 @@ func (s *stormSession) Round(o RoundOptions, samples []uint32) (Outcome, error) 
 	if _, err := s.ask(asker.Order{Samples: o.Warmup, Budget: o.Budget / 4}); err != nil {
 		return Outcome{}, err
 	}
+	live := newTree(liveLevels)
+	runtime.GC() // the collections that making it takes are not the storm's
 	before := readRuntime()
-	calm := s.storm.begin()
+	calm := s.storm.begin(live)
 	answers, err := s.ask(asker.Order{Samples: len(samples), Pace: stormPace, Budget: o.Budget})
-	calm()
+	calm() // with the last collection, which was under way while the asker asked
 	if err != nil {
 		return Outcome{}, err
 	}

@@ -3,7 +3,6 @@
 package bench
 
 import (
-	"errors"
 	"fmt"
 	"math"
 	"time"
@@ -34,15 +33,13 @@ func (throughputScenario) Describe() Info {
 }
 
 func (throughputScenario) Open(at Place) (Session, error) {
-	n, err := kernelbridge.OpenNative(kernelbridge.NativeOptions{CPUs: []int{at.Responder}, Wait: nativeWait})
-	if err != nil {
-		return nil, err
-	}
-	inner, err := openNative(n, at, false)
-	if err != nil {
-		return nil, errors.Join(err, n.Close())
-	}
-	return &throughputSession{inner, make([]uint64, throughputLot)}, nil
+	return withNative(at, func(n *kernelbridge.Native) (Session, error) {
+		inner, err := openNative(n, at, false)
+		if err != nil {
+			return nil, err
+		}
+		return &throughputSession{inner, make([]uint64, throughputLot)}, nil
+	})
 }
 
 type throughputSession struct {

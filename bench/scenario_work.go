@@ -4,12 +4,14 @@ package bench
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"syscall"
 	"time"
 )
 
@@ -63,6 +65,7 @@ func (s workScenario) Open(Place) (_ Session, err error) {
 		return nil, err
 	}
 	sess := &workSession{workThread: w, work: s.work}
+	sess.ctx, sess.cancel = context.WithCancel(context.Background())
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, sess.Close())
@@ -110,6 +113,8 @@ type workSession struct {
 	*workThread
 	work   work
 	daemon *workDaemon
+	ctx    context.Context // of the programs, which end with the session
+	cancel context.CancelFunc
 }
 
 // Round does the work again and again.
@@ -141,7 +146,10 @@ func (s *workSession) once() (time.Duration, error) {
 
 func (s *workSession) shell(script string) ([]byte, error) {
 	var out, errs bytes.Buffer
-	cmd := exec.Command("sh", "-c", script)
+	cmd := exec.CommandContext(s.ctx, "sh", "-c", script)
+	// A group of its own, so that what the shell started ends with it.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.Dir, cmd.Stdout, cmd.Stderr = s.tree, &out, &errs
 	// Nobody's configuration, and the same words everywhere.
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + s.dir, "LC_ALL=C", "GIT_CONFIG_NOSYSTEM=1", "TMPDIR=" + s.tree}
@@ -151,8 +159,9 @@ func (s *workSession) shell(script string) ([]byte, error) {
 	return out.Bytes(), nil
 }
 
-// Close ends the daemon, then the thread.
+// Close ends what is under way, then the daemon, then the thread.
 func (s *workSession) Close() error {
+	s.cancel()
 	var err error
 	if s.daemon != nil {
 		err = s.do(s.daemon.close)

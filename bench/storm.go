@@ -59,9 +59,9 @@ func comeAndGo() {
 	wg.Wait()
 }
 
-// begin starts the storm; what it returns ends it and waits until it has.
-func (s *storm) begin() (end func()) {
-	live := newTree(liveLevels)
+// begin starts the storm; what it returns ends it and waits until it has. Its collections look
+// through live as well.
+func (s *storm) begin(live *tree) (end func()) {
 	var stop atomic.Bool
 	var wg sync.WaitGroup
 	for range s.goroutines {

@@ -4,18 +4,21 @@ package bench
 
 import (
 	"bytes"
+	"context"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // daemonEnv names the daemon's program to a child of the tests.
 const daemonEnv = "ARBITER_BENCH_TEST_DAEMON"
 
-// TestWork does all work for real, under a real daemon.
-func TestWork(t *testing.T) {
+// workOptions are those of work under a real daemon. When the test ends nothing may be left of it.
+func workOptions(t *testing.T) Options {
+	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("needs root: mounts and fanotify permission events")
 	}
@@ -25,9 +28,41 @@ func TestWork(t *testing.T) {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("building the daemon: %v\n%s", err, out)
 	}
+	t.Cleanup(func() {
+		if left, err := os.ReadDir(tmp); err != nil || len(left) != 0 {
+			t.Errorf("got %v, %v left, want nothing", left, err)
+		}
+		if left := children(t); len(left) > 0 {
+			t.Errorf("got children %v left, want none", left)
+		}
+	})
 	o := testOptions(t)
 	o.Scenarios, o.Samples, o.Env = Work(daemon), 1, append(o.Env, daemonEnv+"="+daemon, "TMPDIR="+tmp)
-	r, err := RunWork(t.Context(), o)
+	return o
+}
+
+// TestWorkInterrupted ends a run in the middle of a build.
+func TestWorkInterrupted(t *testing.T) {
+	o := workOptions(t)
+	s, ok := Find(o.Scenarios, "work-build-fanotify")
+	if !ok {
+		t.Fatal("no build under a daemon")
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	o.Scenarios, o.Samples, o.Rounds = []Scenario{s}, workRuns, MaxRounds
+	o.Progress = writerFunc(func(b []byte) (int, error) {
+		time.AfterFunc(100*time.Millisecond, cancel)
+		return len(b), nil
+	})
+	if r, err := RunWork(ctx, o); r != nil || err == nil {
+		t.Errorf("got %v, %v, want no report of a run that was interrupted", r, err)
+	}
+}
+
+// TestWork does all work for real, under a real daemon.
+func TestWork(t *testing.T) {
+	r, err := RunWork(t.Context(), workOptions(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -40,12 +75,6 @@ func TestWork(t *testing.T) {
 				t.Errorf("got %s %q, %d samples, want the work done twice and compared", s.Status, s.Reason, s.Samples)
 			}
 		})
-	}
-	if left, err := os.ReadDir(tmp); err != nil || len(left) != 0 {
-		t.Errorf("got %v, %v left, want nothing", left, err)
-	}
-	if left := children(t); len(left) > 0 {
-		t.Errorf("got children %v left, want none", left)
 	}
 }
 

@@ -139,7 +139,7 @@ func report(p50 map[string]int64) *bench.Saved {
 	load := 0.2
 	s := &bench.Saved{Kind: bench.KindBridge, Machine: bench.Machine{CPUs: 4, LoadBefore: &load}, Run: new(bench.Report)}
 	for id, v := range p50 {
-		s.Run.Scenarios = append(s.Run.Scenarios, bench.ScenarioReport{ID: id, Status: bench.Measured, Figures: map[string]float64{"bytes": float64(v)},
+		s.Run.Scenarios = append(s.Run.Scenarios, bench.ScenarioReport{ID: id, Status: bench.Measured, Figures: map[string]float64{"bytes": float64(v), "whole_ns": float64(v)},
 			Median: &bench.Percentiles{P50: v, P99: 10 * v}, Merged: &bench.Percentiles{Max: 100 * v}})
 	}
 	return s
@@ -198,6 +198,13 @@ func TestVerify(t *testing.T) {
 	f("noise, at least", native, "at_least: 300ns", noisy, CannotTell, "noisy machine")
 	f("noise in a ratio", ratio, "at_least: 20", noisy, CannotTell, "noisy machine")
 	f("noise in a difference", less, "at_most: 8us", noisy, CannotTell, "noisy machine")
+	f("noise in a time that is counted besides", "figure: {row: native, of: whole_ns}", "at_most: 399ns", noisy, CannotTell, "noisy machine")
+	f("a time that is counted besides", "figure: {row: native, of: whole_ns}", "at_most: 520ns", noisy, Holds, "400 ns, at most 520 ns")
+	f("offered more than it served", native, "at_most: 520ns", func(s *bench.Saved) {
+		for i := range s.Run.Scenarios {
+			s.Run.Scenarios[i].Figures = map[string]float64{bench.FigureOffered: 1000, bench.FigureShort: 0.5}
+		}
+	}, CannotTell, "native does not keep 1000/s: served 500/s")
 	f("noise makes no bytes", "figure: {row: native, of: bytes}", "at_most: 399", noisy, DoesNotHold, "")
 }
 

@@ -211,7 +211,12 @@ func (c *Claim) operands() []*Operand {
 }
 
 // isTime reports whether the claim bounds nanoseconds.
-func (c *Claim) isTime() bool { return c.Over == nil && times[c.Figure.Of] != nil }
+func (c *Claim) isTime() bool { return c.Over == nil && c.Figure.isTime() }
+
+// isTime reports whether the figure is nanoseconds: of those that a scenario counts besides, the names say so.
+func (o *Operand) isTime() bool {
+	return times[o.Of] != nil || strings.HasSuffix(o.Of, "_ns") || strings.HasPrefix(o.Of, "ns_")
+}
 
 // rows are the rows that the operand looks at.
 func (o *Operand) rows() []string {

@@ -97,7 +97,7 @@ func (c *Claim) verify(s Source) Finding {
 // it makes no bytes or events.
 func (c *Claim) standsNoise(met bool) bool {
 	for _, o := range c.operands() {
-		if times[o.Of] != nil {
+		if o.isTime() {
 			return len(c.operands()) == 1 && met && c.AtLeast == nil
 		}
 	}
@@ -149,6 +149,9 @@ func (o *Operand) of(row *bench.ScenarioReport) (value float64, why string) {
 		return 0, fmt.Sprintf("%s is %s: %s", row.ID, strings.ReplaceAll(string(row.Status), "_", " "), row.Reason)
 	}
 	if of := times[o.Of]; of != nil {
+		if why := row.Overrun(); why != "" {
+			return 0, row.ID + " " + why
+		}
 		return float64(of(row)), ""
 	}
 	if o.Of == "failed" {

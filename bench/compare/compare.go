@@ -166,6 +166,8 @@ func compareRows(id string, before, after *bench.ScenarioReport) Row {
 		row.Why = "not in the new run"
 	case before.Status != bench.Measured || after.Status != bench.Measured:
 		row.Why = fmt.Sprintf("%s, then %s", state(before), state(after))
+	case before.Overrun()+after.Overrun() != "":
+		row.Why = "it was offered more than it served, so that its times say how long a round was"
 	case len(before.Rounds) == 0 || len(after.Rounds) == 0:
 		row.Why = "a report has no rounds of it"
 	default:

@@ -95,6 +95,20 @@ func TestLeastP(t *testing.T) {
 	}
 }
 
+// TestOverrun compares no times of asks that waited for their turn all the time.
+func TestOverrun(t *testing.T) {
+	after := one(200, 201, 202, 203)
+	after.Run.Scenarios[0].Figures = map[string]float64{bench.FigureOffered: 1000, bench.FigureShort: 0.5}
+	if r, err := Compare(one(100, 101, 102, 103), after, nil); !errors.Is(err, ErrNotComparable) {
+		t.Errorf("got %+v, %v, want nothing to compare", r, err)
+	}
+	before := one(100, 101, 102, 103)
+	before.Run.Scenarios[0].Figures = map[string]float64{bench.FigureOffered: 1000, bench.FigureShort: 0.01}
+	if r, err := Compare(before, one(200, 201, 202, 203), nil); err != nil || len(r.Rows[0].Changes) != 2 {
+		t.Errorf("got %+v, %v, want a row that keeps its rate compared", r, err)
+	}
+}
+
 func TestRunsThatDiffer(t *testing.T) {
 	f := func(name string, change func(*bench.Saved), blocked, warning string) {
 		t.Run(name, func(t *testing.T) {

@@ -41,15 +41,17 @@ func (r *Run) Table() *Table {
 	for i := range r.Run.Scenarios {
 		s := &r.Run.Scenarios[i]
 		row := TableRow{Cells: []string{string(s.Mechanism), (&row{ScenarioReport: s}).label()}}
-		switch s.Status {
-		case bench.Measured:
+		switch why := s.Overrun(); {
+		case s.Status == bench.Measured && why != "":
+			row.Why = why
+		case s.Status == bench.Measured:
 			m := s.Median
 			row.Cells = append(row.Cells, bench.Span(m.P50), bench.Span(m.P90), bench.Span(m.P99), bench.Span(m.P999), bench.Span(s.Merged.Max),
 				thousands(int64(s.Samples)), strconv.Itoa(s.Failed))
 			if counted {
 				row.Cells = append(row.Cells, figures(s.Figures))
 			}
-		case bench.NotApplicable:
+		case s.Status == bench.NotApplicable:
 			row.Why = "not applicable: " + s.Reason
 		default:
 			row.Why = string(s.Status) + ": " + s.Reason

@@ -43,7 +43,7 @@ func New(name string, s *bench.Saved) (*Run, error) {
 	}
 	for i := range s.Run.Scenarios {
 		sc := &s.Run.Scenarios[i]
-		if sc.Status != bench.Measured { // the time to a failure verdict is no latency
+		if sc.Status != bench.Measured || sc.Overrun() != "" { // the time to a failure verdict is no latency, nor is that of a round
 			continue
 		}
 		h, err := sc.Recorded()
@@ -125,9 +125,13 @@ func outcome(bar string) string {
 // Comparisons returns the factors that the report has, in words.
 func (r *Run) Comparisons() []string {
 	var out []string
-	for _, f := range r.Factors {
-		out = append(out, fmt.Sprintf("%s p50 : %s p50 = 1 : %.1f", f.Ours, f.Theirs, cut(f.Factor)))
+	list := func(of string, factors []bench.Factor) {
+		for _, f := range factors {
+			out = append(out, fmt.Sprintf("%s %s : %s %s = 1 : %.1f", f.Ours, of, f.Theirs, of, cut(f.Factor)))
+		}
 	}
+	list("p50", r.Factors)
+	list("p99", r.P99Factors)
 	return out
 }
 

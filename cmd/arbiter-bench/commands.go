@@ -17,21 +17,16 @@ func dispatch(ctx context.Context, args []string, in io.Reader, out, errw io.Wri
 		fmt.Fprint(errw, usage)
 		return usageError{errors.New("no command")}
 	}
+	for _, c := range comparisons() {
+		if c.name == args[0] {
+			return c.command(ctx, args[1:], out, errw)
+		}
+	}
 	switch args[0] {
-	case "bridge":
-		return bridge(ctx, args[1:], out, errw)
-	case "load":
-		return load(ctx, args[1:], out, errw)
-	case "boot":
-		return boot(ctx, args[1:], out, errw)
-	case "work":
-		return work(ctx, args[1:], out, errw)
 	case "systems":
 		return systems(ctx, args[1:], out, errw)
 	case "rules":
 		return rules(ctx, args[1:], out, errw)
-	case "runtime":
-		return runtimes(ctx, args[1:], out, errw)
 	case "daemon":
 		return daemon(ctx, args[1:], out, errw)
 	case asker.Word:

@@ -141,11 +141,13 @@ func TestBridge(t *testing.T) {
 	}
 }
 
-// TestVerifyRun measures what a claim needs, and nothing else.
+// TestVerifyRun measures what claims need, by the commands that they name, and nothing else.
 func TestVerifyRun(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "claims.yaml")
 	text := "version: 1\nclaims:\n  - id: below\n    says: a call takes less than its notification\n    quotes: [{in: README.md, text: none}]\n    run: bridge\n" +
-		"    figure: {row: baseline-getppid, of: p50}\n    at_most: 1s\n"
+		"    figure: {row: baseline-getppid, of: p50}\n    at_most: 1s\n" +
+		"  - id: boot\n    says: calls alone take no boot\n    quotes: [{in: README.md, text: none}]\n    run: boot\n" +
+		"    figure: {row: boot-baseline-getppid, of: boot_ns}\n    at_most: 1h\n"
 	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -153,8 +155,8 @@ func TestVerifyRun(t *testing.T) {
 	if code := run(t.Context(), []string{"verify", "--run", "--quick", "--claims", file}, strings.NewReader(""), &out, &errw); code != exitOK {
 		t.Fatalf("got exit status %d, want 0; it wrote %q", code, errw.String())
 	}
-	if got := out.String(); !strings.Contains(got, "holds         below") || !strings.Contains(got, "(this run)") {
-		t.Errorf("got %q, want that it holds in this run", got)
+	if got := out.String(); !strings.Contains(got, "holds         below") || !strings.Contains(got, "holds         boot") || strings.Count(got, "(this run)") != 2 {
+		t.Errorf("got %q, want that both hold in this run", got)
 	}
 }
 

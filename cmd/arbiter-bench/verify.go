@@ -111,26 +111,21 @@ func measureFor(ctx context.Context, list *claims.File, quick bool, errw io.Writ
 	if quick {
 		o.Rounds, o.Samples = bench.QuickRounds, bench.QuickSamples
 	}
-	var out []claims.Source
-	if o.Scenarios = needed(bench.Bridge(), list.Rows(bench.KindBridge)); len(o.Scenarios) > 0 {
-		o.Kind = bench.KindBridge
-		r, err := bench.Run(ctx, o)
-		if r == nil {
-			return nil, err
-		}
-		out = append(out, claims.Source{Name: "this run", Saved: &bench.Saved{Kind: bench.KindBridge, Machine: r.Machine, Run: r}})
-	}
 	all := ruleScenarios()
 	if program, err := besideUs(opaProgram); err == nil { // without it those claims cannot be told
 		all = append(all, bench.OPARows(program)...)
 	}
-	if o.Scenarios = needed(all, list.Rows(bench.KindRules)); len(o.Scenarios) > 0 {
-		o.Kind = bench.KindRules
-		r, err := bench.RunRules(ctx, o)
+	var out []claims.Source
+	for _, c := range append(comparisons(), comparison{name: bench.KindRules, list: func() []bench.Scenario { return all }, run: reporting(bench.RunRules)}) {
+		if o.Scenarios = needed(c.list(), list.Rows(c.name)); len(o.Scenarios) == 0 {
+			continue
+		}
+		o.Kind = c.name
+		r, err := c.run(ctx, o)
 		if r == nil {
 			return nil, err
 		}
-		out = append(out, claims.Source{Name: "this run", Saved: &bench.Saved{Kind: bench.KindRules, Machine: r.Machine, Run: r.Report, Bars: r.Verdict.Bars}})
+		out = append(out, claims.Source{Name: "this run", Saved: &bench.Saved{Kind: c.name, Machine: r.Common().Machine, Run: r.Common()}})
 	}
 	if slices.ContainsFunc(list.Claims, func(c claims.Claim) bool { return c.Run == bench.KindDaemon }) {
 		d, err := measureDaemon(ctx, "", os.DevNull, bench.DaemonWindow)

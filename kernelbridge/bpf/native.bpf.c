@@ -175,7 +175,7 @@ int arb_native_staged(struct arb_native_args *args)
 	return 0;
 }
 
-#define ARB_NATIVE_WAITS (1 << 16) /* some 1.5 ms */
+#define ARB_NATIVE_WAITS (1 << 18) /* 1.5 ms where a look takes 6 ns: more than is ever waited */
 
 static long arb_native_until(__u32 i, __u64 *due)
 {
