@@ -14,6 +14,7 @@ import (
 	"github.com/arbiterd/arbiter/arbiter/cache"
 	"github.com/arbiterd/arbiter/kernelbridge/abi"
 	"github.com/arbiterd/arbiter/kernelbridge/ringtest"
+	"github.com/arbiterd/arbiter/rules"
 )
 
 const askRules = `
@@ -192,6 +193,24 @@ func TestRemember(t *testing.T) {
 		askFor(t, k, abi.EventExec, "/t/x").want(0)
 		open(0)
 	}
+}
+
+// A candidate has records tell of more, and changes nothing for who waits for an answer.
+func TestTellingWhileAsked(t *testing.T) {
+	a, k := startAsking(t)
+	open := watched(t, a)
+	exec := askFor(t, k, abi.EventExec, "/t/x")
+	q := open(1)[0]
+	for _, tells := range [][]rules.Tree{{{Path: "/p"}}, nil} {
+		if err := a.Install(t.Context(), a.Rules().Telling(tells, []uint64{1}, 1), cache.Told); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := a.Answer(q.ID, Answer{Allow: true}); err != nil {
+		t.Fatal(err)
+	}
+	exec.want(0)
+	open(0)
 }
 
 // An answer about one process tree is not taken for one about another tree that has its bit
