@@ -47,8 +47,8 @@ func TestLSMTreesOfForks(t *testing.T) {
 	c := s.startProgram(s.root)
 	done := make(chan string, 1)
 	go func() { done <- c.do("forks", "40:"+s.file) }()
-	pushes := 0
-	for ; len(done) == 0; pushes++ {
+	made, pushes := "", 0
+	for ; made == ""; pushes++ {
 		was, is := names[pushes%3], names[(pushes+1)%3]
 		for _, p := range []Policy{s.policy(was, is), s.policy(is)} {
 			if err := s.b.SetPolicy(p); err != nil {
@@ -56,10 +56,13 @@ func TestLSMTreesOfForks(t *testing.T) {
 			}
 			judge(is)
 		}
-		time.Sleep(time.Duration(pushes%7) * 10 * time.Millisecond) // a child's open has to come before the next push
+		select {
+		case made = <-done:
+		case <-time.After(time.Duration(pushes%7) * 10 * time.Millisecond): // a child opens before the next push
+		}
 	}
-	if got := <-done; got != "40" {
-		t.Fatalf("making children: %s", got)
+	if made != "40" {
+		t.Fatalf("making children: %s", made)
 	}
 	t.Logf("%d pushes, %d children looked at", pushes, seen.Load())
 	if seen.Load() == 0 || left.Load()+entered.Load() > 0 {
