@@ -3,9 +3,6 @@
 package main
 
 import (
-	"context"
-	"log/slog"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -15,11 +12,8 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/arbiterd/arbiter/arbiter"
-	"github.com/arbiterd/arbiter/arbiter/cache"
 	pb "github.com/arbiterd/arbiter/arbiter/control/controlv1"
 	"github.com/arbiterd/arbiter/kernelbridge/abi"
-	"github.com/arbiterd/arbiter/kernelbridge/ring"
-	"github.com/arbiterd/arbiter/kernelbridge/ringtest"
 	"github.com/arbiterd/arbiter/rules"
 )
 
@@ -93,68 +87,6 @@ func TestCanaryRestart(t *testing.T) {
 		t.Errorf("epoch %d, canary %v, incidents %v; want 1 and neither", s.Epoch, s.Canary, s.GetStore().GetIncidents())
 	}
 	d.soon(unix.EPERM, "bad")
-}
-
-// markingBackend gives process trees their marks: those in force have bits from the first on.
-type markingBackend struct{ fakeBackend }
-
-func (markingBackend) marked(rs *rules.RuleSet) (*rules.RuleSet, error) {
-	return rs.WithMarks(marksOf(rs), 1), nil
-}
-
-func (markingBackend) telling(rs, also *rules.RuleSet) (*rules.RuleSet, error) {
-	if also == nil {
-		return rs.Telling(nil, nil, 0), nil
-	}
-	return rs.Telling(also.Trees(), marksOf(also), 1), nil
-}
-
-// marksOf gives the program /a the first bit, /b the second one, and so on.
-func marksOf(rs *rules.RuleSet) (bits []uint64) {
-	for _, t := range rs.Trees() {
-		bits = append(bits, 1<<(t.Path[1]-'a'))
-	}
-	return bits
-}
-
-// Records of a canary tell of the process trees that the set in force names, which is asked
-// about them: else nothing that it refuses because of one could be compared.
-func TestCanaryTellsOfTrees(t *testing.T) {
-	k, err := ringtest.New(1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer k.Close()
-	d := &daemon{log: slog.New(slog.DiscardHandler), backend: markingBackend{}}
-	d.hurry, d.abort = context.WithCancel(t.Context())
-	defer d.abort()
-	if d.engine, err = arbiter.New(arbiter.Config{Rules: rules.Nothing(), Workers: []arbiter.Worker{{Source: k.Sources()[0], CPU: -1}}}); err != nil {
-		t.Fatal(err)
-	}
-	if err := d.engine.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer d.engine.Close()
-	load := func(epoch uint64, program string) *rules.RuleSet {
-		rs, err := rules.Load("r", []byte("version: 1\ndefault: allow\nscope: {paths: [/t]}\nrules:\n"+
-			"- {id: r, events: [open], subject: {process_tree: "+program+"}, verdict: deny}\n"), rules.Options{Epoch: epoch})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return rs
-	}
-	if _, err := d.Apply(t.Context(), load(1, "/a"), cache.RulesPushed); err != nil {
-		t.Fatal(err)
-	}
-	if err := d.Canary(t.Context(), &arbiter.Canary{Rules: load(2, "/b"), Part: arbiter.Part{Share: arbiter.ShareOf(100)}}); err != nil {
-		t.Fatal(err)
-	}
-	sub := d.engine.Subscribe(1, arbiter.SubscribeOptions{})
-	defer sub.Close()
-	k.Ask(ring.Facts{Event: uint32(abi.EventOpen), TGID: 7, Trees: 3, Marks: 1}, "/t/x", "/bin/sh")
-	if e := next(t, "the record", sub.C); e.Epoch != 2 || !slices.Equal(e.InTrees, []string{"/b", "/a"}) || len(e.NotInTrees) != 0 {
-		t.Errorf("the record of epoch %d says in %s and not in %s, want in /b, its own, and /a", e.Epoch, e.InTrees, e.NotInTrees)
-	}
 }
 
 // While a canary runs the kernel side asks about everything and keeps nothing, with the
