@@ -85,7 +85,7 @@ func genRules(t *rapid.T, name string) *rules.RuleSet {
 		var object []string
 		add(&object, "path: %s", maybe("path", "/a", "{prefix: /a}", "/**/b", `"/{a,b}/*"`))
 		if event == "open" {
-			add(&object, "format: %s", maybe("format", "elf", "[script, other]"))
+			add(&object, "format: %s", maybe("format", "elf", "[script, other]", "[elf, script, other]"))
 			add(&object, "sha256: %s", maybe("sha256", `"`+strings.Repeat("01", 32)+`"`, `"`+strings.Repeat("02", 32)+`"`))
 		}
 		add(&parts, "object: {%s}", strings.Join(object, ", "))
