@@ -268,6 +268,9 @@ func (s *asks) forget() {
 func (w *worker) askKey(d rules.Decision) askKey {
 	le := binary.LittleEndian
 	key := w.appendKey(le.AppendUint32(le.AppendUint64(nil, w.rules.Fingerprint()), uint32(d.Rule)))
+	for i := range w.rules.Trees() {
+		key = le.AppendUint64(key, w.rules.Mark(i)) // the same text can be in force with other bits
+	}
 	key = appendText(appendText(key, w.req.Path(), false), w.req.Exe(), false)
 	return sha256.Sum256(key)
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/arbiterd/arbiter/arbiter/cache"
 	"github.com/arbiterd/arbiter/kernelbridge/abi"
 	"github.com/arbiterd/arbiter/kernelbridge/ringtest"
+	"github.com/arbiterd/arbiter/rules"
 )
 
 const askRules = `
@@ -192,6 +193,52 @@ func TestRemember(t *testing.T) {
 		askFor(t, k, abi.EventExec, "/t/x").want(0)
 		open(0)
 	}
+}
+
+// A candidate has records tell of more, and changes nothing for who waits for an answer.
+func TestTellingWhileAsked(t *testing.T) {
+	a, k := startAsking(t)
+	open := watched(t, a)
+	exec := askFor(t, k, abi.EventExec, "/t/x")
+	q := open(1)[0]
+	for _, tells := range [][]rules.Tree{{{Path: "/p"}}, nil} {
+		if err := a.Install(t.Context(), a.Rules().Telling(tells, []uint64{1}, 1), cache.Told); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := a.Answer(q.ID, Answer{Allow: true}); err != nil {
+		t.Fatal(err)
+	}
+	exec.want(0)
+	open(0)
+}
+
+// An answer about one process tree is not taken for one about another tree that has its bit
+// since, though the rules are the same.
+func TestRememberedTrees(t *testing.T) {
+	rs := mustRules(t, "version: 1\ndefault: allow\nscope: {paths: [/t]}\nrules:\n"+
+		"- {id: r, events: [exec], subject: {process_tree: [/p, /q]}, verdict: {ask: {default: deny, within: 20s}}}\n", 1)
+	a, k := start(t, 1, func(c *Config) { c.Rules = rs.WithMarks([]uint64{1, 2}, 1) })
+	open := watched(t, a)
+	ask := func(trees uint64, marks uint32) *asking {
+		f := facts(abi.EventExec, 0)
+		f.Trees, f.Marks = trees, marks
+		return askWith(t, k, f, "/t/x")
+	}
+	inQ := ask(2, 1)
+	if _, err := a.Answer(open(1)[0].ID, Answer{Allow: true, Remember: -1}); err != nil {
+		t.Fatal(err)
+	}
+	inQ.want(0)
+	ask(2, 1).want(0)
+	if err := a.Install(t.Context(), rs.WithEpoch(2).WithMarks([]uint64{2, 4}, 2), cache.RulesPushed); err != nil {
+		t.Fatal(err)
+	}
+	inP := ask(2, 2)
+	if _, err := a.Answer(open(1)[0].ID, Answer{}); err != nil {
+		t.Fatal(err)
+	}
+	inP.want(unix.EPERM)
 }
 
 // What was asked by old rules is decided by the new ones, answered or not.

@@ -154,7 +154,7 @@ func (w *worker) resume(n *note) {
 	case n.kind == noteContent:
 		w.missing |= d.Needs() // each fact is asked for once
 		w.req.Learn(&n.content)
-	case since == w.live:
+	case since.decides == w.live.decides:
 		w.settle(d, Answered, n.answer)
 		return
 	}
@@ -209,7 +209,7 @@ func (w *worker) expire(now int64) bool {
 	switch {
 	case !asks:
 		w.fail(abi.ReasonDeadline)
-	case since == w.live:
+	case since.decides == w.live.decides:
 		w.settle(d, Unanswered, Answer{})
 	default:
 		w.again(since) // what the old rules say by default is no verdict any more

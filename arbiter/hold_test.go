@@ -16,6 +16,7 @@ import (
 
 	"github.com/arbiterd/arbiter/arbiter/cache"
 	"github.com/arbiterd/arbiter/kernelbridge/abi"
+	"github.com/arbiterd/arbiter/kernelbridge/ring"
 	"github.com/arbiterd/arbiter/kernelbridge/ringtest"
 )
 
@@ -96,9 +97,13 @@ type asking struct {
 }
 
 func askFor(t testing.TB, k *ringtest.Kernel, e abi.Event, path string) *asking {
+	return askWith(t, k, facts(e, 0), path)
+}
+
+func askWith(t testing.TB, k *ringtest.Kernel, f ring.Facts, path string) *asking {
 	a := &asking{t, make(chan ringtest.Answer, 1)}
 	atomic.StoreUint64(&k.Header().WaitNS, uint64(30*time.Second))
-	go func() { a.done <- k.Ask(facts(e, 0), path, "/bin/sh") }()
+	go func() { a.done <- k.Ask(f, path, "/bin/sh") }()
 	return a
 }
 

@@ -12,10 +12,11 @@ import (
 
 // installed is a rule set in force and why it came.
 type installed struct {
-	rules  *rules.RuleSet
-	canary *Canary // nil: rules decide for all
-	reason cache.Reason
-	number uint64 // counts from 1; the same set brought back has another
+	rules   *rules.RuleSet
+	canary  *Canary // nil: rules decide for all
+	reason  cache.Reason
+	number  uint64 // counts from 1; the same set brought back has another
+	decides uint64 // number of the first of those just before it that decide all as it does
 }
 
 // maxSets bounds the rule sets that are remembered for their records. There is one
@@ -29,6 +30,10 @@ func (a *Arbiter) put(rs *rules.RuleSet, c *Canary, reason cache.Reason) *instal
 	before := a.current.Load()
 	if before != nil {
 		next.number = before.number + 1
+	}
+	next.decides = next.number
+	if before != nil && reason == cache.Told && before.canary == c {
+		next.decides = before.decides
 	}
 	a.stream.remember(next, before, a.workers)
 	if before != nil && before.rules.Fingerprint() != rs.Fingerprint() {

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/arbiterd/arbiter/arbiter/cache"
 	"github.com/arbiterd/arbiter/kernelbridge/abi"
 	"github.com/arbiterd/arbiter/rules"
@@ -104,4 +106,39 @@ func TestTreesOfForgottenSet(t *testing.T) {
 	if got, want := w.outcome(t), "deny 7 none cached=false false in [] not in []"; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
+}
+
+// A rule about a process tree and a format looks into the files of those alone who are in the
+// tree. One that is held meanwhile is decided by the rules in force then, if they can tell of it.
+func TestTreeAndFormat(t *testing.T) {
+	text := "version: 1\ndefault: allow\nscope: {paths: [/t]}\non_fail: {deny: EIO}\nrules:\n" +
+		"- {id: r, events: [open], object: {format: elf}, subject: {process_tree: /p}, verdict: {deny: EXDEV}}\n" +
+		"- {id: s, events: [open], object: {path: /t/s}, not: {object: {format: script}, subject: {process_tree: /p}}, verdict: {deny: EROFS}}\n"
+	rs := mustRules(t, text, 1)
+	h := newHasher()
+	a, k := start(t, 1, func(c *Config) { c.Rules, c.Contents = rs.WithMarks([]uint64{4}, 1), h })
+	ask := func(path string, trees uint64) *asking {
+		f := facts(abi.EventOpen, 0)
+		f.Trees, f.Marks = trees, 1
+		return askWith(t, k, f, path)
+	}
+	known := func(f abi.Format) { h.next(t).Content(abi.Content{Known: abi.FieldFormat, Format: f}) }
+	ask("/t/x", 2).want(0) // without a look
+	ask("/t/s", 2).want(unix.EROFS)
+	for _, tc := range []struct {
+		path   string
+		format abi.Format
+		want   unix.Errno
+	}{{"/t/x", abi.FormatELF, unix.EXDEV}, {"/t/x", abi.FormatScript, 0}, {"/t/s", abi.FormatScript, 0}, {"/t/s", abi.FormatOther, unix.EROFS}} {
+		r := ask(tc.path, 6)
+		known(tc.format)
+		r.want(tc.want)
+	}
+	held := ask("/t/x", 4)
+	one := h.next(t)
+	if err := a.Install(t.Context(), rs.WithEpoch(2).WithMarks([]uint64{8}, 2), cache.RulesPushed); err != nil {
+		t.Fatal(err)
+	}
+	one.Content(abi.Content{Known: abi.FieldFormat, Format: abi.FormatELF})
+	held.want(unix.EIO) // its marks were read before the tree had that bit
 }

@@ -90,6 +90,11 @@ func (l *lineage) attach() (err error) {
 			return fmt.Errorf("attaching the iterator: %w", err)
 		}
 	}
+	forked, err := link.AttachTracing(link.TracingOptions{Program: l.objs.ArbForked})
+	if err != nil {
+		return fmt.Errorf("attaching to forks: %w", err)
+	}
+	l.links = append(l.links, forked)
 	for _, p := range [...]*ebpf.Program{l.objs.ArbTaskAlloc, l.objs.ArbCheckRoom, l.objs.ArbCommittedCreds} {
 		one, err := link.AttachLSM(link.LSMOptions{Program: p})
 		if err != nil {
@@ -101,7 +106,8 @@ func (l *lineage) attach() (err error) {
 }
 
 // passes runs the iterator until it changes nothing: a task that is forked meanwhile
-// may have been passed by.
+// may have been passed by. One that cannot be found yet gets the marks of its parent when it
+// can, see arb_forked.
 func (l *lineage) passes(m marking) error {
 	for range maxPasses {
 		if err := l.objs.ArbMarkings.Put(uint32(0), &m); err != nil {

@@ -36,6 +36,7 @@ const (
 	lineageMapArbRoots           = "arb_roots"
 	lineageProgArbCheckRoom      = "arb_check_room"
 	lineageProgArbCommittedCreds = "arb_committed_creds"
+	lineageProgArbForked         = "arb_forked"
 	lineageProgArbMarkTasks      = "arb_mark_tasks"
 	lineageProgArbTaskAlloc      = "arb_task_alloc"
 )
@@ -84,6 +85,7 @@ type lineageSpecs struct {
 type lineageProgramSpecs struct {
 	ArbCheckRoom      *ebpf.ProgramSpec `ebpf:"arb_check_room"`
 	ArbCommittedCreds *ebpf.ProgramSpec `ebpf:"arb_committed_creds"`
+	ArbForked         *ebpf.ProgramSpec `ebpf:"arb_forked"`
 	ArbMarkTasks      *ebpf.ProgramSpec `ebpf:"arb_mark_tasks"`
 	ArbTaskAlloc      *ebpf.ProgramSpec `ebpf:"arb_task_alloc"`
 }
@@ -148,6 +150,7 @@ type lineageVariables struct {
 type lineagePrograms struct {
 	ArbCheckRoom      *ebpf.Program `ebpf:"arb_check_room"`
 	ArbCommittedCreds *ebpf.Program `ebpf:"arb_committed_creds"`
+	ArbForked         *ebpf.Program `ebpf:"arb_forked"`
 	ArbMarkTasks      *ebpf.Program `ebpf:"arb_mark_tasks"`
 	ArbTaskAlloc      *ebpf.Program `ebpf:"arb_task_alloc"`
 }
@@ -156,6 +159,7 @@ func (p *lineagePrograms) Close() error {
 	return _LineageClose(
 		p.ArbCheckRoom,
 		p.ArbCommittedCreds,
+		p.ArbForked,
 		p.ArbMarkTasks,
 		p.ArbTaskAlloc,
 	)

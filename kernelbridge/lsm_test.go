@@ -102,6 +102,9 @@ func subject(args []string) {
 		case "flood": // N:PATH, N opens at once
 			fmt.Println(flood(path))
 			continue
+		case "forks": // N:PATH, N children that open it
+			fmt.Println(forks(path))
+			continue
 		case "rename", "spawn", "die", "signal":
 			fmt.Println(scopeVerb(verb, path))
 			continue

@@ -64,8 +64,8 @@ type toldTree struct {
 	since uint32
 }
 
-// mark returns the bit of tree i.
-func (rs *RuleSet) mark(i int) uint64 {
+// Mark returns the bit of tree i.
+func (rs *RuleSet) Mark(i int) uint64 {
 	if rs.marks == nil {
 		return 1 << i
 	}
@@ -79,7 +79,7 @@ func (rs *RuleSet) MarksSince() uint32 { return rs.marksSince }
 // Marks returns the bits of all trees that rules name.
 func (rs *RuleSet) Marks() (all uint64) {
 	for i := range rs.trees {
-		all |= rs.mark(i)
+		all |= rs.Mark(i)
 	}
 	return all
 }
@@ -98,7 +98,7 @@ func (rs *RuleSet) InTrees(trees uint64, marks uint32) (in, notIn []string) {
 		}
 	}
 	for i, t := range rs.trees {
-		add(t.Path, rs.mark(i), rs.marksSince)
+		add(t.Path, rs.Mark(i), rs.marksSince)
 	}
 	for _, t := range rs.told {
 		add(t.path, t.mark, t.since)
@@ -113,7 +113,7 @@ func (rs *RuleSet) MarksOf(in, notIn []string) (marks uint64, known bool) {
 	for i, t := range rs.trees {
 		switch {
 		case slices.Contains(in, t.Path):
-			marks |= rs.mark(i)
+			marks |= rs.Mark(i)
 		case !slices.Contains(notIn, t.Path):
 			known = false
 		}

@@ -85,7 +85,7 @@ func genRules(t *rapid.T, name string) *rules.RuleSet {
 		var object []string
 		add(&object, "path: %s", maybe("path", "/a", "{prefix: /a}", "/**/b", `"/{a,b}/*"`))
 		if event == "open" {
-			add(&object, "format: %s", maybe("format", "elf", "[script, other]"))
+			add(&object, "format: %s", maybe("format", "elf", "[script, other]", "[elf, script, other]"))
 			add(&object, "sha256: %s", maybe("sha256", `"`+strings.Repeat("01", 32)+`"`, `"`+strings.Repeat("02", 32)+`"`))
 		}
 		add(&parts, "object: {%s}", strings.Join(object, ", "))
@@ -101,6 +101,9 @@ func genRules(t *rapid.T, name string) *rules.RuleSet {
 			if len(parts) > 1 && strings.HasPrefix(parts[len(parts)-2], "args") {
 				parts = parts[:len(parts)-1]
 			}
+		}
+		if rapid.Bool().Draw(t, "anybody") { // else few requests come as far as their content
+			return strings.Join(parts, ", ")
 		}
 		add(&subject, "exe: %s", maybe("exe", "/a", "/**/b", "{prefix: /b}"))
 		for _, id := range []string{"uid", "gid", "euid", "egid"} {

@@ -168,8 +168,13 @@ func (d *daemon) Collect(also *rules.RuleSet) error {
 	defer cancel()
 	p := policyOf(d.engine.Rules()).again()
 	if also == nil {
-		// Records stop to tell of its process trees before their marks are given to others.
-		if err := errors.Join(d.tell(ctx, nil), d.backend.configure(p)); err != nil {
+		// Records stop to tell of its process trees before their marks are given to others:
+		// else the marks are kept, until the next candidate or push.
+		err := d.tell(ctx, nil)
+		if err == nil {
+			err = d.backend.configure(p)
+		}
+		if err != nil {
 			return fmt.Errorf("having the kernel side collect no more: %w", err)
 		}
 		d.collecting = false

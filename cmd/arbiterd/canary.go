@@ -34,6 +34,10 @@ func (d *daemon) Canary(ctx context.Context, c *arbiter.Canary) error {
 		return fmt.Errorf("having the kernel side ask for two rule sets: %w", err)
 	}
 	marked, err := d.backend.marked(c.Rules)
+	if err == nil {
+		// Whether it refuses more is told by its records, which the set in force is asked about.
+		marked, err = d.backend.telling(marked, d.engine.Rules())
+	}
 	if err != nil {
 		return err
 	}

@@ -3,12 +3,15 @@
  * What keeps the marks of process trees, attached while a scope, a mute or a rule names one:
  *
  *   task_alloc            a child, and a thread, gets the marks of who makes it
+ *   sched_process_fork    once it can be found, and does not run yet, it gets them again:
+ *                         they can have changed since, which takes as long as a fork does
  *   bprm_check_security   a task that executes something has room for a mark
  *   bprm_committed_creds  a task that has executed the program of a root gets its mark
  *   iter/task             marks what runs already, run by the daemon before a scope, or
  *                         a rule, is in force
  *
- * None of them waits. Worst case: two allocations; without them the fork or the exec fails.
+ * None of them waits. Worst case: two allocations; without them the fork or the exec fails,
+ * but for sched_process_fork, where the fork is done.
  */
 #include "arb_lineage.h"
 #include <bpf/bpf_tracing.h>
@@ -38,6 +41,26 @@ int BPF_PROG(arb_task_alloc, struct task_struct *task, unsigned long flags)
 	if (!child)
 		return -ARB_EAGAIN;
 	*child = marks;
+	return 0;
+}
+
+/* The iterator has passed the child by before this, or finds it after. So what it has done to
+ * the parent's marks before is done to the child's here, and what it does to them later it
+ * does to the child's in its next pass, for it has changed something.
+ */
+SEC("tp_btf/sched_process_fork")
+int BPF_PROG(arb_forked, struct task_struct *parent, struct task_struct *child)
+{
+	__u64 *own, marks;
+
+	if (!arb_marks_of(parent, &marks))
+		return 0; /* it keeps what it has */
+	own = bpf_task_storage_get(&arb_lineage, child, 0,
+				   marks ? BPF_LOCAL_STORAGE_GET_F_CREATE : 0);
+	if (!own || *(volatile __u64 *)own == marks)
+		return 0;
+	__sync_fetch_and_or(own, marks);
+	__sync_fetch_and_and(own, marks);
 	return 0;
 }
 
