@@ -119,8 +119,12 @@ func TestNativeVerdicts(t *testing.T) {
 	for _, length := range []int{0, 1, 63, 64, 65, 200, abi.PathBytes - 1, 64, 3} {
 		path, exe := strings.Repeat("p", length), strings.Repeat("e", length)
 		n.SetQuestion(ring.Facts{Event: uint32(abi.EventExec)}, path, exe)
-		if _, err := n.Run(0, make([]uint64, 1)); err != nil {
+		v, err := n.Run(0, make([]uint64, 1))
+		if err != nil {
 			t.Fatal(err)
+		}
+		if v.Errno != uint16(unix.EACCES) { // then nobody may have been asked
+			t.Fatalf("texts of %d bytes: verdict %d, want %d", length, v.Errno, unix.EACCES)
 		}
 		if seen := <-asked; string(seen.Path()) != path || string(seen.Exe()) != exe {
 			t.Errorf("texts of %d bytes: got %q and %q", length, seen.Path(), seen.Exe())
