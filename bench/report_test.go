@@ -42,13 +42,13 @@ func quietReport() *Report {
 		Scenarios: []ScenarioReport{
 			measured("native-other", NativeQueue, "other CPU, verdict cache", "", Percentiles{480, 520, 905, 9870, 104000}),
 			{ID: "native-same", Mechanism: NativeQueue, Responder: "same CPU", Status: NotApplicable, Reason: "failure verdict after 50.3 µs (p50 of 10000 asks, none was answered)", Samples: 10000, Failed: 10000, Median: &Percentiles{P50: 50300}, Merged: &Percentiles{P50: 50300}},
-			stages,
 			measured(openBaselineID, Baseline, "open, nobody listens", "", Percentiles{1400, 1500, 2000, 9990, 9999}),
 			measured(getppidBaselineID, Baseline, "getppid, no filter", "", Percentiles{90, 95, 99, 105, 1000000}),
 			measured("fanotify-same", Fanotify, "same CPU, blocking read", openBaselineID, Percentiles{11000, 12000, 19000, 52000, 300000}),
 			measured("fanotify-other", Fanotify, "other CPU, blocking read", openBaselineID, Percentiles{49000, 60000, 99940, 99960, 1234567}),
 			measured("seccomp-same", Seccomp, "same CPU", getppidBaselineID, Percentiles{7000, 7500, 9999, 41000, 200000}),
 			{ID: "seccomp-same-sync", Mechanism: Seccomp, Responder: "same CPU, SYNC_WAKE_UP", Baseline: getppidBaselineID, Status: Unavailable, Reason: "asking for SYNC_WAKE_UP: invalid argument; needs Linux 6.6"},
+			stages,
 		},
 	}
 	r.addBaselines()
