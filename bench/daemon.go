@@ -92,8 +92,10 @@ func MeasureDaemon(ctx context.Context, o DaemonOptions) (_ *DaemonReport, err e
 	if err != nil {
 		return nil, err
 	}
+	machine := watch.Stop()
+	machine.OthersPercent = nil // the daemon has not ended yet
 	return &DaemonReport{
-		SchemaVersion: SchemaVersion, Machine: watch.Stop(), Usage: u, Idle: u.CPUPercent(),
+		SchemaVersion: SchemaVersion, Machine: machine, Usage: u, Idle: u.CPUPercent(),
 		RSSBar:  metIf(u.RSSBytes <= MaxDaemonRSS),
 		IdleBar: metIf(u.CPUPercent() <= MaxDaemonIdle),
 	}, nil

@@ -32,7 +32,10 @@ type Machine struct {
 	// StealPercent is the share of all CPUs' time over the run that the
 	// hypervisor gave to others.
 	StealPercent *float64 `json:"steal_percent"`
-	ClockReadNS  int64    `json:"clock_read_ns"` // median cost of one read of the requester's clock
+	// OthersPercent is the share of it that went to other processes and to the kernel's own
+	// threads; unknown where what is measured is other processes.
+	OthersPercent *float64 `json:"others_percent"`
+	ClockReadNS   int64    `json:"clock_read_ns"` // median cost of one read of the requester's clock
 }
 
 // Watch collects the facts before and after a run.
@@ -40,6 +43,7 @@ type Watch struct {
 	started time.Time
 	machine Machine
 	stat    []byte
+	own     time.Duration // CPU time
 }
 
 // StartWatch reads the facts at the start of a run. What cannot be read is unknown.
@@ -48,7 +52,7 @@ func StartWatch() *Watch {
 	unix.Uname(&uts) // cannot fail with a valid pointer
 	version := unix.ByteSliceToString(uts.Version[:])
 	cpuinfo := read("/proc/cpuinfo")
-	w := &Watch{started: time.Now(), stat: read("/proc/stat")}
+	w := &Watch{started: time.Now(), stat: read("/proc/stat"), own: ownTime()}
 	w.machine = Machine{
 		CPUModel:    cpuModel(cpuinfo),
 		CPUs:        cpuCount(w.stat),
@@ -72,11 +76,24 @@ func StartWatch() *Watch {
 	return w
 }
 
-// Stop reads the facts at the end of the run and returns all.
+// Stop reads the facts at the end of the run and returns all. Children that have not ended, and
+// been waited for, count as others.
 func (w *Watch) Stop() Machine {
+	stat := read("/proc/stat")
 	w.machine.LoadAfter = loadAverage(read("/proc/loadavg"))
-	w.machine.StealPercent = stealPercent(w.stat, read("/proc/stat"))
+	w.machine.StealPercent = stealPercent(w.stat, stat)
+	w.machine.OthersPercent = othersPercent(w.stat, stat, ownTime()-w.own)
 	return w.machine
+}
+
+// ownTime returns the CPU time of this process and of its children that have ended.
+func ownTime() (sum time.Duration) {
+	for _, who := range []int{unix.RUSAGE_SELF, unix.RUSAGE_CHILDREN} {
+		var r unix.Rusage
+		unix.Getrusage(who, &r) // cannot fail with these
+		sum += time.Duration(r.Utime.Nano() + r.Stime.Nano())
+	}
+	return sum
 }
 
 // read returns a file's bytes, nil when it cannot be read: the fact is unknown then.
@@ -124,6 +141,6 @@ func (m *Machine) write(b *strings.Builder) {
 	}
 	fmt.Fprintf(b, "machine    %d CPUs, %s, %s, virtualised: %s\n", m.CPUs, m.CPUModel, m.Arch, m.Virtualised)
 	fmt.Fprintf(b, "kernel     %s, preemption: %s\n", m.Kernel, m.Preemption)
-	fmt.Fprintf(b, "load       %s before, %s after; stolen %s; GOMAXPROCS %d, %s, clock read %d ns\n",
-		num("%.2f", m.LoadBefore), num("%.2f", m.LoadAfter), num("%.1f %%", m.StealPercent), m.GOMAXPROCS, m.GoVersion, m.ClockReadNS)
+	fmt.Fprintf(b, "load       %s before, %s after; stolen %s, others %s; GOMAXPROCS %d, %s, clock read %d ns\n",
+		num("%.2f", m.LoadBefore), num("%.2f", m.LoadAfter), num("%.1f %%", m.StealPercent), num("%.1f %%", m.OthersPercent), m.GOMAXPROCS, m.GoVersion, m.ClockReadNS)
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 )
 
 func testdata(t *testing.T, name string) []byte {
@@ -49,6 +50,15 @@ func TestStat(t *testing.T) {
 		if got := stealPercent(before, b); got != nil {
 			t.Errorf("%s: got %v, want unknown", name, *got)
 		}
+	}
+	if got := othersPercent(before, after, 250*time.Millisecond); got == nil || *got != 37.5 {
+		t.Errorf("others: got %v, want 37.5", got)
+	}
+	if got := othersPercent(before, after, time.Hour); got == nil || *got != 0 {
+		t.Errorf("others, of less than nothing: got %v, want 0", got)
+	}
+	if got := othersPercent(before, before, 0); got != nil {
+		t.Errorf("others, in no time: got %v, want unknown", *got)
 	}
 	if got := stealPercent(before, before); got != nil {
 		t.Errorf("no time passed: got %v, want unknown", *got)

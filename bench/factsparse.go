@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 const unknown = "unknown"
@@ -66,24 +67,50 @@ func loadAverage(b []byte) *float64 {
 	return &v
 }
 
+// Places of times in a line of proc_stat(5), and the tick that they are counted in: USER_HZ is 100
+// on every architecture that Go has Linux for.
+const (
+	idleTime  = 3 // user nice system idle iowait irq softirq steal
+	waitTime  = 4
+	stealTime = 7
+	tick      = time.Second / 100
+)
+
 // stealPercent returns the stolen share of the time between two readings of
 // /proc/stat, nil when it cannot be told.
 func stealPercent(before, after []byte) *float64 {
-	b, ok1 := cpuTimes(before)
-	a, ok2 := cpuTimes(after)
-	if !ok1 || !ok2 {
-		return nil
-	}
-	var total float64
-	for i := range a {
-		total += a[i] - b[i]
-	}
-	const steal = 7 // proc_stat(5): user nice system idle iowait irq softirq steal
+	times, total := timesBetween(before, after)
 	if total <= 0 {
 		return nil
 	}
-	v := max(100*(a[steal]-b[steal])/total, 0)
+	v := max(100*times[stealTime]/total, 0)
 	return &v
+}
+
+// othersPercent returns the share of the time between two readings of /proc/stat in which CPUs
+// were busy, less own, the CPU time of those who are not others. Nil when it cannot be told.
+func othersPercent(before, after []byte, own time.Duration) *float64 {
+	times, total := timesBetween(before, after)
+	if total <= 0 {
+		return nil
+	}
+	busy := total - times[idleTime] - times[waitTime] - times[stealTime]
+	v := max(100*(busy-float64(own)/float64(tick))/total, 0)
+	return &v
+}
+
+// timesBetween returns what has passed of each time, and of all; 0 when it cannot be told.
+func timesBetween(before, after []byte) (times [8]float64, total float64) {
+	b, ok1 := cpuTimes(before)
+	a, ok2 := cpuTimes(after)
+	if !ok1 || !ok2 {
+		return times, 0
+	}
+	for i := range a {
+		times[i] = a[i] - b[i]
+		total += times[i]
+	}
+	return times, total
 }
 
 // cpuTimes returns the first eight times of the line "cpu": guest time, behind them,

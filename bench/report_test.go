@@ -38,7 +38,7 @@ func quietReport() *Report {
 		DurationNS:    31_000_000_000,
 		Options:       ReportOptions{Rounds: 5, Samples: 20000, Warmup: 1000, RoundBudgetNS: 2e9, CPUs: []int{2, 3}},
 		Machine: Machine{CPUModel: "Example CPU", CPUs: 8, Virtualised: "no", Kernel: "6.12.0", Preemption: "voluntary", Arch: "amd64",
-			GOMAXPROCS: 8, GoVersion: "go1.26", LoadBefore: ptr(0.25), LoadAfter: ptr(0.9), StealPercent: ptr(0.0), ClockReadNS: 21},
+			GOMAXPROCS: 8, GoVersion: "go1.26", LoadBefore: ptr(0.25), LoadAfter: ptr(0.9), StealPercent: ptr(0.0), OthersPercent: ptr(1.25), ClockReadNS: 21},
 		Scenarios: []ScenarioReport{
 			measured("native-other", NativeQueue, "other CPU, verdict cache", "", Percentiles{480, 520, 905, 9870, 104000}),
 			{ID: "native-same", Mechanism: NativeQueue, Responder: "same CPU", Status: NotApplicable, Reason: "failure verdict after 50.3 µs (p50 of 10000 asks, none was answered)", Samples: 10000, Failed: 10000, Median: &Percentiles{P50: 50300}, Merged: &Percentiles{P50: 50300}},
@@ -71,7 +71,9 @@ func TestTable(t *testing.T) {
 		})
 	}
 	f("quiet", func(*Report) {})
-	f("noisy", func(r *Report) { r.Machine.LoadBefore, r.Machine.StealPercent = ptr(5.5), ptr(3.25) })
+	f("noisy", func(r *Report) {
+		r.Machine.LoadBefore, r.Machine.StealPercent, r.Machine.OthersPercent = ptr(5.5), ptr(3.25), ptr(7.5)
+	})
 	f("missing", func(r *Report) {
 		r.Machine.LoadAfter, r.Machine.StealPercent = nil, nil
 		r.Options.CPUs = []int{0}

@@ -165,6 +165,12 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("running the bench: %w", context.Cause(ctx))
 	}
+	for _, w := range rows { // before the watch: until then they count as others
+		if w.child != nil {
+			w.child.close()
+			w.child = nil
+		}
+	}
 	r.Machine = watch.Stop()
 	r.DurationNS = int64(time.Since(watch.started))
 	measured := false

@@ -17,6 +17,8 @@ const (
 	// noisySteal is the share of time, in per cent, that the hypervisor may take
 	// from the machine during a run whose figures are judged.
 	noisySteal = 2.0
+	// noisyOthers is the same of other processes.
+	noisyOthers = 5.0
 )
 
 // Outcomes of a bar.
@@ -144,6 +146,9 @@ func noisy(m Machine) []string {
 	}
 	if m.StealPercent != nil && *m.StealPercent > noisySteal {
 		why = append(why, fmt.Sprintf("%.1f %% of the time was stolen by the hypervisor, at most %.0f %% is quiet", *m.StealPercent, noisySteal))
+	}
+	if m.OthersPercent != nil && *m.OthersPercent > noisyOthers {
+		why = append(why, fmt.Sprintf("%.1f %% of the time went to other processes, at most %.0f %% is quiet", *m.OthersPercent, noisyOthers))
 	}
 	return why
 }
