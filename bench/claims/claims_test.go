@@ -46,7 +46,8 @@ func read(t *testing.T, text string) *File {
 // TestOurs reads the file of this repository, and looks for the rows that it names among those that there are.
 func TestOurs(t *testing.T) {
 	f := read(t, bench.Claims())
-	known := map[string][]bench.Scenario{bench.KindBridge: bench.Bridge(), bench.KindRules: append(append(bench.Rules(), rulepush.Scenarios()...), bench.OPARows("opa")...)}
+	known := map[string][]bench.Scenario{bench.KindBridge: bench.Bridge(), bench.KindRules: append(append(bench.Rules(), rulepush.Scenarios()...), bench.OPARows("opa")...),
+		bench.KindBoot: bench.Boot()}
 	for _, c := range f.Claims {
 		if _, ok := known[c.Run]; !ok && c.Run != bench.KindDaemon {
 			t.Errorf("%s: got run %q, want a command that writes reports", c.ID, c.Run)
