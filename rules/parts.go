@@ -91,7 +91,7 @@ func readParts(frame *parser, parts []part, f *File) bool {
 	}
 	// One CPU is left alone, for a worker of the daemon that polls there: a thread that waits
 	// behind it does little, and keeps what the worker waits for from that CPU when it has a turn.
-	for range max(1, min(runtime.NumCPU()-1, len(parts))) {
+	for range max(1, min(runtime.NumCPU()-1, runtime.GOMAXPROCS(0), len(parts))) {
 		wg.Go(func() {
 			for {
 				p := next()
