@@ -42,7 +42,7 @@ func (p *parser) args(n *yaml.Node, about eventSet, b *block) {
 		}
 		if names, ok := p.argName(k, name, about); ok {
 			if t := p.argTest(v, "args."+name, names); t.ranges != nil || t.all|t.any != 0 {
-				t.name = name
+				t.name = strings.Clone(name) // without all that was read with it
 				b.args = append(b.args, t)
 			}
 		}

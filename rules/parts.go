@@ -93,12 +93,13 @@ func readParts(frame *parser, parts []part, f *File) bool {
 	// behind it does little, and keeps what the worker waits for from that CPU when it has a turn.
 	for range max(1, min(runtime.NumCPU()-1, runtime.GOMAXPROCS(0), len(parts))) {
 		wg.Go(func() {
+			var s simple
 			for {
 				p := next()
 				if p == nil {
 					return
 				}
-				if !p.read(frame, f) {
+				if !p.read(&s, frame, f) {
 					mu.Lock()
 					failed = true
 					mu.Unlock()
@@ -110,21 +111,32 @@ func readParts(frame *parser, parts []part, f *File) bool {
 	return !failed
 }
 
-// read reads a part into its place in f.rules.
-func (pt *part) read(frame *parser, f *File) bool {
+// list reads a part that is not simple. Nil: it is no list.
+func (pt *part) list(p *parser) *yaml.Node {
 	d := yaml.NewDecoder(bytes.NewReader(pt.src))
 	var doc, second yaml.Node
 	if decode(d, &doc) != nil || !errors.Is(decode(d, &second), io.EOF) {
-		return false
+		return nil
 	}
 	list := doc.Content[0]
-	p := newParser(frame.version, frame.file)
-	p.whens, p.sets = frame.whens, frame.sets
-	p.refuseAnchors(list)
-	if list.Kind != yaml.SequenceNode || len(list.Content) != pt.count || len(p.problems) > 0 {
-		return false
+	if p.refuseAnchors(list); list.Kind != yaml.SequenceNode || len(p.problems) > 0 {
+		return nil
 	}
 	shift(list, pt.line-1)
+	return list
+}
+
+// read reads a part into its place in f.rules.
+func (pt *part) read(s *simple, frame *parser, f *File) bool {
+	p := newParser(frame.version, frame.file)
+	p.whens, p.sets = frame.whens, frame.sets
+	list := s.read(string(pt.src), pt.line)
+	if list == nil {
+		list = pt.list(p)
+	}
+	if list == nil || len(list.Content) != pt.count {
+		return false
+	}
 	for i, n := range list.Content {
 		f.rules[pt.first+i] = p.oneRule(n, pt.first+i, f)
 		p.rule = ""
