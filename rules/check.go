@@ -84,14 +84,17 @@ func (p *parser) rules(n *yaml.Node, f *File) {
 
 func (p *parser) oneRule(n *yaml.Node, index int, f *File) rule {
 	r := rule{pos: pos{n.Line, n.Column}, deadline: f.deadline, onFail: f.onFail}
-	what := fmt.Sprintf("rule number %d", index+1)
+	what := "the rule"
 	if n.Kind == yaml.MappingNode { // the id goes with every problem of the rule
 		for i := 0; i+1 < len(n.Content); i += 2 {
 			if k, v := n.Content[i], n.Content[i+1]; k.Value == "id" && v.Kind == yaml.ScalarNode && validID(v.Value) {
-				p.rule, what = v.Value, "the rule"
+				p.rule = v.Value
 				break
 			}
 		}
+	}
+	if p.rule == "" {
+		what = fmt.Sprintf("rule number %d", index+1)
 	}
 	m := p.mapping(n, what, "id", "events", "object", "detail", "args", "subject", "access", "not", "when", "verdict", "message", "owner", "reason", "ticket", "lifespan", "expires", "times", "deadline", "on_fail")
 	if m == nil {

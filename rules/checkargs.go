@@ -3,7 +3,6 @@
 package rules
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 
@@ -127,7 +126,7 @@ func (p *parser) argTest(n *yaml.Node, what string, names numbering) (t argTest)
 	if names.named() {
 		hint = "write a number or a name such as " + names.example() + ", a range, a list of them, or bits as {all: 0x6} or {any: 0x6}"
 	}
-	t.ranges = values(p, n, what, fmt.Sprintf("number %d", names), false, func(e *yaml.Node) (r numberRange, ok bool) {
+	t.ranges = values(p, n, what, names, false, func(e *yaml.Node) (r numberRange, ok bool) {
 		s, ok := p.text(e, what, hint)
 		if !ok {
 			return r, false

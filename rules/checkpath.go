@@ -69,7 +69,15 @@ func hasDots(s string) bool {
 
 // patterns reads one pattern or a list of them.
 func (p *parser) patterns(n *yaml.Node, t textKind) []pattern {
-	as := fmt.Sprintf("pattern %v %v", t.abstract, t.free)
+	as := "path"
+	switch {
+	case t.free && t.abstract:
+		as = "text or socket"
+	case t.free:
+		as = "text"
+	case t.abstract:
+		as = "socket"
+	}
 	return values(p, n, t.what, as, t.abstract || t.free, func(e *yaml.Node) (pattern, bool) { return p.pattern(e, t) })
 }
 

@@ -24,8 +24,8 @@ func (rs *RuleSet) Sets() []SetInfo { return rs.setInfos }
 type valueSet struct {
 	name   string
 	nodes  []*yaml.Node
-	mu     sync.Mutex // parts of a file are read side by side
-	values map[string]any
+	mu     sync.Mutex  // parts of a file are read side by side
+	values map[any]any // by how they were read
 }
 
 // readSets reads the sets of a file.
@@ -51,7 +51,7 @@ func (p *parser) readSets(n *yaml.Node, f *File) {
 			p.add(v, "name at least one value, or take the set out, and the rules that name it", "the set %s is empty", k.Value)
 			continue
 		}
-		p.sets[k.Value] = &valueSet{name: k.Value, nodes: v.Content, values: map[string]any{}}
+		p.sets[k.Value] = &valueSet{name: k.Value, nodes: v.Content, values: map[any]any{}}
 		f.setInfos = append(f.setInfos, SetInfo{k.Value, len(v.Content), k.Line})
 	}
 }
@@ -80,7 +80,7 @@ func (p *parser) setOf(n *yaml.Node, texts bool) (s *valueSet, ok bool) {
 
 // values reads a value, or a list of values and names of sets. texts is as for setOf, as tells
 // apart what read makes of the same values. A set that stands alone gives the same slice to all who name it.
-func values[T any](p *parser, n *yaml.Node, what, as string, texts bool, read func(*yaml.Node) (T, bool)) (out []T) {
+func values[T any](p *parser, n *yaml.Node, what string, as any, texts bool, read func(*yaml.Node) (T, bool)) (out []T) {
 	nodes := p.list(n, what)
 	for _, e := range nodes {
 		s, ok := p.setOf(e, texts)
@@ -99,7 +99,7 @@ func values[T any](p *parser, n *yaml.Node, what, as string, texts bool, read fu
 	return out
 }
 
-func valuesOf[T any](s *valueSet, as string, read func(*yaml.Node) (T, bool)) []T {
+func valuesOf[T any](s *valueSet, as any, read func(*yaml.Node) (T, bool)) []T {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if known, ok := s.values[as]; ok {

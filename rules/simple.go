@@ -31,7 +31,7 @@ type simple struct {
 const simpleDepth = 32
 
 // read returns the block sequence that src is, of which the first line has that number. Nodes have no
-// comments, and no tag where their text says which one.
+// comments, and a tag only where that spares the library to try what else their text could be.
 func (s *simple) read(src string, line int) *yaml.Node {
 	clear(s.nodes)
 	clear(s.kids)
@@ -320,11 +320,38 @@ scan:
 		end = s.at + 1
 	}
 	n.Value = strings.Clone(s.src[from:end])
+	n.Tag = plainTag(n.Value)
 	if flow && s.peek() == '?' {
 		return nil
 	}
 	s.at = end
 	return n
+}
+
+// plainTag returns the tag of a plain scalar: that of a text or a number where this is easy to see, else none.
+func plainTag(text string) string {
+	c := text[0]
+	if c == '/' || c > '9' && len(text) > len("false") { // the longest word that is no text
+		return "!!str"
+	}
+	digits, dash := 0, 0
+	for i := range len(text) {
+		switch {
+		case text[i] >= '0' && text[i] <= '9':
+			digits++
+		case text[i] == '-' && i > 0 && i < len(text)-1:
+			dash++
+		default:
+			return ""
+		}
+	}
+	switch {
+	case dash == 1: // a range; a date has two
+		return "!!str"
+	case dash == 0 && digits < 19 && (c != '0' || digits == 1):
+		return "!!int"
+	}
+	return ""
 }
 
 // What a byte is to a plain scalar.

@@ -63,7 +63,7 @@ func TestSimple(t *testing.T) {
 	f("a dash, a mapping below", "-\n  id: a\n-   id: b\n    events: open\n", true)
 	f("a list in a list, below", "-\n  - x\n  - y\n", true)
 	f("comments", "# x\n- id: a # y: z\n  # '\n  events: [open]   # [\n\n   # deeper\n- {id: b} #\n#", true)
-	f("numbers and the like", "- 1\n- 1000-1999\n- 0x1f\n- true\n- null\n- 1.5\n- 2001-01-01\n- 10.0.0.0/8\n- .5\n- y\n- '1'\n- \"true\"\n- ''\n", true)
+	f("numbers and the like", "- 1\n- 1000-1999\n- 0x1f\n- true\n- null\n- 1.5\n- 2001-01-01\n- 10.0.0.0/8\n- .5\n- y\n- falser\n- 0\n- 012\n- 1-2-3\n- 9999999999999999999\n- 18446744073709551616\n- 1_0\n- 1-\n- '1'\n- \"true\"\n- ''\n", true)
 	f("colons and signs", "- a:b\n- a#b\n- [2001:db8::1, a::b, x#y]\n- /x?[ab]{1,2}\n- a - b\n- {k: a:b}\n- a,b\n- what's \"this\"\n", true)
 	f("spaces behind it", "- id: a   \n  events:   \n    open: x\n- {a: b}  \n", true)
 	f("spaces in it", "- a  b\n- [a  b , c]\n- {k: a b }\n- 'a '\n", true)
