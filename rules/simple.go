@@ -331,7 +331,8 @@ scan:
 // plainTag returns the tag of a plain scalar: that of a text or a number where this is easy to see, else none.
 func plainTag(text string) string {
 	c := text[0]
-	if c == '/' || c > '9' && len(text) > len("false") { // the longest word that is no text
+	// What is no text begins with one of these letters, if with any, and the longest is "false".
+	if c == '/' || c > '9' && (len(text) > len("false") || strings.IndexByte("yYnNtTfFoO", c) < 0) {
 		return "!!str"
 	}
 	digits, dash := 0, 0
