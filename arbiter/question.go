@@ -37,16 +37,18 @@ func (e *Event) Question(r *abi.Request) {
 	e.content(r)
 }
 
-// content says what r, which has the digest and the format of e if it has any, knows of the
-// content: a record that has looked and has neither is of an object without one.
+// look gives e the facts of the content that r has.
+func (e *Event) look(r *abi.Request) {
+	if e.SHA256 = ""; r.Flags&abi.FlagDigest != 0 {
+		e.SHA256 = hex.EncodeToString(r.Digest[:])
+	}
+	e.Format = r.Format
+}
+
+// content says what r, which has the facts of the content that e has, knows of it: a record that
+// has looked and has none of them is of an object without one.
 func (e *Event) content(r *abi.Request) {
-	var has abi.Fields
-	if r.Flags&abi.FlagDigest != 0 {
-		has |= abi.FieldDigest
-	}
-	if r.Format != abi.FormatUnknown {
-		has |= abi.FieldFormat
-	}
+	has := r.Content()
 	if has == 0 && e.Facts&abi.ContentFields != 0 {
 		r.SetNoContent()
 	}

@@ -233,12 +233,7 @@ func (c *compiler) conditions(r *rule, b *block) conditions {
 		out.has |= abi.FieldExe
 		out.exe = c.texts(factExe, b.exe)
 	}
-	if len(b.digest) > 0 {
-		out.has |= abi.FieldDigest
-	}
-	if b.formats != 0 {
-		out.has |= abi.FieldFormat
-	}
+	out.has |= b.contentFields()
 	ids := subjectIDs{uid: c.merged(b.uid), gid: c.merged(b.gid), euid: c.merged(b.euid), egid: c.merged(b.egid)}
 	if len(b.uid)+len(b.euid) > 0 {
 		out.has |= abi.FieldUID

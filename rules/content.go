@@ -4,7 +4,6 @@ package rules
 
 import (
 	"encoding/hex"
-	"fmt"
 	"slices"
 	"strings"
 
@@ -23,6 +22,38 @@ func (p *parser) needContent(n *yaml.Node, field string, about eventSet) {
 		p.add(n, "match it by object.path, or put "+e.String()+" in a rule of its own; those that have one are "+strings.Join(withContent.names(), ", "),
 			"the event %s has no content to match by %s", e, field)
 	}
+}
+
+// contentFacts are the facts of the content, in the order in which they are looked at: what
+// takes less stands first. The conditions on them and the actions that ask for them have the
+// same order, from condFormat and NeedsFormat on.
+var contentFacts = [...]struct {
+	field abi.Fields
+	key   string
+}{
+	{abi.FieldFormat, "object.format"},
+	{abi.FieldDigest, "object.sha256"},
+}
+
+// content reads what is asked of the content of the object from the block f.
+func (p *parser) content(f fields, about eventSet, b *block) {
+	if n := f.get("sha256"); n != nil {
+		b.digest = p.digests(n, about)
+	}
+	if n := f.get("format"); n != nil {
+		b.formats = p.formats(n, about)
+	}
+}
+
+// contentFields returns which facts of the content the block asks for.
+func (b *block) contentFields() (has abi.Fields) {
+	if len(b.digest) > 0 {
+		has |= abi.FieldDigest
+	}
+	if b.formats != 0 {
+		has |= abi.FieldFormat
+	}
+	return has
 }
 
 // contentMatch is what a block asks of the content. The zero value asks for nothing.
@@ -82,8 +113,29 @@ func (rs *RuleSet) needs(m *matcher, r *abi.Request) condition {
 	return need
 }
 
-// contentNames are what the conditions on the content are called.
-var contentNames = map[condition]string{condFormat: "object.format", condDigest: "object.sha256"}
+// only returns what is asked of the facts that are known.
+func (m contentMatch) only(known abi.Fields) contentMatch {
+	if known&abi.FieldDigest == 0 {
+		m.sums = nil
+	}
+	if known&abi.FieldFormat == 0 {
+		m.formats = 0
+	}
+	return m
+}
+
+// witness gives r a content of which all is known and for which m holds.
+func (m *contentMatch) witness(r *abi.Request) {
+	c := abi.Content{Known: abi.ContentFields, Format: abi.FormatOther}
+	if m.sums != nil {
+		c.Digest = m.sums[0]
+	}
+	if m.formats != 0 {
+		for c.Format = abi.FormatUnknown + 1; !m.formats.has(c.Format); c.Format++ {
+		}
+	}
+	r.Learn(&c)
+}
 
 // covers reports whether m holds wherever o does.
 func (m *contentMatch) covers(o *contentMatch) bool {
@@ -93,30 +145,35 @@ func (m *contentMatch) covers(o *contentMatch) bool {
 
 // words returns what is known of the content, and what is wanted.
 func (m *contentMatch) words(c condition, r *abi.Request) (subject string, wanted []string) {
-	if c == condFormat && r.Format == abi.FormatUnknown {
-		return "object.format, which is not known,", m.formats.names()
+	var is string
+	switch c {
+	case condFormat:
+		is, wanted = r.Format.String(), m.formats.names()
+	case condDigest:
+		is = hex.EncodeToString(r.Digest[:])
+		for _, d := range m.sums {
+			wanted = append(wanted, hex.EncodeToString(d[:]))
+		}
 	}
-	if c == condFormat {
-		return "object.format " + r.Format.String(), m.formats.names()
+	of := contentFacts[c-condFormat]
+	if r.Content()&of.field == 0 {
+		return of.key + ", which is not known,", wanted
 	}
-	for _, d := range m.sums {
-		wanted = append(wanted, hex.EncodeToString(d[:]))
-	}
-	return fmt.Sprintf("object.sha256 %x", r.Digest), wanted
+	return of.key + " " + is, wanted
 }
 
 // content adds what a block asks of the content to the pool, and returns its number.
 func (c *compiler) content(b *block, inNot bool) uint32 {
-	if b.formats == 0 && len(b.digest) == 0 {
+	if b.contentFields() == 0 {
 		return 0
 	}
 	m := contentMatch{formats: b.formats, inNot: inNot}
 	key := contentKey{formats: b.formats, inNot: inNot}
 	if len(b.digest) > 0 {
-		key.first = &b.digest[0]
-		if m.sums = c.sums[key.first]; m.sums == nil {
+		key.sums = &b.digest[0]
+		if m.sums = c.sums[key.sums]; m.sums == nil {
 			m.sums = sortedDigests(b.digest)
-			c.sums[key.first] = m.sums
+			c.sums[key.sums] = m.sums
 		}
 	}
 	n, ok := c.contents[key]
@@ -130,7 +187,23 @@ func (c *compiler) content(b *block, inNot bool) uint32 {
 
 // contentKey is what contentMatches are known by.
 type contentKey struct {
-	first   *digest
+	sums    *digest // the first one of the list
 	formats formatSet
 	inNot   bool
+}
+
+// contents appends a fact of the content of all blocks that ask for it, by its word; such facts
+// came later than the rest of the form.
+func (e *encoder) contents(rs []rule, word string, fact abi.Fields, write func(*block)) {
+	for i := range rs {
+		for in, b := range [...]*block{&rs[i].match, rs[i].not} {
+			if b == nil || b.contentFields()&fact == 0 {
+				continue
+			}
+			e.text(word)
+			e.number(uint64(i))
+			e.number(uint64(in))
+			write(b)
+		}
+	}
 }

@@ -112,15 +112,7 @@ func newDigestIndex(groups []group) *digestIndex {
 
 // digests appends the digests of all rules, which came later than the rest of the form.
 func (e *encoder) digests(rs []rule) {
-	for i := range rs {
-		for in, b := range [...]*block{&rs[i].match, rs[i].not} {
-			if b == nil || len(b.digest) == 0 {
-				continue
-			}
-			e.text("sha256")
-			e.number(uint64(i))
-			e.number(uint64(in))
-			long(e, b.digest, func(e *encoder, d digest) { e.d.Write(d[:]) })
-		}
-	}
+	e.contents(rs, "sha256", abi.FieldDigest, func(b *block) {
+		long(e, b.digest, func(e *encoder, d digest) { e.d.Write(d[:]) })
+	})
 }

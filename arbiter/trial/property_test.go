@@ -62,7 +62,7 @@ func contentOf(r *abi.Request) abi.Content {
 
 func (fetcher) Fetch(h arbiter.Held, r *abi.Request, want abi.Fields) bool {
 	c := contentOf(r)
-	if want == abi.FieldFormat {
+	if want != abi.FieldDigest {
 		c.Known = want
 	}
 	h.Content(c)

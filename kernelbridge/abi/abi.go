@@ -189,7 +189,7 @@ type Request struct {
 	// that have one set it.
 	File int32
 
-	// What was found out about the object's content. A source leaves Format FormatUnknown.
+	// What was found out about the object's content. A source calls ForgetContent.
 	Format Format
 	Digest [32]byte // SHA-256, with FlagDigest only
 

@@ -67,6 +67,28 @@ func (r *Request) Learn(c *Content) {
 	r.Have |= c.Known
 }
 
+// Content returns which facts of the content of the object r has.
+func (r *Request) Content() (has Fields) {
+	if r.Flags&FlagDigest != 0 {
+		has |= FieldDigest
+	}
+	if r.Format != FormatUnknown {
+		has |= FieldFormat
+	}
+	return has
+}
+
+// ForgetContent makes those of the given facts that are about the content unknown. What a
+// request has of Have is left to the caller.
+func (r *Request) ForgetContent(f Fields) {
+	if f&FieldDigest != 0 {
+		r.Flags &^= FlagDigest
+	}
+	if f&FieldFormat != 0 {
+		r.Format = FormatUnknown
+	}
+}
+
 // modeFormat, modeRegular and modeDirectory are S_IFMT, S_IFREG and S_IFDIR of stat(2).
 const (
 	modeFormat    = 0o170000

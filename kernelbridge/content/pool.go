@@ -87,6 +87,10 @@ type job struct {
 	done func(abi.Content)
 }
 
+// quick reports whether what is wanted takes no reading to speak of, so that it need not wait
+// where files are hashed.
+func (j *job) quick() bool { return j.want&^abi.FieldFormat == 0 }
+
 // New starts a pool.
 func New(o Options) *Pool {
 	if o.MaxBytes <= 0 {
@@ -115,7 +119,7 @@ func New(o Options) *Pool {
 // done will not be called.
 func (p *Pool) Submit(o Object, want abi.Fields, done func(abi.Content)) bool {
 	j, lane := job{o, want, done}, p.hashes
-	if want == abi.FieldFormat {
+	if j.quick() {
 		lane = p.headers
 	}
 	if o.File >= 0 {
@@ -229,7 +233,7 @@ func (p *Pool) look(j *job, h *hasher) (c abi.Content, err error) {
 		}
 		defer unix.Close(at)
 	}
-	if j.want == abi.FieldFormat && generated(at) {
+	if j.quick() && generated(at) {
 		p.counters.headers.Add(1)
 		return abi.Content{Known: abi.FieldFormat, Format: abi.FormatOther}, nil
 	}
@@ -249,7 +253,7 @@ func (p *Pool) look(j *job, h *hasher) (c abi.Content, err error) {
 		p.counters.hits.Add(1)
 		return c, nil
 	}
-	if j.want == abi.FieldFormat {
+	if j.quick() {
 		return p.header(j.File, s)
 	}
 	if s.size > p.opts.MaxBytes {
