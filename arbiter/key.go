@@ -14,8 +14,8 @@ import (
 const maxKeyBytes = 1 + 4 + 4*4 + 8*abi.CgroupLevels + 8 + 8*abi.Args + maxContentBytes + 3*(4+abi.PathBytes)
 
 // maxContentBytes is the most that appendContent appends: whether there is a content, the
-// format, whether the digest is known, and the digest.
-const maxContentBytes = 1 + 1 + 1 + 32
+// format, the fs-verity digest with its hash, whether the digest is known, and the digest.
+const maxContentBytes = 1 + 1 + (1 + 64) + (1 + 32)
 
 // appendKey appends the cache key of the request at hand: the facts that the
 // rule set consults for its event and no others, in a fixed order, and which of two sets that is. Everything has a
@@ -72,6 +72,9 @@ func appendContent(key []byte, r *abi.Request, want abi.Fields) []byte {
 	key = append(key, 1)
 	if want&abi.FieldFormat != 0 {
 		key = append(key, byte(r.Format))
+	}
+	if want&abi.FieldVerity != 0 { // the hash says how long the digest is
+		key = append(append(key, byte(r.Verity.Alg)), r.Verity.Bytes()...)
 	}
 	if want&abi.FieldDigest != 0 {
 		known := r.Flags&abi.FlagDigest != 0

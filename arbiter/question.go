@@ -30,7 +30,7 @@ func (e *Event) Question(r *abi.Request) {
 	r.PathLen = put(&r.PathBuf, e.Path, abi.FieldPath)
 	r.DetailLen = put(&r.DetailBuf, e.Detail, abi.FieldDetail)
 	r.ExeLen = put(&r.ExeBuf, e.Exe, abi.FieldExe)
-	r.Mode, r.Format = 0, e.Format
+	r.Mode, r.Format, r.Verity = 0, e.Format, e.Verity
 	if n, err := hex.Decode(r.Digest[:], []byte(e.SHA256)); err == nil && n == len(r.Digest) {
 		r.Flags |= abi.FlagDigest
 	}
@@ -42,7 +42,7 @@ func (e *Event) look(r *abi.Request) {
 	if e.SHA256 = ""; r.Flags&abi.FlagDigest != 0 {
 		e.SHA256 = hex.EncodeToString(r.Digest[:])
 	}
-	e.Format = r.Format
+	e.Format, e.Verity = r.Format, r.Verity
 }
 
 // content says what r, which has the facts of the content that e has, knows of it: a record that

@@ -221,7 +221,7 @@ func (p *parser) block(m fields, about eventSet) block {
 		}
 	}
 	if n := m.get("object"); n != nil {
-		f := p.fields(n, "object", "path", "sha256", "format")
+		f := p.fields(n, "object", "path", "sha256", "format", "fsverity")
 		if f.get("path") != nil {
 			b.path = p.patterns(f.get("path"), objectText(about))
 		}

@@ -32,6 +32,7 @@ var contentFacts = [...]struct {
 	key   string
 }{
 	{abi.FieldFormat, "object.format"},
+	{abi.FieldVerity, "object.fsverity"},
 	{abi.FieldDigest, "object.sha256"},
 }
 
@@ -43,6 +44,9 @@ func (p *parser) content(f fields, about eventSet, b *block) {
 	if n := f.get("format"); n != nil {
 		b.formats = p.formats(n, about)
 	}
+	if n := f.get("fsverity"); n != nil {
+		b.verity = p.verities(n, about)
+	}
 }
 
 // contentFields returns which facts of the content the block asks for.
@@ -53,19 +57,23 @@ func (b *block) contentFields() (has abi.Fields) {
 	if b.formats != 0 {
 		has |= abi.FieldFormat
 	}
+	if len(b.verity) > 0 {
+		has |= abi.FieldVerity
+	}
 	return has
 }
 
 // contentMatch is what a block asks of the content. The zero value asks for nothing.
 type contentMatch struct {
-	sums    []digest  // sorted, each once; nil for any
-	formats formatSet // 0 for any, and for no content too
+	sums    []digest     // sorted, each once; nil for any
+	verity  *verityMatch // likewise
+	formats formatSet    // 0 for any, and for no content too
 	inNot   bool
 }
 
 // A fact of the content that nobody has looked at yet is what makes the rule match: then the
-// decision is that it is needed. The format stands before the digest, because it takes a few
-// bytes and not all of them: so no file is hashed whose format decides.
+// decision is that it is needed. The digest stands last, because it takes all bytes of a file and
+// the others a few or none: so no file is hashed that they decide about.
 
 // fails returns the condition that does not hold, none when all do.
 func (m *contentMatch) fails(r *abi.Request) condition {
@@ -81,6 +89,8 @@ func (m *contentMatch) refuted(r *abi.Request) condition {
 	switch {
 	case m.formats != 0 && (no || r.Format != abi.FormatUnknown && !m.formats.has(r.Format)):
 		return condFormat
+	case m.verity != nil && (no || r.Verity.Alg != abi.VerityUnknown && !m.verity.has(&r.Verity)):
+		return condVerity
 	case m.sums != nil && (no || r.Flags&abi.FlagDigest != 0 && !m.has(&r.Digest)):
 		return condDigest
 	}
@@ -92,6 +102,8 @@ func (m *contentMatch) lacks(r *abi.Request) condition {
 	switch {
 	case m.formats != 0 && m.formats != anyFormat && r.Format == abi.FormatUnknown:
 		return condFormat
+	case m.verity != nil && !m.verity.all() && r.Verity.Alg == abi.VerityUnknown:
+		return condVerity
 	case m.sums != nil && r.Flags&abi.FlagDigest == 0:
 		return condDigest
 	}
@@ -121,14 +133,20 @@ func (m contentMatch) only(known abi.Fields) contentMatch {
 	if known&abi.FieldFormat == 0 {
 		m.formats = 0
 	}
+	if known&abi.FieldVerity == 0 {
+		m.verity = nil
+	}
 	return m
 }
 
 // witness gives r a content of which all is known and for which m holds.
 func (m *contentMatch) witness(r *abi.Request) {
-	c := abi.Content{Known: abi.ContentFields, Format: abi.FormatOther}
+	c := abi.Content{Known: abi.ContentFields, Format: abi.FormatOther, Verity: abi.Verity{Alg: abi.VerityNone}}
 	if m.sums != nil {
 		c.Digest = m.sums[0]
+	}
+	if m.verity != nil {
+		c.Verity = m.verity.witness()
 	}
 	if m.formats != 0 {
 		for c.Format = abi.FormatUnknown + 1; !m.formats.has(c.Format); c.Format++ {
@@ -140,6 +158,7 @@ func (m *contentMatch) witness(r *abi.Request) {
 // covers reports whether m holds wherever o does.
 func (m *contentMatch) covers(o *contentMatch) bool {
 	return (m.formats == 0 || o.formats != 0 && o.formats&^m.formats == 0) &&
+		(m.verity == nil || o.verity != nil && m.verity.covers(o.verity)) &&
 		(m.sums == nil || o.sums != nil && !slices.ContainsFunc(o.sums, func(d digest) bool { return !m.has((*[len(d)]byte)(&d)) }))
 }
 
@@ -149,6 +168,8 @@ func (m *contentMatch) words(c condition, r *abi.Request) (subject string, wante
 	switch c {
 	case condFormat:
 		is, wanted = r.Format.String(), m.formats.names()
+	case condVerity:
+		is, wanted = r.Verity.String(), m.verity.names()
 	case condDigest:
 		is = hex.EncodeToString(r.Digest[:])
 		for _, d := range m.sums {
@@ -176,6 +197,13 @@ func (c *compiler) content(b *block, inNot bool) uint32 {
 			c.sums[key.sums] = m.sums
 		}
 	}
+	if len(b.verity) > 0 {
+		key.verity = &b.verity[0]
+		if m.verity = c.verities[key.verity]; m.verity == nil {
+			m.verity = newVerityMatch(b.verity)
+			c.verities[key.verity] = m.verity
+		}
+	}
 	n, ok := c.contents[key]
 	if !ok {
 		n = uint32(len(c.pool.contents))
@@ -187,7 +215,8 @@ func (c *compiler) content(b *block, inNot bool) uint32 {
 
 // contentKey is what contentMatches are known by.
 type contentKey struct {
-	sums    *digest // the first one of the list
+	sums    *digest     // the first one of the list
+	verity  *abi.Verity // likewise
 	formats formatSet
 	inNot   bool
 }

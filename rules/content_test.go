@@ -17,7 +17,9 @@ var contents = func() (all []abi.Content) {
 	c := abi.Content{Known: abi.ContentFields}
 	for _, c.Digest = range [][32]byte{{0}, {1}, {2}, {1, 31: 1}, {3}} {
 		for _, c.Format = range []abi.Format{abi.FormatELF, abi.FormatScript, abi.FormatOther} {
-			all = append(all, c)
+			for _, c.Verity = range []abi.Verity{{Alg: abi.VerityNone}, {Alg: abi.VeritySHA256}, {Alg: abi.VeritySHA512}} {
+				all = append(all, c)
+			}
 		}
 	}
 	return all
@@ -25,12 +27,12 @@ var contents = func() (all []abi.Content) {
 
 // agree reports whether two contents have the same value of each of the facts.
 func agree(a, b *abi.Content, facts abi.Fields) bool {
-	return (facts&abi.FieldDigest == 0 || a.Digest == b.Digest) && (facts&abi.FieldFormat == 0 || a.Format == b.Format)
+	return (facts&abi.FieldDigest == 0 || a.Digest == b.Digest) && (facts&abi.FieldFormat == 0 || a.Format == b.Format) && (facts&abi.FieldVerity == 0 || a.Verity == b.Verity)
 }
 
 // contentOf is the content of a request that has all of it.
 func contentOf(r *abi.Request) abi.Content {
-	return abi.Content{Known: abi.ContentFields, Digest: r.Digest, Format: r.Format}
+	return abi.Content{Known: abi.ContentFields, Digest: r.Digest, Format: r.Format, Verity: r.Verity}
 }
 
 // The tables of the facts of the content, of the conditions on them and of the actions that ask

@@ -96,6 +96,7 @@ const (
 	condDetail
 	condExe
 	condFormat // from here on as contentFacts are: see needs
+	condVerity
 	condDigest
 	conditionCount
 )

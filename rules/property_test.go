@@ -94,7 +94,7 @@ func genBlock(t *rapid.T, object, detail, free, access, content bool, args []str
 	}
 	if object && rapid.Bool().Draw(t, "path given") {
 		parts = append(parts, "object: {path: "+list("object.path")+"}")
-	} else if which := rapid.IntRange(0, 3).Draw(t, "content given"); content && which > 0 {
+	} else if which := rapid.IntRange(0, 7).Draw(t, "content given"); content && which > 0 {
 		var of []string
 		if which&1 != 0 {
 			var sums []string
@@ -105,6 +105,10 @@ func genBlock(t *rapid.T, object, detail, free, access, content bool, args []str
 		}
 		if which&2 != 0 {
 			of = append(of, "format: "+rapid.SampledFrom([]string{"elf", "[script]", "[elf, script]", "[other, elf]", "[script, other, elf]"}).Draw(t, "object.format"))
+		}
+		if which&4 != 0 {
+			zeros := strings.Repeat("00", 32)
+			of = append(of, "fsverity: "+rapid.SampledFrom([]string{"any", "none", "[none, any]", "sha256:" + zeros, "[none, sha512:" + zeros + zeros + "]", `"@verity"`, `[none, "@verity"]`}).Draw(t, "object.fsverity"))
 		}
 		if rapid.Bool().Draw(t, "path too") {
 			of = append(of, "path: "+list("object.path"))
@@ -163,7 +167,7 @@ var genSets = rapid.Custom(func(t *rapid.T) string {
 	if rapid.IntRange(0, 3).Draw(t, "long sets") != 0 { // they take time to draw
 		many = 1
 	}
-	return "sets:\n  paths: [" + paths(1, 2) + "]\n  many-paths: [" + paths(many, many+2) + "]\n  ids: [1, 3-4]\n  nets: [0.0.0.1, \"::/126\"]\n"
+	return "sets:\n  paths: [" + paths(1, 2) + "]\n  many-paths: [" + paths(many, many+2) + "]\n  ids: [1, 3-4]\n  nets: [0.0.0.1, \"::/126\"]\n  verity: [sha256:" + strings.Repeat("00", 32) + ", sha256:" + strings.Repeat("01", 32) + "]\n"
 })
 
 func genFile(t *rapid.T) string {

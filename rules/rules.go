@@ -25,6 +25,7 @@ const (
 	// Decision.Needs. They are no field of their own, for a decision is as large as what is
 	// returned in registers.
 	NeedsFormat
+	NeedsVerity
 	NeedsDigest
 )
 

@@ -21,6 +21,8 @@ var contentFlags = [...]struct {
 		func(q *controlv1.ExplainRequest) *string { return &q.Sha256 }, rules.SetDigest},
 	{"format", "what the object is by its first bytes: elf, script or other",
 		func(q *controlv1.ExplainRequest) *string { return &q.Format }, rules.SetFormat},
+	{"fsverity", "fs-verity digest of the object, as fsverity digest prints it, or none",
+		func(q *controlv1.ExplainRequest) *string { return &q.Fsverity }, rules.SetVerity},
 }
 
 func addContentFlags(cmd *cobra.Command, q *controlv1.ExplainRequest) {

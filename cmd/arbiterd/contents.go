@@ -58,6 +58,7 @@ var cannotBeHad = [...]struct {
 }{
 	{abi.FieldDigest, "object.sha256", "that cannot be hashed, because it is larger than digest_max_size, changes meanwhile or takes longer than the deadline"},
 	{abi.FieldFormat, "object.format", "whose first bytes cannot be read, because it is gone, changes meanwhile or its file system takes longer than the deadline"},
+	{abi.FieldVerity, "object.fsverity", "of which the kernel cannot be asked for the digest, because it is gone or its file system takes longer than the deadline"},
 }
 
 // contentWarnings says what becomes of files whose content cannot be looked at, or not in

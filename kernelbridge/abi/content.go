@@ -53,6 +53,7 @@ func ParseFormat(name string) (Format, bool) {
 type Content struct {
 	Known  Fields // of ContentFields, those that are filled in
 	Format Format
+	Verity Verity
 	Digest [32]byte // SHA-256
 }
 
@@ -63,6 +64,9 @@ func (r *Request) Learn(c *Content) {
 	}
 	if c.Known&FieldFormat != 0 {
 		r.Format = c.Format
+	}
+	if c.Known&FieldVerity != 0 {
+		r.Verity = c.Verity
 	}
 	r.Have |= c.Known
 }
@@ -75,6 +79,9 @@ func (r *Request) Content() (has Fields) {
 	if r.Format != FormatUnknown {
 		has |= FieldFormat
 	}
+	if r.Verity.Alg != VerityUnknown {
+		has |= FieldVerity
+	}
 	return has
 }
 
@@ -86,6 +93,9 @@ func (r *Request) ForgetContent(f Fields) {
 	}
 	if f&FieldFormat != 0 {
 		r.Format = FormatUnknown
+	}
+	if f&FieldVerity != 0 {
+		r.Verity = Verity{}
 	}
 }
 
