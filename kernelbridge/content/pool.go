@@ -12,8 +12,7 @@
 // What a file was read in full for is remembered by what the kernel says of the file: see stamp.
 // Where it does not say enough, a file is read each time; and a format alone always is: to make
 // sure that it will still be true takes longer than to read it again, and a lease. The kernel is
-// asked for an fs-verity digest each time: it has it at hand, and giving one to a file changes
-// nothing that a stamp has.
+// asked for an fs-verity digest each time: it has it at hand.
 package content
 
 import (
@@ -237,7 +236,7 @@ func (p *Pool) look(j *job, h *hasher) (c abi.Content, err error) {
 		defer unix.Close(at)
 	}
 	if j.quick() && generated(at) {
-		p.counters.headers.Add(1)
+		p.counters.quick(j.want).Add(1)
 		return abi.Content{Known: j.want, Format: abi.FormatOther, Verity: abi.Verity{Alg: abi.VerityNone}}, nil
 	}
 	if j.File < 0 {
@@ -301,6 +300,14 @@ type counters struct {
 	hits, joined, hashed, headers, measured, bytes, refused atomic.Uint64
 	unknown                                                 [causes]atomic.Uint64
 	busy                                                    atomic.Int64
+}
+
+// quick is the counter of jobs that want that fact, and that take no reading to speak of.
+func (c *counters) quick(want abi.Fields) *atomic.Uint64 {
+	if want == abi.FieldVerity {
+		return &c.measured
+	}
+	return &c.headers
 }
 
 // Stats returns what was counted since New, by name. Every job is among hits, joined,
