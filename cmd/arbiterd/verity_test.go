@@ -60,7 +60,7 @@ rules:
   - id: sealed
     events: [exec]
     object: {path: {prefix: %[1]q}, fsverity: any}
-    verdict: {deny: EACCES}
+    verdict: {deny: EPERM}
   - id: loose
     events: [exec]
     object: {path: {prefix: %[1]q}, fsverity: none}
@@ -92,7 +92,7 @@ func verityEndToEnd(t *testing.T, backend string) {
 	}
 	veritytest.Mount(t, sealed)
 	known, wide, other := tinyProgram(t, "known"), tinyProgram(t, strings.Repeat("wide", 5000)), tinyProgram(t, "other")
-	for name, content := range map[string][]byte{"known": known, "wide": wide, "other": other, "loose": known, "data": []byte("x")} {
+	for name, content := range map[string][]byte{"known": known, "wide": wide, "other": other, "loose": known, "data": []byte("x"), "sealed-data": []byte("x")} {
 		if err := os.WriteFile(sealed+"/"+name, content, 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -106,6 +106,7 @@ func verityEndToEnd(t *testing.T, backend string) {
 	seal("known", veritytest.SHA256)
 	seal("wide", veritytest.SHA512)
 	seal("other", veritytest.SHA256)
+	seal("sealed-data", veritytest.SHA512)
 	d := startDaemon(t, dir, "--backend", backend)
 	knownDigest, wideDigest := veritytest.Digest(known, veritytest.SHA256), veritytest.Digest(wide, veritytest.SHA512)
 	d.push(fmt.Sprintf(verityRules, sealed, knownDigest, wideDigest, sealed+"/data"))
@@ -121,14 +122,18 @@ func verityEndToEnd(t *testing.T, backend string) {
 	}
 	expect(0, "known", "audit known", knownDigest)
 	expect(0, "wide", "audit known", wideDigest)
-	expect(unix.EACCES, "other", "deny sealed", veritytest.Digest(other, veritytest.SHA256))
+	expect(unix.EPERM, "other", "deny sealed", veritytest.Digest(other, veritytest.SHA256))
 	expect(unix.EPERM, "loose", "deny loose", "none")
-	if err := os.Rename(sealed+"/loose", sealed+"/known"); err != nil {
-		t.Fatal(err)
+	move := func(from, to string) {
+		t.Helper()
+		if err := os.Rename(sealed+"/"+from, sealed+"/"+to); err != nil {
+			t.Fatal(err)
+		}
 	}
+	move("loose", "known")
 	expect(unix.EPERM, "known", "deny loose", "none")
 	d.soon(unix.EPERM, "good", sealed+"/data")
-	seal("data", veritytest.SHA512)
+	move("sealed-data", "data")
 	d.soon(0, "good", sealed+"/data")
 	if s := d.status(); s.KernelCounters["digest.measured"] < 6 || s.KernelCounters["digest.hashed"]+s.KernelCounters["digest.headers"] != 0 {
 		t.Errorf("%v, want files measured and none read", s.KernelCounters)
