@@ -5,6 +5,7 @@ package rules
 import (
 	"bytes"
 	"cmp"
+	"encoding/binary"
 	"encoding/hex"
 	"fmt"
 	"slices"
@@ -111,6 +112,32 @@ func (m *verityMatch) has(v *abi.Verity) bool {
 	}
 	_, found := slices.BinarySearchFunc(m.sums, *v, compareVerity)
 	return found
+}
+
+// len returns how many digests are in the list.
+func (m *verityMatch) len() int {
+	if m == nil {
+		return 0
+	}
+	return len(m.sums)
+}
+
+// keys returns what the list can be filed under, nothing where it has digests that it does not name.
+func (m *verityMatch) keys() (parts [][]key) {
+	if m == nil || m.any {
+		return nil
+	}
+	if m.none {
+		parts = append(parts, []key{verityKey(&abi.Verity{Alg: abi.VerityNone})})
+	}
+	for i := range m.sums {
+		parts = append(parts, []key{verityKey(&m.sums[i])})
+	}
+	return parts
+}
+
+func verityKey(v *abi.Verity) key {
+	return key{fact: factVerity, kind: keyContent, n: uint16(v.Alg), a: binary.LittleEndian.Uint64(v.Sum[:]), b: binary.LittleEndian.Uint64(v.Sum[8:])}
 }
 
 // all reports whether every file with a content is in the list: nobody has to look.

@@ -3,7 +3,10 @@
 package rules
 
 import (
+	"crypto/sha256"
+	"crypto/sha512"
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"testing"
 
@@ -80,6 +83,46 @@ func TestVerityBeforeDigest(t *testing.T) {
 	}
 	if r.ForgetContent(abi.FieldDigest); rs.Decide(r).Rule != -1 {
 		t.Error("a file is hashed that has no fs-verity digest")
+	}
+}
+
+// Of thousands of rules, each by its digest, each is found, and what is not looked at yet is decided by
+// the other facts as far as they go.
+func TestVeritiesAreFiled(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	var b strings.Builder
+	b.WriteString(head + "rules:\n")
+	seal := func(i int) string {
+		switch i % 5 {
+		case 0:
+			return fmt.Sprintf("sha512:%x", sha512.Sum512(fmt.Append(nil, i)))
+		case 1:
+			return "none"
+		}
+		return fmt.Sprintf("sha256:%x", sha256.Sum256(fmt.Append(nil, i)))
+	}
+	const n = 2000
+	for i := range n {
+		fmt.Fprintf(&b, "- {id: r%d, events: [exec], object: {fsverity: [%s]}, subject: {uid: %d}, verdict: deny}\n", i, seal(i), i%10)
+	}
+	b.WriteString("- {id: rest, events: [exec], object: {fsverity: any}, subject: {uid: 11}, verdict: audit}\n")
+	rs := mustLoad(t, b.String())
+	if root := rs.lists[abi.EventExec].root; len(root.contents) != 1 || len(root.rest) > 1 {
+		t.Errorf("%d indexes of contents, %d rules are not filed", len(root.contents), len(root.rest))
+	}
+	f := rs.parsed()
+	for range 500 {
+		r := sealed(t, "/x", seal(rng.IntN(n+10)))
+		r.UID = uint32(rng.IntN(12))
+		if got, want := rs.Decide(r).Rule, reference(f, r); got != want {
+			t.Fatalf("%v, uid %d: rule %d, want %d", r.Verity, r.UID, got, want)
+		}
+		if uid := r.UID; uid < 10 {
+			r.ForgetContent(abi.FieldVerity)
+			if got := rs.Decide(r); got.Rule != int32(uid) || got.Needs() != abi.FieldVerity {
+				t.Fatalf("uid %d: rule %d, needs %v; want %d, fsverity", uid, got.Rule, got.Needs().Names(), uid)
+			}
+		}
 	}
 }
 
