@@ -72,6 +72,20 @@ func TestVerity(t *testing.T) {
 	}
 }
 
+// Nobody waits for those who hash.
+func TestVerityWhileHashing(t *testing.T) {
+	p := pool(t, Options{MaxBytes: 10})
+	release := stuck(p)
+	defer release()
+	for range 2 * goroutines { // the lane of those who hash is full
+		submit(t, p, named(t, write(t, []byte("x"))))
+	}
+	until(t, "nobody hashes", func() bool { return p.counters.busy.Load() == goroutines })
+	if got := verityOf(t, p, named(t, write(t, make([]byte, 100)))); got != "none" {
+		t.Errorf("got %q, want none", got)
+	}
+}
+
 // What has no fs-verity is known to have none, on every file system; what is no file, or not
 // there, is not known.
 func TestNoVerity(t *testing.T) {
