@@ -30,3 +30,21 @@ func TestParseVerity(t *testing.T) {
 		t.Errorf("got %q, and a size of %d", got, VerityCount.Size())
 	}
 }
+
+// FuzzParseVerity: what is read is written as the same text, but for capitals.
+func FuzzParseVerity(f *testing.F) {
+	for _, text := range []string{"", "none", "sha256:", "sha256:" + strings.Repeat("0A", 32), "sha512:" + strings.Repeat("f0", 64), "sha512:" + strings.Repeat("é", 32)} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		v, ok := ParseVerity(text)
+		if ok && v.String() != strings.ToLower(text) || !ok && v != (Verity{}) {
+			t.Errorf("%q: got %v, %t", text, v, ok)
+		}
+		for _, b := range v.Sum[v.Alg.Size():] {
+			if b != 0 {
+				t.Fatalf("%q: %v has something behind its end", text, v)
+			}
+		}
+	})
+}
