@@ -6,7 +6,6 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"slices"
 	"sync"
@@ -309,10 +308,7 @@ func (w *worker) question(d rules.Decision) Event {
 		TGID: r.TGID, TID: r.TID, UID: r.UID, GID: r.GID, StartBoottime: r.StartBoottime,
 		Comm: unix.ByteSliceToString(r.Comm[:]), Exe: string(r.Exe()), Path: string(r.Path()), Dev: r.Dev, Ino: r.Ino,
 		Detail: string(r.Detail()), Args: r.Arg}
-	if r.Flags&abi.FlagDigest != 0 {
-		e.SHA256 = hex.EncodeToString(r.Digest[:])
-	}
-	e.Format = r.Format
+	e.look(r)
 	return e
 }
 

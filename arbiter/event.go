@@ -52,6 +52,7 @@ type Event struct {
 	Dev, Ino            uint64
 	SHA256              string           // of the object's content, in hex; empty when nobody looked
 	Format              abi.Format       // likewise
+	Verity              abi.Verity       // likewise
 	Detail              string           // the event's second text
 	Args                [abi.Args]uint64 // its numbers; kernelbridge/catalogue names them
 
@@ -64,7 +65,7 @@ type Event struct {
 	// not in, by their programs: of those that the rule set names, and a candidate beside it.
 	InTrees, NotInTrees []string
 	// Facts are those that this record has; of the others nothing is known. The object has no
-	// content where SHA256 or Format is among them and empty.
+	// content where one of abi.ContentFields is among them and what it is about is empty.
 	Facts abi.Fields
 
 	postedNS int64 // CLOCK_MONOTONIC

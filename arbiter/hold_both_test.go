@@ -109,6 +109,50 @@ func TestEventHasFormat(t *testing.T) {
 	}
 }
 
+// An fs-verity digest is asked for where it decides, once, and the record has it, and that there is
+// none.
+func TestEventHasVerity(t *testing.T) {
+	const text = "version: 1\ndefault: {deny: EACCES}\non_fail: {deny: EIO}\ndeadline: 20s\nscope: {paths: [/t]}\n" +
+		"rules: [{id: other, events: [exec], object: {path: /t/other}, verdict: audit}, {id: sealed, events: [exec], object: {fsverity: any}, verdict: audit}]\n"
+	for _, tc := range []struct {
+		name  string
+		path  string
+		known bool
+		is    abi.Verity
+		want  unix.Errno
+		asked string
+	}{
+		{"a digest", "/t/x", true, abi.Verity{Alg: abi.VeritySHA512, Sum: [64]byte{1, 63: 2}}, 0, "fsverity"},
+		{"none", "/t/x", true, abi.Verity{Alg: abi.VerityNone}, unix.EACCES, "fsverity"},
+		{"not to be had", "/t/x", false, abi.Verity{}, unix.EIO, "fsverity"},
+		{"another rule", "/t/other", false, abi.Verity{}, 0, ""},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			c := abi.Content{Verity: tc.is}
+			if tc.known {
+				c.Known = abi.FieldVerity
+			}
+			f := &wanter{has: map[abi.Fields]abi.Content{abi.FieldVerity: c}}
+			a, k := startHolding(t, f, func(c *Config) { c.Rules = mustRules(t, text, 1) })
+			sub := a.Subscribe(8, SubscribeOptions{})
+			defer sub.Close()
+			for range 2 { // the second time by what is cached
+				askFor(t, k, abi.EventExec, tc.path).want(tc.want)
+				e := receive(t, sub)
+				if e.Verity != tc.is || e.Facts&abi.ContentFields != c.Known {
+					t.Errorf("the record has %v and the facts %v, want %v", e.Verity, e.Facts.Names(), tc.is)
+				}
+				if got := f.take(); got != tc.asked {
+					t.Errorf("asked for %q, want %q", got, tc.asked)
+				}
+			}
+			if s := settled(t, a); (s.Failed[abi.ReasonNoDigest] > 0) != (tc.want == unix.EIO) {
+				t.Errorf("stats %+v", s)
+			}
+		})
+	}
+}
+
 // A request that was held in time for one rule is held as long for the next one.
 func TestSecondHoldHasTheTimeOfTheFirst(t *testing.T) {
 	const text = `
@@ -172,14 +216,15 @@ rules:
 }
 
 // The key of the cache tells what is known of a content from what is not, and from none.
-func TestKeyHasFormat(t *testing.T) {
-	w := one(t, mustRules(t, bothRules, 1), 64, &canned{})
+func TestKeyHasContent(t *testing.T) {
+	w := one(t, mustRules(t, strings.Replace(bothRules, "format: elf,", "format: elf, fsverity: any,", 1), 1), 64, &canned{})
+	verities := []abi.Verity{{}, {Alg: abi.VerityNone}, {Alg: abi.VeritySHA256}, {Alg: abi.VeritySHA256, Sum: [64]byte{31: 1}}, {Alg: abi.VeritySHA512}, {Alg: abi.VeritySHA512, Sum: [64]byte{63: 1}}}
 	seen := map[string]string{}
 	for _, mode := range []uint32{0o100755, 0o40755} {
 		for f := range abi.FormatCount {
-			for _, flags := range []uint32{0, abi.FlagDigest} {
-				*w.req = abi.Request{Event: abi.EventMMapExec, Mode: mode, Format: f, Flags: flags}
-				key, name := string(w.appendKey(nil)), fmt.Sprintf("mode %o, format %q, flags %#x", mode, f, flags)
+			for i := range 2 * len(verities) {
+				*w.req = abi.Request{Event: abi.EventMMapExec, Mode: mode, Format: f, Verity: verities[i/2], Flags: []uint32{0, abi.FlagDigest}[i%2]}
+				key, name := string(w.appendKey(nil)), fmt.Sprintf("mode %o, format %q, %v, flags %#x", mode, f, w.req.Verity, w.req.Flags)
 				if mode == 0o40755 {
 					name = "a directory"
 				}
@@ -190,8 +235,8 @@ func TestKeyHasFormat(t *testing.T) {
 			}
 		}
 	}
-	if len(seen) != 2*int(abi.FormatCount)+1 {
-		t.Errorf("%d keys, want %d", len(seen), 2*int(abi.FormatCount)+1)
+	if want := 2*len(verities)*int(abi.FormatCount) + 1; len(seen) != want {
+		t.Errorf("%d keys, want %d", len(seen), want)
 	}
 }
 
@@ -199,9 +244,10 @@ func TestKeyHasFormat(t *testing.T) {
 func TestContentIsNotKept(t *testing.T) {
 	const text = "version: 1\ndefault: {deny: EACCES}\nscope: {paths: [/t]}\nrules: [{id: a, events: [open], object: {%s}, verdict: allow}]\n"
 	for object, kept := range map[string]bool{
-		"path: /t/x":   true,
-		"format: elf":  false,
-		"sha256: '01'": false,
+		"path: /t/x":    true,
+		"format: elf":   false,
+		"fsverity: any": false,
+		"sha256: '01'":  false,
 		"path: /t/x, format: [elf, script, other]": false, // nobody has looked, and it may be a directory
 	} {
 		src := &answered{}
@@ -209,7 +255,7 @@ func TestContentIsNotKept(t *testing.T) {
 		src.path("/t/x")
 		w := one(t, mustRules(t, fmt.Sprintf(text, strings.Replace(object, "'01'", "'"+strings.Repeat("01", 32)+"'", 1)), 1), 64, src)
 		w.arbiter.cfg.Contents = fetcherFunc(func(h Held, _ *abi.Request) bool {
-			h.Content(abi.Content{Known: abi.ContentFields, Format: abi.FormatELF, Digest: goodSum})
+			h.Content(abi.Content{Known: abi.ContentFields, Format: abi.FormatELF, Verity: abi.Verity{Alg: abi.VeritySHA256}, Digest: goodSum})
 			return true
 		})
 		for range 2 {

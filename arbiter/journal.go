@@ -42,8 +42,8 @@ const (
 
 // journal is a byte queue from one worker to the collector. Each record is
 // contiguous: a u32 length (a multiple of 8), the fixed part, the numbers up to the last
-// that is not 0, the cgroups, the digest if there is one, who was asked if somebody was, the path,
-// the detail, the exe.
+// that is not 0, the cgroups, the digest if there is one, the fs-verity digest if there is one, who
+// was asked if somebody was, the path, the detail, the exe.
 // A length of 0 means that the rest up to the end of the buffer is unused.
 //
 // The worker alone writes tail; head is written by whoever holds stream.mu, mostly
@@ -87,7 +87,7 @@ func (j *journal) append(w *worker, rec *record) bool {
 		asked = j.asked[:]
 		binary.LittleEndian.PutUint64(asked, rec.asked)
 	}
-	need := uint64(8+fixedBytes+8*(args+levels)+len(digest)+len(asked)+int(r.PathLen)+int(r.DetailLen)+int(r.ExeLen)+7) &^ 7
+	need := uint64(8+fixedBytes+8*(args+levels)+len(digest)+r.Verity.Alg.Size()+len(asked)+int(r.PathLen)+int(r.DetailLen)+int(r.ExeLen)+7) &^ 7
 	tail, head := j.tail.Load(), j.head.Load()
 	free := journalBytes - (tail - head)
 	at := tail % journalBytes
@@ -129,7 +129,7 @@ func (j *journal) append(w *worker, rec *record) bool {
 	le.PutUint64(f[120:], w.live.number)
 	le.PutUint32(f[128:], r.EUID)
 	le.PutUint32(f[132:], r.EGID)
-	f[136], f[137], f[138], f[139] = byte(r.Flags&abi.AllFlags), byte(levels), byte(r.Format), 0
+	f[136], f[137], f[138], f[139] = byte(r.Flags&abi.AllFlags), byte(levels), byte(r.Format), byte(r.Verity.Alg)
 	le.PutUint32(f[140:], uint32(known(r)))
 	le.PutUint64(f[144:], r.Trees)
 	le.PutUint64(f[152:], uint64(r.Marks))
@@ -143,6 +143,7 @@ func (j *journal) append(w *worker, rec *record) bool {
 		rest = rest[8:]
 	}
 	rest = rest[copy(rest, digest):]
+	rest = rest[copy(rest, r.Verity.Bytes()):]
 	rest = rest[copy(rest, asked):]
 	rest = rest[copy(rest, r.Path()):]
 	rest = rest[copy(rest, r.Detail()):]
@@ -210,6 +211,8 @@ func decode(f, rest []byte, e *Event) origin {
 	cgroup, text := rest[:8*int(f[137])], rest[8*int(f[137]):]
 	sum := text[:f[14]>>1&1*32]
 	text = text[len(sum):]
+	verity := abi.Verity{Alg: abi.VerityAlg(f[139])}
+	text = text[copy(verity.Bytes(), text):]
 	asked := text[:f[14]>>2&1*8]
 	text = text[len(asked):]
 	path, detail, exe := le.Uint32(f[88:]), uint32(le.Uint16(f[18:])), le.Uint32(f[92:])
@@ -234,6 +237,7 @@ func decode(f, rest []byte, e *Event) origin {
 		Facts:  abi.Fields(le.Uint32(f[140:])),
 		SHA256: hex.EncodeToString(sum),
 		Format: abi.Format(f[138]),
+		Verity: verity,
 	}
 	if len(asked) > 0 {
 		e.Asked, e.AnsweredBy = Asked(le.Uint32(asked)).String(), le.Uint32(asked[4:])

@@ -10,8 +10,12 @@ import (
 )
 
 // maxKeyBytes is the longest key: event, access, four ids, the cgroups, the process trees, the
-// numbers, the format, the digest, and three texts with their lengths.
-const maxKeyBytes = 1 + 4 + 4*4 + 8*abi.CgroupLevels + 8 + 8*abi.Args + 1 + 1 + 32 + 3*(4+abi.PathBytes)
+// numbers, the facts of the content, and three texts with their lengths.
+const maxKeyBytes = 1 + 4 + 4*4 + 8*abi.CgroupLevels + 8 + 8*abi.Args + maxContentBytes + 3*(4+abi.PathBytes)
+
+// maxContentBytes is the most that appendContent appends: whether there is a content, the
+// format, the fs-verity digest with its hash, whether the digest is known, and the digest.
+const maxContentBytes = 1 + 1 + (1 + 64) + (1 + 32)
 
 // appendKey appends the cache key of the request at hand: the facts that the
 // rule set consults for its event and no others, in a fixed order, and which of two sets that is. Everything has a
@@ -44,11 +48,8 @@ func (w *worker) appendKey(key []byte) []byte {
 			key = le.AppendUint64(key, r.Arg[bits.TrailingZeros8(set)])
 		}
 	}
-	if want&abi.FieldFormat != 0 {
-		key = appendFormat(key, r)
-	}
-	if want&abi.FieldDigest != 0 {
-		key = appendDigest(key, r)
+	if want&abi.ContentFields != 0 {
+		key = appendContent(key, r, want)
 	}
 	if want&abi.FieldExe != 0 {
 		key = appendText(key, r.Exe(), r.Flags&abi.FlagNoExe != 0)
@@ -62,23 +63,26 @@ func (w *worker) appendKey(key []byte) []byte {
 	return key
 }
 
-// appendFormat appends what is known of the format.
-func appendFormat(key []byte, r *abi.Request) []byte {
+// appendContent appends what is known of the facts of the content that are wanted. That there
+// is none is known of all of them at once.
+func appendContent(key []byte, r *abi.Request, want abi.Fields) []byte {
 	if r.NoContent() {
-		return append(key, byte(abi.FormatCount))
-	}
-	return append(key, byte(r.Format))
-}
-
-// appendDigest appends what is known of the digest.
-func appendDigest(key []byte, r *abi.Request) []byte {
-	switch {
-	case r.NoContent():
 		return append(key, 0)
-	case r.Flags&abi.FlagDigest == 0:
-		return append(key, 1)
 	}
-	return append(append(key, 2), r.Digest[:]...)
+	key = append(key, 1)
+	if want&abi.FieldFormat != 0 {
+		key = append(key, byte(r.Format))
+	}
+	if want&abi.FieldVerity != 0 { // the hash says how long the digest is
+		key = append(append(key, byte(r.Verity.Alg)), r.Verity.Bytes()...)
+	}
+	if want&abi.FieldDigest != 0 {
+		known := r.Flags&abi.FlagDigest != 0
+		if key = append(key, flag(known)); known {
+			key = append(key, r.Digest[:]...)
+		}
+	}
+	return key
 }
 
 // appendText appends a text behind its length. One that is missing is not the same as

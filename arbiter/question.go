@@ -30,23 +30,25 @@ func (e *Event) Question(r *abi.Request) {
 	r.PathLen = put(&r.PathBuf, e.Path, abi.FieldPath)
 	r.DetailLen = put(&r.DetailBuf, e.Detail, abi.FieldDetail)
 	r.ExeLen = put(&r.ExeBuf, e.Exe, abi.FieldExe)
-	r.Mode, r.Format = 0, e.Format
+	r.Mode, r.Format, r.Verity = 0, e.Format, e.Verity
 	if n, err := hex.Decode(r.Digest[:], []byte(e.SHA256)); err == nil && n == len(r.Digest) {
 		r.Flags |= abi.FlagDigest
 	}
 	e.content(r)
 }
 
-// content says what r, which has the digest and the format of e if it has any, knows of the
-// content: a record that has looked and has neither is of an object without one.
+// look gives e the facts of the content that r has.
+func (e *Event) look(r *abi.Request) {
+	if e.SHA256 = ""; r.Flags&abi.FlagDigest != 0 {
+		e.SHA256 = hex.EncodeToString(r.Digest[:])
+	}
+	e.Format, e.Verity = r.Format, r.Verity
+}
+
+// content says what r, which has the facts of the content that e has, knows of it: a record that
+// has looked and has none of them is of an object without one.
 func (e *Event) content(r *abi.Request) {
-	var has abi.Fields
-	if r.Flags&abi.FlagDigest != 0 {
-		has |= abi.FieldDigest
-	}
-	if r.Format != abi.FormatUnknown {
-		has |= abi.FieldFormat
-	}
+	has := r.Content()
 	if has == 0 && e.Facts&abi.ContentFields != 0 {
 		r.SetNoContent()
 	}

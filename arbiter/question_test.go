@@ -52,7 +52,7 @@ func randomRequest(random *rand.Rand) abi.Request {
 	}
 	r.PathLen, r.DetailLen, r.ExeLen = text(&r.PathBuf), text(&r.DetailBuf), text(&r.ExeBuf)
 	if r.Mode = []uint32{0, 0o100644, 0o40755}[random.IntN(3)]; !r.NoContent() {
-		r.Learn(&abi.Content{Known: abi.ContentFields & abi.Fields(random.Uint32()), Format: 1 + abi.Format(random.IntN(3)), Digest: [32]byte{byte(random.IntN(3)), 31: 1}})
+		r.Learn(&abi.Content{Known: abi.ContentFields & abi.Fields(random.Uint32()), Format: 1 + abi.Format(random.IntN(3)), Verity: someVerity(random), Digest: [32]byte{byte(random.IntN(3)), 31: 1}})
 	}
 	return r
 }
@@ -116,7 +116,7 @@ func TestRecordIsTheRequest(t *testing.T) {
 func sameQuestion(a, b *abi.Request) bool {
 	return a.Event == b.Event && a.Access == b.Access && a.Flags == b.Flags && a.Have == b.Have && a.TGID == b.TGID && a.TID == b.TID &&
 		a.StartBoottime == b.StartBoottime && a.UID == b.UID && a.GID == b.GID && a.EUID == b.EUID && a.EGID == b.EGID && a.Dev == b.Dev && a.Ino == b.Ino &&
-		a.Format == b.Format && (a.Flags&abi.FlagDigest == 0 || a.Digest == b.Digest) && a.NoContent() == b.NoContent() && a.Cgroup == b.Cgroup && a.Arg == b.Arg && a.Comm == b.Comm &&
+		a.Format == b.Format && a.Verity == b.Verity && (a.Flags&abi.FlagDigest == 0 || a.Digest == b.Digest) && a.NoContent() == b.NoContent() && a.Cgroup == b.Cgroup && a.Arg == b.Arg && a.Comm == b.Comm &&
 		bytes.Equal(a.Path(), b.Path()) && bytes.Equal(a.Detail(), b.Detail()) && bytes.Equal(a.Exe(), b.Exe())
 }
 
@@ -144,17 +144,28 @@ func TestQuestionOfContent(t *testing.T) {
 		{"nobody has looked", Event{}, 0, false},
 		{"a digest", Event{SHA256: sum, Facts: abi.FieldDigest}, abi.FieldDigest, false},
 		{"a format", Event{Format: abi.FormatELF, Facts: abi.FieldFormat}, abi.FieldFormat, false},
-		{"both", Event{SHA256: sum, Format: abi.FormatELF, Facts: abi.ContentFields}, abi.ContentFields, false},
+		{"an fs-verity digest", Event{Verity: abi.Verity{Alg: abi.VeritySHA256}, Facts: abi.FieldVerity}, abi.FieldVerity, false},
+		{"no fs-verity digest", Event{Verity: abi.Verity{Alg: abi.VerityNone}, Facts: abi.FieldVerity}, abi.FieldVerity, false},
+		{"all", Event{SHA256: sum, Format: abi.FormatELF, Verity: abi.Verity{Alg: abi.VerityNone}, Facts: abi.ContentFields}, abi.ContentFields, false},
 		{"half a digest", Event{SHA256: sum[:32], Format: abi.FormatELF, Facts: abi.ContentFields}, abi.FieldFormat, false},
 		{"a directory", Event{Facts: abi.ContentFields}, abi.ContentFields, true},
 		{"no object", Event{Flags: abi.FlagNoObject}, abi.ContentFields, true},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			r := abi.Request{Mode: 0o40755, Format: abi.FormatScript, Flags: abi.FlagDigest} // of the one before
+			r := abi.Request{Mode: 0o40755, Format: abi.FormatScript, Verity: abi.Verity{Alg: abi.VeritySHA512}, Flags: abi.FlagDigest} // of the one before
 			tc.e.Question(&r)
-			if r.Have != tc.have || r.NoContent() != tc.none || r.Format != tc.e.Format || r.Flags&abi.FlagDigest != 0 != (tc.have&abi.FieldDigest != 0 && !tc.none) {
+			if r.Have != tc.have || r.NoContent() != tc.none || r.Format != tc.e.Format || r.Verity != tc.e.Verity || r.Flags&abi.FlagDigest != 0 != (tc.have&abi.FieldDigest != 0 && !tc.none) {
 				t.Errorf("got the facts %v, no content: %t, format %q, flags %#x", r.Have.Names(), r.NoContent(), r.Format, r.Flags)
 			}
 		})
 	}
+}
+
+// someVerity draws one of few fs-verity digests, or that there is none.
+func someVerity(random *rand.Rand) abi.Verity {
+	v := abi.Verity{Alg: 1 + abi.VerityAlg(random.IntN(int(abi.VerityCount)-1))}
+	for i := range v.Bytes() {
+		v.Sum[i] = byte(random.IntN(2))
+	}
+	return v
 }

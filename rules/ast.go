@@ -94,6 +94,7 @@ type block struct {
 	addr                 []netip.Prefix // any of, IPv4 as IPv6
 	digest               []digest       // of the object's content
 	formats              formatSet      // likewise; 0 when not given
+	verity               []abi.Verity   // likewise; verityAny stands for every digest
 }
 
 // argTest is a condition on one number of an event: it is in one of the ranges, or,

@@ -224,16 +224,11 @@ func (p *parser) block(m fields, about eventSet) block {
 		}
 	}
 	if n := m.get("object"); n != nil {
-		f := p.fields(n, "object", "path", "sha256", "format")
+		f := p.fields(n, "object", "path", "sha256", "format", "fsverity")
 		if f.get("path") != nil {
 			b.path = p.patterns(f.get("path"), objectText(about))
 		}
-		if f.get("sha256") != nil {
-			b.digest = p.digests(f.get("sha256"), about)
-		}
-		if f.get("format") != nil {
-			b.formats = p.formats(f.get("format"), about)
-		}
+		p.content(f, about, &b)
 	}
 	if n := m.get("detail"); n != nil && about&withDetail != 0 {
 		b.detail = p.patterns(n, detailText(about))

@@ -19,7 +19,7 @@ const few = 8
 type key struct {
 	fact fact
 	kind keyKind
-	n    uint16 // length of a text in bytes, of a network's prefix in bits
+	n    uint16 // length of a text in bytes, of a network's prefix in bits; the hash of an fs-verity digest
 	// Of a part, its first byte.
 	first byte
 	a, b  uint64 // the hash of a text; a number, or the first and the last one of a range; a network
@@ -38,7 +38,7 @@ const (
 	keySpan
 	keyCgroup
 	keyNet
-	keyDigest
+	keyContent
 )
 
 func (k key) compare(o key) int {
@@ -77,7 +77,7 @@ const (
 // keys returns how many values a rule lists, of all facts together.
 func (rs *RuleSet) keys(m *matcher) int {
 	c := &m.match
-	n := 1 + rs.len(c.path) + rs.len(c.detail) + rs.len(c.exe) + len(rs.addrs[c.addr].nets) + len(rs.contents[c.content].sums)
+	n := 1 + rs.len(c.path) + rs.len(c.detail) + rs.len(c.exe) + len(rs.addrs[c.addr].nets) + len(rs.contents[c.content].sums) + rs.contents[c.content].verity.len()
 	for _, a := range rs.argsOf(c) {
 		n += len(a.ranges)
 	}
@@ -88,7 +88,7 @@ func (rs *RuleSet) keys(m *matcher) int {
 // valueCount returns how many values all rules list, a set that several of them name once.
 func (rs *RuleSet) valueCount() (n int) {
 	shared := map[[2]uint32]bool{}
-	ranges, sums := map[*numberRange]bool{}, map[*digest]bool{}
+	ranges, sums, verities := map[*numberRange]bool{}, map[*digest]bool{}, map[*verityMatch]bool{}
 	for i := range rs.all {
 		m := &rs.all[i]
 		n += rs.keys(m)
@@ -118,6 +118,12 @@ func (rs *RuleSet) valueCount() (n int) {
 				n -= len(d)
 			}
 			sums[&d[0]] = true
+		}
+		if v := rs.contents[m.match.content].verity; v != nil {
+			if verities[v] {
+				n -= v.len()
+			}
+			verities[v] = true
 		}
 		s := &rs.ids[m.match.ids]
 		once(2, m.match.ids, len(s.uid)+len(s.gid)+len(s.euid)+len(s.egid)+len(s.cgroup))
@@ -149,14 +155,14 @@ func (b *builder) node(rules []int32, used uint32) *node {
 		rule int32
 	}
 	var filed []filing
-	var byDigest []int32
+	byContent := map[fact][]int32{}
 	n.rest = nil
 	for at, i := range rules {
 		keys := counts.best(demands[at], len(rules))
 		if keys == nil {
 			n.rest = append(n.rest, i)
-		} else if keys[0].fact == factDigest {
-			byDigest = append(byDigest, i)
+		} else if f := keys[0].fact; f.ofContent() {
+			byContent[f] = append(byContent[f], i)
 		}
 		for _, k := range keys {
 			filed = append(filed, filing{k, i})
@@ -186,8 +192,9 @@ func (b *builder) node(rules []int32, used uint32) *node {
 		from = to
 	}
 	b.file(n, groups)
-	if byDigest != nil {
-		n.digests.unknown = b.node(byDigest, used|1<<factDigest)
+	for i := range n.contents {
+		x := &n.contents[i]
+		x.unknown = b.node(byContent[x.fact], used|1<<x.fact)
 	}
 	return n
 }
@@ -219,8 +226,8 @@ func (b *builder) file(n *node, groups []group) {
 			n.cgroups = &t
 		case factAddr:
 			n.nets = newNetIndex(of, b.event)
-		case factDigest:
-			n.digests = newDigestIndex(of)
+		case factVerity, factDigest:
+			n.contents = append(n.contents, newContentIndex(f, of))
 		default:
 			n.numbers = append(n.numbers, b.rs.newNumberIndex(f, of))
 		}
@@ -339,7 +346,11 @@ func (b *builder) demands(m *matcher, used uint32) (out []demand) {
 		}
 		add(factAddr, parts)
 	}
-	if sums := b.rs.contents[c.content].sums; sums != nil && used>>factDigest&1 == 0 {
+	content := &b.rs.contents[c.content]
+	if used>>factVerity&1 == 0 {
+		add(factVerity, content.verity.keys())
+	}
+	if sums := content.sums; sums != nil && used>>factDigest&1 == 0 {
 		var parts [][]key
 		for _, d := range sums {
 			parts = append(parts, []key{digestKey(d)})

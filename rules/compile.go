@@ -129,6 +129,7 @@ type compiler struct {
 	nets     map[*netip.Prefix]uint32
 	ranges   map[*numberRange][]numberRange
 	sums     map[*digest][]digest
+	verities map[*abi.Verity]*verityMatch
 	contents map[contentKey]uint32
 	// Where each event has an argument, by its name.
 	indexes map[string]*[abi.EventCount]uint8
@@ -141,7 +142,7 @@ type memberKey struct {
 
 func newCompiler(p *pool) *compiler {
 	*p = pool{nots: make([]conditions, 1), whens: make([]*when, 1), addrs: make([]addrMatch, 1), contents: make([]contentMatch, 1), ids: make([]subjectIDs, 1), treeSets: make([]uint64, 1), notes: make([]Note, 1)}
-	return &compiler{pool: p, cgroups: map[string]uint64{}, trees: map[string]int{}, treeSets: map[uint64]uint32{0: 0}, ids: map[string]uint32{}, thens: map[then]uint32{}, notes: map[Note]uint32{{}: 0}, whens: map[*when]uint32{}, members: map[memberKey]uint32{}, nets: map[*netip.Prefix]uint32{}, ranges: map[*numberRange][]numberRange{}, sums: map[*digest][]digest{},
+	return &compiler{pool: p, cgroups: map[string]uint64{}, trees: map[string]int{}, treeSets: map[uint64]uint32{0: 0}, ids: map[string]uint32{}, thens: map[then]uint32{}, notes: map[Note]uint32{{}: 0}, whens: map[*when]uint32{}, members: map[memberKey]uint32{}, nets: map[*netip.Prefix]uint32{}, ranges: map[*numberRange][]numberRange{}, sums: map[*digest][]digest{}, verities: map[*abi.Verity]*verityMatch{},
 		contents: map[contentKey]uint32{}, indexes: map[string]*[abi.EventCount]uint8{}}
 }
 
@@ -233,12 +234,7 @@ func (c *compiler) conditions(r *rule, b *block) conditions {
 		out.has |= abi.FieldExe
 		out.exe = c.texts(factExe, b.exe)
 	}
-	if len(b.digest) > 0 {
-		out.has |= abi.FieldDigest
-	}
-	if b.formats != 0 {
-		out.has |= abi.FieldFormat
-	}
+	out.has |= b.contentFields()
 	ids := subjectIDs{uid: c.merged(b.uid), gid: c.merged(b.gid), euid: c.merged(b.euid), egid: c.merged(b.egid)}
 	if len(b.uid)+len(b.euid) > 0 {
 		out.has |= abi.FieldUID

@@ -4,7 +4,6 @@ package rules
 
 import (
 	"encoding/hex"
-	"fmt"
 	"slices"
 	"strings"
 
@@ -25,16 +24,56 @@ func (p *parser) needContent(n *yaml.Node, field string, about eventSet) {
 	}
 }
 
+// contentFacts are the facts of the content, in the order in which they are looked at: what
+// takes less stands first. The conditions on them and the actions that ask for them have the
+// same order, from condFormat and NeedsFormat on.
+var contentFacts = [...]struct {
+	field abi.Fields
+	key   string
+}{
+	{abi.FieldFormat, "object.format"},
+	{abi.FieldVerity, "object.fsverity"},
+	{abi.FieldDigest, "object.sha256"},
+}
+
+// content reads what is asked of the content of the object from the block f.
+func (p *parser) content(f fields, about eventSet, b *block) {
+	if n := f.get("sha256"); n != nil {
+		b.digest = p.digests(n, about)
+	}
+	if n := f.get("format"); n != nil {
+		b.formats = p.formats(n, about)
+	}
+	if n := f.get("fsverity"); n != nil {
+		b.verity = p.verities(n, about)
+	}
+}
+
+// contentFields returns which facts of the content the block asks for.
+func (b *block) contentFields() (has abi.Fields) {
+	if len(b.digest) > 0 {
+		has |= abi.FieldDigest
+	}
+	if b.formats != 0 {
+		has |= abi.FieldFormat
+	}
+	if len(b.verity) > 0 {
+		has |= abi.FieldVerity
+	}
+	return has
+}
+
 // contentMatch is what a block asks of the content. The zero value asks for nothing.
 type contentMatch struct {
-	sums    []digest  // sorted, each once; nil for any
-	formats formatSet // 0 for any, and for no content too
+	sums    []digest     // sorted, each once; nil for any
+	verity  *verityMatch // likewise
+	formats formatSet    // 0 for any, and for no content too
 	inNot   bool
 }
 
 // A fact of the content that nobody has looked at yet is what makes the rule match: then the
-// decision is that it is needed. The format stands before the digest, because it takes a few
-// bytes and not all of them: so no file is hashed whose format decides.
+// decision is that it is needed. The digest stands last, because it takes all bytes of a file and
+// the others a few or none: so no file is hashed that they decide about.
 
 // fails returns the condition that does not hold, none when all do.
 func (m *contentMatch) fails(r *abi.Request) condition {
@@ -50,6 +89,8 @@ func (m *contentMatch) refuted(r *abi.Request) condition {
 	switch {
 	case m.formats != 0 && (no || r.Format != abi.FormatUnknown && !m.formats.has(r.Format)):
 		return condFormat
+	case m.verity != nil && (no || r.Verity.Alg != abi.VerityUnknown && !m.verity.has(&r.Verity)):
+		return condVerity
 	case m.sums != nil && (no || r.Flags&abi.FlagDigest != 0 && !m.has(&r.Digest)):
 		return condDigest
 	}
@@ -61,6 +102,8 @@ func (m *contentMatch) lacks(r *abi.Request) condition {
 	switch {
 	case m.formats != 0 && m.formats != anyFormat && r.Format == abi.FormatUnknown:
 		return condFormat
+	case m.verity != nil && !m.verity.all() && r.Verity.Alg == abi.VerityUnknown:
+		return condVerity
 	case m.sums != nil && r.Flags&abi.FlagDigest == 0:
 		return condDigest
 	}
@@ -82,41 +125,83 @@ func (rs *RuleSet) needs(m *matcher, r *abi.Request) condition {
 	return need
 }
 
-// contentNames are what the conditions on the content are called.
-var contentNames = map[condition]string{condFormat: "object.format", condDigest: "object.sha256"}
+// only returns what is asked of the facts that are known.
+func (m contentMatch) only(known abi.Fields) contentMatch {
+	if known&abi.FieldDigest == 0 {
+		m.sums = nil
+	}
+	if known&abi.FieldFormat == 0 {
+		m.formats = 0
+	}
+	if known&abi.FieldVerity == 0 {
+		m.verity = nil
+	}
+	return m
+}
+
+// witness gives r a content of which all is known and for which m holds.
+func (m *contentMatch) witness(r *abi.Request) {
+	c := abi.Content{Known: abi.ContentFields, Format: abi.FormatOther, Verity: abi.Verity{Alg: abi.VerityNone}}
+	if m.sums != nil {
+		c.Digest = m.sums[0]
+	}
+	if m.verity != nil {
+		c.Verity = m.verity.witness()
+	}
+	if m.formats != 0 {
+		for c.Format = abi.FormatUnknown + 1; !m.formats.has(c.Format); c.Format++ {
+		}
+	}
+	r.Learn(&c)
+}
 
 // covers reports whether m holds wherever o does.
 func (m *contentMatch) covers(o *contentMatch) bool {
 	return (m.formats == 0 || o.formats != 0 && o.formats&^m.formats == 0) &&
+		(m.verity == nil || o.verity != nil && m.verity.covers(o.verity)) &&
 		(m.sums == nil || o.sums != nil && !slices.ContainsFunc(o.sums, func(d digest) bool { return !m.has((*[len(d)]byte)(&d)) }))
 }
 
 // words returns what is known of the content, and what is wanted.
 func (m *contentMatch) words(c condition, r *abi.Request) (subject string, wanted []string) {
-	if c == condFormat && r.Format == abi.FormatUnknown {
-		return "object.format, which is not known,", m.formats.names()
+	var is string
+	switch c {
+	case condFormat:
+		is, wanted = r.Format.String(), m.formats.names()
+	case condVerity:
+		is, wanted = r.Verity.String(), m.verity.names()
+	case condDigest:
+		is = hex.EncodeToString(r.Digest[:])
+		for _, d := range m.sums {
+			wanted = append(wanted, hex.EncodeToString(d[:]))
+		}
 	}
-	if c == condFormat {
-		return "object.format " + r.Format.String(), m.formats.names()
+	of := contentFacts[c-condFormat]
+	if r.Content()&of.field == 0 {
+		return of.key + ", which is not known,", wanted
 	}
-	for _, d := range m.sums {
-		wanted = append(wanted, hex.EncodeToString(d[:]))
-	}
-	return fmt.Sprintf("object.sha256 %x", r.Digest), wanted
+	return of.key + " " + is, wanted
 }
 
 // content adds what a block asks of the content to the pool, and returns its number.
 func (c *compiler) content(b *block, inNot bool) uint32 {
-	if b.formats == 0 && len(b.digest) == 0 {
+	if b.contentFields() == 0 {
 		return 0
 	}
 	m := contentMatch{formats: b.formats, inNot: inNot}
 	key := contentKey{formats: b.formats, inNot: inNot}
 	if len(b.digest) > 0 {
-		key.first = &b.digest[0]
-		if m.sums = c.sums[key.first]; m.sums == nil {
+		key.sums = &b.digest[0]
+		if m.sums = c.sums[key.sums]; m.sums == nil {
 			m.sums = sortedDigests(b.digest)
-			c.sums[key.first] = m.sums
+			c.sums[key.sums] = m.sums
+		}
+	}
+	if len(b.verity) > 0 {
+		key.verity = &b.verity[0]
+		if m.verity = c.verities[key.verity]; m.verity == nil {
+			m.verity = newVerityMatch(b.verity)
+			c.verities[key.verity] = m.verity
 		}
 	}
 	n, ok := c.contents[key]
@@ -130,7 +215,24 @@ func (c *compiler) content(b *block, inNot bool) uint32 {
 
 // contentKey is what contentMatches are known by.
 type contentKey struct {
-	first   *digest
+	sums    *digest     // the first one of the list
+	verity  *abi.Verity // likewise
 	formats formatSet
 	inNot   bool
+}
+
+// contents appends a fact of the content of all blocks that ask for it, by its word; such facts
+// came later than the rest of the form.
+func (e *encoder) contents(rs []rule, word string, fact abi.Fields, write func(*block)) {
+	for i := range rs {
+		for in, b := range [...]*block{&rs[i].match, rs[i].not} {
+			if b == nil || b.contentFields()&fact == 0 {
+				continue
+			}
+			e.text(word)
+			e.number(uint64(i))
+			e.number(uint64(in))
+			write(b)
+		}
+	}
 }

@@ -81,46 +81,13 @@ func (m *contentMatch) has(d *[sha256.Size]byte) bool {
 	return false
 }
 
-// digestIndex files by the content of the object.
-type digestIndex struct {
-	sums    table
-	unknown *node // the same rules, filed by other facts
-}
-
-func (rs *RuleSet) searchDigests(x *digestIndex, r *abi.Request, best int32) int32 {
-	if r.Flags&abi.FlagDigest != 0 {
-		k := digestKey(r.Digest)
-		return rs.find(&x.sums, netHash(k.a, k.b), r, best)
-	}
-	if x.unknown.first < best {
-		return rs.search(x.unknown, r, best)
-	}
-	return best
-}
-
 func digestKey(d digest) key {
-	return key{fact: factDigest, kind: keyDigest, a: binary.LittleEndian.Uint64(d[:]), b: binary.LittleEndian.Uint64(d[8:])}
-}
-
-func newDigestIndex(groups []group) *digestIndex {
-	x := &digestIndex{sums: newTable(len(groups))}
-	for _, g := range groups {
-		x.sums.put(netHash(g.a, g.b), g.to)
-	}
-	return x
+	return key{fact: factDigest, kind: keyContent, a: binary.LittleEndian.Uint64(d[:]), b: binary.LittleEndian.Uint64(d[8:])}
 }
 
 // digests appends the digests of all rules, which came later than the rest of the form.
 func (e *encoder) digests(rs []rule) {
-	for i := range rs {
-		for in, b := range [...]*block{&rs[i].match, rs[i].not} {
-			if b == nil || len(b.digest) == 0 {
-				continue
-			}
-			e.text("sha256")
-			e.number(uint64(i))
-			e.number(uint64(in))
-			long(e, b.digest, func(e *encoder, d digest) { e.d.Write(d[:]) })
-		}
-	}
+	e.contents(rs, "sha256", abi.FieldDigest, func(b *block) {
+		long(e, b.digest, func(e *encoder, d digest) { e.d.Write(d[:]) })
+	})
 }

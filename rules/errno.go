@@ -71,7 +71,8 @@ func (a Action) String() string {
 		return "kill"
 	case Ask:
 		return "ask"
-	case NeedsFormat, NeedsDigest:
+	}
+	if a.undecided() {
 		return "undecided"
 	}
 	return "unknown"

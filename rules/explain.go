@@ -98,7 +98,7 @@ func (rs *RuleSet) step(i int32, r *abi.Request) Step {
 	} else {
 		s.Matched = true
 		if need := rs.needs(m, r); need != none {
-			s.Reason = "so far: " + contentNames[need] + " is not known"
+			s.Reason = "so far: " + contentFacts[need-condFormat].key + " is not known"
 		} else if only := rs.thens[m.then].only; only != 0 && r.Access&^only != 0 {
 			s.Reason = fmt.Sprintf("it allows %v and no more", AccessNames(only))
 		}

@@ -53,7 +53,7 @@ func doesNot(subject string, wanted []string) string {
 // held says what all conditions of the block were, in the order they are tried.
 func (p *pool) held(b *conditions, r *abi.Request) string {
 	var parts []string
-	for c := condAccess; c <= condDigest; c++ {
+	for c := condAccess; c < conditionCount; c++ {
 		if c == condArgs {
 			for _, a := range p.argsOf(b) {
 				subject, wanted := a.words(r)
@@ -124,7 +124,7 @@ func (p *pool) words(b *conditions, c condition, r *abi.Request) (subject string
 	case condExe:
 		subject = "subject.exe " + quote(string(r.ExeBuf[:min(r.ExeLen, abi.PathBytes)]))
 		pats(b.exe)
-	case condFormat, condDigest:
+	default:
 		return p.contents[b.content].words(c, r)
 	}
 	return subject, wanted

@@ -65,15 +65,5 @@ func SetFormat(r *abi.Request, text string) error {
 
 // formats appends the formats of all rules, which came later than the rest of the form.
 func (e *encoder) formats(rs []rule) {
-	for i := range rs {
-		for in, b := range [...]*block{&rs[i].match, rs[i].not} {
-			if b == nil || b.formats == 0 {
-				continue
-			}
-			e.text("format")
-			e.number(uint64(i))
-			e.number(uint64(in))
-			e.number(uint64(b.formats))
-		}
-	}
+	e.contents(rs, "format", abi.FieldFormat, func(b *block) { e.number(uint64(b.formats)) })
 }

@@ -114,6 +114,10 @@ func parseRequest(t *testing.T, rs *RuleSet, line string) *abi.Request {
 			if err := SetFormat(r, value); err != nil {
 				t.Fatal(err)
 			}
+		case "fsverity":
+			if err := SetVerity(r, value); err != nil {
+				t.Fatal(err)
+			}
 		case "directory":
 			r.Mode = 0o40755
 		case "detail":

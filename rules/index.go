@@ -21,13 +21,13 @@ import (
 
 // node is a group of rules, filed.
 type node struct {
-	first   int32   // the lowest rule in it
-	rest    []int32 // rules that are not filed, in rising order: too few, or they demand too little
-	texts   []textIndex
-	numbers []numberIndex
-	cgroups *table
-	nets    *netIndex
-	digests *digestIndex
+	first    int32   // the lowest rule in it
+	rest     []int32 // rules that are not filed, in rising order: too few, or they demand too little
+	texts    []textIndex
+	numbers  []numberIndex
+	cgroups  *table
+	nets     *netIndex
+	contents []contentIndex
 }
 
 // ref is what an index leads to: 0 nothing, below 0 the rule ^ref, else a node.
@@ -68,8 +68,8 @@ func (rs *RuleSet) search(n *node, r *abi.Request, best int32) int32 {
 	if n.nets != nil {
 		best = rs.searchNets(n.nets, r, best)
 	}
-	if n.digests != nil {
-		best = rs.searchDigests(n.digests, r, best)
+	for i := range n.contents {
+		best = rs.searchContent(&n.contents[i], r, best)
 	}
 	return best
 }
@@ -170,6 +170,7 @@ const (
 	factEGID
 	factCgroup
 	factAddr
+	factVerity
 	factDigest
 	factArg0 // and the others
 	factEnd  = factArg0 + abi.Args

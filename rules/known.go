@@ -75,13 +75,7 @@ func (p *pool) holdsKnown(c *conditions, r *abi.Request) truth {
 	if unknown(abi.FieldTree) {
 		ids.tree = 0
 	}
-	content := p.contents[c.content]
-	if unknown(abi.FieldDigest) {
-		content.sums = nil
-	}
-	if unknown(abi.FieldFormat) {
-		content.formats = 0
-	}
+	content := p.contents[c.content].only(r.Have)
 	known.content, known.ids = 0, 0
 	if p.fails(&known, r) != none || p.idsFail(&ids, r) != none || content.refuted(r) != none {
 		return no

@@ -87,6 +87,8 @@ func copyFact(r, other *abi.Request, fact abi.Fields) {
 		r.Digest = other.Digest
 	case abi.FieldFormat:
 		r.Format = other.Format
+	case abi.FieldVerity:
+		r.Verity = other.Verity
 	}
 	if r.Have&abi.ContentFields == 0 {
 		r.Mode = other.Mode

@@ -54,7 +54,9 @@ func (l *linter) knownOtherwise(i int32) bool {
 	if w := l.rs.whens[m.when]; w != nil && w.fields&firm != 0 {
 		return true
 	}
-	return m.match.has&firm != 0
+	// Whoever may write to a file can give it an fs-verity digest, but not that of another one.
+	v := l.rs.contents[m.match.content].verity
+	return m.match.has&firm != 0 || v != nil && !v.any && !v.none
 }
 
 // noNamespaces reports whether nobody may make a user namespace, but for those that a rule

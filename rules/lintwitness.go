@@ -12,15 +12,7 @@ import (
 // when it does not know how.
 func (p *pool) witness(c *conditions, r *abi.Request) bool {
 	r.Access = c.access
-	r.Flags, r.Format = r.Flags|abi.FlagDigest, abi.FormatOther
-	m := &p.contents[c.content]
-	if m.sums != nil {
-		r.Digest = m.sums[0]
-	}
-	if m.formats != 0 {
-		for r.Format = abi.FormatUnknown + 1; !m.formats.has(r.Format); r.Format++ {
-		}
-	}
+	p.contents[c.content].witness(r)
 	text := func(t texts, buf []byte, n *uint32) bool {
 		s := "/"
 		for q := range p.each(t) {

@@ -95,8 +95,10 @@ const (
 	condPath
 	condDetail
 	condExe
-	condFormat // the last two: see needs
+	condFormat // from here on as contentFacts are: see needs
+	condVerity
 	condDigest
+	conditionCount
 )
 
 // Decide returns what the rule set says about a request: the verdict of the
@@ -124,11 +126,8 @@ func (rs *RuleSet) decision(i int32, r *abi.Request) Decision {
 		d.Verdict = tooMuch
 	}
 	if rs.lists[r.Event].consulted&abi.ContentFields != 0 {
-		switch rs.needs(&rs.all[i], r) {
-		case condFormat:
-			d.Verdict, d.Once = Verdict{Action: NeedsFormat}, false
-		case condDigest:
-			d.Verdict, d.Once = Verdict{Action: NeedsDigest}, false
+		if c := rs.needs(&rs.all[i], r); c != none {
+			d.Verdict, d.Once = Verdict{Action: NeedsFormat + Action(c-condFormat)}, false
 		}
 	}
 	return d

@@ -79,8 +79,6 @@ var genWhens = []string{"subject.uid != subject.euid", `subject.exe.startsWith("
 // genDigest draws the digests of few contents, the last of which no rule names.
 var genDigest = rapid.SampledFrom([]digest{{0}, {1}, {2}, {1, 31: 1}, {3}})
 
-var genFormat = rapid.SampledFrom([]abi.Format{abi.FormatELF, abi.FormatScript, abi.FormatOther})
-
 func genBlock(t *rapid.T, object, detail, free, access, content bool, args []string) string {
 	var parts, subject []string
 	maybe := func(what string) bool { return rapid.IntRange(0, 3).Draw(t, what) == 0 }
@@ -96,7 +94,7 @@ func genBlock(t *rapid.T, object, detail, free, access, content bool, args []str
 	}
 	if object && rapid.Bool().Draw(t, "path given") {
 		parts = append(parts, "object: {path: "+list("object.path")+"}")
-	} else if which := rapid.IntRange(0, 3).Draw(t, "content given"); content && which > 0 {
+	} else if which := rapid.IntRange(0, 7).Draw(t, "content given"); content && which > 0 {
 		var of []string
 		if which&1 != 0 {
 			var sums []string
@@ -107,6 +105,10 @@ func genBlock(t *rapid.T, object, detail, free, access, content bool, args []str
 		}
 		if which&2 != 0 {
 			of = append(of, "format: "+rapid.SampledFrom([]string{"elf", "[script]", "[elf, script]", "[other, elf]", "[script, other, elf]"}).Draw(t, "object.format"))
+		}
+		if which&4 != 0 {
+			zeros := strings.Repeat("00", 32)
+			of = append(of, "fsverity: "+rapid.SampledFrom([]string{"any", "none", "[none, any]", "sha256:" + zeros, "[none, sha512:" + zeros + zeros + "]", `"@verity"`, `[none, "@verity"]`}).Draw(t, "object.fsverity"))
 		}
 		if rapid.Bool().Draw(t, "path too") {
 			of = append(of, "path: "+list("object.path"))
@@ -165,7 +167,7 @@ var genSets = rapid.Custom(func(t *rapid.T) string {
 	if rapid.IntRange(0, 3).Draw(t, "long sets") != 0 { // they take time to draw
 		many = 1
 	}
-	return "sets:\n  paths: [" + paths(1, 2) + "]\n  many-paths: [" + paths(many, many+2) + "]\n  ids: [1, 3-4]\n  nets: [0.0.0.1, \"::/126\"]\n"
+	return "sets:\n  paths: [" + paths(1, 2) + "]\n  many-paths: [" + paths(many, many+2) + "]\n  ids: [1, 3-4]\n  nets: [0.0.0.1, \"::/126\"]\n  verity: [sha256:" + strings.Repeat("00", 32) + ", sha256:" + strings.Repeat("01", 32) + "]\n"
 })
 
 func genFile(t *rapid.T) string {
@@ -241,8 +243,8 @@ func genRequest(t *rapid.T) *abi.Request {
 			r.Flags = rapid.Uint32Range(0, 15).Draw(t, "flags")
 		}
 		r.Mode = rapid.SampledFrom([]uint32{0o100755, 0, 0o100644, 0o40755}).Draw(t, "mode")
-		r.Digest, r.Flags = genDigest.Draw(t, "digest"), r.Flags|abi.FlagDigest
-		r.Format = genFormat.Draw(t, "format")
+		c := rapid.SampledFrom(contents).Draw(t, "content")
+		r.Learn(&c)
 	})
 	return r
 }
@@ -333,90 +335,14 @@ func TestDecideIsTheReference(t *testing.T) {
 		}
 	})
 	t.Logf("decided by: %v", byRule)
-	if byRule["sha256 needed"] == 0 || byRule["format needed"] == 0 || byRule["a rule"] == 0 || byRule["the default"] == 0 {
+	for _, f := range contentFacts {
+		if byRule[strings.Join(f.field.Names(), " ")+" needed"] == 0 {
+			t.Errorf("%s is never needed: %v", f.key, byRule)
+		}
+	}
+	if byRule["a rule"] == 0 || byRule["the default"] == 0 {
 		t.Errorf("the generators only reach %v", byRule)
 	}
-}
-
-// checkNeeds compares what is decided without a look at the content, or at a part of it, with
-// what every content makes of it. It returns how often each fact is needed.
-func checkNeeds(t *rapid.T, sets []*RuleSet, f *File, r *abi.Request) map[abi.Fields]int {
-	sums := [][32]byte{{0}, {1}, {2}, {1, 31: 1}, {3}}
-	formats := []abi.Format{abi.FormatELF, abi.FormatScript, abi.FormatOther}
-	with, want := *r, map[abi.Content]int32{}
-	for _, with.Digest = range sums {
-		for _, with.Format = range formats {
-			want[abi.Content{Digest: with.Digest, Format: with.Format}] = reference(f, &with)
-		}
-	}
-	needed := map[abi.Fields]int{}
-	for _, lacks := range []abi.Fields{abi.FieldDigest, abi.FieldFormat, abi.ContentFields} {
-		for _, rs := range sets {
-			unknown := *r
-			var outcomes = map[abi.Content]int32{} // of all contents that it may have
-			for c, i := range want {
-				if (lacks&abi.FieldDigest != 0 || c.Digest == r.Digest) && (lacks&abi.FieldFormat != 0 || c.Format == r.Format) {
-					outcomes[c] = i
-				}
-			}
-			if lacks&abi.FieldDigest != 0 {
-				unknown.Flags &^= abi.FlagDigest
-			}
-			if lacks&abi.FieldFormat != 0 {
-				unknown.Format = abi.FormatUnknown
-			}
-			got := rs.Decide(&unknown)
-			need := got.Needs()
-			if need&^lacks != 0 {
-				t.Fatalf("Decide: rule %d, needs %v of a request that lacks %v\n%s", got.Rule, need.Names(), lacks.Names(), rs.Source())
-			}
-			// While a fact is needed the rule may match, and no rule before it can.
-			others := 0
-			for c, i := range outcomes {
-				if i == got.Rule {
-					continue
-				}
-				if others++; need == 0 || got.Rule < 0 || i >= 0 && i < got.Rule {
-					t.Fatalf("Decide without %v: rule %d, needs %v; with the digest %x, %s, the reference says %d\n%s", lacks.Names(), got.Rule, need.Names(), c.Digest, c.Format, i, rs.Source())
-				}
-			}
-			if need != 0 && (others == 0 || !matters(f, outcomes, got.Rule, need)) {
-				t.Fatalf("Decide without %v: rule %d, needs %v, which changes nothing\n%s", lacks.Names(), got.Rule, need.Names(), rs.Source())
-			}
-			// Each fact is needed once, and then the decision is what it is with both.
-			for turn, d := 0, got; ; turn, d = turn+1, rs.Decide(&unknown) {
-				if d.Needs() == 0 {
-					if d.Rule != want[abi.Content{Digest: r.Digest, Format: r.Format}] {
-						t.Fatalf("Decide with what was needed: rule %d\n%s", d.Rule, rs.Source())
-					}
-					break
-				}
-				if turn == 2 {
-					t.Fatalf("Decide needs %v again\n%s", d.Needs().Names(), rs.Source())
-				}
-				unknown.Learn(&abi.Content{Known: d.Needs(), Digest: r.Digest, Format: r.Format})
-			}
-			needed[need]++
-		}
-	}
-	return needed
-}
-
-// matters reports whether there is a content of which the fact alone decides whether the rule
-// matches. It is not asked of rules that are about the content in both blocks, which may ask for
-// what cannot be.
-func matters(f *File, outcomes map[abi.Content]int32, rule int32, fact abi.Fields) bool {
-	if not := f.rules[rule].not; not != nil && (not.formats != 0 || not.digest != nil) {
-		return true
-	}
-	for a, i := range outcomes {
-		for b, j := range outcomes {
-			if (i == rule) != (j == rule) && (fact == abi.FieldDigest && a.Format == b.Format || fact == abi.FieldFormat && a.Digest == b.Digest) {
-				return true
-			}
-		}
-	}
-	return false
 }
 
 // forget changes every fact that is not in keep.
@@ -430,13 +356,7 @@ func forget(r *abi.Request, keep abi.Fields, args uint8) {
 	if keep&abi.ContentFields == 0 {
 		r.Mode = ^r.Mode
 	}
-	if keep&abi.FieldDigest == 0 {
-		r.Digest[0]++
-		r.Flags &^= abi.FlagDigest
-	}
-	if keep&abi.FieldFormat == 0 {
-		r.Format = abi.FormatUnknown
-	}
+	r.ForgetContent(^keep)
 	if keep&abi.FieldDetail == 0 {
 		r.DetailLen, r.Flags = 0, r.Flags^abi.FlagDetailTruncated
 	}

@@ -17,7 +17,7 @@ import (
 
 // The reference: what a rule set says, as slowly and plainly as it can be
 // written, from the AST and the texts of the patterns alone. Nothing of what
-// Decide runs is used. The digest and the format of the object must be known.
+// Decide runs is used. All of the content of the object must be known.
 
 func reference(f *File, r *abi.Request) int32 {
 	for i := range f.rules {
@@ -92,7 +92,8 @@ func refBlock(b *block, r *abi.Request) bool {
 		(len(b.detail) == 0 || r.Flags&abi.FlagDetailTruncated == 0 && refPatterns(b.detail, detail)) &&
 		(len(b.exe) == 0 || r.Flags&abi.FlagNoExe == 0 && refPatterns(b.exe, exe)) &&
 		(len(b.digest) == 0 || refContent(r) && slices.Contains(b.digest, digest(r.Digest))) &&
-		(b.formats == 0 || refContent(r) && slices.Contains(b.formats.names(), r.Format.String()))
+		(b.formats == 0 || refContent(r) && slices.Contains(b.formats.names(), r.Format.String())) &&
+		(len(b.verity) == 0 || refContent(r) && slices.ContainsFunc(b.verity, func(v abi.Verity) bool { return v == r.Verity || v.Alg == verityAny && r.Verity.Alg != abi.VerityNone }))
 }
 
 // refContent reports whether the object may be a file.

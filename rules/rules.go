@@ -21,14 +21,19 @@ const (
 	// Ask holds the request until somebody has answered. Verdict.Errno is of the refusal when
 	// nobody does, 0 to allow then.
 	Ask
-	// NeedsFormat and NeedsDigest are the actions of no rule: see Decision.Needs. They are no
-	// field of their own, for a decision is as large as what is returned in registers.
+	// NeedsFormat and what follows, one for each of contentFacts, are the actions of no rule: see
+	// Decision.Needs. They are no field of their own, for a decision is as large as what is
+	// returned in registers.
 	NeedsFormat
+	NeedsVerity
 	NeedsDigest
 )
 
 // Refuses reports whether the system call fails.
 func (a Action) Refuses() bool { return a == Deny || a == Kill }
+
+// undecided reports whether a fact of the content is needed.
+func (a Action) undecided() bool { return a >= NeedsFormat && int(a-NeedsFormat) < len(contentFacts) }
 
 // Verdict is what a rule says.
 type Verdict struct {
@@ -53,11 +58,8 @@ type Decision struct {
 // Needs returns the fact that the request lacks and that its outcome depends on, 0 when the
 // decision is made. It can depend on another one when this one is known.
 func (d Decision) Needs() abi.Fields {
-	switch d.Verdict.Action {
-	case NeedsFormat:
-		return abi.FieldFormat
-	case NeedsDigest:
-		return abi.FieldDigest
+	if a := d.Verdict.Action; a.undecided() {
+		return contentFacts[a-NeedsFormat].field
 	}
 	return 0
 }

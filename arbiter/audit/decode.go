@@ -118,6 +118,11 @@ func (r *Record) event() (*arbiter.Event, error) {
 		e.Format, ok = abi.ParseFormat(u.Format)
 		f.check(ok, "unmapped.format", u.Format)
 	}
+	if u.Verity != "" {
+		var ok bool
+		e.Verity, ok = abi.ParseVerity(u.Verity)
+		f.check(ok, "unmapped.fsverity", u.Verity)
+	}
 	for _, name := range u.Flags {
 		flag, ok := abi.ParseFlag(name)
 		f.check(ok, "unmapped.flags", name)

@@ -180,6 +180,8 @@ type Unmapped struct {
 	DetailB64 string `json:"detail_b64,omitempty"`
 	// What kind of file the object is by its first bytes, when a rule looked at them.
 	Format string `json:"format,omitempty"`
+	// The fs-verity digest of the object, or none, likewise.
+	Verity string `json:"fsverity,omitempty"`
 	// The event's numbers by the names that rules have for them.
 	Args      map[string]uint64 `json:"args,omitempty"`
 	Verdict   string            `json:"verdict"` // "allow", "deny", "audit", "kill"
@@ -242,7 +244,7 @@ func NewRecord(e *arbiter.Event) Record {
 	if e.SHA256 != "" {
 		object.Hashes = []Hash{{"SHA-256", 3, e.SHA256}}
 	}
-	r.Unmapped.Format = e.Format.String()
+	r.Unmapped.Format, r.Unmapped.Verity = e.Format.String(), e.Verity.String()
 	r.Unmapped.Detail, r.Unmapped.DetailB64 = show(e.Detail)
 	r.classify(e, object)
 	return r

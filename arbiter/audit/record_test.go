@@ -107,7 +107,10 @@ func samples() []arbiter.Event {
 	script.Seq, script.Format, script.Facts = 210, abi.FormatScript, script.Facts|abi.FieldFormat
 	directory := sample()
 	directory.Seq, directory.Facts = 211, directory.Facts|abi.ContentFields
-	return append(out, anonymous, web, abstract, kill, odd, newer, hashed, killed, asked, script, directory)
+	sealed, unsealed := sample(), sample()
+	sealed.Seq, sealed.Verity = 212, abi.Verity{Alg: abi.VeritySHA512, Sum: [64]byte{1, 63: 2}}
+	unsealed.Seq, unsealed.Verity = 213, abi.Verity{Alg: abi.VerityNone}
+	return append(out, anonymous, web, abstract, kill, odd, newer, hashed, killed, asked, script, directory, sealed, unsealed)
 }
 
 func TestGolden(t *testing.T) {

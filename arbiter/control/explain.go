@@ -110,11 +110,10 @@ func (s *rulesService) request(req *controlv1.ExplainRequest) (*abi.Request, err
 	if err := textsOf(r, req); err != nil {
 		add("%v", err)
 	}
-	if err := rules.SetDigest(r, req.GetSha256()); err != nil {
-		add("%v", err)
-	}
-	if err := rules.SetFormat(r, req.GetFormat()); err != nil {
-		add("%v", err)
+	for _, err := range [...]error{rules.SetDigest(r, req.GetSha256()), rules.SetFormat(r, req.GetFormat()), rules.SetVerity(r, req.GetFsverity())} {
+		if err != nil {
+			add("%v", err)
+		}
 	}
 	for _, a := range req.GetArgs() {
 		if err := rules.SetArg(r, a.GetName(), a.GetValue()); ok && err != nil {

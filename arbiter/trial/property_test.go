@@ -57,12 +57,15 @@ type fetcher struct{}
 
 func contentOf(r *abi.Request) abi.Content {
 	n := len(r.Path())
-	return abi.Content{Known: abi.ContentFields, Format: abi.Format(1 + n%3), Digest: [32]byte(bytes.Repeat([]byte{byte(n % 4)}, 32))}
+	c := abi.Content{Known: abi.ContentFields, Format: abi.Format(1 + n%3), Digest: [32]byte(bytes.Repeat([]byte{byte(n % 4)}, 32))}
+	c.Verity.Alg = abi.VerityNone + abi.VerityAlg(n%2)
+	copy(c.Verity.Bytes(), c.Digest[:])
+	return c
 }
 
 func (fetcher) Fetch(h arbiter.Held, r *abi.Request, want abi.Fields) bool {
 	c := contentOf(r)
-	if want == abi.FieldFormat {
+	if want != abi.FieldDigest {
 		c.Known = want
 	}
 	h.Content(c)
@@ -86,6 +89,7 @@ func genRules(t *rapid.T, name string) *rules.RuleSet {
 		add(&object, "path: %s", maybe("path", "/a", "{prefix: /a}", "/**/b", `"/{a,b}/*"`))
 		if event == "open" {
 			add(&object, "format: %s", maybe("format", "elf", "[script, other]", "[elf, script, other]"))
+			add(&object, "fsverity: %s", maybe("fsverity", "any", "none", "[none, sha256:"+strings.Repeat("01", 32)+"]", "[any, none]"))
 			add(&object, "sha256: %s", maybe("sha256", `"`+strings.Repeat("01", 32)+`"`, `"`+strings.Repeat("02", 32)+`"`))
 		}
 		add(&parts, "object: {%s}", strings.Join(object, ", "))
@@ -228,7 +232,7 @@ func TestRecordedDecisionsRepeat(t *testing.T) {
 					t.Fatalf("of %+v the other set says %v by %s, and of its line %v by %s\n%s", e, want.Verdict, other.RuleID(want.Rule), got.Verdict, got.Rule, other.Source())
 				}
 				outcomes["by another set"]++
-				if back.Format != abi.FormatUnknown || back.SHA256 != "" {
+				if back.Format != abi.FormatUnknown || back.SHA256 != "" || back.Verity.Alg != abi.VerityUnknown {
 					outcomes["by a content"]++
 				}
 			}

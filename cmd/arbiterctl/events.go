@@ -244,6 +244,11 @@ func eventOf(m *controlv1.Event) *arbiter.Event {
 	} else if m.Object.GetFormat() != "" {
 		e.Facts &^= abi.FieldFormat
 	}
+	if verity, ok := abi.ParseVerity(m.Object.GetFsverity()); ok {
+		e.Verity = verity
+	} else if m.Object.GetFsverity() != "" {
+		e.Facts &^= abi.FieldVerity
+	}
 	for _, name := range m.Flags {
 		flag, ok := abi.ParseFlag(name)
 		e.Flags |= flag

@@ -56,8 +56,7 @@ request would be refused.`,
 	f.Uint32Var(&q.Uid, "uid", uint32(os.Getuid()), "the subject's uid, by default yours")
 	f.Uint32Var(&q.Gid, "gid", uint32(os.Getgid()), "the subject's gid, by default yours")
 	f.StringSliceVar(&q.Access, "access", nil, "of an open: read, write, append, truncate, create; by default read")
-	f.StringVar(&q.Sha256, "sha256", "", "SHA-256 of the object's content, as sha256sum prints it")
-	f.StringVar(&q.Format, "format", "", "what the object is by its first bytes: elf, script or other")
+	addContentFlags(cmd, q)
 	cgroup := f.String("cgroup", "", "the subject's cgroup, a path below the cgroup v2 mount point")
 	trees := f.StringArray("process-tree", nil, "the `PROGRAM` of a process tree that the subject is in; can be repeated")
 	file := f.String("rules", "", "explain by this rule file, - for stdin, not by what is in force")
@@ -135,11 +134,10 @@ func checkExplain(q *controlv1.ExplainRequest) error {
 	for _, t := range q.ProcessTrees {
 		checkPath("process-tree", t)
 	}
-	if err := rules.SetDigest(&abi.Request{}, q.Sha256); err != nil {
-		errs = append(errs, fmt.Errorf("--sha256 %w", err))
-	}
-	if err := rules.SetFormat(&abi.Request{}, q.Format); err != nil {
-		errs = append(errs, fmt.Errorf("--format %w", err))
+	for _, c := range contentFlags {
+		if err := c.set(&abi.Request{}, *c.of(q)); err != nil {
+			errs = append(errs, fmt.Errorf("--%s %w", c.flag, err))
+		}
 	}
 	for _, name := range q.Access {
 		if _, ok := rules.ParseAccess(name); !ok {
@@ -215,7 +213,9 @@ func (a *app) explainOffline(cmd *cobra.Command, q *controlv1.ExplainRequest, fi
 	if len(q.Exe) == 0 {
 		r.Flags |= abi.FlagNoExe
 	}
-	_, _ = rules.SetDigest(r, q.Sha256), rules.SetFormat(r, q.Format) // checked before
+	for _, c := range contentFlags {
+		_ = c.set(r, *c.of(q)) // checked before
+	}
 	switch r.Event {
 	case abi.EventExec:
 		r.Access = abi.AccessExec

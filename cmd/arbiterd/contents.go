@@ -51,6 +51,16 @@ func (c *contents) close() error {
 	return c.pool.Close(ctx)
 }
 
+// cannotBeHad are the files of which a fact of the content is not to be had.
+var cannotBeHad = [...]struct {
+	fact      abi.Fields
+	key, what string
+}{
+	{abi.FieldDigest, "object.sha256", "that cannot be hashed, because it is larger than digest_max_size, changes meanwhile or takes longer than the deadline"},
+	{abi.FieldFormat, "object.format", "whose first bytes cannot be read, because it is gone, changes meanwhile or its file system takes longer than the deadline"},
+	{abi.FieldVerity, "object.fsverity", "of which the kernel cannot be asked for the digest, because it is gone or its file system takes longer than the deadline"},
+}
+
 // contentWarnings says what becomes of files whose content cannot be looked at, or not in
 // time: the kernel side gives up after bound.
 func contentWarnings(rs *rules.RuleSet, bound time.Duration) (warnings []string) {
@@ -59,11 +69,10 @@ func contentWarnings(rs *rules.RuleSet, bound time.Duration) (warnings []string)
 		looks |= rs.Consulted(e) & abi.ContentFields
 	}
 	open := rs.OnFail(-1).Action == rules.Allow
-	if open && looks&abi.FieldDigest != 0 {
-		warnings = append(warnings, "object.sha256: a file that cannot be hashed, because it is larger than digest_max_size, changes meanwhile or takes longer than the deadline, goes on by the file's on_fail, allow; set on_fail: deny")
-	}
-	if open && looks&abi.FieldFormat != 0 {
-		warnings = append(warnings, "object.format: a file whose first bytes cannot be read, because it is gone, changes meanwhile or its file system takes longer than the deadline, goes on by the file's on_fail, allow; set on_fail: deny")
+	for _, c := range cannotBeHad {
+		if open && looks&c.fact != 0 {
+			warnings = append(warnings, c.key+": a file "+c.what+", goes on by the file's on_fail, allow; set on_fail: deny")
+		}
 	}
 	if looks&abi.FieldDigest != 0 && bound < time.Second { // else it is the deadline that counts
 		const rate = 1 << 10 // bytes in a microsecond, which a CPU with instructions for SHA-256 does

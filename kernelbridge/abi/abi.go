@@ -102,13 +102,15 @@ const (
 	// FieldTree are the process trees that the subject is in.
 	FieldTree
 	FieldFormat
+	// FieldVerity is the fs-verity digest of the object.
+	FieldVerity
 	// FieldKeep says that the kernel side may keep allows of the event.
 	FieldKeep Fields = 1 << 31
 	// Keepable are those that the kernel side can tell from each other by itself: it may keep
 	// allows of events of which no other is consulted.
 	Keepable = FieldPath | FieldExe | FieldUID | FieldGID | FieldCgroup | FieldAccess | FieldTree
 	// ContentFields are those that no kernel side has: workers have the content looked at.
-	ContentFields = FieldDigest | FieldFormat
+	ContentFields = FieldDigest | FieldFormat | FieldVerity
 )
 
 // Flags of a Request.
@@ -189,8 +191,9 @@ type Request struct {
 	// that have one set it.
 	File int32
 
-	// What was found out about the object's content. A source leaves Format FormatUnknown.
+	// What was found out about the object's content. A source calls ForgetContent.
 	Format Format
+	Verity Verity
 	Digest [32]byte // SHA-256, with FlagDigest only
 
 	PathLen, DetailLen, ExeLen uint32 // bytes in use below, without NUL

@@ -53,6 +53,7 @@ func ParseFormat(name string) (Format, bool) {
 type Content struct {
 	Known  Fields // of ContentFields, those that are filled in
 	Format Format
+	Verity Verity
 	Digest [32]byte // SHA-256
 }
 
@@ -64,7 +65,38 @@ func (r *Request) Learn(c *Content) {
 	if c.Known&FieldFormat != 0 {
 		r.Format = c.Format
 	}
+	if c.Known&FieldVerity != 0 {
+		r.Verity = c.Verity
+	}
 	r.Have |= c.Known
+}
+
+// Content returns which facts of the content of the object r has.
+func (r *Request) Content() (has Fields) {
+	if r.Flags&FlagDigest != 0 {
+		has |= FieldDigest
+	}
+	if r.Format != FormatUnknown {
+		has |= FieldFormat
+	}
+	if r.Verity.Alg != VerityUnknown {
+		has |= FieldVerity
+	}
+	return has
+}
+
+// ForgetContent makes those of the given facts that are about the content unknown. What a
+// request has of Have is left to the caller.
+func (r *Request) ForgetContent(f Fields) {
+	if f&FieldDigest != 0 {
+		r.Flags &^= FlagDigest
+	}
+	if f&FieldFormat != 0 {
+		r.Format = FormatUnknown
+	}
+	if f&FieldVerity != 0 {
+		r.Verity = Verity{}
+	}
 }
 
 // modeFormat, modeRegular and modeDirectory are S_IFMT, S_IFREG and S_IFDIR of stat(2).

@@ -48,7 +48,7 @@ func TestFormatNames(t *testing.T) {
 
 // A request learns what is known, and keeps what it knew of the rest.
 func TestLearn(t *testing.T) {
-	sum := [32]byte{1}
+	sum, none := [32]byte{1}, Verity{Alg: VerityNone}
 	for _, tc := range []struct {
 		name string
 		c    Content
@@ -57,13 +57,27 @@ func TestLearn(t *testing.T) {
 		{"nothing", Content{Format: FormatScript, Digest: [32]byte{2}}, Request{Format: FormatELF, Have: FieldPath}},
 		{"a format", Content{Known: FieldFormat, Format: FormatScript, Digest: [32]byte{2}}, Request{Format: FormatScript, Have: FieldPath | FieldFormat}},
 		{"a digest", Content{Known: FieldDigest, Format: FormatScript, Digest: sum}, Request{Format: FormatELF, Digest: sum, Flags: FlagDigest, Have: FieldPath | FieldDigest}},
-		{"both", Content{Known: ContentFields, Format: FormatScript, Digest: sum}, Request{Format: FormatScript, Digest: sum, Flags: FlagDigest, Have: FieldPath | ContentFields}},
+		{"an fs-verity digest", Content{Known: FieldVerity, Verity: none, Digest: [32]byte{2}}, Request{Format: FormatELF, Verity: none, Have: FieldPath | FieldVerity}},
+		{"all", Content{Known: ContentFields, Format: FormatScript, Verity: none, Digest: sum}, Request{Format: FormatScript, Verity: none, Digest: sum, Flags: FlagDigest, Have: FieldPath | ContentFields}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			r := Request{Format: FormatELF, Have: FieldPath}
 			r.Learn(&tc.c)
-			if r.Format != tc.want.Format || r.Digest != tc.want.Digest || r.Flags != tc.want.Flags || r.Have != tc.want.Have {
-				t.Errorf("got the format %q, digest %x, flags %#x, facts %v", r.Format, r.Digest, r.Flags, r.Have.Names())
+			if r.Format != tc.want.Format || r.Digest != tc.want.Digest || r.Verity != tc.want.Verity || r.Flags != tc.want.Flags || r.Have != tc.want.Have {
+				t.Errorf("got the format %q, %v, digest %x, flags %#x, facts %v", r.Format, r.Verity, r.Digest, r.Flags, r.Have.Names())
+			}
+			has := FieldFormat | tc.c.Known
+			if r.Content() != has {
+				t.Errorf("it has %v, want %v", r.Content().Names(), has.Names())
+			}
+			for f := Fields(1); f < AllFields; f <<= 1 {
+				forgets := r
+				if forgets.ForgetContent(f); forgets.Content() != has&^f || forgets.Have != r.Have {
+					t.Errorf("without %v it has %v, facts %v", f.Names(), forgets.Content().Names(), forgets.Have.Names())
+				}
+			}
+			if r.ForgetContent(ContentFields); r.Content() != 0 {
+				t.Errorf("it still has %v", r.Content().Names())
 			}
 		})
 	}

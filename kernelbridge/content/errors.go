@@ -15,6 +15,7 @@ var (
 	errNotRegular = errors.New("it is no regular file")
 	errTooBig     = errors.New("it is larger than digest_max_size")
 	errChanged    = errors.New("it was changed while it was read")
+	errHash       = errors.New("rules know no such hash")
 	errStopped    = errors.New("the daemon stops")
 )
 

@@ -91,7 +91,7 @@ func (p *Pool) read(fd int, size int64, h *hasher) (c abi.Content, err error) {
 		case err != nil:
 			return c, err
 		case n == 0 && at == size:
-			return abi.Content{Known: abi.ContentFields, Format: first.format(), Digest: [32]byte(digest.Sum(nil))}, nil
+			return abi.Content{Known: abi.FieldDigest | abi.FieldFormat, Format: first.format(), Digest: [32]byte(digest.Sum(nil))}, nil
 		case n == 0 || at+int64(n) > size:
 			return c, errChanged
 		}

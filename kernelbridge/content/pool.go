@@ -1,16 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package content looks into the files that requests are about, away from the workers: at
-// their first bytes, which tell the format, or at all of them, for the SHA-256.
+// their first bytes, which tell the format, or at all of them, for the SHA-256. Or it asks the
+// kernel for the fs-verity digest, and reads nothing.
 //
-// A pool has a lane for each: a bounded queue and a fixed number of goroutines, so that nobody
-// waits for a format while others hash. A file system that does not answer keeps one of them,
+// A pool has a lane for what takes all bytes and one for what does not: a bounded queue and a
+// fixed number of goroutines, so that nobody waits for a format while others hash. A file system that does not answer keeps one of them,
 // and no CPU: the hashing itself has few places, taken for one piece of a file at a time. What
 // becomes of a request that waits meanwhile is its worker's to say, which has its deadline.
 //
 // What a file was read in full for is remembered by what the kernel says of the file: see stamp.
 // Where it does not say enough, a file is read each time; and a format alone always is: to make
-// sure that it will still be true takes longer than to read it again, and a lease.
+// sure that it will still be true takes longer than to read it again, and a lease. The kernel is
+// asked for an fs-verity digest each time: it has it at hand.
 package content
 
 import (
@@ -87,6 +89,10 @@ type job struct {
 	done func(abi.Content)
 }
 
+// quick reports whether what is wanted takes no reading to speak of, so that it need not wait
+// where files are hashed.
+func (j *job) quick() bool { return j.want&^(abi.FieldFormat|abi.FieldVerity) == 0 }
+
 // New starts a pool.
 func New(o Options) *Pool {
 	if o.MaxBytes <= 0 {
@@ -115,7 +121,7 @@ func New(o Options) *Pool {
 // done will not be called.
 func (p *Pool) Submit(o Object, want abi.Fields, done func(abi.Content)) bool {
 	j, lane := job{o, want, done}, p.hashes
-	if want == abi.FieldFormat {
+	if j.quick() {
 		lane = p.headers
 	}
 	if o.File >= 0 {
@@ -229,9 +235,9 @@ func (p *Pool) look(j *job, h *hasher) (c abi.Content, err error) {
 		}
 		defer unix.Close(at)
 	}
-	if j.want == abi.FieldFormat && generated(at) {
-		p.counters.headers.Add(1)
-		return abi.Content{Known: abi.FieldFormat, Format: abi.FormatOther}, nil
+	if j.quick() && generated(at) {
+		p.counters.quick(j.want).Add(1)
+		return abi.Content{Known: j.want, Format: abi.FormatOther, Verity: abi.Verity{Alg: abi.VerityNone}}, nil
 	}
 	if j.File < 0 {
 		if j.File, err = readable(at); err != nil {
@@ -242,6 +248,9 @@ func (p *Pool) look(j *job, h *hasher) (c abi.Content, err error) {
 	if err != nil {
 		return c, err
 	}
+	if j.want == abi.FieldVerity {
+		return p.measure(j.File)
+	}
 	p.mu.Lock()
 	c, ok := p.cache.get(s)
 	p.mu.Unlock()
@@ -249,7 +258,7 @@ func (p *Pool) look(j *job, h *hasher) (c abi.Content, err error) {
 		p.counters.hits.Add(1)
 		return c, nil
 	}
-	if j.want == abi.FieldFormat {
+	if j.quick() {
 		return p.header(j.File, s)
 	}
 	if s.size > p.opts.MaxBytes {
@@ -288,16 +297,24 @@ func (p *Pool) look(j *job, h *hasher) (c abi.Content, err error) {
 
 // counters are the writable side of Stats.
 type counters struct {
-	hits, joined, hashed, headers, bytes, refused atomic.Uint64
-	unknown                                       [causes]atomic.Uint64
-	busy                                          atomic.Int64
+	hits, joined, hashed, headers, measured, bytes, refused atomic.Uint64
+	unknown                                                 [causes]atomic.Uint64
+	busy                                                    atomic.Int64
+}
+
+// quick is the counter of jobs that want that fact, and that take no reading to speak of.
+func (c *counters) quick(want abi.Fields) *atomic.Uint64 {
+	if want == abi.FieldVerity {
+		return &c.measured
+	}
+	return &c.headers
 }
 
 // Stats returns what was counted since New, by name. Every job is among hits, joined,
-// hashed, headers, or one of unknown; those that there was no room for are refused.
+// hashed, headers, measured, or one of unknown; those that there was no room for are refused.
 func (p *Pool) Stats() map[string]uint64 {
 	c := &p.counters
-	m := map[string]uint64{"hits": c.hits.Load(), "joined": c.joined.Load(), "hashed": c.hashed.Load(), "headers": c.headers.Load(), "bytes": c.bytes.Load(),
+	m := map[string]uint64{"hits": c.hits.Load(), "joined": c.joined.Load(), "hashed": c.hashed.Load(), "headers": c.headers.Load(), "measured": c.measured.Load(), "bytes": c.bytes.Load(),
 		"refused": c.refused.Load(), "busy": uint64(max(c.busy.Load(), 0))}
 	for i := range c.unknown {
 		m["unknown."+causeNames[i]] = c.unknown[i].Load()

@@ -227,7 +227,8 @@ func (s *Source) take(r *abi.Request) (found, ask bool) {
 		return true, false
 	}
 	set := b.settings.Load()
-	r.Flags, r.Format = 0, abi.FormatUnknown
+	r.Flags = 0
+	r.ForgetContent(abi.ContentFields)
 	if s.path(r) && !set.covers(r.Path()) {
 		s.pass(&b.counters.outOfScope)
 		return true, false

@@ -219,8 +219,8 @@ func fill(q *abi.Request, slot *Slot) (epoch uint64) {
 // text that is not known.
 func Fill(q *abi.Request, f *Facts) {
 	q.PostedNS = int64(f.PostedNS)
-	q.Event, q.Access, q.Flags = abi.Event(f.Event), abi.Access(f.Access), f.Flags&^abi.FlagDigest
-	q.Format = abi.FormatUnknown
+	q.Event, q.Access, q.Flags = abi.Event(f.Event), abi.Access(f.Access), f.Flags
+	q.ForgetContent(abi.ContentFields)
 	q.TGID, q.TID, q.StartBoottime = f.TGID, f.TID, f.StartBoottime
 	q.UID, q.GID, q.EUID, q.EGID = f.UID, f.GID, f.EUID, f.EGID
 	q.Dev, q.Ino, q.Size, q.Mode = f.Dev, f.Ino, f.Size, f.Mode

@@ -748,7 +748,9 @@ type Object struct {
 	// Of its content, in hex; empty when no rule had to look at it.
 	Sha256 string `protobuf:"bytes,4,opt,name=sha256,proto3" json:"sha256,omitempty"`
 	// elf, script or other, by its first bytes; likewise.
-	Format        string `protobuf:"bytes,5,opt,name=format,proto3" json:"format,omitempty"`
+	Format string `protobuf:"bytes,5,opt,name=format,proto3" json:"format,omitempty"`
+	// Its fs-verity digest, as "fsverity digest" prints it, or none; likewise.
+	Fsverity      string `protobuf:"bytes,6,opt,name=fsverity,proto3" json:"fsverity,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -814,6 +816,13 @@ func (x *Object) GetSha256() string {
 func (x *Object) GetFormat() string {
 	if x != nil {
 		return x.Format
+	}
+	return ""
+}
+
+func (x *Object) GetFsverity() string {
+	if x != nil {
+		return x.Fsverity
 	}
 	return ""
 }
@@ -885,13 +894,14 @@ const file_arbiter_control_controlv1_events_proto_rawDesc = "" +
 	"\x03gid\x18\x04 \x01(\rR\x03gid\x12*\n" +
 	"\x11start_boottime_ns\x18\x05 \x01(\x04R\x0fstartBoottimeNs\x12\x12\n" +
 	"\x04comm\x18\x06 \x01(\fR\x04comm\x12\x10\n" +
-	"\x03exe\x18\a \x01(\fR\x03exe\"p\n" +
+	"\x03exe\x18\a \x01(\fR\x03exe\"\x8c\x01\n" +
 	"\x06Object\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\fR\x04path\x12\x10\n" +
 	"\x03dev\x18\x02 \x01(\x04R\x03dev\x12\x10\n" +
 	"\x03ino\x18\x03 \x01(\x04R\x03ino\x12\x16\n" +
 	"\x06sha256\x18\x04 \x01(\tR\x06sha256\x12\x16\n" +
-	"\x06format\x18\x05 \x01(\tR\x06format2_\n" +
+	"\x06format\x18\x05 \x01(\tR\x06format\x12\x1a\n" +
+	"\bfsverity\x18\x06 \x01(\tR\bfsverity2_\n" +
 	"\rEventsService\x12N\n" +
 	"\x05Watch\x12 .arbiter.control.v1.WatchRequest\x1a!.arbiter.control.v1.WatchResponse0\x01BAZ?github.com/arbiterd/arbiter/arbiter/control/controlv1;controlv1b\x06proto3"
 

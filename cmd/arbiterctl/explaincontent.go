@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"github.com/spf13/cobra"
+
+	"github.com/arbiterd/arbiter/arbiter/control/controlv1"
+	"github.com/arbiterd/arbiter/kernelbridge/abi"
+	"github.com/arbiterd/arbiter/rules"
+)
+
+// contentFlags are the flags that say what is known of the content of the object, each with its
+// place in the question and with what reads it.
+var contentFlags = [...]struct {
+	flag, usage string
+	of          func(*controlv1.ExplainRequest) *string
+	set         func(*abi.Request, string) error
+}{
+	{"sha256", "SHA-256 of the object's content, as sha256sum prints it",
+		func(q *controlv1.ExplainRequest) *string { return &q.Sha256 }, rules.SetDigest},
+	{"format", "what the object is by its first bytes: elf, script or other",
+		func(q *controlv1.ExplainRequest) *string { return &q.Format }, rules.SetFormat},
+	{"fsverity", "fs-verity digest of the object, as fsverity digest prints it, or none",
+		func(q *controlv1.ExplainRequest) *string { return &q.Fsverity }, rules.SetVerity},
+}
+
+func addContentFlags(cmd *cobra.Command, q *controlv1.ExplainRequest) {
+	for _, c := range contentFlags {
+		cmd.Flags().StringVar(c.of(q), c.flag, "", c.usage)
+	}
+}
