@@ -32,7 +32,7 @@ const (
 	// journalBytes holds about 1,300 records with usual paths.
 	journalBytes = 256 << 10
 	// fixedBytes is the size of a record's fixed part: see append.
-	fixedBytes = 160
+	fixedBytes = 176
 	// maxRecords is how many records a journal holds at most.
 	maxRecords = journalBytes / (8 + fixedBytes)
 	// journalStart is near overflow, so that the wrap-around of the positions
@@ -133,6 +133,10 @@ func (j *journal) append(w *worker, rec *record) bool {
 	le.PutUint32(f[140:], uint32(known(r)))
 	le.PutUint64(f[144:], r.Trees)
 	le.PutUint64(f[152:], uint64(r.Marks))
+	a := r.Attributes()
+	le.PutUint32(f[160:], a.UID)
+	le.PutUint32(f[164:], a.GID)
+	le.PutUint64(f[168:], uint64(a.Mode))
 	rest := b[8+fixedBytes:]
 	for _, v := range r.Arg[:args] {
 		le.PutUint64(rest, v)
@@ -233,11 +237,12 @@ func decode(f, rest []byte, e *Event) origin {
 		Exe:    string(text[path+detail : path+detail+exe]),
 		Epoch:  le.Uint64(f[104:]),
 		EUID:   le.Uint32(f[128:]), EGID: le.Uint32(f[132:]),
-		Flags:  uint32(f[136]),
-		Facts:  abi.Fields(le.Uint32(f[140:])),
-		SHA256: hex.EncodeToString(sum),
-		Format: abi.Format(f[138]),
-		Verity: verity,
+		Flags:      uint32(f[136]),
+		Facts:      abi.Fields(le.Uint32(f[140:])),
+		SHA256:     hex.EncodeToString(sum),
+		Format:     abi.Format(f[138]),
+		Verity:     verity,
+		Attributes: abi.Attributes{UID: le.Uint32(f[160:]), GID: le.Uint32(f[164:]), Mode: uint32(le.Uint64(f[168:]))},
 	}
 	if len(asked) > 0 {
 		e.Asked, e.AnsweredBy = Asked(le.Uint32(asked)).String(), le.Uint32(asked[4:])

@@ -30,7 +30,8 @@ func (e *Event) Question(r *abi.Request) {
 	r.PathLen = put(&r.PathBuf, e.Path, abi.FieldPath)
 	r.DetailLen = put(&r.DetailBuf, e.Detail, abi.FieldDetail)
 	r.ExeLen = put(&r.ExeBuf, e.Exe, abi.FieldExe)
-	r.Mode, r.Format, r.Verity = 0, e.Format, e.Verity
+	r.Format, r.Verity = e.Format, e.Verity
+	r.SetAttributes(e.Attributes)
 	if n, err := hex.Decode(r.Digest[:], []byte(e.SHA256)); err == nil && n == len(r.Digest) {
 		r.Flags |= abi.FlagDigest
 	}
@@ -49,7 +50,7 @@ func (e *Event) look(r *abi.Request) {
 // has looked and has none of them is of an object without one.
 func (e *Event) content(r *abi.Request) {
 	has := r.Content()
-	if has == 0 && e.Facts&abi.ContentFields != 0 {
+	if has == 0 && e.Facts&abi.ContentFields != 0 && !r.NoContent() {
 		r.SetNoContent()
 	}
 	if r.NoContent() {

@@ -39,6 +39,7 @@ type numbering uint8
 const (
 	plainNumbers numbering = iota
 	fileModes
+	fileBits
 	signals
 	capabilities
 	families
@@ -59,6 +60,9 @@ const (
 
 var numberings = [...]numberNames{
 	fileModes: {octal: true, bits: true},
+	fileBits: {octal: true, bits: true, names: map[uint64]string{0o4000: "setuid", 0o2000: "setgid", 0o1000: "sticky",
+		0o400: "user_read", 0o200: "user_write", 0o100: "user_exec", 0o40: "group_read", 0o20: "group_write", 0o10: "group_exec",
+		0o4: "other_read", 0o2: "other_write", 0o1: "other_exec"}},
 	signals: {prefix: "SIG", names: counted(1, `HUP INT QUIT ILL TRAP ABRT BUS FPE KILL USR1 SEGV USR2 PIPE ALRM TERM STKFLT
 		CHLD CONT STOP TSTP TTIN TTOU URG XCPU XFSZ VTALRM PROF WINCH IO PWR SYS`)},
 	capabilities: {prefix: "CAP_", names: counted(0, `CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP

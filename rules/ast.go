@@ -91,6 +91,7 @@ type block struct {
 	tree                 []programPath
 	path, detail, exe    []pattern
 	args                 []argTest
+	attributes           attributes
 	addr                 []netip.Prefix // any of, IPv4 as IPv6
 	digest               []digest       // of the object's content
 	formats              formatSet      // likewise; 0 when not given

@@ -224,10 +224,11 @@ func (p *parser) block(m fields, about eventSet) block {
 		}
 	}
 	if n := m.get("object"); n != nil {
-		f := p.fields(n, "object", "path", "sha256", "format", "fsverity")
+		f := p.fields(n, "object", "path", "owner", "group", "mode", "sha256", "format", "fsverity")
 		if f.get("path") != nil {
 			b.path = p.patterns(f.get("path"), objectText(about))
 		}
+		b.attributes = p.attributes(f)
 		p.content(f, about, &b)
 	}
 	if n := m.get("detail"); n != nil && about&withDetail != 0 {

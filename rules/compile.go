@@ -250,7 +250,12 @@ func (c *compiler) conditions(r *rule, b *block) conditions {
 		out.has |= abi.FieldTree
 		ids.tree = c.treeSet(r, b.tree)
 	}
-	if out.has&(abi.FieldUID|abi.FieldGID|abi.FieldCgroup|abi.FieldTree) != 0 {
+	if b.attributes.given() {
+		out.has |= abi.FieldAttributes
+		ids.attributes = b.attributes
+		ids.attributes.owner, ids.attributes.group = c.merged(b.attributes.owner), c.merged(b.attributes.group)
+	}
+	if out.has&(abi.FieldUID|abi.FieldGID|abi.FieldCgroup|abi.FieldTree|abi.FieldAttributes) != 0 {
 		out.ids = c.shared(ids)
 	}
 	return out
@@ -340,7 +345,7 @@ func (c *compiler) shared(ids subjectIDs) uint32 {
 			key = binary.AppendUvarint(binary.AppendUvarint(key, r.lo), r.hi)
 		}
 	}
-	key = binary.AppendUvarint(key, uint64(ids.tree))
+	key = ids.attributes.appendKey(binary.AppendUvarint(key, uint64(ids.tree)))
 	for _, g := range ids.cgroup {
 		key = binary.AppendUvarint(key, g.id)
 	}

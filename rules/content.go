@@ -224,15 +224,5 @@ type contentKey struct {
 // contents appends a fact of the content of all blocks that ask for it, by its word; such facts
 // came later than the rest of the form.
 func (e *encoder) contents(rs []rule, word string, fact abi.Fields, write func(*block)) {
-	for i := range rs {
-		for in, b := range [...]*block{&rs[i].match, rs[i].not} {
-			if b == nil || b.contentFields()&fact == 0 {
-				continue
-			}
-			e.text(word)
-			e.number(uint64(i))
-			e.number(uint64(in))
-			write(b)
-		}
-	}
+	e.blocks(rs, word, func(b *block) bool { return b.contentFields()&fact != 0 }, write)
 }

@@ -75,15 +75,7 @@ func (p *pool) held(b *conditions, r *abi.Request) string {
 // words returns what condition c looks at, with its value, and what it wants;
 // nothing when the block does not give it.
 func (p *pool) words(b *conditions, c condition, r *abi.Request) (subject string, wanted []string) {
-	ids := func(rs []numberRange) {
-		for _, v := range rs {
-			if v.lo == v.hi {
-				wanted = append(wanted, fmt.Sprint(v.lo))
-			} else {
-				wanted = append(wanted, fmt.Sprintf("%d-%d", v.lo, v.hi))
-			}
-		}
-	}
+	ids := func(rs []numberRange) { wanted = rangeWords(rs) }
 	pats := func(t texts) {
 		for q := range p.each(t) {
 			wanted = append(wanted, q.String())
@@ -105,6 +97,8 @@ func (p *pool) words(b *conditions, c condition, r *abi.Request) (subject string
 	case condEGID:
 		subject = fmt.Sprintf("subject.egid %d", r.EGID)
 		ids(of.egid)
+	case condOwner, condGroup, condMode:
+		return of.attributes.words(c, r)
 	case condCgroup:
 		subject = "subject.cgroup"
 		for _, g := range of.cgroup {
@@ -140,15 +134,8 @@ func (a *argMatch) words(r *abi.Request) (subject string, wanted []string) {
 			wanted = append(wanted, fmt.Sprintf("%d-%d", v.lo, v.hi))
 		}
 	}
-	var bits []string
-	if a.all != 0 {
-		bits = append(bits, "all of "+text(a.all))
-	}
-	if a.any != 0 {
-		bits = append(bits, "any of "+text(a.any))
-	}
-	if bits != nil {
-		wanted = []string{strings.Join(bits, " and ")}
+	if a.ranges == nil {
+		wanted = bitWords(a.all, a.any, text)
 	}
 	return "args." + a.name + " " + text(r.Arg[a.at[r.Event]%abi.Args]), wanted
 }

@@ -58,6 +58,7 @@ func fingerprint(f *File) uint64 {
 	e.trees(f.rules)
 	e.formats(f.rules)
 	e.verities(f.rules)
+	e.attributes(f.rules)
 	for i := range f.rules {
 		if r := &f.rules[i]; r.when != nil || r.only != 0 || !r.life.always() || r.note != (Note{Message: r.note.Message}) {
 			e.number(uint64(i))
@@ -153,6 +154,21 @@ func (e *encoder) block(b *block) {
 		})
 	}
 	long(e, b.addr, func(e *encoder, n netip.Prefix) { e.text(n.String()) })
+}
+
+// blocks appends something that came later than the rest of the form, of the blocks that have it.
+func (e *encoder) blocks(rs []rule, word string, has func(*block) bool, write func(*block)) {
+	for i := range rs {
+		for in, b := range [...]*block{&rs[i].match, rs[i].not} {
+			if b == nil || !has(b) {
+				continue
+			}
+			e.text(word)
+			e.number(uint64(i))
+			e.number(uint64(in))
+			write(b)
+		}
+	}
 }
 
 // longEncoded is from how many values on a list has a hash of its own.

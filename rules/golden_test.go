@@ -118,6 +118,10 @@ func parseRequest(t *testing.T, rs *RuleSet, line string) *abi.Request {
 			if err := SetVerity(r, value); err != nil {
 				t.Fatal(err)
 			}
+		case "attributes":
+			if err := SetAttributes(r, value); err != nil {
+				t.Fatal(err)
+			}
 		case "directory":
 			r.Mode = 0o40755
 		case "detail":

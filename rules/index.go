@@ -168,6 +168,8 @@ const (
 	factGID
 	factEUID
 	factEGID
+	factOwner
+	factGroup
 	factCgroup
 	factAddr
 	factVerity
@@ -186,6 +188,10 @@ func (f fact) number(r *abi.Request) uint64 {
 		return uint64(r.EUID)
 	case factEGID:
 		return uint64(r.EGID)
+	case factOwner:
+		return attribute(r, r.OwnerUID)
+	case factGroup:
+		return attribute(r, r.OwnerGID)
 	}
 	return r.Arg[(f-factArg0)%abi.Args]
 }

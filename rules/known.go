@@ -72,6 +72,9 @@ func (p *pool) holdsKnown(c *conditions, r *abi.Request) truth {
 	if unknown(abi.FieldCgroup) {
 		ids.cgroup = nil
 	}
+	if unknown(abi.FieldAttributes) {
+		ids.attributes = attributes{}
+	}
 	if unknown(abi.FieldTree) {
 		ids.tree = 0
 	}

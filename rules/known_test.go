@@ -62,7 +62,7 @@ func copyFact(r, other *abi.Request, fact abi.Fields) {
 	case abi.FieldPath:
 		r.PathLen, r.PathBuf = other.PathLen, other.PathBuf
 		flags(abi.FlagPathTruncated)
-		if r.Have&abi.ContentFields == 0 { // else it is known whether there is one
+		if r.Have&(abi.ContentFields|abi.FieldAttributes) == 0 { // else it is known whether there is one
 			flags(abi.FlagNoObject)
 		}
 	case abi.FieldDetail:
@@ -89,8 +89,10 @@ func copyFact(r, other *abi.Request, fact abi.Fields) {
 		r.Format = other.Format
 	case abi.FieldVerity:
 		r.Verity = other.Verity
+	case abi.FieldAttributes:
+		r.OwnerUID, r.OwnerGID, r.Mode = other.OwnerUID, other.OwnerGID, r.Mode&^abi.ModeBits|other.Mode&abi.ModeBits
 	}
-	if r.Have&abi.ContentFields == 0 {
+	if r.Have&(abi.ContentFields|abi.FieldAttributes) == 0 {
 		r.Mode = other.Mode
 	}
 }

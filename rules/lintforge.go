@@ -54,9 +54,10 @@ func (l *linter) knownOtherwise(i int32) bool {
 	if w := l.rs.whens[m.when]; w != nil && w.fields&firm != 0 {
 		return true
 	}
-	// Whoever may write to a file can give it an fs-verity digest, but not that of another one.
+	// Nobody gives a file away but root. Whoever may write to a file can give it an fs-verity digest,
+	// but not that of another one.
 	v := l.rs.contents[m.match.content].verity
-	return m.match.has&firm != 0 || v != nil && !v.any && !v.none
+	return m.match.has&firm != 0 || l.rs.ids[m.match.ids].attributes.owner != nil || v != nil && !v.any && !v.none
 }
 
 // noNamespaces reports whether nobody may make a user namespace, but for those that a rule

@@ -67,10 +67,12 @@ type argMatch struct {
 	all, any uint64
 }
 
+// subjectIDs are conditions on the numbers that the subject, and the file of the object, are known by.
 type subjectIDs struct {
 	uid, gid, euid, egid []numberRange // sorted, apart; nil when not given
 	cgroup               []cgroupID
 	tree                 uint32 // of pool.treeSets, 0 for none
+	attributes           attributes
 }
 
 // cgroupID is a cgroup that was looked up.
@@ -89,6 +91,9 @@ const (
 	condGID
 	condEUID
 	condEGID
+	condOwner
+	condGroup
+	condMode
 	condCgroup
 	condTree
 	condArgs
@@ -241,7 +246,7 @@ func (p *pool) idsFail(s *subjectIDs, r *abi.Request) condition {
 	case s.tree != 0 && r.Trees&p.treeBits[s.tree] == 0:
 		return condTree
 	}
-	return none
+	return s.attributes.fails(r)
 }
 
 // inRanges looks for v in sorted ranges that do not touch.

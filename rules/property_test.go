@@ -92,10 +92,20 @@ func genBlock(t *rapid.T, object, detail, free, access, content bool, args []str
 		}
 		return "[" + strings.Join(rapid.SliceOfN(genPattern, 1, most).Draw(t, what), ", ") + "]"
 	}
+	var of []string // the object
+	if object {
+		for _, k := range []string{"owner", "group"} {
+			if maybe(k + " given") {
+				of = append(of, k+": "+genIDs.Draw(t, k))
+			}
+		}
+		if maybe("mode given") {
+			of = append(of, "mode: "+rapid.SampledFrom([]string{"{any: setuid}", "{any: [setuid, 0o1]}", "{all: 0o111}", "{all: user_exec, any: [other_write, group_write]}"}).Draw(t, "mode"))
+		}
+	}
 	if object && rapid.Bool().Draw(t, "path given") {
-		parts = append(parts, "object: {path: "+list("object.path")+"}")
+		of = append(of, "path: "+list("object.path"))
 	} else if which := rapid.IntRange(0, 7).Draw(t, "content given"); content && which > 0 {
-		var of []string
 		if which&1 != 0 {
 			var sums []string
 			for _, d := range rapid.SliceOfN(genDigest.Filter(func(d digest) bool { return d[0] < 3 }), 1, 3).Draw(t, "object.sha256") {
@@ -113,6 +123,8 @@ func genBlock(t *rapid.T, object, detail, free, access, content bool, args []str
 		if rapid.Bool().Draw(t, "path too") {
 			of = append(of, "path: "+list("object.path"))
 		}
+	}
+	if len(of) > 0 {
 		parts = append(parts, "object: {"+strings.Join(of, ", ")+"}")
 	}
 	if detail && rapid.Bool().Draw(t, "detail given") {
@@ -242,7 +254,8 @@ func genRequest(t *rapid.T) *abi.Request {
 		if rapid.IntRange(0, 4).Draw(t, "flagged") == 0 {
 			r.Flags = rapid.Uint32Range(0, 15).Draw(t, "flags")
 		}
-		r.Mode = rapid.SampledFrom([]uint32{0o100755, 0, 0o100644, 0o40755}).Draw(t, "mode")
+		r.Mode = rapid.SampledFrom([]uint32{0o100755, 0, 0o100644, 0o40755, 0o104757, 0o100010}).Draw(t, "mode")
+		r.OwnerUID, r.OwnerGID = id.Draw(t, "owner"), id.Draw(t, "group")
 		c := rapid.SampledFrom(contents).Draw(t, "content")
 		r.Learn(&c)
 	})
@@ -350,11 +363,14 @@ func forget(r *abi.Request, keep abi.Fields, args uint8) {
 	if keep&abi.FieldPath == 0 {
 		r.PathLen, r.Flags = 0, r.Flags^abi.FlagPathTruncated
 	}
-	if keep&(abi.FieldPath|abi.ContentFields) == 0 {
+	if keep&(abi.FieldPath|abi.ContentFields|abi.FieldAttributes) == 0 {
 		r.Flags ^= abi.FlagNoObject
 	}
-	if keep&abi.ContentFields == 0 {
-		r.Mode = ^r.Mode
+	if keep&abi.FieldAttributes == 0 {
+		r.OwnerUID, r.OwnerGID, r.Mode = r.OwnerUID+1, r.OwnerGID+1, r.Mode^abi.ModeBits
+		if keep&abi.ContentFields == 0 {
+			r.Mode = ^r.Mode
+		}
 	}
 	r.ForgetContent(^keep)
 	if keep&abi.FieldDetail == 0 {

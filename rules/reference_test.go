@@ -83,6 +83,12 @@ func refBlock(b *block, r *abi.Request) bool {
 	for _, t := range b.tree {
 		inTree = inTree || r.Trees&fakeMarks[t.path] != 0
 	}
+	a := b.attributes
+	mode := uint64(r.Mode & 0o7777)
+	isFile := r.Flags&abi.FlagNoObject == 0 && r.Mode>>12 != 0
+	if a.given() && !(isFile && in(a.owner, r.OwnerUID) && in(a.group, r.OwnerGID) && mode&a.all == a.all && (a.any == 0 || mode&a.any != 0)) {
+		return false
+	}
 	path, detail, exe := string(r.Path()), string(r.Detail()), string(r.Exe())
 	return (b.access == 0 || r.Access&b.access != 0) &&
 		in(b.uid, r.UID) && in(b.gid, r.GID) && in(b.euid, r.EUID) && in(b.egid, r.EGID) && inGroup && inTree &&

@@ -156,18 +156,10 @@ func (c *compiler) treeSet(r *rule, programs []programPath) uint32 {
 
 // trees writes the process trees, for rules that have some.
 func (e *encoder) trees(rs []rule) {
-	for i := range rs {
-		for in, b := range [...]*block{&rs[i].match, rs[i].not} {
-			if b == nil || len(b.tree) == 0 {
-				continue
-			}
-			e.text("process_tree")
-			e.number(uint64(i))
-			e.number(uint64(in))
-			e.number(uint64(len(b.tree)))
-			for _, t := range b.tree {
-				e.text(t.path)
-			}
+	e.blocks(rs, "process_tree", func(b *block) bool { return len(b.tree) > 0 }, func(b *block) {
+		e.number(uint64(len(b.tree)))
+		for _, t := range b.tree {
+			e.text(t.path)
 		}
-	}
+	})
 }

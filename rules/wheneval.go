@@ -26,6 +26,8 @@ const (
 	whenEUID
 	whenGID
 	whenEGID
+	whenOwner
+	whenGroup
 	whenAccess
 	whenArg
 	whenAddr

@@ -29,6 +29,10 @@ func (n *whenNode) value(r *abi.Request) (uint64, bool) {
 		return uint64(r.GID), true
 	case whenEGID:
 		return uint64(r.EGID), true
+	case whenOwner:
+		return uint64(r.OwnerUID), r.HasAttributes()
+	case whenGroup:
+		return uint64(r.OwnerGID), r.HasAttributes()
 	case whenIf:
 		if branch := n.branch(r); branch != nil {
 			return branch.value(r)

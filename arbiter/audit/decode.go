@@ -123,6 +123,11 @@ func (r *Record) event() (*arbiter.Event, error) {
 		e.Verity, ok = abi.ParseVerity(u.Verity)
 		f.check(ok, "unmapped.fsverity", u.Verity)
 	}
+	if u.Attributes != "" {
+		var ok bool
+		e.Attributes, ok = abi.ParseAttributes(u.Attributes)
+		f.check(ok, "unmapped.attributes", u.Attributes)
+	}
 	for _, name := range u.Flags {
 		flag, ok := abi.ParseFlag(name)
 		f.check(ok, "unmapped.flags", name)

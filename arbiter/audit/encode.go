@@ -83,6 +83,7 @@ func (r *Record) Append(dst []byte) []byte {
 	o.optional("detail_b64", u.DetailB64)
 	o.optional("format", u.Format)
 	o.optional("fsverity", u.Verity)
+	o.optional("attributes", u.Attributes)
 	if len(u.Args) > 0 {
 		o.open("args")
 		for _, name := range slices.Sorted(maps.Keys(u.Args)) {

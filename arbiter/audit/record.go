@@ -182,6 +182,8 @@ type Unmapped struct {
 	Format string `json:"format,omitempty"`
 	// The fs-verity digest of the object, or none, likewise.
 	Verity string `json:"fsverity,omitempty"`
+	// The owner, the group and the mode of the object's file.
+	Attributes string `json:"attributes,omitempty"`
 	// The event's numbers by the names that rules have for them.
 	Args      map[string]uint64 `json:"args,omitempty"`
 	Verdict   string            `json:"verdict"` // "allow", "deny", "audit", "kill"
@@ -245,6 +247,7 @@ func NewRecord(e *arbiter.Event) Record {
 		object.Hashes = []Hash{{"SHA-256", 3, e.SHA256}}
 	}
 	r.Unmapped.Format, r.Unmapped.Verity = e.Format.String(), e.Verity.String()
+	r.Unmapped.Attributes = e.Attributes.String()
 	r.Unmapped.Detail, r.Unmapped.DetailB64 = show(e.Detail)
 	r.classify(e, object)
 	return r

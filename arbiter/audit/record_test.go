@@ -110,7 +110,9 @@ func samples() []arbiter.Event {
 	sealed, unsealed := sample(), sample()
 	sealed.Seq, sealed.Verity = 212, abi.Verity{Alg: abi.VeritySHA512, Sum: [64]byte{1, 63: 2}}
 	unsealed.Seq, unsealed.Verity = 213, abi.Verity{Alg: abi.VerityNone}
-	return append(out, anonymous, web, abstract, kill, odd, newer, hashed, killed, asked, script, directory, sealed, unsealed)
+	owned := sample()
+	owned.Seq, owned.Attributes = 214, abi.Attributes{UID: 33, GID: 34, Mode: 0o104755}
+	return append(out, anonymous, web, abstract, kill, odd, newer, hashed, killed, asked, script, directory, sealed, unsealed, owned)
 }
 
 func TestGolden(t *testing.T) {

@@ -87,6 +87,10 @@ func genRules(t *rapid.T, name string) *rules.RuleSet {
 		}
 		var object []string
 		add(&object, "path: %s", maybe("path", "/a", "{prefix: /a}", "/**/b", `"/{a,b}/*"`))
+		if event != "connect" {
+			add(&object, "owner: %s", maybe("owner", "0", "[0, 2]", "1-2"))
+			add(&object, "mode: %s", maybe("mode", "{any: [setuid, other_write]}", "{all: 0o111}"))
+		}
 		if event == "open" {
 			add(&object, "format: %s", maybe("format", "elf", "[script, other]", "[elf, script, other]"))
 			add(&object, "fsverity: %s", maybe("fsverity", "any", "none", "[none, sha256:"+strings.Repeat("01", 32)+"]", "[any, none]"))
@@ -150,7 +154,7 @@ func genRules(t *rapid.T, name string) *rules.RuleSet {
 func genRequest(t *rapid.T) *abi.Request {
 	r := &abi.Request{PostedNS: 1 << 62, Event: rapid.SampledFrom([]abi.Event{abi.EventOpen, abi.EventRename, abi.EventConnect}).Draw(t, "event"),
 		Access: abi.Access(rapid.Uint32Range(0, 63).Draw(t, "access")), Have: abi.AllFields &^ abi.ContentFields,
-		Mode: rapid.SampledFrom([]uint32{0o100644, 0o100644, 0o40755, 0}).Draw(t, "mode")}
+		Mode: rapid.SampledFrom([]uint32{0o100644, 0o100757, 0o40755, 0}).Draw(t, "mode"), OwnerUID: rapid.Uint32Range(0, 2).Draw(t, "owner")}
 	if rapid.IntRange(0, 3).Draw(t, "flagged") == 0 {
 		r.Flags = rapid.Uint32Range(0, uint32(abi.AllFlags)).Draw(t, "flags")
 	}

@@ -244,6 +244,11 @@ func eventOf(m *controlv1.Event) *arbiter.Event {
 	} else if m.Object.GetFormat() != "" {
 		e.Facts &^= abi.FieldFormat
 	}
+	if a, ok := abi.ParseAttributes(m.Object.GetAttributes()); ok {
+		e.Attributes = a
+	} else if m.Object.GetAttributes() != "" {
+		e.Facts &^= abi.FieldAttributes
+	}
 	if verity, ok := abi.ParseVerity(m.Object.GetFsverity()); ok {
 		e.Verity = verity
 	} else if m.Object.GetFsverity() != "" {

@@ -104,11 +104,14 @@ const (
 	FieldFormat
 	// FieldVerity is the fs-verity digest of the object.
 	FieldVerity
+	// FieldAttributes are the owner, the group and the mode of the object's file.
+	FieldAttributes
 	// FieldKeep says that the kernel side may keep allows of the event.
 	FieldKeep Fields = 1 << 31
 	// Keepable are those that the kernel side can tell from each other by itself: it may keep
-	// allows of events of which no other is consulted.
-	Keepable = FieldPath | FieldExe | FieldUID | FieldGID | FieldCgroup | FieldAccess | FieldTree
+	// allows of events of which no other is consulted. Attributes do not change but with the
+	// time of the last change.
+	Keepable = FieldPath | FieldExe | FieldUID | FieldGID | FieldCgroup | FieldAccess | FieldTree | FieldAttributes
 	// ContentFields are those that no kernel side has: workers have the content looked at.
 	ContentFields = FieldDigest | FieldFormat | FieldVerity
 )
@@ -127,6 +130,8 @@ const (
 	FlagDetailTruncated
 	// FlagDigest: Digest is that of the object. No source sets it.
 	FlagDigest uint32 = 1 << 31
+	// FlagNoContent: see SetNoContent. No source sets it.
+	FlagNoContent uint32 = 1 << 30
 )
 
 // Verdict is the answer to a request: zero allows it.

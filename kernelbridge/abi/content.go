@@ -88,6 +88,9 @@ func (r *Request) Content() (has Fields) {
 // ForgetContent makes those of the given facts that are about the content unknown. What a
 // request has of Have is left to the caller.
 func (r *Request) ForgetContent(f Fields) {
+	if f&ContentFields == ContentFields {
+		r.Flags &^= FlagNoContent
+	}
 	if f&FieldDigest != 0 {
 		r.Flags &^= FlagDigest
 	}
@@ -99,19 +102,18 @@ func (r *Request) ForgetContent(f Fields) {
 	}
 }
 
-// modeFormat, modeRegular and modeDirectory are S_IFMT, S_IFREG and S_IFDIR of stat(2).
+// modeFormat and modeRegular are S_IFMT and S_IFREG of stat(2).
 const (
-	modeFormat    = 0o170000
-	modeRegular   = 0o100000
-	modeDirectory = 0o040000
+	modeFormat  = 0o170000
+	modeRegular = 0o100000
 )
 
 // NoContent reports whether it is known that the object is no file with a content: there
 // is none, or it is a directory, a device, a fifo.
 func (r *Request) NoContent() bool {
 	format := r.Mode & modeFormat
-	return r.Flags&FlagNoObject != 0 || format != 0 && format != modeRegular
+	return r.Flags&(FlagNoObject|FlagNoContent) != 0 || format != 0 && format != modeRegular
 }
 
-// SetNoContent makes r one whose object has no content, and of which nothing else is known.
-func (r *Request) SetNoContent() { r.Mode = modeDirectory }
+// SetNoContent makes r one whose object has no content, whatever else is known of it.
+func (r *Request) SetNoContent() { r.Flags |= FlagNoContent }

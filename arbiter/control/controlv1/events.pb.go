@@ -750,7 +750,10 @@ type Object struct {
 	// elf, script or other, by its first bytes; likewise.
 	Format string `protobuf:"bytes,5,opt,name=format,proto3" json:"format,omitempty"`
 	// Its fs-verity digest, as "fsverity digest" prints it, or none; likewise.
-	Fsverity      string `protobuf:"bytes,6,opt,name=fsverity,proto3" json:"fsverity,omitempty"`
+	Fsverity string `protobuf:"bytes,6,opt,name=fsverity,proto3" json:"fsverity,omitempty"`
+	// The owner, the group and the mode of the file, as "stat -c %u:%g:0o%a" prints them; empty when
+	// it is none.
+	Attributes    string `protobuf:"bytes,7,opt,name=attributes,proto3" json:"attributes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -827,6 +830,13 @@ func (x *Object) GetFsverity() string {
 	return ""
 }
 
+func (x *Object) GetAttributes() string {
+	if x != nil {
+		return x.Attributes
+	}
+	return ""
+}
+
 var File_arbiter_control_controlv1_events_proto protoreflect.FileDescriptor
 
 const file_arbiter_control_controlv1_events_proto_rawDesc = "" +
@@ -894,14 +904,17 @@ const file_arbiter_control_controlv1_events_proto_rawDesc = "" +
 	"\x03gid\x18\x04 \x01(\rR\x03gid\x12*\n" +
 	"\x11start_boottime_ns\x18\x05 \x01(\x04R\x0fstartBoottimeNs\x12\x12\n" +
 	"\x04comm\x18\x06 \x01(\fR\x04comm\x12\x10\n" +
-	"\x03exe\x18\a \x01(\fR\x03exe\"\x8c\x01\n" +
+	"\x03exe\x18\a \x01(\fR\x03exe\"\xac\x01\n" +
 	"\x06Object\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\fR\x04path\x12\x10\n" +
 	"\x03dev\x18\x02 \x01(\x04R\x03dev\x12\x10\n" +
 	"\x03ino\x18\x03 \x01(\x04R\x03ino\x12\x16\n" +
 	"\x06sha256\x18\x04 \x01(\tR\x06sha256\x12\x16\n" +
 	"\x06format\x18\x05 \x01(\tR\x06format\x12\x1a\n" +
-	"\bfsverity\x18\x06 \x01(\tR\bfsverity2_\n" +
+	"\bfsverity\x18\x06 \x01(\tR\bfsverity\x12\x1e\n" +
+	"\n" +
+	"attributes\x18\a \x01(\tR\n" +
+	"attributes2_\n" +
 	"\rEventsService\x12N\n" +
 	"\x05Watch\x12 .arbiter.control.v1.WatchRequest\x1a!.arbiter.control.v1.WatchResponse0\x01BAZ?github.com/arbiterd/arbiter/arbiter/control/controlv1;controlv1b\x06proto3"
 

@@ -10,9 +10,9 @@ import (
 	"github.com/arbiterd/arbiter/rules"
 )
 
-// contentFlags are the flags that say what is known of the content of the object, each with its
+// objectFlags are the flags that say what is known of the object's file, each with its
 // place in the question and with what reads it.
-var contentFlags = [...]struct {
+var objectFlags = [...]struct {
 	flag, usage string
 	of          func(*controlv1.ExplainRequest) *string
 	set         func(*abi.Request, string) error
@@ -23,10 +23,12 @@ var contentFlags = [...]struct {
 		func(q *controlv1.ExplainRequest) *string { return &q.Format }, rules.SetFormat},
 	{"fsverity", "fs-verity digest of the object, as fsverity digest prints it, or none",
 		func(q *controlv1.ExplainRequest) *string { return &q.Fsverity }, rules.SetVerity},
+	{"attributes", "owner, group and mode of the object's file, as stat -c %u:%g:0o%a prints them",
+		func(q *controlv1.ExplainRequest) *string { return &q.Attributes }, rules.SetAttributes},
 }
 
-func addContentFlags(cmd *cobra.Command, q *controlv1.ExplainRequest) {
-	for _, c := range contentFlags {
+func addObjectFlags(cmd *cobra.Command, q *controlv1.ExplainRequest) {
+	for _, c := range objectFlags {
 		cmd.Flags().StringVar(c.of(q), c.flag, "", c.usage)
 	}
 }
