@@ -156,7 +156,7 @@ func TestEvents(t *testing.T) {
 	k.Ask(f, "/t/plain", "/bin/x") // allowed: no record
 	k.Ask(f, "/t/secret", "/bin/\xffx")
 	k.Ask(f, "/t/watched/y", "/bin/x")
-	const had = abi.AllFields &^ (abi.FieldCgroup | abi.ContentFields | abi.FieldTree) // this source says of neither cgroup nor trees that it has looked
+	const had = abi.AllFields &^ (abi.FieldCgroup | abi.ContentFields | abi.FieldTree | abi.FieldCredentials) // this source says of none of these that it has looked
 	for i, want := range []Event{
 		{Seq: 1, Event: abi.EventOpen, Access: abi.AccessRead, Verdict: "deny", Errno: uint16(unix.EACCES), Rule: "no-secrets", Line: 6,
 			Message: "ask ops", Epoch: 1, TGID: 41, TID: 42, UID: 7, Comm: "comm", Exe: "/bin/\xffx", Path: "/t/secret", Facts: had},

@@ -59,9 +59,10 @@ type Event struct {
 
 	// What the decision was made of beside the above: with it the record is the request,
 	// as far as a rule can look at it. Question puts it together again.
-	EUID, EGID uint32
-	Flags      uint32                   // abi.Flag*
-	Cgroup     [abi.CgroupLevels]uint64 // as in abi.Request
+	EUID, EGID  uint32
+	Credentials abi.Credentials          // not known when no rule looks at them
+	Flags       uint32                   // abi.Flag*
+	Cgroup      [abi.CgroupLevels]uint64 // as in abi.Request
 	// InTrees and NotInTrees are the process trees that the subject is in, and those that it is
 	// not in, by their programs: of those that the rule set names, and a candidate beside it.
 	InTrees, NotInTrees []string

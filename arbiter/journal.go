@@ -29,10 +29,10 @@ type record struct {
 }
 
 const (
-	// journalBytes holds about 1,300 records with usual paths.
+	// journalBytes holds about 1,100 records with usual paths.
 	journalBytes = 256 << 10
 	// fixedBytes is the size of a record's fixed part: see append.
-	fixedBytes = 176
+	fixedBytes = 192
 	// maxRecords is how many records a journal holds at most.
 	maxRecords = journalBytes / (8 + fixedBytes)
 	// journalStart is near overflow, so that the wrap-around of the positions
@@ -136,7 +136,10 @@ func (j *journal) append(w *worker, rec *record) bool {
 	a := r.Attributes()
 	le.PutUint32(f[160:], a.UID)
 	le.PutUint32(f[164:], a.GID)
-	le.PutUint64(f[168:], uint64(a.Mode))
+	le.PutUint32(f[168:], a.Mode)
+	le.PutUint32(f[172:], r.Credentials.LoginUID)
+	le.PutUint64(f[176:], r.Credentials.Capabilities)
+	le.PutUint64(f[184:], uint64(r.Credentials.HostNamespaces)|uint64(flag(r.Credentials.Known))<<32)
 	rest := b[8+fixedBytes:]
 	for _, v := range r.Arg[:args] {
 		le.PutUint64(rest, v)
@@ -237,12 +240,13 @@ func decode(f, rest []byte, e *Event) origin {
 		Exe:    string(text[path+detail : path+detail+exe]),
 		Epoch:  le.Uint64(f[104:]),
 		EUID:   le.Uint32(f[128:]), EGID: le.Uint32(f[132:]),
-		Flags:      uint32(f[136]),
-		Facts:      abi.Fields(le.Uint32(f[140:])),
-		SHA256:     hex.EncodeToString(sum),
-		Format:     abi.Format(f[138]),
-		Verity:     verity,
-		Attributes: abi.Attributes{UID: le.Uint32(f[160:]), GID: le.Uint32(f[164:]), Mode: uint32(le.Uint64(f[168:]))},
+		Flags:       uint32(f[136]),
+		Facts:       abi.Fields(le.Uint32(f[140:])),
+		SHA256:      hex.EncodeToString(sum),
+		Format:      abi.Format(f[138]),
+		Verity:      verity,
+		Attributes:  abi.Attributes{UID: le.Uint32(f[160:]), GID: le.Uint32(f[164:]), Mode: le.Uint32(f[168:])},
+		Credentials: abi.Credentials{LoginUID: le.Uint32(f[172:]), Capabilities: le.Uint64(f[176:]), HostNamespaces: abi.Namespaces(le.Uint32(f[184:])), Known: f[188] != 0},
 	}
 	if len(asked) > 0 {
 		e.Asked, e.AnsweredBy = Asked(le.Uint32(asked)).String(), le.Uint32(asked[4:])

@@ -17,7 +17,7 @@ func (e *Event) Question(r *abi.Request) {
 	r.TGID, r.TID, r.StartBoottime = e.TGID, e.TID, e.StartBoottime
 	r.UID, r.GID, r.EUID, r.EGID = e.UID, e.GID, e.EUID, e.EGID
 	r.Dev, r.Ino, r.Cgroup, r.Arg = e.Dev, e.Ino, e.Cgroup, e.Args
-	r.Trees, r.Marks = 0, 0
+	r.Trees, r.Marks, r.Credentials = 0, 0, e.Credentials
 	r.Comm = [16]byte{}
 	copy(r.Comm[:], e.Comm)
 	put := func(buf *[abi.PathBytes]byte, text string, fact abi.Fields) uint32 {

@@ -240,7 +240,7 @@ func (w *worker) answer() {
 		w.fail(abi.ReasonFactsTruncated)
 		return
 	}
-	if want&abi.FieldTree != 0 && !w.knowsTrees() {
+	if want&abi.FieldTree != 0 && !w.knowsTrees() || want&abi.FieldCredentials != 0 && !w.req.Credentials.Known {
 		w.fail(abi.ReasonFactsTruncated)
 		return
 	}

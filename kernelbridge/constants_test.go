@@ -45,6 +45,10 @@ var constants = map[string]uint64{
 	"ARB_NOTICE_PATH_BYTES": noticePathBytes,
 	"ARB_SAMPLES":           1024, // bounds native.go's runChunk, see below
 
+	"ARB_NS_CGROUP": uint64(abi.NamespaceCgroup), "ARB_NS_IPC": uint64(abi.NamespaceIPC), "ARB_NS_MNT": uint64(abi.NamespaceMnt),
+	"ARB_NS_NET": uint64(abi.NamespaceNet), "ARB_NS_USER": uint64(abi.NamespaceUser), "ARB_NS_UTS": uint64(abi.NamespaceUTS),
+	"ARB_NS_PID": uint64(abi.NamespacePID), "ARB_NS_COUNT": uint64(abi.NamespaceCount),
+
 	// The events themselves are compared by their names.
 	"ARB_EVENT_NONE": uint64(abi.EventNone), "ARB_EVENT_COUNT": uint64(abi.EventCount),
 
@@ -71,7 +75,8 @@ var constants = map[string]uint64{
 	"ARB_FIELD_UID": uint64(abi.FieldUID), "ARB_FIELD_GID": uint64(abi.FieldGID),
 	"ARB_FIELD_CGROUP": uint64(abi.FieldCgroup), "ARB_FIELD_ACCESS": uint64(abi.FieldAccess),
 	"ARB_FIELD_DETAIL": uint64(abi.FieldDetail), "ARB_FIELD_ARGS": uint64(abi.FieldArgs), "ARB_FIELD_TREE": uint64(abi.FieldTree),
-	"ARB_FIELD_KEEP": uint64(abi.FieldKeep),
+	"ARB_FIELD_CREDENTIALS": uint64(abi.FieldCredentials),
+	"ARB_FIELD_KEEP":        uint64(abi.FieldKeep),
 
 	"ARB_FLAG_PATH_TRUNCATED": uint64(abi.FlagPathTruncated), "ARB_FLAG_NO_EXE": uint64(abi.FlagNoExe),
 	"ARB_FLAG_NO_OBJECT": uint64(abi.FlagNoObject), "ARB_FLAG_DETAIL_TRUNCATED": uint64(abi.FlagDetailTruncated),

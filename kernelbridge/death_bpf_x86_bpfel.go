@@ -51,7 +51,8 @@ type deathArbHeader struct {
 	Pad16            uint16
 	Dead             uint32
 	Marks            uint32
-	Pad32            [8]uint32
+	HostNs           [6]uint32
+	Pad32            [2]uint32
 	HeartbeatNs      uint64
 	PadHeart         [7]uint64
 	Hot              uint64

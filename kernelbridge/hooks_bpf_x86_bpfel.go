@@ -100,7 +100,8 @@ type hooksArbHeader struct {
 	Pad16            uint16
 	Dead             uint32
 	Marks            uint32
-	Pad32            [8]uint32
+	HostNs           [6]uint32
+	Pad32            [2]uint32
 	HeartbeatNs      uint64
 	PadHeart         [7]uint64
 	Hot              uint64
@@ -115,36 +116,39 @@ type hooksArbHeader struct {
 type hooksArbNotice struct {
 	_     structs.HostLayout
 	Facts struct {
-		_             structs.HostLayout
-		PostedNs      uint64
-		Event         uint32
-		Access        uint32
-		Flags         uint32
-		Tgid          uint32
-		Tid           uint32
-		Uid           uint32
-		Gid           uint32
-		Euid          uint32
-		Egid          uint32
-		Mode          uint32
-		StartBoottime uint64
-		Dev           uint64
-		Ino           uint64
-		Size          int64
-		OwnerUid      uint32
-		OwnerGid      uint32
-		Generation    uint32
-		PathLen       uint32
-		ExeLen        uint32
-		DetailLen     uint32
-		Comm          [16]uint8
-		Epoch         uint64
-		Cgroup        [8]uint64
-		Arg           [8]uint64
-		Trees         uint64
-		Marks         uint32
-		PadMarks      uint32
-		PadTrees      [6]uint64
+		_              structs.HostLayout
+		PostedNs       uint64
+		Event          uint32
+		Access         uint32
+		Flags          uint32
+		Tgid           uint32
+		Tid            uint32
+		Uid            uint32
+		Gid            uint32
+		Euid           uint32
+		Egid           uint32
+		Mode           uint32
+		StartBoottime  uint64
+		Dev            uint64
+		Ino            uint64
+		Size           int64
+		OwnerUid       uint32
+		OwnerGid       uint32
+		Generation     uint32
+		PathLen        uint32
+		ExeLen         uint32
+		DetailLen      uint32
+		Comm           [16]uint8
+		Epoch          uint64
+		Cgroup         [8]uint64
+		Arg            [8]uint64
+		Trees          uint64
+		Marks          uint32
+		LoginUid       uint32
+		Capabilities   uint64
+		HostNamespaces uint32
+		Credentials    uint32
+		PadTrees       [4]uint64
 	}
 	Reason    uint32
 	FailErrno uint32
@@ -181,36 +185,39 @@ type hooksArbSlot struct {
 	Word  uint64
 	Pad   [7]uint64
 	Facts struct {
-		_             structs.HostLayout
-		PostedNs      uint64
-		Event         uint32
-		Access        uint32
-		Flags         uint32
-		Tgid          uint32
-		Tid           uint32
-		Uid           uint32
-		Gid           uint32
-		Euid          uint32
-		Egid          uint32
-		Mode          uint32
-		StartBoottime uint64
-		Dev           uint64
-		Ino           uint64
-		Size          int64
-		OwnerUid      uint32
-		OwnerGid      uint32
-		Generation    uint32
-		PathLen       uint32
-		ExeLen        uint32
-		DetailLen     uint32
-		Comm          [16]uint8
-		Epoch         uint64
-		Cgroup        [8]uint64
-		Arg           [8]uint64
-		Trees         uint64
-		Marks         uint32
-		PadMarks      uint32
-		PadTrees      [6]uint64
+		_              structs.HostLayout
+		PostedNs       uint64
+		Event          uint32
+		Access         uint32
+		Flags          uint32
+		Tgid           uint32
+		Tid            uint32
+		Uid            uint32
+		Gid            uint32
+		Euid           uint32
+		Egid           uint32
+		Mode           uint32
+		StartBoottime  uint64
+		Dev            uint64
+		Ino            uint64
+		Size           int64
+		OwnerUid       uint32
+		OwnerGid       uint32
+		Generation     uint32
+		PathLen        uint32
+		ExeLen         uint32
+		DetailLen      uint32
+		Comm           [16]uint8
+		Epoch          uint64
+		Cgroup         [8]uint64
+		Arg            [8]uint64
+		Trees          uint64
+		Marks          uint32
+		LoginUid       uint32
+		Capabilities   uint64
+		HostNamespaces uint32
+		Credentials    uint32
+		PadTrees       [4]uint64
 	}
 	Path    [4096]uint8
 	Detail  [4096]uint8

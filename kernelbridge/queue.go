@@ -88,6 +88,9 @@ func openQueue(m queueMaps, cpus []int, wait time.Duration) (_ *queue, err error
 		return nil, err
 	}
 	h := q.Header()
+	if h.HostNS, err = hostNamespaces(); err != nil {
+		return nil, err
+	}
 	h.DaemonTGID = uint32(os.Getpid())
 	h.WaitNS = uint64(wait)
 	h.SpinNS = uint64(spin)

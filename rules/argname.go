@@ -33,6 +33,20 @@ func counted(first uint64, names string) map[uint64]string {
 	return m
 }
 
+// asBits gives each name the bit of its number.
+func asBits(names map[uint64]string) map[uint64]string {
+	m := map[uint64]string{}
+	for n, name := range names {
+		m[1<<n] = name
+	}
+	return m
+}
+
+var capabilityNames = counted(0, `CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP
+		LINUX_IMMUTABLE NET_BIND_SERVICE NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO SYS_CHROOT SYS_PTRACE SYS_PACCT
+		SYS_ADMIN SYS_BOOT SYS_NICE SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG MKNOD LEASE AUDIT_WRITE AUDIT_CONTROL SETFCAP MAC_OVERRIDE MAC_ADMIN SYSLOG
+		WAKE_ALARM BLOCK_SUSPEND AUDIT_READ PERFMON BPF CHECKPOINT_RESTORE`)
+
 // numbering is an index into numberings: which names the numbers of an argument have.
 type numbering uint8
 
@@ -42,6 +56,8 @@ const (
 	fileBits
 	signals
 	capabilities
+	capabilityBits
+	namespaceBits
 	families
 	socketTypes
 	protocols
@@ -65,10 +81,9 @@ var numberings = [...]numberNames{
 		0o4: "other_read", 0o2: "other_write", 0o1: "other_exec"}},
 	signals: {prefix: "SIG", names: counted(1, `HUP INT QUIT ILL TRAP ABRT BUS FPE KILL USR1 SEGV USR2 PIPE ALRM TERM STKFLT
 		CHLD CONT STOP TSTP TTIN TTOU URG XCPU XFSZ VTALRM PROF WINCH IO PWR SYS`)},
-	capabilities: {prefix: "CAP_", names: counted(0, `CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP
-		LINUX_IMMUTABLE NET_BIND_SERVICE NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO SYS_CHROOT SYS_PTRACE SYS_PACCT
-		SYS_ADMIN SYS_BOOT SYS_NICE SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG MKNOD LEASE AUDIT_WRITE AUDIT_CONTROL SETFCAP MAC_OVERRIDE MAC_ADMIN SYSLOG
-		WAKE_ALARM BLOCK_SUSPEND AUDIT_READ PERFMON BPF CHECKPOINT_RESTORE`)},
+	capabilities:   {prefix: "CAP_", names: capabilityNames},
+	capabilityBits: {prefix: "CAP_", bits: true, names: asBits(capabilityNames)},
+	namespaceBits:  {bits: true, names: asBits(counted(0, strings.Join(abi.NamespaceNames[:], " ")))},
 	families: {prefix: "AF_", names: map[uint64]string{0: "unspec", 1: "unix", 2: "inet", 10: "inet6", 16: "netlink", 17: "packet",
 		31: "bluetooth", 38: "alg", 40: "vsock", 44: "xdp"}},
 	socketTypes:  {prefix: "SOCK_", names: map[uint64]string{1: "stream", 2: "dgram", 3: "raw", 5: "seqpacket"}},

@@ -92,6 +92,7 @@ type block struct {
 	path, detail, exe    []pattern
 	args                 []argTest
 	attributes           attributes
+	credentials          credentials
 	addr                 []netip.Prefix // any of, IPv4 as IPv6
 	digest               []digest       // of the object's content
 	formats              formatSet      // likewise; 0 when not given

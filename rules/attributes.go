@@ -5,9 +5,6 @@ package rules
 import (
 	"encoding/binary"
 	"fmt"
-	"strings"
-
-	"go.yaml.in/yaml/v3"
 
 	"github.com/arbiterd/arbiter/kernelbridge/abi"
 )
@@ -16,44 +13,37 @@ import (
 // zero value asks for nothing.
 type attributes struct {
 	owner, group []numberRange
-	all, any     uint64 // bits of the mode; 0 when not given
+	mode         bitTest
 }
 
-func (a *attributes) given() bool { return len(a.owner)+len(a.group) > 0 || a.all|a.any != 0 }
-
-const modeHint = "write the bits that the file has, such as mode: {any: [setuid, setgid]} or mode: {all: 0o111}"
+func (a *attributes) given() bool { return len(a.owner)+len(a.group) > 0 || a.mode.given() }
 
 // attributes reads the fields of an object that are about its file.
-func (p *parser) attributes(f fields) (a attributes) {
-	a.owner = p.ids32(f.get("owner"), "object.owner")
-	a.group = p.ids32(f.get("group"), "object.group")
-	n := f.get("mode")
-	if n == nil {
-		return a
-	}
-	if n.Kind != yaml.MappingNode || len(n.Content) == 0 {
-		p.add(n, modeHint, "object.mode must be a mapping with all or any, not %s", emptyOr(n))
-		return a
-	}
-	t := p.argTest(n, "object.mode", fileBits)
-	for _, bits := range [...]uint64{t.all, t.any} {
-		if bits&^abi.ModeBits != 0 {
-			p.add(n, "the bits of a mode are those of 0o7777; what kind of file it is, format tells", "object.mode has 0o%o, which no file has", bits&^abi.ModeBits)
+func (p *parser) attributes(f fields, about eventSet) (a attributes) {
+	for _, key := range [...]string{"owner", "group", "mode"} {
+		if n := f.get(key); n != nil {
+			for _, e := range (about & withObject &^ withFile).list() {
+				p.add(n, "take it out, or put "+e.String()+" in a rule of its own", "the event %s is about no file that is there, to match by object.%s", e, key)
+			}
 		}
 	}
-	a.all, a.any = t.all, t.any
+	a.owner = p.ids32(f.get("owner"), "object.owner")
+	a.group = p.ids32(f.get("group"), "object.group")
+	a.mode = p.bitTest(f.get("mode"), "object.mode", fileBits, abi.ModeBits,
+		"write the bits that the file has, such as mode: {any: [setuid, setgid]} or mode: {all: 0o111}",
+		"the bits of a mode are those of 0o7777; what kind of file it is, format tells")
 	return a
 }
 
 // fails returns the condition that does not hold, none when all do. What is not known does not match.
 func (a *attributes) fails(r *abi.Request) condition {
-	mode, known := uint64(r.Mode), r.HasAttributes()
+	known := r.HasAttributes()
 	switch {
 	case a.owner != nil && !(known && inRanges(a.owner, uint64(r.OwnerUID))):
 		return condOwner
 	case a.group != nil && !(known && inRanges(a.group, uint64(r.OwnerGID))):
 		return condGroup
-	case a.all|a.any != 0 && !(known && mode&a.all == a.all && (a.any == 0 || mode&a.any != 0)):
+	case a.mode.given() && !(known && a.mode.holds(uint64(r.Mode))):
 		return condMode
 	}
 	return none
@@ -72,8 +62,7 @@ func attribute(r *abi.Request, v uint32) uint64 {
 
 // covers reports whether a holds wherever o does.
 func (a *attributes) covers(o *attributes) bool {
-	bits := a.all&^o.all == 0 && (a.any == 0 || o.all&a.any != 0 || o.any != 0 && o.any&^a.any == 0)
-	return bits && covered(a.owner, o.owner) && covered(a.group, o.group)
+	return a.mode.covers(o.mode) && covered(a.owner, o.owner) && covered(a.group, o.group)
 }
 
 // words returns what is known of the file, and what is wanted of it.
@@ -94,22 +83,7 @@ func (a *attributes) words(c condition, r *abi.Request) (subject string, wanted 
 	case condGroup:
 		return subject, rangeWords(a.group)
 	}
-	return subject, bitWords(a.all, a.any, fileBits.text)
-}
-
-// bitWords says which bits are wanted; nil when none are.
-func bitWords(all, any uint64, text func(uint64) string) []string {
-	var parts []string
-	if all != 0 {
-		parts = append(parts, "all of "+text(all))
-	}
-	if any != 0 {
-		parts = append(parts, "any of "+text(any))
-	}
-	if parts == nil {
-		return nil
-	}
-	return []string{strings.Join(parts, " and ")}
+	return subject, a.mode.words(bitNames(fileBits))
 }
 
 func rangeWords(rs []numberRange) (out []string) {
@@ -128,7 +102,7 @@ func (a *attributes) witness(r *abi.Request) {
 	if !a.given() {
 		return
 	}
-	r.Mode = modeRegular | uint32(a.all|a.any)
+	r.Mode = modeRegular | uint32(a.mode.some())
 	if a.owner != nil {
 		r.OwnerUID = uint32(a.owner[0].lo)
 	}
@@ -147,7 +121,7 @@ func (a *attributes) appendKey(key []byte) []byte {
 			key = binary.AppendUvarint(binary.AppendUvarint(key, r.lo), r.hi)
 		}
 	}
-	return binary.AppendUvarint(binary.AppendUvarint(key, a.all), a.any)
+	return a.mode.appendKey(key)
 }
 
 // attributes appends those of all rules, which came later than the rest of the form.
@@ -156,8 +130,8 @@ func (e *encoder) attributes(rs []rule) {
 		for _, ids := range [...][]numberRange{b.attributes.owner, b.attributes.group} {
 			long(e, ids, func(e *encoder, r numberRange) { e.number(r.lo<<32 | r.hi) })
 		}
-		e.number(b.attributes.all)
-		e.number(b.attributes.any)
+		e.number(b.attributes.mode.all)
+		e.number(b.attributes.mode.any)
 	})
 }
 

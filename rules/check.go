@@ -228,7 +228,7 @@ func (p *parser) block(m fields, about eventSet) block {
 		if f.get("path") != nil {
 			b.path = p.patterns(f.get("path"), objectText(about))
 		}
-		b.attributes = p.attributes(f)
+		b.attributes = p.attributes(f, about)
 		p.content(f, about, &b)
 	}
 	if n := m.get("detail"); n != nil && about&withDetail != 0 {
@@ -238,7 +238,7 @@ func (p *parser) block(m fields, about eventSet) block {
 		p.args(n, about, &b)
 	}
 	if n := m.get("subject"); n != nil {
-		f := p.fields(n, "subject", "exe", "uid", "gid", "euid", "egid", "cgroup", "process_tree")
+		f := p.fields(n, "subject", "exe", "uid", "gid", "euid", "egid", "loginuid", "capabilities", "host_namespaces", "cgroup", "process_tree")
 		if f.get("exe") != nil {
 			b.exe = p.patterns(f.get("exe"), pathText("subject.exe"))
 		}
@@ -246,6 +246,7 @@ func (p *parser) block(m fields, about eventSet) block {
 		b.gid = p.ids32(f.get("gid"), "subject.gid")
 		b.euid = p.ids32(f.get("euid"), "subject.euid")
 		b.egid = p.ids32(f.get("egid"), "subject.egid")
+		b.credentials = p.credentials(f)
 		if f.get("cgroup") != nil {
 			b.cgroup = p.cgroups(f.get("cgroup"), "subject.cgroup")
 		}

@@ -255,7 +255,12 @@ func (c *compiler) conditions(r *rule, b *block) conditions {
 		ids.attributes = b.attributes
 		ids.attributes.owner, ids.attributes.group = c.merged(b.attributes.owner), c.merged(b.attributes.group)
 	}
-	if out.has&(abi.FieldUID|abi.FieldGID|abi.FieldCgroup|abi.FieldTree|abi.FieldAttributes) != 0 {
+	if b.credentials.given() {
+		out.has |= abi.FieldCredentials
+		ids.credentials = b.credentials
+		ids.credentials.login = c.merged(b.credentials.login)
+	}
+	if out.has&(abi.FieldUID|abi.FieldGID|abi.FieldCgroup|abi.FieldTree|abi.FieldAttributes|abi.FieldCredentials) != 0 {
 		out.ids = c.shared(ids)
 	}
 	return out
@@ -345,7 +350,7 @@ func (c *compiler) shared(ids subjectIDs) uint32 {
 			key = binary.AppendUvarint(binary.AppendUvarint(key, r.lo), r.hi)
 		}
 	}
-	key = ids.attributes.appendKey(binary.AppendUvarint(key, uint64(ids.tree)))
+	key = ids.credentials.appendKey(ids.attributes.appendKey(binary.AppendUvarint(key, uint64(ids.tree))))
 	for _, g := range ids.cgroup {
 		key = binary.AppendUvarint(key, g.id)
 	}

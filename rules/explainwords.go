@@ -99,6 +99,8 @@ func (p *pool) words(b *conditions, c condition, r *abi.Request) (subject string
 		ids(of.egid)
 	case condOwner, condGroup, condMode:
 		return of.attributes.words(c, r)
+	case condLogin, condCapabilities, condHost:
+		return of.credentials.words(c, r)
 	case condCgroup:
 		subject = "subject.cgroup"
 		for _, g := range of.cgroup {
@@ -135,7 +137,7 @@ func (a *argMatch) words(r *abi.Request) (subject string, wanted []string) {
 		}
 	}
 	if a.ranges == nil {
-		wanted = bitWords(a.all, a.any, text)
+		wanted = bitTest{a.all, a.any}.words(text)
 	}
 	return "args." + a.name + " " + text(r.Arg[a.at[r.Event]%abi.Args]), wanted
 }

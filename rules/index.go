@@ -170,6 +170,7 @@ const (
 	factEGID
 	factOwner
 	factGroup
+	factLogin
 	factCgroup
 	factAddr
 	factVerity
@@ -192,6 +193,11 @@ func (f fact) number(r *abi.Request) uint64 {
 		return attribute(r, r.OwnerUID)
 	case factGroup:
 		return attribute(r, r.OwnerGID)
+	case factLogin:
+		if !r.Credentials.Known {
+			return unknownNumber
+		}
+		return uint64(r.Credentials.LoginUID)
 	}
 	return r.Arg[(f-factArg0)%abi.Args]
 }

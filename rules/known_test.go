@@ -89,6 +89,8 @@ func copyFact(r, other *abi.Request, fact abi.Fields) {
 		r.Format = other.Format
 	case abi.FieldVerity:
 		r.Verity = other.Verity
+	case abi.FieldCredentials:
+		r.Credentials = other.Credentials
 	case abi.FieldAttributes:
 		r.OwnerUID, r.OwnerGID, r.Mode = other.OwnerUID, other.OwnerGID, r.Mode&^abi.ModeBits|other.Mode&abi.ModeBits
 	}

@@ -54,10 +54,9 @@ func (l *linter) knownOtherwise(i int32) bool {
 	if w := l.rs.whens[m.when]; w != nil && w.fields&firm != 0 {
 		return true
 	}
-	// Nobody gives a file away but root. Whoever may write to a file can give it an fs-verity digest,
-	// but not that of another one.
+	// Whoever may write to a file can give it an fs-verity digest, but not that of another one.
 	v := l.rs.contents[m.match.content].verity
-	return m.match.has&firm != 0 || l.rs.ids[m.match.ids].attributes.owner != nil || v != nil && !v.any && !v.none
+	return m.match.has&firm != 0 || l.rs.ids[m.match.ids].firm() || v != nil && !v.any && !v.none
 }
 
 // noNamespaces reports whether nobody may make a user namespace, but for those that a rule
@@ -85,4 +84,11 @@ func (rs *RuleSet) noNamespaces() bool {
 		}
 	}
 	return rs.fallback.Verdict.Action.Refuses()
+}
+
+// firm reports whether it asks for what nobody has who is not trusted: a file of root's, or the mount
+// namespace of the host, where users mount nothing.
+func (s *subjectIDs) firm() bool {
+	const mnt = 1 << abi.NamespaceMnt
+	return slices.Equal(s.attributes.owner, []numberRange{{0, 0}}) || s.credentials.host.all&mnt != 0
 }

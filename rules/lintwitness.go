@@ -52,6 +52,7 @@ func (p *pool) witness(c *conditions, r *abi.Request) bool {
 	ids := &p.ids[c.ids]
 	r.UID, r.GID, r.EUID, r.EGID = first(ids.uid), first(ids.gid), first(ids.euid), first(ids.egid)
 	ids.attributes.witness(r)
+	ids.credentials.witness(r)
 	if ids.cgroup != nil {
 		r.Cgroup[0] = ids.cgroup[0].id
 	}

@@ -73,6 +73,7 @@ type subjectIDs struct {
 	cgroup               []cgroupID
 	tree                 uint32 // of pool.treeSets, 0 for none
 	attributes           attributes
+	credentials          credentials
 }
 
 // cgroupID is a cgroup that was looked up.
@@ -94,6 +95,9 @@ const (
 	condOwner
 	condGroup
 	condMode
+	condLogin
+	condCapabilities
+	condHost
 	condCgroup
 	condTree
 	condArgs
@@ -226,7 +230,7 @@ func (a *argMatch) holds(r *abi.Request) bool {
 	}
 	v := r.Arg[i]
 	if a.ranges == nil {
-		return v&a.all == a.all && (a.any == 0 || v&a.any != 0)
+		return bitTest{a.all, a.any}.holds(v)
 	}
 	return inRanges(a.ranges, v)
 }
@@ -246,7 +250,10 @@ func (p *pool) idsFail(s *subjectIDs, r *abi.Request) condition {
 	case s.tree != 0 && r.Trees&p.treeBits[s.tree] == 0:
 		return condTree
 	}
-	return s.attributes.fails(r)
+	if c := s.attributes.fails(r); c != none {
+		return c
+	}
+	return s.credentials.fails(r)
 }
 
 // inRanges looks for v in sorted ranges that do not touch.

@@ -120,7 +120,7 @@ func firstBadByte(src []byte) (pos, string) {
 		switch {
 		case r == utf8.RuneError && n == 1:
 			return at, fmt.Sprintf("the byte 0x%02x is not UTF-8", src[i])
-		case r < ' ' && r != '\t' && r != '\n' && r != '\r', r == 0x7f:
+		case r < ' ' && r != '\t' && r != '\n' && r != '\r', r >= 0x7f && r < 0xa0 && r != 0x85, r == 0xfffe, r == 0xffff:
 			return at, fmt.Sprintf("the control character 0x%02x cannot stand in a rule file", r)
 		case r == '\n':
 			at = pos{at.line + 1, 0}

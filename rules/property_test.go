@@ -79,9 +79,10 @@ var genWhens = []string{"subject.uid != subject.euid", `subject.exe.startsWith("
 // genDigest draws the digests of few contents, the last of which no rule names.
 var genDigest = rapid.SampledFrom([]digest{{0}, {1}, {2}, {1, 31: 1}, {3}})
 
-func genBlock(t *rapid.T, object, detail, free, access, content bool, args []string) string {
+func genBlock(t *rapid.T, object, file, detail, free, access, content bool, args []string) string {
 	var parts, subject []string
 	maybe := func(what string) bool { return rapid.IntRange(0, 3).Draw(t, what) == 0 }
+	rarely := func(what string) bool { return rapid.IntRange(0, 39).Draw(t, what) == 0 } // else few rules match
 	list := func(what string) string {
 		if rapid.IntRange(0, 7).Draw(t, "a set") == 0 {
 			return rapid.SampledFrom([]string{`"@paths"`, `"@many-paths"`, `["@paths", /a/b]`}).Draw(t, what)
@@ -93,13 +94,13 @@ func genBlock(t *rapid.T, object, detail, free, access, content bool, args []str
 		return "[" + strings.Join(rapid.SliceOfN(genPattern, 1, most).Draw(t, what), ", ") + "]"
 	}
 	var of []string // the object
-	if object {
+	if file {
 		for _, k := range []string{"owner", "group"} {
-			if maybe(k + " given") {
+			if rarely(k + " given") {
 				of = append(of, k+": "+genIDs.Draw(t, k))
 			}
 		}
-		if maybe("mode given") {
+		if rarely("mode given") {
 			of = append(of, "mode: "+rapid.SampledFrom([]string{"{any: setuid}", "{any: [setuid, 0o1]}", "{all: 0o111}", "{all: user_exec, any: [other_write, group_write]}"}).Draw(t, "mode"))
 		}
 	}
@@ -155,6 +156,15 @@ func genBlock(t *rapid.T, object, detail, free, access, content bool, args []str
 			subject = append(subject, k+": "+genIDs.Draw(t, k))
 		}
 	}
+	if rarely("loginuid given") {
+		subject = append(subject, "loginuid: "+rapid.SampledFrom([]string{"unset", "[0, unset]", "1-2", "3"}).Draw(t, "loginuid"))
+	}
+	if rarely("capabilities given") {
+		subject = append(subject, "capabilities: "+rapid.SampledFrom([]string{"{any: CAP_SYS_ADMIN}", "{all: [CHOWN, KILL]}", "{any: [CAP_BPF, 0x1], all: 0x2}"}).Draw(t, "capabilities"))
+	}
+	if rarely("host_namespaces given") {
+		subject = append(subject, "host_namespaces: "+rapid.SampledFrom([]string{"{all: [mnt, user]}", "{any: [pid, net]}", "{any: mnt, all: user}"}).Draw(t, "host_namespaces"))
+	}
 	if maybe("cgroup given") {
 		subject = append(subject, "cgroup: "+rapid.SampledFrom([]string{"/a", "[/a, /bcd]", "/a/b/c"}).Draw(t, "cgroup"))
 	}
@@ -194,7 +204,7 @@ func genFile(t *rapid.T) string {
 	for i := range n {
 		g := rapid.SampledFrom(genEvents).Draw(t, "events")
 		block := func() string {
-			return genBlock(t, g.object, g.detail, g.events == "setxattr, symlink", g.access, g.content, g.args)
+			return genBlock(t, g.object, g.object && !strings.Contains("symlink, setxattr, open; setxattr, symlink; connect, bind; chmod, create", g.events), g.detail, g.events == "setxattr, symlink", g.access, g.content, g.args)
 		}
 		v := verdict.Draw(t, "verdict")
 		if g.access && rapid.IntRange(0, 3).Draw(t, "verdict in part") == 0 {
@@ -253,6 +263,10 @@ func genRequest(t *rapid.T) *abi.Request {
 		r.Access = abi.Access(rapid.Uint32Range(0, 63).Draw(t, "access"))
 		if rapid.IntRange(0, 4).Draw(t, "flagged") == 0 {
 			r.Flags = rapid.Uint32Range(0, 15).Draw(t, "flags")
+		}
+		if rapid.IntRange(0, 3).Draw(t, "credentials known") > 0 {
+			r.Credentials = abi.Credentials{Known: true, LoginUID: rapid.SampledFrom([]uint32{0, 1, 3, abi.NoLogin}).Draw(t, "loginuid"),
+				Capabilities: rapid.SampledFrom([]uint64{0, 1, 2, 3, 1 << 21, 1<<21 | 1<<5 | 1, 1 << 39, 1<<64 - 1}).Draw(t, "capabilities"), HostNamespaces: abi.Namespaces(rapid.Uint32Range(0, 127).Draw(t, "host namespaces"))}
 		}
 		r.Mode = rapid.SampledFrom([]uint32{0o100755, 0, 0o100644, 0o40755, 0o104757, 0o100010}).Draw(t, "mode")
 		r.OwnerUID, r.OwnerGID = id.Draw(t, "owner"), id.Draw(t, "group")
@@ -365,6 +379,9 @@ func forget(r *abi.Request, keep abi.Fields, args uint8) {
 	}
 	if keep&(abi.FieldPath|abi.ContentFields|abi.FieldAttributes) == 0 {
 		r.Flags ^= abi.FlagNoObject
+	}
+	if c := &r.Credentials; keep&abi.FieldCredentials == 0 {
+		*c = abi.Credentials{Known: !c.Known, LoginUID: c.LoginUID + 1, Capabilities: ^c.Capabilities, HostNamespaces: ^c.HostNamespaces}
 	}
 	if keep&abi.FieldAttributes == 0 {
 		r.OwnerUID, r.OwnerGID, r.Mode = r.OwnerUID+1, r.OwnerGID+1, r.Mode^abi.ModeBits

@@ -86,7 +86,12 @@ func refBlock(b *block, r *abi.Request) bool {
 	a := b.attributes
 	mode := uint64(r.Mode & 0o7777)
 	isFile := r.Flags&abi.FlagNoObject == 0 && r.Mode>>12 != 0
-	if a.given() && !(isFile && in(a.owner, r.OwnerUID) && in(a.group, r.OwnerGID) && mode&a.all == a.all && (a.any == 0 || mode&a.any != 0)) {
+	if a.given() && !(isFile && in(a.owner, r.OwnerUID) && in(a.group, r.OwnerGID) && mode&a.mode.all == a.mode.all && (a.mode.any == 0 || mode&a.mode.any != 0)) {
+		return false
+	}
+	has, want := r.Credentials, b.credentials
+	bits := func(t bitTest, v uint64) bool { return v&t.all == t.all && (t.any == 0 || v&t.any != 0) }
+	if want.given() && !(has.Known && in(want.login, has.LoginUID) && bits(want.capabilities, has.Capabilities) && bits(want.host, uint64(has.HostNamespaces))) {
 		return false
 	}
 	path, detail, exe := string(r.Path()), string(r.Detail()), string(r.Exe())

@@ -36,7 +36,7 @@ func (s *simple) read(src string, line int) *yaml.Node {
 	clear(s.nodes)
 	clear(s.kids)
 	*s = simple{src: src, line: line, nodes: s.nodes[:0], kids: s.kids[:0], stack: s.stack[:0]}
-	if !s.toContent() || s.indent < 0 || !s.isItem() {
+	if s.toContent(); s.indent < 0 || !s.isItem() {
 		return nil
 	}
 	if n := s.sequence(); n != nil && s.indent < 0 {
@@ -72,7 +72,12 @@ func (s *simple) endLine() bool {
 	if s.peek() == '#' && s.at > before {
 		s.skipComment()
 	}
-	return s.peek() == '\n' && s.nextLine() && s.toContent()
+	if s.peek() != '\n' {
+		return false
+	}
+	s.nextLine()
+	s.toContent()
+	return true
 }
 
 func (s *simple) skipComment() {
@@ -82,15 +87,14 @@ func (s *simple) skipComment() {
 }
 
 // nextLine goes behind the break that is read next.
-func (s *simple) nextLine() bool {
+func (s *simple) nextLine() {
 	s.at++
 	s.line++
 	s.begin = s.at
-	return true
 }
 
 // toContent goes from the beginning of a line to the next that has more than a comment, and sets indent.
-func (s *simple) toContent() bool {
+func (s *simple) toContent() {
 	for s.at < len(s.src) {
 		s.skipSpaces()
 		if s.peek() == '#' {
@@ -98,12 +102,11 @@ func (s *simple) toContent() bool {
 		}
 		if s.peek() != '\n' {
 			s.indent = s.at - s.begin
-			return true
+			return
 		}
 		s.nextLine()
 	}
 	s.indent = -1
-	return true
 }
 
 // node returns a new node at what is read next.
@@ -169,11 +172,12 @@ func (s *simple) mapping(indent int) *yaml.Node {
 // value reads what is behind a dash or a colon, and goes to the next line with something. indent is that
 // of the sequence or mapping.
 func (s *simple) value(indent int, item bool) *yaml.Node {
+	from := s.at
 	s.skipSpaces()
 	var n *yaml.Node
 	switch s.peek() {
 	case '\n', '#':
-		if !s.endLine() {
+		if s.at = from; !s.endLine() {
 			return nil
 		}
 		switch {
@@ -186,7 +190,7 @@ func (s *simple) value(indent int, item bool) *yaml.Node {
 	case '[', '{', '"', '\'':
 		n = s.flow()
 	default:
-		from := s.at
+		from = s.at
 		if n = s.plain(false); n != nil && s.peek() == ':' {
 			if !item {
 				return nil

@@ -63,6 +63,8 @@ func TestSimple(t *testing.T) {
 	f("a dash, a mapping below", "-\n  id: a\n-   id: b\n    events: open\n", true)
 	f("a list in a list, below", "-\n  - x\n  - y\n", true)
 	f("comments", "# x\n- id: a # y: z\n  # '\n  events: [open]   # [\n\n   # deeper\n- {id: b} #\n#", true)
+	f("comments where a value was expected", "- # x\n  a: b\n- a: # y\n    b: c\n  d: #\n  - e\n", true)
+	f("a sign where a value was expected", "-#\n- a\n", false)
 	f("numbers and the like", "- 1\n- 1000-1999\n- 0x1f\n- true\n- null\n- 1.5\n- 2001-01-01\n- 10.0.0.0/8\n- .5\n- y\n- falser\n- 0\n- 012\n- 1-2-3\n- 9999999999999999999\n- 18446744073709551616\n- 1_0\n- 1-\n- '1'\n- \"true\"\n- ''\n", true)
 	f("colons and signs", "- a:b\n- a#b\n- [2001:db8::1, a::b, x#y]\n- /x?[ab]{1,2}\n- a - b\n- {k: a:b}\n- a,b\n- what's \"this\"\n", true)
 	f("spaces behind it", "- id: a   \n  events:   \n    open: x\n- {a: b}  \n", true)
@@ -130,6 +132,7 @@ func FuzzSimple(f *testing.F) {
 	f.Add("- {id: a, events: [open, exec], object: {path: {prefix: /srv/}}, verdict: {deny: EPERM}}\n- {}\n- []\n")
 	f.Add("# x\n- id: a # y: z\n  # '\n  events: [open]   # [\n\n   # deeper\n- {id: b} #\n#")
 	f.Add("-\n  - x\n  - y: 'a'\n    z:\n    - \"b\"\n- a:b\n- [2001:db8::1, a::b, x#y]\n- 1.5\n")
+	f.Add("- a # \u0080\n- # \uffff\n  a: b\n")
 	f.Fuzz(func(t *testing.T, src string) {
 		if _, bad := firstBadByte([]byte(src)); bad != "" || oddBreaks([]byte(src)) {
 			return // no part is like that

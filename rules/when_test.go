@@ -107,7 +107,7 @@ var whenMistakes = []whenCase{
 	{"last word", `uid == 0`, on(abi.EventOpen), `column 1: there is no fact uid; did you mean subject.uid?`},
 	{"comm", `true && comm == "sh"`, on(abi.EventOpen), `column 9: there is no fact comm; a task chooses its comm itself, so it says nothing; use subject.exe`},
 	{"pid", `subject.pid == 1`, on(abi.EventOpen), `column 1: there is no fact subject.pid; verdicts are kept for all requests that look alike`},
-	{"many", `foo`, on(abi.EventListen), `column 1: there is no fact foo; the facts are args.addr, args.addr_high, args.addr_low, args.backlog, args.family, args.port, args.protocol, args.type, event, object.group, object.owner, object.path, subject.egid,`},
+	{"many", `foo`, on(abi.EventListen), `column 1: there is no fact foo; the facts are args.addr, args.addr_high, args.addr_low, args.backlog, args.family, args.port, args.protocol, args.type, event, object.path, subject.egid,`},
 	{"no object", `object.path == "/a"`, on(abi.EventOpen, abi.EventCapable), `column 1: the event capable has no object.path; take object out`},
 	{"no detail", `detail == "/a"`, on(abi.EventOpen), `column 1: the event open has no detail; take detail out; those that have one are link,`},
 	{"no access", `access.read`, on(abi.EventOpen, abi.EventExec), `column 1: the event exec has no access.read; take access out`},

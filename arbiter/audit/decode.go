@@ -128,6 +128,11 @@ func (r *Record) event() (*arbiter.Event, error) {
 		e.Attributes, ok = abi.ParseAttributes(u.Attributes)
 		f.check(ok, "unmapped.attributes", u.Attributes)
 	}
+	if u.Credentials != "" {
+		var ok bool
+		e.Credentials, ok = abi.ParseCredentials(u.Credentials)
+		f.check(ok, "unmapped.credentials", u.Credentials)
+	}
 	for _, name := range u.Flags {
 		flag, ok := abi.ParseFlag(name)
 		f.check(ok, "unmapped.flags", name)

@@ -84,6 +84,7 @@ func (r *Record) Append(dst []byte) []byte {
 	o.optional("format", u.Format)
 	o.optional("fsverity", u.Verity)
 	o.optional("attributes", u.Attributes)
+	o.optional("credentials", u.Credentials)
 	if len(u.Args) > 0 {
 		o.open("args")
 		for _, name := range slices.Sorted(maps.Keys(u.Args)) {

@@ -184,6 +184,9 @@ type Unmapped struct {
 	Verity string `json:"fsverity,omitempty"`
 	// The owner, the group and the mode of the object's file.
 	Attributes string `json:"attributes,omitempty"`
+	// The login uid, the effective capabilities and the namespaces that are the host's,
+	// when a rule looked at them; see abi.Credentials.
+	Credentials string `json:"credentials,omitempty"`
 	// The event's numbers by the names that rules have for them.
 	Args      map[string]uint64 `json:"args,omitempty"`
 	Verdict   string            `json:"verdict"` // "allow", "deny", "audit", "kill"
@@ -226,7 +229,7 @@ func NewRecord(e *arbiter.Event) Record {
 		Policy: Policy{Name: e.Rule, UID: fmt.Sprintf("%016x", e.Fingerprint), Version: strconv.FormatUint(e.Epoch, 10)},
 		Unmapped: Unmapped{Event: e.Event.String(), Access: accessNames(e.Access), Args: argsOf(e), Verdict: e.Verdict,
 			RuleLine: e.Line, Cached: e.Cached, LatencyNS: int64(e.Latency), Worker: e.Worker,
-			EUID: e.EUID, EGID: e.EGID, Flags: abi.FlagNames(e.Flags), Cgroup: cgroupsOf(e), Trees: treesOf(e), Facts: e.Facts.Names()},
+			Credentials: e.Credentials.String(), EUID: e.EUID, EGID: e.EGID, Flags: abi.FlagNames(e.Flags), Cgroup: cgroupsOf(e), Trees: treesOf(e), Facts: e.Facts.Names()},
 	}
 	r.outcome(e)
 	if r.Unmapped.Asked = e.Asked; e.Asked == arbiter.Answered.String() || e.Asked == arbiter.Remembered.String() {

@@ -112,6 +112,7 @@ func samples() []arbiter.Event {
 	unsealed.Seq, unsealed.Verity = 213, abi.Verity{Alg: abi.VerityNone}
 	owned := sample()
 	owned.Seq, owned.Attributes = 214, abi.Attributes{UID: 33, GID: 34, Mode: 0o104755}
+	owned.Credentials = abi.Credentials{Known: true, LoginUID: 1000, Capabilities: 1<<21 | 1, HostNamespaces: 1<<abi.NamespaceMnt | 1<<abi.NamespaceUser}
 	return append(out, anonymous, web, abstract, kill, odd, newer, hashed, killed, asked, script, directory, sealed, unsealed, owned)
 }
 

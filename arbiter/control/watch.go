@@ -197,7 +197,7 @@ func eventMessage(e *arbiter.Event) *controlv1.Event {
 		Rule: utf8(e.Rule), Line: uint32(e.Line), Message: utf8(e.Message), Epoch: e.Epoch, Fingerprint: e.Fingerprint,
 		Cached: e.Cached, Late: e.Late, Latency: durationpb.New(e.Latency), Worker: int32(e.Worker),
 		Subject: &controlv1.Subject{Tgid: e.TGID, Tid: e.TID, Uid: e.UID, Gid: e.GID, StartBoottimeNs: e.StartBoottime,
-			Comm: []byte(e.Comm), Exe: []byte(e.Exe)},
+			Comm: []byte(e.Comm), Exe: []byte(e.Exe), Credentials: e.Credentials.String()},
 		Object: &controlv1.Object{Path: []byte(e.Path), Dev: e.Dev, Ino: e.Ino, Sha256: e.SHA256, Format: e.Format.String(), Fsverity: e.Verity.String(), Attributes: e.Attributes.String()},
 		Detail: []byte(e.Detail), Asked: e.Asked, AnsweredBy: e.AnsweredBy,
 		Euid: e.EUID, Egid: e.EGID, Flags: abi.FlagNames(e.Flags), Facts: e.Facts.Names(),

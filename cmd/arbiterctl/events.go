@@ -249,6 +249,11 @@ func eventOf(m *controlv1.Event) *arbiter.Event {
 	} else if m.Object.GetAttributes() != "" {
 		e.Facts &^= abi.FieldAttributes
 	}
+	if c, ok := abi.ParseCredentials(m.Subject.GetCredentials()); ok {
+		e.Credentials = c
+	} else if m.Subject.GetCredentials() != "" {
+		e.Facts &^= abi.FieldCredentials
+	}
 	if verity, ok := abi.ParseVerity(m.Object.GetFsverity()); ok {
 		e.Verity = verity
 	} else if m.Object.GetFsverity() != "" {

@@ -56,7 +56,7 @@ request would be refused.`,
 	f.Uint32Var(&q.Uid, "uid", uint32(os.Getuid()), "the subject's uid, by default yours")
 	f.Uint32Var(&q.Gid, "gid", uint32(os.Getgid()), "the subject's gid, by default yours")
 	f.StringSliceVar(&q.Access, "access", nil, "of an open: read, write, append, truncate, create; by default read")
-	addObjectFlags(cmd, q)
+	addFactFlags(cmd, q)
 	cgroup := f.String("cgroup", "", "the subject's cgroup, a path below the cgroup v2 mount point")
 	trees := f.StringArray("process-tree", nil, "the `PROGRAM` of a process tree that the subject is in; can be repeated")
 	file := f.String("rules", "", "explain by this rule file, - for stdin, not by what is in force")
@@ -134,7 +134,7 @@ func checkExplain(q *controlv1.ExplainRequest) error {
 	for _, t := range q.ProcessTrees {
 		checkPath("process-tree", t)
 	}
-	for _, c := range objectFlags {
+	for _, c := range factFlags {
 		if err := c.set(&abi.Request{}, *c.of(q)); err != nil {
 			errs = append(errs, fmt.Errorf("--%s %w", c.flag, err))
 		}
@@ -213,7 +213,7 @@ func (a *app) explainOffline(cmd *cobra.Command, q *controlv1.ExplainRequest, fi
 	if len(q.Exe) == 0 {
 		r.Flags |= abi.FlagNoExe
 	}
-	for _, c := range objectFlags {
+	for _, c := range factFlags {
 		_ = c.set(r, *c.of(q)) // checked before
 	}
 	switch r.Event {

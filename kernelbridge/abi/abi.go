@@ -8,7 +8,7 @@ package abi
 
 // Version is written into the ring header by the side that creates it and
 // checked by the side that maps it. It changes with every layout change.
-const Version = 6
+const Version = 7
 
 const (
 	// Slots is the number of requests that can be open at once.
@@ -106,6 +106,9 @@ const (
 	FieldVerity
 	// FieldAttributes are the owner, the group and the mode of the object's file.
 	FieldAttributes
+	// FieldCredentials are the login uid, the effective capabilities, and which namespaces are the
+	// host's.
+	FieldCredentials
 	// FieldKeep says that the kernel side may keep allows of the event.
 	FieldKeep Fields = 1 << 31
 	// Keepable are those that the kernel side can tell from each other by itself: it may keep
@@ -186,6 +189,9 @@ type Request struct {
 	// nobody has looked, and Trees says nothing. Filled only when FieldTree is consulted.
 	Trees uint64
 	Marks uint32
+
+	// Credentials of the subject. Filled only when FieldCredentials is consulted.
+	Credentials Credentials
 
 	Comm [16]byte // as the task wrote it: never an identity
 

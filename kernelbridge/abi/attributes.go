@@ -11,6 +11,9 @@ import (
 // ModeBits are those of a file's mode that say who may do what with it, and as whom it runs.
 const ModeBits = 0o7777
 
+// NoOwner stands for an owner or a group that is not known: no file has it.
+const NoOwner = ^uint32(0)
+
 // Attributes are the owner, the group and the mode of a file. The zero value is that of no file: the
 // mode of one says what kind it is.
 type Attributes struct{ UID, GID, Mode uint32 }

@@ -8,7 +8,7 @@
 #ifndef ARB_ABI_H
 #define ARB_ABI_H
 
-#define ARB_VERSION 6
+#define ARB_VERSION 7
 
 #define ARB_SLOTS 1024		/* requests open at once */
 #define ARB_SLOT_WORDS (ARB_SLOTS / 64)
@@ -122,7 +122,20 @@ enum arb_field {
 	ARB_FIELD_DETAIL = 1 << 6,
 	ARB_FIELD_ARGS = 1 << 7,
 	ARB_FIELD_TREE = 1 << 9,
+	ARB_FIELD_CREDENTIALS = 1 << 13,
 	ARB_FIELD_KEEP = 1 << 31,
+};
+
+/* Kinds of namespaces. That of process ids has no number in the header: it is a level. */
+enum arb_namespace {
+	ARB_NS_CGROUP,
+	ARB_NS_IPC,
+	ARB_NS_MNT,
+	ARB_NS_NET,
+	ARB_NS_USER,
+	ARB_NS_UTS,
+	ARB_NS_PID,
+	ARB_NS_COUNT,
 };
 
 /* What a rule that is decided in the kernel can test. */
@@ -198,8 +211,11 @@ struct arb_facts {
 
 	__u64 trees;		/* marks of the subject's process trees */
 	__u32 marks;		/* header.marks before they were read, 0: they are not known */
-	__u32 pad_marks;
-	__u64 pad_trees[6];
+	__u32 login_uid;	/* of the audit session, ~0: it is not set */
+	__u64 capabilities;	/* the effective ones */
+	__u32 host_namespaces;	/* a bit for each arb_namespace that is the host's */
+	__u32 credentials;	/* 1: the last three are known */
+	__u64 pad_trees[4];
 };
 
 /* One slot. The word is changed by compare-and-swap from both sides; the rest is
@@ -249,7 +265,9 @@ struct arb_header {
 	__u16 pad16;
 	__u32 dead;		/* the daemon is; set by death.bpf.c */
 	__u32 marks;		/* counts what marks were given to, 0: nothing was */
-	__u32 pad32[8];
+	/* The numbers of the host's namespaces; 0: there is but one; ~0: they are not known. */
+	__u32 host_ns[ARB_NS_PID];
+	__u32 pad32[2];
 
 	/* Written by the daemon's heart, CLOCK_MONOTONIC. */
 	__u64 heartbeat_ns;

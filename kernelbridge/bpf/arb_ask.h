@@ -26,7 +26,31 @@ static __always_inline int arb_return(int ret)
 	return ret;
 }
 
-static __always_inline void arb_fill_object(struct arb_facts *f, struct dentry *dentry)
+/* What a mount has that maps no ids. */
+extern void nop_mnt_idmap __ksym __weak; /* >= 6.2 */
+extern void init_user_ns __ksym __weak;
+
+#define ARB_FUSE_SUPER_MAGIC 0x65735546
+
+/* Is the owner of an inode the host's word, and the one that is seen here? On a mount that
+ * maps ids it is another one, and the server of a FUSE file system, who may be any user, says
+ * what he likes.
+ */
+static __always_inline bool arb_owner_is_sure(struct dentry *dentry, struct vfsmount *mnt)
+{
+	struct vfsmount___userns *old = (void *)mnt;
+
+	if (BPF_CORE_READ(dentry, d_sb, s_magic) == ARB_FUSE_SUPER_MAGIC)
+		return false;
+	if (!mnt) /* nor is the hook told */
+		return true;
+	if (bpf_core_field_exists(mnt->mnt_idmap))
+		return (void *)BPF_CORE_READ(mnt, mnt_idmap) == &nop_mnt_idmap;
+	return (void *)BPF_CORE_READ(old, mnt_userns) == &init_user_ns;
+}
+
+static __noinline void arb_fill_object(struct arb_facts *f, struct dentry *dentry,
+				      struct vfsmount *mnt)
 {
 	struct inode *inode = BPF_CORE_READ(dentry, d_inode);
 
@@ -36,8 +60,12 @@ static __always_inline void arb_fill_object(struct arb_facts *f, struct dentry *
 	f->ino = BPF_CORE_READ(inode, i_ino);
 	f->size = BPF_CORE_READ(inode, i_size);
 	f->mode = BPF_CORE_READ(inode, i_mode);
-	f->owner_uid = BPF_CORE_READ(inode, i_uid.val);
-	f->owner_gid = BPF_CORE_READ(inode, i_gid.val);
+	f->owner_uid = ~0u;
+	f->owner_gid = ~0u;
+	if (arb_owner_is_sure(dentry, mnt)) {
+		f->owner_uid = BPF_CORE_READ(inode, i_uid.val);
+		f->owner_gid = BPF_CORE_READ(inode, i_gid.val);
+	}
 	f->generation = BPF_CORE_READ(inode, i_generation);
 }
 
@@ -128,6 +156,38 @@ static __always_inline void arb_fill_texts(struct arb_slot *s, struct arb_questi
 		f->flags |= ARB_FLAG_NO_EXE;
 }
 
+static __always_inline __u32 arb_host_bit(struct arb_header *h, __u32 kind, __u32 inum)
+{
+	return !h->host_ns[kind] || h->host_ns[kind] == inum ? 1u << kind : 0;
+}
+
+/* Who has logged in, what the task may do, and which of its namespaces are the host's. */
+static __noinline void arb_fill_credentials(struct arb_header *h, struct arb_facts *f)
+{
+	struct task_struct *t = bpf_get_current_task_btf();
+	const struct cred *cred = t->cred;
+	struct nsproxy *ns = t->nsproxy;
+	struct mnt_namespace___inum *mnt = (void *)BPF_CORE_READ(ns, mnt_ns);
+	__u32 host;
+
+	if (h->host_ns[ARB_NS_MNT] == ~0u)
+		return;
+	f->login_uid = ~0u;
+	if (bpf_core_field_exists(t->loginuid))
+		f->login_uid = BPF_CORE_READ(t, loginuid.val);
+	bpf_probe_read_kernel(&f->capabilities, sizeof(f->capabilities), &cred->cap_effective);
+	host = arb_host_bit(h, ARB_NS_CGROUP, BPF_CORE_READ(ns, cgroup_ns, ns.inum));
+	host |= arb_host_bit(h, ARB_NS_IPC, BPF_CORE_READ(ns, ipc_ns, ns.inum));
+	host |= arb_host_bit(h, ARB_NS_MNT, BPF_CORE_READ(mnt, ns.inum));
+	host |= arb_host_bit(h, ARB_NS_NET, BPF_CORE_READ(ns, net_ns, ns.inum));
+	host |= arb_host_bit(h, ARB_NS_USER, BPF_CORE_READ(cred, user_ns, ns.inum));
+	host |= arb_host_bit(h, ARB_NS_UTS, BPF_CORE_READ(ns, uts_ns, ns.inum));
+	if (!BPF_CORE_READ(t, thread_pid, level))
+		host |= 1u << ARB_NS_PID;
+	f->host_namespaces = host;
+	f->credentials = 1;
+}
+
 /* The process trees that the subject is in. The count is read first: the marks that it counts
  * are there by then.
  */
@@ -172,6 +232,8 @@ static __always_inline struct arb_slot *arb_claim_for(struct arb_header *h, stru
 	arb_fill_subject(&s->facts, bpf_get_current_task_btf());
 	if (h->want[q->event & 63] & ARB_FIELD_CGROUP)
 		arb_fill_cgroup(&s->facts);
+	if (h->want[q->event & 63] & ARB_FIELD_CREDENTIALS)
+		arb_fill_credentials(h, &s->facts);
 	if (h->want[q->event & 63] & ARB_FIELD_TREE)
 		arb_fill_trees(h, &s->facts);
 	return s;
@@ -195,7 +257,7 @@ static __noinline int arb_ask_free(struct arb_header *h, struct arb_question *q,
 	if (!s)
 		return ret;
 	if (q->dentry)
-		arb_fill_object(&s->facts, q->dentry);
+		arb_fill_object(&s->facts, q->dentry, q->mnt);
 	arb_fill_texts(s, q, h->want[q->event & 63], file, true);
 	if (counts)
 		arb_count(&counts->asked);
@@ -225,7 +287,7 @@ static __noinline int arb_ask_locked(struct arb_question *q)
 	if (!s)
 		return ret;
 	if (q->dentry)
-		arb_fill_object(&s->facts, q->dentry);
+		arb_fill_object(&s->facts, q->dentry, q->mnt);
 	arb_fill_texts(s, q, h->want[q->event & 63], NULL, false);
 	ret = arb_unwound_verdict(s);
 	if (ret <= 0) {

@@ -11,7 +11,8 @@
  *
  *   - the rules: epoch, and which facts they consult for the event
  *   - the file: device, inode, generation, and the time of its last change, which is two
- *     seconds ago at least. It has one name, and nobody has it open for writing.
+ *     seconds ago at least, and with which its owner and its mode change. It has one name,
+ *     and nobody has it open for writing.
  *   - its name: the kernel counts all renames (rename_lock) and all changes of mount
  *     trees (mount_lock); the mount, which is never confused with another one since
  *     6.8; and the task's root. With one name, and no rename and no mount in between,

@@ -106,6 +106,7 @@ struct dentry;
 
 struct super_block {
 	__u32 s_dev;
+	unsigned long s_magic;
 	struct file_system_type *s_type;
 	struct dentry *s_root;
 	struct mount *s_mounts; /* >= 6.18 */
@@ -142,8 +143,16 @@ struct dentry {
 	struct super_block *d_sb;
 };
 
+struct mnt_idmap;
+struct user_namespace;
+
 struct vfsmount {
 	struct dentry *mnt_root;
+	struct mnt_idmap *mnt_idmap; /* >= 6.2 */
+};
+
+struct vfsmount___userns {
+	struct user_namespace *mnt_userns; /* before */
 };
 
 struct mnt_namespace;
@@ -198,8 +207,40 @@ struct mount___list {
 	struct list_head mnt_instance;
 };
 
+struct ns_common {
+	unsigned int inum;
+};
+
+/* Each kind of namespace has its number by that name. */
+struct user_namespace {
+	struct ns_common ns;
+};
+struct cgroup_namespace {
+	struct ns_common ns;
+};
+struct ipc_namespace {
+	struct ns_common ns;
+};
+struct mnt_namespace___inum {
+	struct ns_common ns;
+};
+struct net {
+	struct ns_common ns;
+};
+struct uts_namespace {
+	struct ns_common ns;
+};
+
 struct nsproxy {
 	struct mnt_namespace *mnt_ns;
+	struct cgroup_namespace *cgroup_ns;
+	struct ipc_namespace *ipc_ns;
+	struct net *net_ns;
+	struct uts_namespace *uts_ns;
+};
+
+struct pid {
+	__u32 level; /* 0 in the initial pid namespace */
 };
 
 struct path {
@@ -239,6 +280,10 @@ struct pt_regs {
 	unsigned long sp;
 };
 
+/* Its 64 bits have had several names. */
+struct arb_capabilities {
+};
+
 struct cred {
 	kuid_t uid;
 	kgid_t gid;
@@ -246,6 +291,8 @@ struct cred {
 	kgid_t sgid;
 	kuid_t euid;
 	kgid_t egid;
+	struct arb_capabilities cap_effective;
+	struct user_namespace *user_ns;
 };
 
 struct timespec64 {
@@ -336,6 +383,7 @@ struct task_struct {
 	__s32 tgid;
 	__u64 start_boottime;
 	struct task_struct *real_parent;
+	struct pid *thread_pid;
 	struct mm_struct *mm;
 	const struct cred *real_cred;
 	const struct cred *cred;
@@ -345,6 +393,7 @@ struct task_struct {
 	struct css_set *cgroups;
 	struct sigpending pending;
 	struct callback_head *task_works;
+	kuid_t loginuid; /* with CONFIG_AUDIT */
 };
 
 struct bpf_map {
@@ -373,14 +422,6 @@ struct linux_binprm {
 /* What the self-protection reads besides. */
 struct task_struct___leader {
 	struct task_struct *group_leader;
-};
-
-struct ns_common {
-	unsigned int inum;
-};
-
-struct mnt_namespace___inum {
-	struct ns_common ns;
 };
 
 struct mount___shared {

@@ -336,7 +336,7 @@ static __noinline bool arb_same_text(__u8 *a, __u8 *b, __u32 len)
 }
 
 /* Do two slots hold the same question, asked by one task? The time does not count, nor
- * what of the object may change while nobody decides: size, mode, owner.
+ * what no rule looks at: the size of the object.
  */
 static __noinline bool arb_same_question(struct arb_slot *a, struct arb_slot *b)
 {
@@ -352,7 +352,10 @@ static __noinline bool arb_same_question(struct arb_slot *a, struct arb_slot *b)
 	    x->uid != y->uid || x->euid != y->euid || x->gid != y->gid || x->egid != y->egid ||
 	    x->dev != y->dev || x->ino != y->ino || x->generation != y->generation ||
 	    x->path_len != y->path_len || x->detail_len != y->detail_len ||
-	    x->exe_len != y->exe_len || x->trees != y->trees || x->marks != y->marks)
+	    x->exe_len != y->exe_len || x->trees != y->trees || x->marks != y->marks ||
+	    x->mode != y->mode || x->owner_uid != y->owner_uid || x->owner_gid != y->owner_gid ||
+	    x->login_uid != y->login_uid || x->capabilities != y->capabilities ||
+	    x->host_namespaces != y->host_namespaces || x->credentials != y->credentials)
 		return false;
 	for (i = 0; i < ARB_ARGS; i++)
 		if (x->arg[i] != y->arg[i])

@@ -25,11 +25,12 @@ type Backend struct {
 	clock    clock
 
 	group     int
-	procDir   int // O_PATH of /proc
-	fdDir     int // O_PATH of /proc/self/fd
-	cgroupDir int // O_PATH of the cgroup v2 hierarchy, -1 without one
-	stop      int // eventfd: the watcher returns
-	end       int // eventfd: the watchdog and its reader return
+	procDir   int             // O_PATH of /proc
+	fdDir     int             // O_PATH of /proc/self/fd
+	cgroupDir int             // O_PATH of the cgroup v2 hierarchy, -1 without one
+	hostLinks *namespaceLinks // nil: they are not known
+	stop      int             // eventfd: the watcher returns
+	end       int             // eventfd: the watchdog and its reader return
 	mountinfo *os.File
 
 	exempt   atomic.Pointer[[]exemptProcess]
@@ -118,6 +119,9 @@ func (b *Backend) open() error {
 		}
 	}
 	b.cgroupDir = openCgroups(mounts)
+	if b.hostLinks, err = hostLinks(); err != nil {
+		return err
+	}
 	if err := b.openExempt(); err != nil {
 		return err
 	}

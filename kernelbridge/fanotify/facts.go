@@ -145,6 +145,10 @@ func (s *Source) gather(r *abi.Request) bool {
 		r.Dev, r.Ino, r.Size, r.Mode = dev(&s.stat), s.stat.Ino, int64(s.stat.Size), uint32(s.stat.Mode)
 		r.OwnerUID, r.OwnerGID = s.stat.Uid, s.stat.Gid
 	}
+	if want&abi.FieldAttributes != 0 && !s.attributes(r) {
+		s.fail(abi.ReasonFactsTruncated)
+		return false
+	}
 	if h.tid == 0 {
 		// A task outside of our pid namespace: nothing about it can be known.
 		s.fail(abi.ReasonUnsupportedCaller)
@@ -164,6 +168,12 @@ func (s *Source) gather(r *abi.Request) bool {
 	}
 	if want&abi.FieldCgroup != 0 {
 		s.cgroup(r)
+	}
+	r.Credentials = abi.Credentials{}
+	if want&abi.FieldCredentials != 0 {
+		if r.Credentials = s.credentialsOf(h.tid); r.Credentials.Known {
+			r.Have |= abi.FieldCredentials
+		}
 	}
 	switch {
 	case h.event == abi.EventExec:

@@ -26,7 +26,7 @@ func (r *Ring) Fetches(epoch uint64, want *[abi.EventCount]abi.Fields) {
 func (r *Ring) have(q *abi.Request, epoch uint64) abi.Fields {
 	have := always
 	if f := r.fetches.Load(); f != nil && f.epoch == epoch && q.Event < abi.EventCount {
-		have |= f.want[q.Event] & abi.AllFields &^ (abi.ContentFields | abi.FieldTree)
+		have |= f.want[q.Event] & abi.AllFields &^ (abi.ContentFields | abi.FieldTree | abi.FieldCredentials)
 	}
 	// What is there was fetched.
 	if q.ExeLen > 0 {
@@ -34,6 +34,9 @@ func (r *Ring) have(q *abi.Request, epoch uint64) abi.Fields {
 	}
 	if q.Cgroup[0] != 0 {
 		have |= abi.FieldCgroup
+	}
+	if q.Credentials.Known {
+		have |= abi.FieldCredentials
 	}
 	if q.Marks != 0 {
 		have |= abi.FieldTree

@@ -42,7 +42,9 @@ type Header struct {
 	_                uint16
 	Dead             uint32 // the daemon is; set by the kernel side
 	Marks            uint32 // counts what marks of process trees were given to, 0: nothing was
-	_                [8]uint32
+	// The numbers of the host's namespaces; 0: there is but one; NoHostNS: they are not known.
+	HostNS [abi.NamespacePID]uint32
+	_      [2]uint32
 
 	HeartbeatNS uint64 // CLOCK_MONOTONIC
 	_           [7]uint64
@@ -58,6 +60,9 @@ type Header struct {
 
 	Pinned [abi.MaxCPUs]uint64 // bit w of entry c: worker w is pinned to CPU c
 }
+
+// NoHostNS in Header.HostNS says that the host's namespaces are not known.
+const NoHostNS = ^uint32(0)
 
 // DecideOdd in Header.Decide names the second half of the kernel's rules.
 const DecideOdd = 1 << 15
@@ -106,8 +111,12 @@ type Facts struct {
 
 	Trees uint64 // marks of the subject's process trees
 	Marks uint32 // Header.Marks before they were read, 0: they are not known
-	_     uint32
-	_     [6]uint64
+
+	LoginUID       uint32 // of the audit session, ^0: it is not set
+	Capabilities   uint64 // the effective ones
+	HostNamespaces uint32 // a bit for each kind of namespace that is the host's
+	Credentials    uint32 // 1: the last three are known
+	_              [4]uint64
 }
 
 // Slot mirrors struct arb_slot. Word is changed by compare-and-swap from both

@@ -653,7 +653,11 @@ type Subject struct {
 	// As the task wrote it, never an identity; bytes, not UTF-8.
 	Comm []byte `protobuf:"bytes,6,opt,name=comm,proto3" json:"comm,omitempty"`
 	// Bytes, not UTF-8; empty when it is not known.
-	Exe           []byte `protobuf:"bytes,7,opt,name=exe,proto3" json:"exe,omitempty"`
+	Exe []byte `protobuf:"bytes,7,opt,name=exe,proto3" json:"exe,omitempty"`
+	// The login uid or "unset", the effective capabilities as 16 hex digits, and the names of the
+	// namespaces that are the host's, such as 1000:00000000a80425fb:mnt,user; empty when no rule looks at
+	// them.
+	Credentials   string `protobuf:"bytes,8,opt,name=credentials,proto3" json:"credentials,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -735,6 +739,13 @@ func (x *Subject) GetExe() []byte {
 		return x.Exe
 	}
 	return nil
+}
+
+func (x *Subject) GetCredentials() string {
+	if x != nil {
+		return x.Credentials
+	}
+	return ""
 }
 
 // Object is what it was to be done to, mostly a file.
@@ -896,7 +907,7 @@ const file_arbiter_control_controlv1_events_proto_rawDesc = "" +
 	"notInTrees\"4\n" +
 	"\bArgument\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x04R\x05value\"\xa5\x01\n" +
+	"\x05value\x18\x02 \x01(\x04R\x05value\"\xc7\x01\n" +
 	"\aSubject\x12\x12\n" +
 	"\x04tgid\x18\x01 \x01(\rR\x04tgid\x12\x10\n" +
 	"\x03tid\x18\x02 \x01(\rR\x03tid\x12\x10\n" +
@@ -904,7 +915,8 @@ const file_arbiter_control_controlv1_events_proto_rawDesc = "" +
 	"\x03gid\x18\x04 \x01(\rR\x03gid\x12*\n" +
 	"\x11start_boottime_ns\x18\x05 \x01(\x04R\x0fstartBoottimeNs\x12\x12\n" +
 	"\x04comm\x18\x06 \x01(\fR\x04comm\x12\x10\n" +
-	"\x03exe\x18\a \x01(\fR\x03exe\"\xac\x01\n" +
+	"\x03exe\x18\a \x01(\fR\x03exe\x12 \n" +
+	"\vcredentials\x18\b \x01(\tR\vcredentials\"\xac\x01\n" +
 	"\x06Object\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\fR\x04path\x12\x10\n" +
 	"\x03dev\x18\x02 \x01(\x04R\x03dev\x12\x10\n" +

@@ -10,9 +10,9 @@ import (
 	"github.com/arbiterd/arbiter/rules"
 )
 
-// objectFlags are the flags that say what is known of the object's file, each with its
+// factFlags are the flags that say what is known beside paths and ids, each with its
 // place in the question and with what reads it.
-var objectFlags = [...]struct {
+var factFlags = [...]struct {
 	flag, usage string
 	of          func(*controlv1.ExplainRequest) *string
 	set         func(*abi.Request, string) error
@@ -25,10 +25,12 @@ var objectFlags = [...]struct {
 		func(q *controlv1.ExplainRequest) *string { return &q.Fsverity }, rules.SetVerity},
 	{"attributes", "owner, group and mode of the object's file, as stat -c %u:%g:0o%a prints them",
 		func(q *controlv1.ExplainRequest) *string { return &q.Attributes }, rules.SetAttributes},
+	{"credentials", "login uid, CapEff and host namespaces of the subject, as LOGIN:HEX:KIND,KIND",
+		func(q *controlv1.ExplainRequest) *string { return &q.Credentials }, rules.SetCredentials},
 }
 
-func addObjectFlags(cmd *cobra.Command, q *controlv1.ExplainRequest) {
-	for _, c := range objectFlags {
+func addFactFlags(cmd *cobra.Command, q *controlv1.ExplainRequest) {
+	for _, c := range factFlags {
 		cmd.Flags().StringVar(c.of(q), c.flag, "", c.usage)
 	}
 }

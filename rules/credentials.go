@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rules
+
+import (
+	"encoding/binary"
+	"fmt"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/arbiterd/arbiter/kernelbridge/abi"
+)
+
+// credentials is what a block asks of the subject's credentials, its ids aside. The zero value asks
+// for nothing.
+type credentials struct {
+	login        []numberRange
+	capabilities bitTest
+	host         bitTest // kinds of namespaces that are the host's
+}
+
+func (c *credentials) given() bool {
+	return len(c.login) > 0 || c.capabilities.given() || c.host.given()
+}
+
+// credentials reads the fields of a subject that are about them.
+func (p *parser) credentials(f fields) (c credentials) {
+	if n := f.get("loginuid"); n != nil {
+		c.login = p.logins(n)
+	}
+	c.capabilities = p.bitTest(f.get("capabilities"), "subject.capabilities", capabilityBits, ^uint64(0),
+		"write those that the subject has in effect, such as capabilities: {any: [CAP_SYS_ADMIN, CAP_SYS_PTRACE]}", "")
+	c.host = p.bitTest(f.get("host_namespaces"), "subject.host_namespaces", namespaceBits, uint64(abi.AllNamespaces),
+		"write those that the subject shares with the host, such as host_namespaces: {all: [mnt, user, pid]}",
+		"the kinds are "+strings.Join(namespaceBits.words(), ", "))
+	return c
+}
+
+const loginHint = "write a number such as 1000, a range such as 1000-1999, or unset for who has not logged in"
+
+// logins reads login uids: ids as those of users, and unset.
+func (p *parser) logins(n *yaml.Node) []numberRange {
+	return values(p, n, "subject.loginuid", "loginuid", false, func(e *yaml.Node) (r numberRange, ok bool) {
+		s, ok := p.text(e, "subject.loginuid", loginHint)
+		if !ok {
+			return r, false
+		}
+		if s == "unset" {
+			return numberRange{uint64(abi.NoLogin), uint64(abi.NoLogin)}, true
+		}
+		r, hint := parseRange(s)
+		if hint != "" {
+			p.add(e, hint, "subject.loginuid %s is not a number or a range", quote(s))
+		}
+		return r, hint == ""
+	})
+}
+
+// fails returns the condition that does not hold, none when all do. What is not known does not match.
+func (c *credentials) fails(r *abi.Request) condition {
+	of := &r.Credentials
+	switch {
+	case c.login != nil && !(of.Known && inRanges(c.login, uint64(of.LoginUID))):
+		return condLogin
+	case c.capabilities.given() && !(of.Known && c.capabilities.holds(of.Capabilities)):
+		return condCapabilities
+	case c.host.given() && !(of.Known && c.host.holds(uint64(of.HostNamespaces))):
+		return condHost
+	}
+	return none
+}
+
+// covers reports whether c holds wherever o does.
+func (c *credentials) covers(o *credentials) bool {
+	return covered(c.login, o.login) && c.capabilities.covers(o.capabilities) && c.host.covers(o.host)
+}
+
+// words returns what is known of the subject, and what is wanted of it.
+func (c *credentials) words(of condition, r *abi.Request) (subject string, wanted []string) {
+	login := func(v uint64) string {
+		if uint32(v) == abi.NoLogin {
+			return "unset"
+		}
+		return fmt.Sprint(v)
+	}
+	var name, value string
+	has := &r.Credentials
+	switch of {
+	case condLogin:
+		name, value = "subject.loginuid", login(uint64(has.LoginUID))
+		for _, v := range c.login {
+			if text := login(v.lo); v.lo == v.hi {
+				wanted = append(wanted, text)
+			} else {
+				wanted = append(wanted, text+"-"+fmt.Sprint(v.hi))
+			}
+		}
+	case condCapabilities:
+		name, value, wanted = "subject.capabilities", fmt.Sprintf("%016x", has.Capabilities), c.capabilities.words(bitNames(capabilityBits))
+	default:
+		name, value, wanted = "subject.host_namespaces", "["+bitNames(namespaceBits)(uint64(has.HostNamespaces))+"]", c.host.words(bitNames(namespaceBits))
+	}
+	if !has.Known {
+		return name + ", which is not known,", wanted
+	}
+	return name + " " + value, wanted
+}
+
+// witness gives r a subject for which c holds.
+func (c *credentials) witness(r *abi.Request) {
+	if !c.given() {
+		return
+	}
+	r.Credentials = abi.Credentials{Known: true, LoginUID: abi.NoLogin, Capabilities: c.capabilities.some(), HostNamespaces: abi.Namespaces(c.host.some())}
+	if c.login != nil {
+		r.Credentials.LoginUID = uint32(c.login[0].lo)
+	}
+}
+
+// appendKey appends what tells c from all others.
+func (c *credentials) appendKey(key []byte) []byte {
+	key = binary.AppendUvarint(key, uint64(len(c.login)))
+	for _, r := range c.login {
+		key = binary.AppendUvarint(binary.AppendUvarint(key, r.lo), r.hi)
+	}
+	return c.host.appendKey(c.capabilities.appendKey(key))
+}
+
+// credentials appends those of all rules, which came later than the rest of the form.
+func (e *encoder) credentials(rs []rule) {
+	e.blocks(rs, "credentials", func(b *block) bool { return b.credentials.given() }, func(b *block) {
+		long(e, b.credentials.login, func(e *encoder, r numberRange) { e.number(r.lo<<32 | r.hi) })
+		for _, t := range [...]bitTest{b.credentials.capabilities, b.credentials.host} {
+			e.number(t.all)
+			e.number(t.any)
+		}
+	})
+}
+
+// SetCredentials gives a request those of its subject; empty: they are not known.
+func SetCredentials(r *abi.Request, text string) error {
+	c, ok := abi.ParseCredentials(text)
+	if !ok && text != "" {
+		return fmt.Errorf("%s are no credentials: give the login uid or unset, the effective capabilities as CapEff of /proc/PID/status has them, and the namespaces that are the host's, such as 1000:00000000a80425fb:mnt,user", quote(text))
+	}
+	r.Credentials = c
+	return nil
+}
