@@ -27,7 +27,7 @@ func TestVerityOfLiar(t *testing.T) {
 	p := pool(t, Options{})
 	for what, o := range map[string]Object{"by name": named(t, name), "by descriptor": {File: int(f.Fd())}} {
 		if got := verityOf(t, p, o); got != "none" {
-			t.Errorf("%s: got %s, want none", what, got)
+			t.Errorf("%s: got %q, want none; %v", what, got, p.Stats())
 		}
 	}
 	// Linux 6.12 speaks 7.41.
