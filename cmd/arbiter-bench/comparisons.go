@@ -35,6 +35,8 @@ func comparisons() []comparison {
 			samples: fmt.Sprintf("events of the boot, 1 to %d (default %d)", bench.MaxSamples, bench.BootEvents)},
 		{name: bench.KindWork, list: func() []bench.Scenario { return bench.Work("") }, run: reporting(bench.RunWork),
 			samples: "runs per round and program, 1 to 3 (default 3)"},
+		{name: bench.KindRungs, list: bench.Rungs, run: reporting(bench.RunRungs),
+			samples: "calls per round and scenario, 1 to 200 (default 200)"},
 		{name: bench.KindRuntime, list: bench.Runtimes, run: reporting(bench.RunRuntime)},
 	}
 }
