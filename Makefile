@@ -4,11 +4,12 @@
 K        ?= 6.1 6.12 newest
 FUZZTIME ?= 2m
 BENCH    ?= bridge boot runtime daemon rules
+SYSTEMS  ?= systems rungs work
 
 # Stamp the commit where git can be asked; a checkout of another user cannot.
 BUILDVCS := $(shell git rev-parse HEAD >/dev/null 2>&1 && echo auto || echo false)
 
-.PHONY: help build test race fuzz lint generate vm bench opa demo check
+.PHONY: help build test race fuzz lint generate vm bench systems opa demo check
 
 help: ## print this list (plain make)
 	@sed -n 's/^\([a-z]*\):[^#]*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 10
@@ -45,6 +46,10 @@ vm: ## kernel tests in a virtual machine, on each of K="6.1 6.12 newest"
 
 bench: build ## what has a bar, on this machine: BENCH="bridge boot runtime daemon rules"
 	@pause=; for what in $(BENCH); do $$pause; bin/arbiter-bench $$what || exit; pause='sleep 90'; done # or its load is the next one's noise
+
+systems: ## what needs BPF LSM or a whole machine, in an emulated one: SYSTEMS="systems rungs work"
+	@scripts/setup vm
+	@for what in $(SYSTEMS); do scripts/systems $$what || exit; done
 
 opa: ## bin/arbiter-bench-opa, which bin/arbiter-bench rules --opa compares with
 	@scripts/setup build

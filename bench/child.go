@@ -107,6 +107,9 @@ func (c *child) round(ctx context.Context, cmd command) (result, error) {
 		return result{}, err
 	}
 	if _, err := c.in.Write(append(b, '\n')); err != nil {
+		if ctx.Err() != nil {
+			return result{}, ctx.Err() // the input was closed, for an orderly end
+		}
 		return result{}, fmt.Errorf("starting a round: %w", c.why(err))
 	}
 	var r result

@@ -17,11 +17,12 @@
 //	RunBoot    -> Run for the scenarios of Boot, which ask as often as a boot does
 //	RunWork    -> Run for the scenarios of Work, programs with and without a daemon
 //	RunSystems -> Run for the scenarios of Systems, in a machine of their own
+//	RunRungs   -> Run for the scenarios of Rungs, system calls whose hooks ask, by every rung of the wait ladder
 //	RunRuntime -> Run for the scenarios of Runtimes, verdicts while the Go runtime is busy
 //	RunRules   -> Run for the scenarios of Rules, judged by the rule engine's bars
 //	ReadReport -> Saved, for the packages report, compare and claims
 //	MeasureDaemon  resident memory and idle CPU of a daemon
 //
 // A new scenario is a file scenario_*.go with one Scenario and its entry in
-// Bridge, Load, Boot, Work, Systems, Runtimes or Rules. docs/latency.md says what is timed and how to read it.
+// Bridge, Load, Boot, Work, Systems, Rungs, Runtimes or Rules. docs/latency.md says what is timed and how to read it.
 package bench

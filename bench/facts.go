@@ -140,7 +140,13 @@ func (m *Machine) write(b *strings.Builder) {
 		return fmt.Sprintf(format, *v)
 	}
 	fmt.Fprintf(b, "machine    %d CPUs, %s, %s, virtualised: %s\n", m.CPUs, m.CPUModel, m.Arch, m.Virtualised)
+	if m.emulated() {
+		b.WriteString("emulated   times mean nothing here; what can be said is how figures of this run compare with each other\n")
+	}
 	fmt.Fprintf(b, "kernel     %s, preemption: %s\n", m.Kernel, m.Preemption)
 	fmt.Fprintf(b, "load       %s before, %s after; stolen %s, others %s; GOMAXPROCS %d, %s, clock read %d ns\n",
 		num("%.2f", m.LoadBefore), num("%.2f", m.LoadAfter), num("%.1f %%", m.StealPercent), num("%.1f %%", m.OthersPercent), m.GOMAXPROCS, m.GoVersion, m.ClockReadNS)
 }
+
+// emulated reports whether the processor is made of software, so that it has no time of its own.
+func (m *Machine) emulated() bool { return strings.Contains(m.CPUModel, "QEMU TCG") }

@@ -5,6 +5,7 @@ package bench
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
 )
@@ -19,9 +20,11 @@ const (
 
 func newHistogram() *hdrhistogram.Histogram { return hdrhistogram.New(lowestNS, highestNS, digits) }
 
-func record(h *hdrhistogram.Histogram, samples []uint32) error {
-	for _, ns := range samples {
-		if err := h.RecordValue(min(max(int64(ns), lowestNS), highestNS)); err != nil {
+// record adds samples, each a number of units; 0 stands for a nanosecond.
+func record(h *hdrhistogram.Histogram, samples []uint32, unit time.Duration) error {
+	for _, n := range samples {
+		ns := int64(n) * int64(max(unit, 1))
+		if err := h.RecordValue(min(max(ns, lowestNS), highestNS)); err != nil {
 			return fmt.Errorf("recording %d ns: %w", ns, err)
 		}
 	}

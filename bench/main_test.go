@@ -50,6 +50,12 @@ func childMain(args []string) int {
 			return 1
 		}
 		return 0
+	case CallerWord:
+		if err := Caller(args[1:], os.Stdin, os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		return 0
 	case TracerWord:
 		if err := Tracer(args[1:], os.Stdin, os.Stdout); err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -70,7 +76,7 @@ func childMain(args []string) int {
 		fmt.Fprintln(os.Stderr, "the daemon's last words")
 		return 7
 	}
-	s, ok := Find(slices.Concat(Bridge(), Load(), Boot(), Work(os.Getenv(daemonEnv)), fakes()), args[0])
+	s, ok := Find(slices.Concat(Bridge(), Load(), Boot(), Work(os.Getenv(daemonEnv)), Rungs(), fakes()), args[0])
 	if !ok {
 		return 9
 	}
@@ -125,7 +131,7 @@ func testOptions(t *testing.T, ids ...string) Options {
 	t.Helper()
 	o := Options{Self: []string{os.Args[0]}, Env: []string{childEnv + "=1", "GORACE=atexit_sleep_ms=0"}, Rounds: 2, Samples: 200}
 	for _, id := range ids {
-		s, ok := Find(slices.Concat(Bridge(), Load(), Boot(), Work(os.Getenv(daemonEnv)), fakes()), id)
+		s, ok := Find(slices.Concat(Bridge(), Load(), Boot(), Work(os.Getenv(daemonEnv)), Rungs(), fakes()), id)
 		if !ok {
 			t.Fatalf("no scenario %q", id)
 		}

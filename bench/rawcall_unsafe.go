@@ -28,6 +28,24 @@ func openatCall(dirfd int, path string) (call, error) {
 	}, nil
 }
 
+// renameatCall returns the call renameat(dirfd, from, dirfd, to), and every second time
+// that which takes it back.
+func renameatCall(dirfd int, from, to string) (call, error) {
+	b, err := unix.BytePtrFromString(from)
+	if err != nil {
+		return call{}, fmt.Errorf("renaming %q: %w", from, err)
+	}
+	other, err := unix.BytePtrFromString(to)
+	if err != nil {
+		return call{}, fmt.Errorf("renaming to %q: %w", to, err)
+	}
+	return call{
+		name: "renameat", trap: unix.SYS_RENAMEAT,
+		a1: uintptr(dirfd), a2: uintptr(unsafe.Pointer(b)), a3: uintptr(dirfd), a4: uintptr(unsafe.Pointer(other)),
+		swaps: true, path: b, other: other,
+	}, nil
+}
+
 // fgetxattrCall returns the call fgetxattr(fd, name, buffer, size).
 func fgetxattrCall(fd int, name string, size int) (call, error) {
 	b, err := unix.BytePtrFromString(name)

@@ -21,6 +21,7 @@ const (
 	KindLoad    = "load"
 	KindBoot    = "boot"
 	KindWork    = "work"
+	KindRungs   = "rungs"
 	KindRules   = "rules"
 	KindRuntime = "runtime"
 	KindDaemon  = "daemon"

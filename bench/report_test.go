@@ -93,10 +93,28 @@ func TestFigure(t *testing.T) {
 	}
 }
 
+// A sample may count larger units than nanoseconds; what is beyond the range is its end.
+func TestRecordUnits(t *testing.T) {
+	f := func(sample uint32, unit time.Duration, want int64) {
+		t.Helper()
+		h := newHistogram()
+		if err := record(h, []uint32{sample}, unit); err != nil {
+			t.Fatal(err)
+		}
+		if got := h.Max(); got < want || got > want+want/1000+1 {
+			t.Errorf("%d of %v: got %d ns, want %d", sample, unit, got, want)
+		}
+	}
+	f(4_294_967_295, 0, 4_294_967_295)
+	f(7, time.Nanosecond, 7)
+	f(5_100_000, time.Microsecond, 5_100_000_000)
+	f(4_294_967_295, time.Microsecond, highestNS)
+}
+
 func TestReportRoundTrip(t *testing.T) {
 	want := quietReport()
 	h := newHistogram()
-	if err := record(h, []uint32{1, 480, 480, 4_294_967_295}); err != nil {
+	if err := record(h, []uint32{1, 480, 480, 4_294_967_295}, 0); err != nil {
 		t.Fatal(err)
 	}
 	text, err := encode(h)
@@ -136,7 +154,7 @@ func TestHistogram(t *testing.T) {
 	for i := range uint32(1000) {
 		samples = append(samples, (i+1)*10)
 	}
-	if err := record(h, append(samples, 0)); err != nil {
+	if err := record(h, append(samples, 0), 0); err != nil {
 		t.Fatalf("recording, a zero among them: %v", err)
 	}
 	got := percentiles(h)

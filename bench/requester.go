@@ -18,8 +18,10 @@ type call struct {
 	a1, a2, a3, a4 uintptr
 	again          unix.Errno // means "not yet, ask again"
 	returnsFD      bool       // close it, outside the timed part
+	swaps          bool       // a2 and a4 change places for the next call
 	path           *byte      // keeps the memory behind a pointer argument alive
 	buf            []byte     // the same
+	other          *byte      // the same, a second one
 }
 
 // requester asks from one pinned thread; only the goroutine that runs on that
@@ -53,6 +55,9 @@ func (q *requester) until() (time.Duration, error) {
 	}
 	if c.returnsFD {
 		unix.RawSyscall(unix.SYS_CLOSE, r, 0, 0)
+	}
+	if c.swaps {
+		c.a2, c.a4 = c.a4, c.a2
 	}
 	return end, nil
 }

@@ -83,6 +83,8 @@ type RoundOptions struct {
 type Outcome struct {
 	Samples int `json:"samples"` // asks that counted
 	Failed  int `json:"failed"`  // asks that got a failure verdict instead of an answer, among Samples
+	// Unit is what a sample counts, 0 for nanoseconds: with those the longest is 4.29 s.
+	Unit time.Duration `json:"unit_ns,omitempty"`
 	// Figures are what the scenario counts besides, by name; the worst one of all rounds is
 	// reported, which is the largest.
 	Figures map[string]float64 `json:"figures,omitempty"`

@@ -3,13 +3,7 @@
 package bench
 
 import (
-	"bufio"
-	"encoding/binary"
 	"errors"
-	"fmt"
-	"io"
-	"os"
-	"os/exec"
 	"runtime"
 	"strconv"
 	"sync"
@@ -51,7 +45,11 @@ func (s gateScenario) Open(at Place) (_ Session, err error) {
 	up := make(chan error, 1)
 	sess.running.Go(func() { sess.answer(p, at.Responder, up) })
 	sess.running.Go(sess.beat)
-	if err := errors.Join(<-up, sess.startSleeper(at.Requester)); err != nil {
+	err = <-up
+	if err == nil {
+		sess.sleeper, err = startOrdered(SleeperWord, strconv.Itoa(g.Identity().PID), strconv.Itoa(at.Requester))
+	}
+	if err != nil {
 		return nil, errors.Join(err, sess.Close())
 	}
 	return sess, nil
@@ -73,9 +71,7 @@ type gateSession struct {
 	gate    *gate.Gate
 	stop    chan struct{}
 	running sync.WaitGroup
-	cmd     *exec.Cmd
-	in      io.WriteCloser
-	out     *bufio.Reader
+	sleeper *ordered
 }
 
 // answer is the worker: parked, it wakes up with a sleeper and answers.
@@ -109,49 +105,17 @@ func (s *gateSession) beat() {
 	}
 }
 
-func (s *gateSession) startSleeper(cpu int) error {
-	s.cmd = exec.Command("/proc/self/exe", SleeperWord, strconv.Itoa(s.gate.Identity().PID), strconv.Itoa(cpu))
-	s.cmd.Stderr = os.Stderr
-	var err error
-	if s.in, err = s.cmd.StdinPipe(); err != nil {
-		return fmt.Errorf("starting the sleeper: %w", err)
-	}
-	out, err := s.cmd.StdoutPipe()
-	if err != nil {
-		return fmt.Errorf("starting the sleeper: %w", err)
-	}
-	s.out = bufio.NewReader(out)
-	if err := s.cmd.Start(); err != nil {
-		s.cmd = nil
-		return fmt.Errorf("starting the sleeper: %w", err)
-	}
-	return nil
-}
-
 // Round has the sleeper do one.
 func (s *gateSession) Round(o RoundOptions, samples []uint32) (Outcome, error) {
-	order := sleeperOrder{Warmup: uint32(o.Warmup), Budget: int64(o.Budget), Samples: uint32(len(samples))}
-	if err := binary.Write(s.in, binary.NativeEndian, order); err != nil {
-		return Outcome{}, fmt.Errorf("telling the sleeper: %w", err)
-	}
-	var n uint32
-	if err := binary.Read(s.out, binary.NativeEndian, &n); err != nil {
-		return Outcome{}, fmt.Errorf("hearing from the sleeper: %w", err)
-	}
-	if n > uint32(len(samples)) {
-		return Outcome{}, fmt.Errorf("hearing from the sleeper: %d samples, want at most %d", n, len(samples))
-	}
-	if err := binary.Read(s.out, binary.NativeEndian, samples[:n]); err != nil {
-		return Outcome{}, fmt.Errorf("hearing from the sleeper: %w", err)
-	}
-	return Outcome{Samples: int(n)}, nil
+	n, err := s.sleeper.round(o, samples)
+	return Outcome{Samples: n}, err
 }
 
 // Close ends the sleeper first: it sleeps only while somebody answers.
 func (s *gateSession) Close() error {
 	var errs []error
-	if s.cmd != nil {
-		errs = append(errs, s.in.Close(), s.cmd.Wait())
+	if s.sleeper != nil {
+		errs = append(errs, s.sleeper.close())
 	}
 	close(s.stop)
 	s.running.Wait()

@@ -7,12 +7,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
+
+	"github.com/arbiterd/arbiter/kernelbridge"
 )
 
 // Program is the mechanism of the rows of work that is arbitrated.
@@ -26,19 +28,19 @@ const workPrefix = "work-"
 // "" for the arbiterd beside this one.
 func Work(daemon string) []Scenario {
 	var list []Scenario
-	for _, w := range works() {
-		list = append(list, workScenario{work: w}, workScenario{work: w, arbitrated: true, daemon: daemon})
+	for _, w := range works(workPart()) {
+		list = append(list, workScenario{work: w}, workScenario{w, kernelbridge.BackendFanotify, daemon}, workScenario{w, kernelbridge.BackendLSM, daemon})
 	}
 	return list
 }
 
 // workScenario runs programs in a tree of its own. Every open in the tree and every
-// program that is executed from it is asked about, by a daemon on fanotify with
-// DaemonRules rules.
+// program that is executed from it is asked about, by a daemon with DaemonRules rules. The
+// daemon is there during the rounds alone, so that none has to do with another row's.
 type workScenario struct {
-	work       work
-	arbitrated bool
-	daemon     string
+	work    work
+	backend string // of the daemon; "": nobody is asked
+	daemon  string
 }
 
 // workRuns is how often a round does what takes a moment.
@@ -47,9 +49,9 @@ const workRuns = 3
 func (s workScenario) Describe() Info {
 	plain := workPrefix + s.work.id
 	i := Info{ID: plain, Mechanism: Baseline, Responder: s.work.what, MaxSamples: workRuns, StartLimit: slowStart}
-	if s.arbitrated {
-		i.ID, i.Mechanism, i.Baseline = plain+"-fanotify", Program, plain
-		i.Responder = "the same, asked about"
+	if s.backend != "" {
+		i.ID, i.Mechanism, i.Baseline = plain+"-"+strings.TrimPrefix(s.backend, "bpf-"), Program, plain
+		i.Responder = "the same, asked about, " + s.backend
 	}
 	return i
 }
@@ -60,11 +62,21 @@ func (s workScenario) Open(Place) (_ Session, err error) {
 			return nil, &UnavailableError{"looking for " + program, "install it", err}
 		}
 	}
+	if s.backend != "" && s.daemon == "" {
+		if s.daemon, err = arbiterdBeside(); err != nil {
+			return nil, err
+		}
+	}
+	if s.backend == kernelbridge.BackendLSM {
+		if err := lsmWorks(); err != nil {
+			return nil, err
+		}
+	}
 	w, err := openWorkThread()
 	if err != nil {
 		return nil, err
 	}
-	sess := &workSession{workThread: w, work: s.work}
+	sess := &workSession{workThread: w, workScenario: s}
 	sess.ctx, sess.cancel = context.WithCancel(context.Background())
 	defer func() {
 		if err != nil {
@@ -75,23 +87,10 @@ func (s workScenario) Open(Place) (_ Session, err error) {
 		if err := writeFiles(w.tree, s.work.files()); err != nil {
 			return err
 		}
-		if s.work.prepare != "" {
-			if _, err := sess.shell(s.work.prepare); err != nil {
-				return err
-			}
+		if s.work.prepare == "" {
+			return nil
 		}
-		if s.arbitrated {
-			program := s.daemon
-			if program == "" {
-				if program, err = arbiterdBeside(); err != nil {
-					return err
-				}
-			}
-			if sess.daemon, err = startWorkDaemon(program, w.dir, w.tree); err != nil {
-				return err
-			}
-		}
-		_, err := sess.once() // what is read for the first time is read now
+		_, err := sess.shell(s.work.prepare)
 		return err
 	})
 }
@@ -111,26 +110,70 @@ func arbiterdBeside() (string, error) {
 
 type workSession struct {
 	*workThread
-	work   work
-	daemon *workDaemon
-	ctx    context.Context // of the programs, which end with the session
+	workScenario
+	ctx    context.Context // of the programs and the daemon, which end with the session
 	cancel context.CancelFunc
 }
 
-// Round does the work again and again.
-func (s *workSession) Round(o RoundOptions, samples []uint32) (Outcome, error) {
-	var out Outcome
-	err := s.do(func() error {
-		for begin := time.Now(); out.Samples < len(samples) && time.Since(begin) <= o.Budget; out.Samples++ {
-			took, err := s.once()
-			if err != nil {
+// Round starts the daemon, does the work once, for what is read for the first time, and then
+// again and again.
+func (s *workSession) Round(o RoundOptions, samples []uint32) (out Outcome, err error) {
+	end := time.Now().Add(o.Budget)
+	err = s.do(func() (fault error) {
+		if s.backend == "" {
+			if _, err := s.once(); err != nil {
 				return err
 			}
-			samples[out.Samples] = uint32(min(took, math.MaxUint32))
+			return s.again(end, samples, &out)
 		}
-		return nil
+		dir := filepath.Join(s.dir, "daemon")
+		d, err := startWorkDaemon(s.ctx, s.daemon, s.backend, dir, s.tree)
+		if err != nil {
+			return err
+		}
+		defer func() { fault = errors.Join(fault, d.close(), os.RemoveAll(dir)) }()
+		if _, err := s.once(); err != nil {
+			return err
+		}
+		return s.askedAbout(d, end, samples, &out)
 	})
 	return out, err
+}
+
+func (s *workSession) again(end time.Time, samples []uint32, out *Outcome) error {
+	for out.Unit = time.Microsecond; out.Samples < len(samples) && time.Now().Before(end); out.Samples++ {
+		took, err := s.once()
+		if err != nil {
+			return err
+		}
+		if took > highestNS {
+			return fmt.Errorf("doing the work %s: it took %v, and %v is the most that can be recorded: give a larger --part", s.work.id, took.Round(time.Millisecond), time.Duration(highestNS))
+		}
+		samples[out.Samples] = uint32(took / out.Unit)
+	}
+	return nil
+}
+
+// askedAbout is again with a look at what the daemon counts. Work that does not ask as often
+// as it has to was not arbitrated.
+func (s *workSession) askedAbout(d *workDaemon, end time.Time, samples []uint32, out *Outcome) error {
+	before, err := d.counts()
+	if err != nil {
+		return err
+	}
+	if err := s.again(end, samples, out); err != nil {
+		return err
+	}
+	after, err := d.counts()
+	if err != nil || out.Samples == 0 {
+		return err
+	}
+	each := after.less(before).over(out.Samples)
+	if got := each.asked(); got < float64(s.work.least) {
+		return fmt.Errorf("doing the work %s: the daemon counted %.0f opens and execs each time, want at least %d", s.work.id, got, s.work.least)
+	}
+	out.Figures = map[string]float64{FigureAsked: each.asked(), FigureVerdicts: each.answered, FigureKernelHits: each.kept, FigureFailures: each.failed}
+	return nil
 }
 
 // once does the work once, on the thread, and returns how long it took.
@@ -159,12 +202,8 @@ func (s *workSession) shell(script string) ([]byte, error) {
 	return out.Bytes(), nil
 }
 
-// Close ends what is under way, then the daemon, then the thread.
+// Close ends what is under way, the daemon with it, then the thread.
 func (s *workSession) Close() error {
 	s.cancel()
-	var err error
-	if s.daemon != nil {
-		err = s.do(s.daemon.close)
-	}
-	return errors.Join(err, s.workThread.close())
+	return errors.Join(s.do(func() error { return nil }), s.workThread.close()) // after the round, if there is one
 }

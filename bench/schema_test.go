@@ -123,6 +123,7 @@ func TestSchemaNamesEveryField(t *testing.T) {
 	structs := map[string]reflect.Type{
 		"bridge_report": reflect.TypeFor[Report](), "rules_report": reflect.TypeFor[RulesReport](), "runtime_report": reflect.TypeFor[RuntimeReport](), "daemon_report": reflect.TypeFor[DaemonReport](),
 		"boot_report": reflect.TypeFor[BootReport](), "load_report": reflect.TypeFor[LoadReport](), "work_report": reflect.TypeFor[WorkReport](), "systems_report": reflect.TypeFor[SystemsReport](),
+		"rungs_report": reflect.TypeFor[RungsReport](),
 	}
 	for _, name := range reportTypes(t) {
 		if !slices.ContainsFunc(slices.Collect(maps.Values(structs)), func(typ reflect.Type) bool { return typ.Name() == name }) {

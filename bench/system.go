@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -80,11 +79,8 @@ func judgeSystems(r *Report) SystemsVerdict {
 
 // spread is how far apart the p50 of the rounds are.
 func spread(s *ScenarioReport) float64 {
-	least, most := int64(math.MaxInt64), int64(0)
-	for _, r := range s.Rounds {
-		least, most = min(least, r.P50), max(most, r.P50)
-	}
-	return float64(max(most-least, 0))
+	all := roundsP50(s)
+	return float64(all[len(all)-1] - all[0])
 }
 
 // WriteJSON writes the report, indented, with a final newline.

@@ -4,6 +4,7 @@ package bench
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -14,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/arbiterd/arbiter/kernelbridge"
 )
 
 // The folders of the comparison of systems: programs of the allowed one may be executed,
@@ -49,7 +52,7 @@ func systemsOf(arbiterd string) []system {
 						return nil, err
 					}
 				}
-				d, err := startArbiterd(program, dir, "bpf-lsm", []byte(policy))
+				d, err := startArbiterd(context.Background(), program, dir, kernelbridge.BackendLSM, []byte(policy))
 				if err != nil {
 					return nil, err
 				}

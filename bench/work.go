@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// workBudget bounds a round: a few runs of a build, on a busy machine.
-const workBudget = time.Minute
+// workBudget bounds a round: a few runs of a build, on a busy or an emulated machine.
+const workBudget = 3 * time.Minute
 
 // WorkReport is one run of programs with and without the daemon. There is no bar: what is
 // added depends on how much of its time a program opens files.
@@ -46,10 +46,14 @@ func (r *WorkReport) WriteTable(w io.Writer) error {
 	var b strings.Builder
 	r.Machine.write(&b)
 	fmt.Fprintf(&b, "run        %d rounds in turns, %d times each\n\n", r.Options.Rounds, min(r.Options.Samples, workRuns))
-	lines := [][]string{{"who", "what", "p50 ms", "max", "added p50", "added %", "runs"}}
+	times := "p50 ms"
+	if r.Machine.emulated() {
+		times = "p50 multiple"
+	}
+	lines := [][]string{{"who", "what", times, "half the rounds", "max", "added p50", "added %", "asked", "verdicts", "kernel hits", "failed", "runs"}}
 	rows := measuredRows(r.Report)
 	for i := range r.Scenarios {
-		lines = append(lines, workRow(&r.Scenarios[i], rows))
+		lines = append(lines, workRow(&r.Scenarios[i], rows, r.Machine.emulated()))
 	}
 	writeAligned(&b, lines)
 	for _, why := range r.Verdict.Noisy {
@@ -62,16 +66,31 @@ func (r *WorkReport) WriteTable(w io.Writer) error {
 	return err
 }
 
-func workRow(s *ScenarioReport, rows map[string]*ScenarioReport) []string {
+// workRow has milliseconds, or multiples of the baseline where there are no times.
+func workRow(s *ScenarioReport, rows map[string]*ScenarioReport, emulated bool) []string {
 	l := []string{string(s.Mechanism), s.Responder}
 	if s.Status != Measured {
 		return append(l, string(s.Status)+": "+s.Reason)
 	}
-	millis := func(ns int64) string { return strconv.FormatFloat(float64(ns)/1e6, 'f', 1, 64) }
+	figure := func(ns int64) string { return strconv.FormatFloat(float64(ns)/1e6, 'f', 1, 64) }
+	if emulated {
+		if figure = multiplesOf(s, rows); figure == nil {
+			return append(l, "measured, but "+s.Baseline+" was not")
+		}
+	}
 	added, share := "-", "-"
 	if base := rows[s.Baseline]; base != nil {
-		added = millis(*s.AddedP50NS)
+		added = figure(*s.AddedP50NS)
 		share = strconv.FormatFloat(100*float64(*s.AddedP50NS)/float64(max(base.Median.P50, 1)), 'f', 1, 64)
 	}
-	return append(l, millis(s.Median.P50), millis(s.Merged.Max), added, share, strconv.Itoa(s.Samples))
+	least, most := middleP50(s)
+	l = append(l, figure(s.Median.P50), figure(least)+"-"+figure(most), figure(s.Merged.Max), added, share)
+	for _, name := range []string{FigureAsked, FigureVerdicts, FigureKernelHits, FigureFailures} {
+		count := "-"
+		if s.Figures != nil {
+			count = strconv.FormatFloat(s.Figures[name], 'f', 0, 64)
+		}
+		l = append(l, count)
+	}
+	return append(l, strconv.Itoa(s.Samples))
 }

@@ -4,6 +4,7 @@ package bench
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -18,20 +19,21 @@ import (
 
 // workDaemon is an arbiterd whose scope is the tree of a work.
 type workDaemon struct {
-	cmd   *exec.Cmd
-	log   bytes.Buffer
-	ended chan error
+	cmd     *exec.Cmd
+	log     bytes.Buffer
+	ended   chan error
+	metrics string // address
 }
 
-// startWorkDaemon starts the program on fanotify with DaemonRules rules about the tree, and
+// startWorkDaemon starts the program on the backend with DaemonRules rules about the tree, and
 // returns when they are in force, which it tries. It is called on the thread that sees the
 // tree, and the daemon ends with that thread at the latest.
-func startWorkDaemon(program, dir, tree string) (*workDaemon, error) {
+func startWorkDaemon(ctx context.Context, program, backend, dir, tree string) (*workDaemon, error) {
 	probe := filepath.Join(tree, "secrets", "0000.key")
 	if err := writeFiles(filepath.Dir(probe), map[string]string{filepath.Base(probe): ""}); err != nil {
 		return nil, err
 	}
-	d, err := startArbiterd(program, dir, "fanotify", RuleSet(DaemonRules, tree))
+	d, err := startArbiterd(ctx, program, dir, backend, RuleSet(DaemonRules, tree))
 	if err != nil {
 		return nil, err
 	}
@@ -42,9 +44,13 @@ func startWorkDaemon(program, dir, tree string) (*workDaemon, error) {
 }
 
 // startArbiterd starts the program with the rules, which are in force when it returns. Its
-// files are in dir. It ends with the calling thread.
-func startArbiterd(program, dir, backend string, rules []byte) (*workDaemon, error) {
-	config := fmt.Sprintf("backend: %s\nsocket: %s\nstate_dir: %s\nrules: %s\n", backend, filepath.Join(dir, "socket"), filepath.Join(dir, "state"), filepath.Join(dir, "rules.yaml"))
+// files are in dir. It ends with the calling thread. The end of ctx ends the wait.
+func startArbiterd(ctx context.Context, program, dir, backend string, rules []byte) (*workDaemon, error) {
+	metrics, err := freeAddress()
+	if err != nil {
+		return nil, err
+	}
+	config := fmt.Sprintf("backend: %s\nsocket: %s\nstate_dir: %s\nrules: %s\nmetrics: %s\n", backend, filepath.Join(dir, "socket"), filepath.Join(dir, "state"), filepath.Join(dir, "rules.yaml"), metrics)
 	if err := writeFiles(dir, map[string]string{"arbiterd.yaml": config, "rules.yaml": string(rules)}); err != nil {
 		return nil, err
 	}
@@ -53,7 +59,8 @@ func startArbiterd(program, dir, backend string, rules []byte) (*workDaemon, err
 		return nil, fmt.Errorf("listening for the daemon: %w", err)
 	}
 	defer notify.Close()
-	d := &workDaemon{cmd: exec.Command(program, "--config", filepath.Join(dir, "arbiterd.yaml")), ended: make(chan error, 1)}
+	defer context.AfterFunc(ctx, func() { notify.Close() })()
+	d := &workDaemon{metrics: metrics, cmd: exec.Command(program, "--config", filepath.Join(dir, "arbiterd.yaml")), ended: make(chan error, 1)}
 	d.cmd.Env = append(os.Environ(), "NOTIFY_SOCKET="+notify.LocalAddr().String())
 	d.cmd.Stderr = &limitedWriter{&d.log, 64 << 10}
 	d.cmd.WaitDelay = time.Second
@@ -94,7 +101,7 @@ func tryDaemon(path string) error {
 
 // awaitWord waits for a word of the protocol of sd_notify(3).
 func awaitWord(notify *net.UnixConn, word string) error {
-	if err := notify.SetReadDeadline(time.Now().Add(daemonReadyLimit)); err != nil {
+	if err := notify.SetReadDeadline(time.Now().Add(slowStart)); err != nil {
 		return fmt.Errorf("bounding the wait: %w", err)
 	}
 	b := make([]byte, 4096)

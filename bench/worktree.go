@@ -22,41 +22,61 @@ type work struct {
 	files        func() map[string]string
 	// want is what run writes.
 	want string
+	// least is how many files, folders and programs of the tree run opens and executes at least.
+	least int
 }
 
 const (
 	buildUnits   = 16  // C files, and headers that each includes
 	sourceFolder = 100 // folders of the tree that is looked through
 	sourceFiles  = 20  // files in each of them
+	// MaxWorkPart is into how many parts the work can be cut.
+	MaxWorkPart = 16
 )
 
-// works are all kinds.
-func works() []work {
-	searched := strconv.Itoa(sourceFolder * sourceFiles)
+// WorkPartEnv names a number in the environment, N: the work is an Nth, 1 without it. For a
+// machine that is emulated, and takes some thirty times as long for everything.
+const WorkPartEnv = "ARBITER_BENCH_WORK_PART"
+
+// workPart returns N; what cannot be one is 1.
+func workPart() int {
+	n, err := strconv.Atoi(os.Getenv(WorkPartEnv))
+	if err != nil || n < 1 || n > MaxWorkPart {
+		return 1
+	}
+	return n
+}
+
+// works are all kinds, an Nth of each.
+func works(part int) []work {
+	units, folders := buildUnits/part, sourceFolder/part
+	searched := strconv.Itoa(folders * sourceFiles)
+	tree := func() map[string]string { return sourceTree(folders) }
 	return []work{
-		{id: "build", what: fmt.Sprintf("compile, link and run %d C files", buildUnits), needs: []string{"cc"}, files: buildFiles, want: "136",
+		{id: "build", what: fmt.Sprintf("compile, link and run %d C files", units), needs: []string{"cc"}, want: strconv.Itoa(units * (units + 1) / 2),
+			files: func() map[string]string { return buildFiles(units) }, least: (units + 1) * units, // each file opens all headers
 			run: "set -e; rm -rf obj; mkdir obj; for f in src/*.c; do n=${f##*/}; cc -O1 -Iinclude -c $f -o obj/${n%.c}.o; done; cc -o obj/program obj/*.o; ./obj/program"},
-		{id: "find", what: "find " + searched + " files", needs: []string{"find"}, files: sourceTree, want: searched,
+		{id: "find", what: "find " + searched + " files", needs: []string{"find"}, files: tree, want: searched, least: folders,
 			run: "find . -name '*.txt' -type f -print | wc -l"},
-		{id: "grep", what: "grep through " + searched + " files", needs: []string{"grep"}, files: sourceTree, want: searched,
+		{id: "grep", what: "grep through " + searched + " files", needs: []string{"grep"}, files: tree, want: searched, least: folders * sourceFiles,
 			run: "grep -rl --include='*.txt' line . | wc -l"},
-		// The files are as new as the index, so each is read again, as after a checkout.
-		{id: "git", what: "git status of " + searched + " files", needs: []string{"git"}, files: sourceTree, want: "0",
+		// The files are older than the index, so git looks at each and opens none but folders and its own.
+		{id: "git", what: "git status of " + searched + " files", needs: []string{"git"}, files: tree, want: "0", least: folders,
 			prepare: "set -e; git init -q .; git add .; git -c user.name=bench -c user.email=bench@localhost -c gc.auto=0 commit -q -m all",
 			run:     "git -c core.checkStat=default status --porcelain | wc -l"},
 	}
 }
 
 // buildFiles is a small project: each unit includes all headers.
-func buildFiles() map[string]string {
+func buildFiles(units int) map[string]string {
 	files := map[string]string{}
 	var includes, calls strings.Builder
-	for i := range buildUnits {
+	for i := range units {
 		fmt.Fprintf(&includes, "#include \"unit%02d.h\"\n", i)
 		files[fmt.Sprintf("include/unit%02d.h", i)] = fmt.Sprintf("#ifndef UNIT%02d\n#define UNIT%02d\nint unit%02d(void);\n#endif\n", i, i, i)
 		fmt.Fprintf(&calls, " + unit%02d()", i)
 	}
-	for i := range buildUnits {
+	for i := range units {
 		files[fmt.Sprintf("src/unit%02d.c", i)] = fmt.Sprintf("%s#include <string.h>\nint unit%02d(void) { return (int)strlen(\"%s\"); }\n", includes.String(), i, strings.Repeat("x", i+1))
 	}
 	files["src/main.c"] = "#include <stdio.h>\n" + includes.String() + "int main(void) { printf(\"%d\\n\", 0" + calls.String() + "); return 0; }\n"
@@ -64,9 +84,9 @@ func buildFiles() map[string]string {
 }
 
 // sourceTree is a tree of small files.
-func sourceTree() map[string]string {
+func sourceTree(folders int) map[string]string {
 	files := map[string]string{}
-	for d := range sourceFolder {
+	for d := range folders {
 		for f := range sourceFiles {
 			files[fmt.Sprintf("part%02d/folder%03d/file%02d.txt", d%10, d, f)] = strings.Repeat(fmt.Sprintf("line %d of file %d\n", d, f), 20)
 		}

@@ -24,6 +24,10 @@ import (
 type LSMOptions struct {
 	CPUs []int         // one worker per entry, pinned there; below 0 for nowhere
 	Wait time.Duration // bound of one wait in the kernel, at most MaxWait
+	// Spin is how long a task polls that can wait otherwise afterwards, 0 for 20 µs, and
+	// Heartbeat how old the last beat of the heart may be before nobody is asked any more, 0
+	// for 100 ms: for measurements on emulated machines.
+	Spin, Heartbeat time.Duration
 	// OnFailure is told of every failure verdict that the kernel side gave by
 	// itself, from one goroutine. Nil: nobody is. The failure is the callee's.
 	OnFailure func(*abi.Failure)
@@ -97,6 +101,12 @@ func OpenLSM(o LSMOptions) (_ *LSM, err error) {
 	b.queue, err = openQueue(queueMaps{m.ArbHeader, m.ArbSlots, m.ArbCounts, m.ArbKick, m.ArbNotices}, o.CPUs, o.Wait)
 	if err != nil {
 		return nil, err
+	}
+	if o.Spin > 0 {
+		atomic.StoreUint64(&b.queue.Header().SpinNS, uint64(o.Spin))
+	}
+	if o.Heartbeat > 0 {
+		atomic.StoreUint64(&b.queue.Header().HeartbeatLimitNS, uint64(o.Heartbeat))
 	}
 	if b.noGate = CanSleep(); b.noGate == nil {
 		b.gates, b.noGate = newGates(b.queue, b.logger)
@@ -181,6 +191,17 @@ func (b *LSM) Sources() []*ring.Source { return b.queue.Sources() }
 
 // Counts returns the kernel side's counters of an event.
 func (b *LSM) Counts(e abi.Event) (Counts, error) { return b.queue.Counts(e) }
+
+// Claims returns how many times the hooks have claimed a slot. What is more than there were
+// questions are system calls that ran again: that were unwound.
+func (b *LSM) Claims() uint64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return 0
+	}
+	return b.queue.Claims()
+}
 
 // Arm makes the hooks ask (true) or allow everything at once (false).
 func (b *LSM) Arm(on bool) {

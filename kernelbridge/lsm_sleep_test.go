@@ -65,6 +65,9 @@ func TestLSMSleeps(t *testing.T) {
 	if n := (sleepers{b.queue.Ring}).Sleeps(); n < 2 {
 		t.Errorf("%d sleeps, want one a second", n)
 	}
+	if claims, slept := b.Claims(), b.Sources()[0].Slept(); claims != 1 || slept != 1 {
+		t.Errorf("%d slots claimed, %d slept, want one of each", claims, slept)
+	}
 	counts, err := b.Counts(abi.EventOpen)
 	if err != nil {
 		t.Fatal(err)

@@ -104,7 +104,30 @@ func TestLSMUnwinds(t *testing.T) {
 			t.Errorf("%s: asked %d times and answered %d, want %d: a restart is not a question", e, c.Asked, c.Answered, want)
 		}
 	}
+	// The held one claimed a slot twice and slept; the others may have been answered before.
+	if claims, slept := b.Claims(), b.Sources()[0].Slept(); claims < 6 || claims > 10 || slept < 1 || slept > claims-5 {
+		t.Errorf("%d slots claimed for 5 questions, %d slept; want one more for each that was unwound, and the held one among them", claims, slept)
+	}
 	for _, asked := range w.take() {
 		t.Log(asked)
+	}
+}
+
+// A task polls as long as it is told to before it waits in another way.
+func TestLSMSpins(t *testing.T) {
+	needUnwind(t)
+	b := openLSM(t, LSMOptions{CPUs: []int{1}, Wait: MaxWait, Spin: 20 * time.Second})
+	tree := t.TempDir()
+	w := startWorker(t, b, nil)
+	w.slow = map[string]time.Duration{"mkdir " + tree + "/dir": 20 * time.Millisecond} // a thousand times the default
+	if err := b.Configure(Scope{Trees: []string{tree}}, asking(abi.EventMkdir)); err != nil {
+		t.Fatal(err)
+	}
+	b.Arm(true)
+	if got := startChild(t).do("mkdir", tree+"/dir"); got != "ok" {
+		t.Errorf("mkdir: %s, want ok", got)
+	}
+	if claims, slept := b.Claims(), b.Sources()[0].Slept(); claims != 1 || slept != 0 {
+		t.Errorf("%d slots claimed, %d slept, want one and none: it polled", claims, slept)
 	}
 }

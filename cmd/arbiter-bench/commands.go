@@ -35,6 +35,8 @@ func dispatch(ctx context.Context, args []string, in io.Reader, out, errw io.Wri
 		return onReports(ctx, args, out, errw)
 	case bench.SleeperWord:
 		return bench.Sleeper(args[1:], in, out)
+	case bench.CallerWord:
+		return bench.Caller(args[1:], in, out)
 	case bench.TracerWord:
 		return bench.Tracer(args[1:], in, out)
 	case scenarioWord:

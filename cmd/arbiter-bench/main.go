@@ -26,6 +26,7 @@ const usage = `arbiter-bench measures the arbiter.
   arbiter-bench boot [flags]     time all verdicts of a boot
   arbiter-bench work [flags]     time a build, find, grep and git under a daemon
   arbiter-bench systems [flags]  time execs under other systems, see scripts/systems
+  arbiter-bench rungs [flags]    time how a task waits in LSM hooks, see scripts/systems
   arbiter-bench rules [flags]    time decisions and pushes of up to a million rules
   arbiter-bench runtime [flags]  time verdicts while the Go runtime is kept busy
   arbiter-bench daemon [flags]   measure a daemon's memory and idle CPU

@@ -116,8 +116,9 @@ type Source struct {
 	ring   *Ring
 	index  int
 	parker atomic.Pointer[Parker]
-	hot    bool // our bit in header.Hot is set
-	next   int  // slot to look at first: the one after the last that was taken
+	hot    bool          // our bit in header.Hot is set
+	next   int           // slot to look at first: the one after the last that was taken
+	slept  atomic.Uint64 // answers to a requester that slept
 }
 
 // beatNS is how old the heartbeat may be before a request renews it: a daemon
@@ -247,6 +248,7 @@ func (s *Source) Reply(q *abi.Request, v abi.Verdict) bool {
 	}
 	word, ok := exchange(&s.ring.slots[q.Ticket], q.Word, q.Word.Answered(v))
 	if ok && word&abi.Sleeping != 0 {
+		s.slept.Add(1)
 		if g := s.ring.gate.Load(); g != nil {
 			(*g).Release(int(q.Ticket))
 			s.serve(*g) // it may be on its way still
