@@ -23,9 +23,8 @@ func inMountNamespace(t *testing.T, f func() error) {
 		t.Skip("overlayfs cannot be mounted here: needs root")
 	}
 	done := make(chan error, 1)
-	go func() {
-		defer close(done)      // when f ends the test, too
-		runtime.LockOSThread() // never unlocked: the thread ends with its namespace
+	go offMainThread(func() {
+		defer close(done) // when f ends the test, too
 		err := unix.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS)
 		if err == nil {
 			err = unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "")
@@ -34,13 +33,30 @@ func inMountNamespace(t *testing.T, f func() error) {
 			err = f()
 		}
 		done <- err
-	}()
+	})
 	switch err := <-done; {
 	case errors.Is(err, errNoOverlay):
 		t.Skip(err)
 	case err != nil:
 		t.Error(err)
 	}
+}
+
+// offMainThread runs f on a thread that ends with it. The main thread does not end, and its mount
+// namespace is the one that /proc tells of the process.
+func offMainThread(f func()) {
+	runtime.LockOSThread()
+	if unix.Gettid() != unix.Getpid() {
+		f()
+		return // still locked
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		offMainThread(f)
+	}()
+	<-done
+	runtime.UnlockOSThread()
 }
 
 // On an overlay stat(2) has other numbers than the hook; in another mount namespace the name

@@ -5,6 +5,7 @@ package content
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -70,6 +71,40 @@ func TestVerity(t *testing.T) {
 	if s := p.Stats(); s["measured"] != 2*8*4 || s["headers"] != 0 {
 		t.Errorf("%v, want %d measured, no header", s, 2*8*4)
 	}
+}
+
+// On an overlay a file has none, whatever the one below has: the kernel does not say it there.
+func TestVerityBelowOverlay(t *testing.T) {
+	dir := t.TempDir()
+	for _, d := range []string{"lower", "upper", "work", "merged"} {
+		if err := os.Mkdir(filepath.Join(dir, d), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	veritytest.Mount(t, dir+"/lower")
+	content := []byte("below")
+	if err := os.WriteFile(dir+"/lower/file", content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := veritytest.Enable(dir+"/lower/file", veritytest.SHA256); err != nil {
+		t.Fatal(err)
+	}
+	p := pool(t, Options{})
+	inMountNamespace(t, func() error {
+		if err := unix.Mount("overlay", dir+"/merged", "overlay", 0, fmt.Sprintf("lowerdir=%[1]s/lower,upperdir=%[1]s/upper,workdir=%[1]s/work", dir)); err != nil {
+			return fmt.Errorf("%w: %w", errNoOverlay, err)
+		}
+		for name, want := range map[string]string{"/merged/file": "none", "/lower/file": veritytest.Digest(content, veritytest.SHA256)} {
+			o, err := asTheKernelHasIt(dir + name)
+			if err != nil {
+				return err
+			}
+			if got := verityOf(t, p, o); got != want {
+				return fmt.Errorf("%s: got %q, want %s", name, got, want)
+			}
+		}
+		return nil
+	})
 }
 
 // Nobody waits for those who hash.

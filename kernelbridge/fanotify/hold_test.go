@@ -17,15 +17,15 @@ import (
 // nextOf returns the next request of a source.
 func nextOf(t *testing.T, s *Source) *abi.Request {
 	t.Helper()
-	r := &abi.Request{Format: abi.FormatELF, Flags: abi.FlagDigest} // of the one before
+	r := &abi.Request{Format: abi.FormatELF, Verity: abi.Verity{Alg: abi.VeritySHA256}, Flags: abi.FlagDigest} // of the one before
 	for end := time.Now().Add(patience); !s.Next(r); {
 		if time.Now().After(end) {
 			t.Fatal("nothing is asked")
 		}
 		s.Park(10 * time.Millisecond)
 	}
-	if r.Format != abi.FormatUnknown || r.Flags&abi.FlagDigest != 0 {
-		t.Errorf("it knows the format %q, flags %#x; want nothing of the content", r.Format, r.Flags)
+	if r.Content() != 0 {
+		t.Errorf("it knows %v; want nothing of the content", r.Content().Names())
 	}
 	return r
 }

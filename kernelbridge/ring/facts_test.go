@@ -27,10 +27,10 @@ func TestFillLengths(t *testing.T) {
 		{"it knows nothing of the content", 5, 6, abi.FlagDigest | abi.FlagNoContent, 5, 6, 0},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			q := abi.Request{PathLen: 99, ExeLen: 99, Flags: 1<<29 | abi.FlagDigest, Format: abi.FormatELF} // of the question before
+			q := abi.Request{PathLen: 99, ExeLen: 99, Flags: 1<<29 | abi.FlagDigest, Format: abi.FormatELF, Verity: abi.Verity{Alg: abi.VeritySHA256}} // of the question before
 			ring.Fill(&q, &ring.Facts{PathLen: tc.path, ExeLen: tc.exe, Flags: tc.flags})
-			if q.PathLen != tc.wantPath || q.ExeLen != tc.wantExe || q.Flags != tc.wantSet || q.Format != abi.FormatUnknown {
-				t.Errorf("got lengths %d, %d, flags %#x and the format %q, want %d, %d, %#x and none", q.PathLen, q.ExeLen, q.Flags, q.Format, tc.wantPath, tc.wantExe, tc.wantSet)
+			if q.PathLen != tc.wantPath || q.ExeLen != tc.wantExe || q.Flags != tc.wantSet || q.Content() != 0 {
+				t.Errorf("got lengths %d, %d, flags %#x and %v of the content, want %d, %d, %#x and nothing", q.PathLen, q.ExeLen, q.Flags, q.Content().Names(), tc.wantPath, tc.wantExe, tc.wantSet)
 			}
 		})
 	}
