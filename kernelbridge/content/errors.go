@@ -49,3 +49,6 @@ func causeOf(err error) cause {
 	}
 	return causeUnreadable
 }
+
+// ErrUnavailable: there is nobody who scans. A Scanner wraps it.
+var ErrUnavailable = errors.New("the scanner is not there")
