@@ -184,6 +184,10 @@ type Unmapped struct {
 	Verity string `json:"fsverity,omitempty"`
 	// The owner, the group and the mode of the object's file.
 	Attributes string `json:"attributes,omitempty"`
+	// What a scanner has said of the object, and what it calls what it has found, likewise.
+	Scan         string `json:"scan,omitempty"`
+	Signature    string `json:"signature,omitempty"`
+	SignatureB64 string `json:"signature_b64,omitempty"`
 	// The event's numbers by the names that rules have for them.
 	Args      map[string]uint64 `json:"args,omitempty"`
 	Verdict   string            `json:"verdict"` // "allow", "deny", "audit", "kill"
@@ -246,7 +250,8 @@ func NewRecord(e *arbiter.Event) Record {
 	if e.SHA256 != "" {
 		object.Hashes = []Hash{{"SHA-256", 3, e.SHA256}}
 	}
-	r.Unmapped.Format, r.Unmapped.Verity = e.Format.String(), e.Verity.String()
+	r.Unmapped.Format, r.Unmapped.Verity, r.Unmapped.Scan = e.Format.String(), e.Verity.String(), e.Scan.String()
+	r.Unmapped.Signature, r.Unmapped.SignatureB64 = show(e.Signature)
 	r.Unmapped.Attributes = e.Attributes.String()
 	r.Unmapped.Detail, r.Unmapped.DetailB64 = show(e.Detail)
 	r.classify(e, object)

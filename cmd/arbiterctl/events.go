@@ -231,7 +231,7 @@ func eventOf(m *controlv1.Event) *arbiter.Event {
 		Latency: m.Latency.AsDuration(), Worker: int(m.Worker),
 		TGID: m.Subject.GetTgid(), TID: m.Subject.GetTid(), UID: m.Subject.GetUid(), GID: m.Subject.GetGid(),
 		StartBoottime: m.Subject.GetStartBoottimeNs(), Comm: string(m.Subject.GetComm()), Exe: string(m.Subject.GetExe()),
-		Path: string(m.Object.GetPath()), Dev: m.Object.GetDev(), Ino: m.Object.GetIno(), SHA256: m.Object.GetSha256(), Detail: string(m.Detail),
+		Path: string(m.Object.GetPath()), Dev: m.Object.GetDev(), Ino: m.Object.GetIno(), SHA256: m.Object.GetSha256(), Signature: string(m.Object.GetSignature()), Detail: string(m.Detail),
 		Asked: m.Asked, AnsweredBy: m.AnsweredBy, EUID: m.Euid, EGID: m.Egid, InTrees: texts(m.InTrees), NotInTrees: texts(m.NotInTrees),
 	}
 	copy(e.Cgroup[:], m.Cgroups)
@@ -253,6 +253,11 @@ func eventOf(m *controlv1.Event) *arbiter.Event {
 		e.Verity = verity
 	} else if m.Object.GetFsverity() != "" {
 		e.Facts &^= abi.FieldVerity
+	}
+	if scan, ok := abi.ParseScan(m.Object.GetScan()); ok {
+		e.Scan = scan
+	} else if m.Object.GetScan() != "" {
+		e.Facts &^= abi.FieldScan
 	}
 	for _, name := range m.Flags {
 		flag, ok := abi.ParseFlag(name)

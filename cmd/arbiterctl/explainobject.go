@@ -25,6 +25,8 @@ var objectFlags = [...]struct {
 		func(q *controlv1.ExplainRequest) *string { return &q.Fsverity }, rules.SetVerity},
 	{"attributes", "owner, group and mode of the object's file, as stat -c %u:%g:0o%a prints them",
 		func(q *controlv1.ExplainRequest) *string { return &q.Attributes }, rules.SetAttributes},
+	{"scan", "what a scanner says of the object: clean or infected",
+		func(q *controlv1.ExplainRequest) *string { return &q.Scan }, rules.SetScan},
 }
 
 func addObjectFlags(cmd *cobra.Command, q *controlv1.ExplainRequest) {
