@@ -197,7 +197,8 @@ func eventLine(e *controlv1.Event) string {
 		fmt.Sprint(e.Subject.GetUid()), fmt.Sprint(e.Subject.GetTgid()), audit.Field(e.Subject.GetExe()), audit.Field(e.Object.GetPath()), last, factsText(e))
 }
 
-// factsText writes the numbers and the second text of an event in one column.
+// factsText writes the numbers and the second text of an event, and what a scanner has found, in
+// one column.
 func factsText(e *controlv1.Event) string {
 	event, _ := abi.ParseEvent(e.Event)
 	values := map[string]uint64{}
@@ -218,6 +219,9 @@ func factsText(e *controlv1.Event) string {
 	}
 	if len(e.Detail) > 0 {
 		parts = append(parts, "detail="+string(e.Detail))
+	}
+	if found := e.Object.GetSignature(); len(found) > 0 {
+		parts = append(parts, "found="+string(found))
 	}
 	return audit.Field(strings.Join(parts, ","))
 }
