@@ -121,7 +121,7 @@ func (s *scanner) check(hashed int64) (errs []error) {
 	if s.Connections < 1 || s.Connections > maxScans {
 		bad("connections: %d: give 1 to %d, below MaxThreads of clamd.conf", s.Connections, maxScans)
 	}
-	if s.MaxSize < 1 || hashed >= 1 && s.MaxSize > hashed {
+	if s.MaxSize < 1 || s.Clamd != "" && hashed >= 1 && s.MaxSize > hashed {
 		bad("max_size: %d: give a number of bytes above 0, not above digest_max_size, and not above MaxFileSize of clamd.conf", s.MaxSize)
 	}
 	if d := time.Duration(s.MaxAge); d < time.Second || d > 24*time.Hour {
