@@ -111,21 +111,21 @@ func (c *config) check(usable []int) error {
 
 // check returns what is wrong with it; a file that is scanned is hashed, too, up to hashed bytes.
 func (s *scanner) check(hashed int64) (errs []error) {
-	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf("scanner."+format, args...)) }
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
 	if s.Clamd != "" && (!filepath.IsAbs(s.Clamd) || len(s.Clamd) > control.MaxSocketPath) {
-		bad("clamd: %q is not an absolute path of at most %d bytes: give LocalSocket of clamd.conf, like /run/clamav/clamd.ctl", s.Clamd, control.MaxSocketPath)
+		bad("scanner.clamd: %q is not an absolute path of at most %d bytes: give LocalSocket of clamd.conf, like /run/clamav/clamd.ctl", s.Clamd, control.MaxSocketPath)
 	}
 	if d := time.Duration(s.Timeout); d < 100*time.Millisecond || d > 10*time.Minute {
-		bad("timeout: %v: give 100ms to 10m", d)
+		bad("scanner.timeout: %v: give 100ms to 10m", d)
 	}
 	if s.Connections < 1 || s.Connections > maxScans {
-		bad("connections: %d: give 1 to %d, below MaxThreads of clamd.conf", s.Connections, maxScans)
+		bad("scanner.connections: %d: give 1 to %d, below MaxThreads of clamd.conf", s.Connections, maxScans)
 	}
 	if s.MaxSize < 1 || s.Clamd != "" && hashed >= 1 && s.MaxSize > hashed {
-		bad("max_size: %d: give a number of bytes above 0, not above digest_max_size, and not above MaxFileSize of clamd.conf", s.MaxSize)
+		bad("scanner.max_size: %d: give a number of bytes above 0, not above digest_max_size, and not above MaxFileSize of clamd.conf", s.MaxSize)
 	}
 	if d := time.Duration(s.MaxAge); d < time.Second || d > 24*time.Hour {
-		bad("max_age: %v: give 1s to 24h", d)
+		bad("scanner.max_age: %v: give 1s to 24h", d)
 	}
 	return errs
 }
