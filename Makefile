@@ -9,7 +9,7 @@ SYSTEMS  ?= systems rungs work
 # Stamp the commit where git can be asked; a checkout of another user cannot.
 BUILDVCS := $(shell git rev-parse HEAD >/dev/null 2>&1 && echo auto || echo false)
 
-.PHONY: help build test race fuzz lint generate vm bench systems opa demo check
+.PHONY: help build test race fuzz lint generate vm bench systems opa demo scan check
 
 help: ## print this list (plain make)
 	@sed -n 's/^\([a-z]*\):[^#]*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 10
@@ -59,3 +59,7 @@ opa: ## bin/arbiter-bench-opa, which bin/arbiter-bench rules --opa compares with
 demo: ## real programs allowed and refused by rules pushed over gRPC
 	@scripts/setup build
 	@scripts/demo
+
+scan: ## programs held while Debian's clamd reads them, which is fetched and not installed
+	@scripts/setup build
+	@scripts/scan

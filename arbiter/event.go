@@ -53,6 +53,8 @@ type Event struct {
 	SHA256              string           // of the object's content, in hex; empty when nobody looked
 	Format              abi.Format       // likewise
 	Verity              abi.Verity       // likewise
+	Scan                abi.Scan         // likewise
+	Signature           string           // what the scanner calls what it has found, chosen by who writes signatures
 	Attributes          abi.Attributes   // of the object's file
 	Detail              string           // the event's second text
 	Args                [abi.Args]uint64 // its numbers; kernelbridge/catalogue names them

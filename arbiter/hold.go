@@ -258,7 +258,7 @@ func (w *worker) hold(d rules.Decision) {
 		w.ask(d)
 		return
 	case w.missing&d.Needs() != 0 || contents == nil:
-		w.fail(abi.ReasonNoDigest)
+		w.fail(notHad(d.Needs()))
 		return
 	}
 	index, ok := w.holds.reserve()
@@ -276,6 +276,14 @@ func (w *worker) hold(d rules.Decision) {
 	d.Deadline = max(d.Deadline, w.patience)
 	p.decision, p.missing = d, w.missing
 	w.setAside(index, w.req.PostedNS+int64(d.Deadline))
+}
+
+// notHad is the reason of the failure verdict where a fact of the content cannot be had.
+func notHad(f abi.Fields) abi.Reason {
+	if f == abi.FieldScan {
+		return abi.ReasonNoScan
+	}
+	return abi.ReasonNoDigest
 }
 
 // setAside puts the request at hand into the place that reserve has returned.

@@ -3,6 +3,7 @@
 package arbiter
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/hex"
 	"sync/atomic"
@@ -43,7 +44,7 @@ const (
 // journal is a byte queue from one worker to the collector. Each record is
 // contiguous: a u32 length (a multiple of 8), the fixed part, the numbers up to the last
 // that is not 0, the cgroups, the digest if there is one, the fs-verity digest if there is one, who
-// was asked if somebody was, the path, the detail, the exe.
+// was asked if somebody was, the path, the detail, the exe, the name of what a scanner has found.
 // A length of 0 means that the rest up to the end of the buffer is unused.
 //
 // The worker alone writes tail; head is written by whoever holds stream.mu, mostly
@@ -87,7 +88,11 @@ func (j *journal) append(w *worker, rec *record) bool {
 		asked = j.asked[:]
 		binary.LittleEndian.PutUint64(asked, rec.asked)
 	}
-	need := uint64(8+fixedBytes+8*(args+levels)+len(digest)+r.Verity.Alg.Size()+len(asked)+int(r.PathLen)+int(r.DetailLen)+int(r.ExeLen)+7) &^ 7
+	found := 0
+	if r.Scan == abi.ScanInfected {
+		found = clen(r.Signature[:])
+	}
+	need := uint64(8+fixedBytes+8*(args+levels)+len(digest)+r.Verity.Alg.Size()+len(asked)+int(r.PathLen)+int(r.DetailLen)+int(r.ExeLen)+found+7) &^ 7
 	tail, head := j.tail.Load(), j.head.Load()
 	free := journalBytes - (tail - head)
 	at := tail % journalBytes
@@ -108,7 +113,7 @@ func (j *journal) append(w *worker, rec *record) bool {
 	le.PutUint32(f[0:], uint32(r.Event))
 	le.PutUint32(f[4:], uint32(r.Access))
 	le.PutUint32(f[8:], uint32(rec.decision))
-	f[12], f[13], f[14], f[15] = byte(rec.verdict.Action), flag(rec.cached), flag(rec.inTime)|flag(digest != nil)<<1|flag(asked != nil)<<2, byte(args)
+	f[12], f[13], f[14], f[15] = byte(rec.verdict.Action), flag(rec.cached)|byte(found)<<1, flag(rec.inTime)|flag(digest != nil)<<1|flag(asked != nil)<<2|byte(r.Scan)<<3, byte(args)
 	le.PutUint16(f[16:], rec.verdict.Errno)
 	le.PutUint16(f[18:], uint16(r.DetailLen)) // below abi.PathBytes
 	le.PutUint32(f[20:], uint32(rec.reason))
@@ -154,7 +159,8 @@ func (j *journal) append(w *worker, rec *record) bool {
 	rest = rest[copy(rest, asked):]
 	rest = rest[copy(rest, r.Path()):]
 	rest = rest[copy(rest, r.Detail()):]
-	copy(rest, r.Exe())
+	rest = rest[copy(rest, r.Exe()):]
+	copy(rest, r.Signature[:found])
 	j.tail.Store(tail + need) // publishes: the collector may read everything before it
 	return true
 }
@@ -171,6 +177,14 @@ func known(r *abi.Request) abi.Fields {
 
 // empty reports whether there is no record. Anyone may ask.
 func (j *journal) empty() bool { return j.head.Load() == j.tail.Load() }
+
+// clen returns how many bytes stand before the first NUL.
+func clen(b []byte) int {
+	if n := bytes.IndexByte(b, 0); n >= 0 {
+		return n
+	}
+	return len(b)
+}
 
 func flag(b bool) byte {
 	if b {
@@ -227,7 +241,7 @@ func decode(f, rest []byte, e *Event) origin {
 		Event:   abi.Event(le.Uint32(f[0:])),
 		Access:  abi.Access(le.Uint32(f[4:])),
 		Verdict: rules.Action(f[12]).String(),
-		Cached:  f[13] != 0,
+		Cached:  f[13]&1 != 0,
 		Errno:   le.Uint16(f[16:]),
 		Reason:  abi.Reason(le.Uint32(f[20:])),
 		TGID:    le.Uint32(f[32:]), TID: le.Uint32(f[36:]),
@@ -245,9 +259,11 @@ func decode(f, rest []byte, e *Event) origin {
 		SHA256:      hex.EncodeToString(sum),
 		Format:      abi.Format(f[138]),
 		Verity:      verity,
+		Scan:        abi.Scan(f[14] >> 3),
 		Attributes:  abi.Attributes{UID: le.Uint32(f[160:]), GID: le.Uint32(f[164:]), Mode: le.Uint32(f[168:])},
 		Credentials: abi.Credentials{LoginUID: le.Uint32(f[172:]), Capabilities: le.Uint64(f[176:]), HostNamespaces: abi.Namespaces(le.Uint32(f[184:])), Known: f[188] != 0},
 	}
+	e.Signature = string(text[path+detail+exe:][:f[13]>>1])
 	if len(asked) > 0 {
 		e.Asked, e.AnsweredBy = Asked(le.Uint32(asked)).String(), le.Uint32(asked[4:])
 	}

@@ -14,8 +14,9 @@ import (
 const maxKeyBytes = 1 + 4 + 4*4 + 8*abi.CgroupLevels + 8 + 8*abi.Args + 3*4 + (1 + 4 + 8 + 4) + maxContentBytes + 3*(4+abi.PathBytes)
 
 // maxContentBytes is the most that appendContent appends: whether there is a content, the
-// format, the fs-verity digest with its hash, whether the digest is known, and the digest.
-const maxContentBytes = 1 + 1 + (1 + 64) + (1 + 32)
+// format, the fs-verity digest with its hash, the result of a scan, whether the digest is known,
+// and the digest.
+const maxContentBytes = 1 + 1 + (1 + 64) + 1 + (1 + 32)
 
 // appendKey appends the cache key of the request at hand: the facts that the
 // rule set consults for its event and no others, in a fixed order, and which of two sets that is. Everything has a
@@ -84,6 +85,9 @@ func appendContent(key []byte, r *abi.Request, want abi.Fields) []byte {
 	}
 	if want&abi.FieldVerity != 0 { // the hash says how long the digest is
 		key = append(append(key, byte(r.Verity.Alg)), r.Verity.Bytes()...)
+	}
+	if want&abi.FieldScan != 0 {
+		key = append(key, byte(r.Scan))
 	}
 	if want&abi.FieldDigest != 0 {
 		known := r.Flags&abi.FlagDigest != 0

@@ -5,6 +5,8 @@ package arbiter
 import (
 	"encoding/hex"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/arbiterd/arbiter/kernelbridge/abi"
 )
 
@@ -30,7 +32,8 @@ func (e *Event) Question(r *abi.Request) {
 	r.PathLen = put(&r.PathBuf, e.Path, abi.FieldPath)
 	r.DetailLen = put(&r.DetailBuf, e.Detail, abi.FieldDetail)
 	r.ExeLen = put(&r.ExeBuf, e.Exe, abi.FieldExe)
-	r.Format, r.Verity = e.Format, e.Verity
+	r.Format, r.Verity, r.Scan, r.Signature = e.Format, e.Verity, e.Scan, [abi.SignatureBytes]byte{}
+	copy(r.Signature[:], e.Signature)
 	r.SetAttributes(e.Attributes)
 	if n, err := hex.Decode(r.Digest[:], []byte(e.SHA256)); err == nil && n == len(r.Digest) {
 		r.Flags |= abi.FlagDigest
@@ -43,7 +46,7 @@ func (e *Event) look(r *abi.Request) {
 	if e.SHA256 = ""; r.Flags&abi.FlagDigest != 0 {
 		e.SHA256 = hex.EncodeToString(r.Digest[:])
 	}
-	e.Format, e.Verity = r.Format, r.Verity
+	e.Format, e.Verity, e.Scan, e.Signature = r.Format, r.Verity, r.Scan, unix.ByteSliceToString(r.Signature[:])
 }
 
 // content says what r, which has the facts of the content that e has, knows of it: a record that

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/arbiterd/arbiter/arbiter/cache"
 	"github.com/arbiterd/arbiter/kernelbridge/abi"
 	"github.com/arbiterd/arbiter/rules"
 )
@@ -54,7 +55,13 @@ func randomRequest(random *rand.Rand) abi.Request {
 	r.OwnerUID, r.OwnerGID = random.Uint32N(5), random.Uint32N(5)
 	r.Credentials = abi.Credentials{Known: true, LoginUID: random.Uint32N(3) - 1, Capabilities: random.Uint64N(4), HostNamespaces: abi.Namespaces(random.Uint32N(128))}
 	if r.Mode = []uint32{0, 0o100644, 0o40755}[random.IntN(3)]; !r.NoContent() {
-		r.Learn(&abi.Content{Known: abi.ContentFields & abi.Fields(random.Uint32()), Format: 1 + abi.Format(random.IntN(3)), Verity: someVerity(random), Digest: [32]byte{byte(random.IntN(3)), 31: 1}})
+		r.Learn(&abi.Content{Known: abi.ContentFields & abi.Fields(random.Uint32()), Format: 1 + abi.Format(random.IntN(3)), Verity: someVerity(random), Digest: [32]byte{byte(random.IntN(3)), 31: 1},
+			Scan: 1 + abi.Scan(random.IntN(2))})
+		if r.Scan == abi.ScanInfected {
+			for i := range random.IntN(abi.SignatureBytes + 1) {
+				r.Signature[i] = byte(1 + random.IntN(255))
+			}
+		}
 	}
 	return r
 }
@@ -88,7 +95,7 @@ func TestRecordIsTheRequest(t *testing.T) {
 		w.step()
 		o, _ = w.journal.next(&cached)
 		w.arbiter.stream.name(&cached, o)
-		if long := first.PathLen+first.DetailLen+first.ExeLen > 2000; w.counters.hits.Load() == before && !long {
+		if long := len(w.appendKey(nil)) > cache.KeyBytes; w.counters.hits.Load() == before && !long {
 			t.Fatalf("request %d: the second time is no hit", i)
 		}
 		for _, tc := range []struct {
@@ -118,7 +125,8 @@ func TestRecordIsTheRequest(t *testing.T) {
 func sameQuestion(a, b *abi.Request) bool {
 	return a.Event == b.Event && a.Access == b.Access && a.Flags == b.Flags && a.Have == b.Have && a.TGID == b.TGID && a.TID == b.TID &&
 		a.StartBoottime == b.StartBoottime && a.UID == b.UID && a.GID == b.GID && a.EUID == b.EUID && a.EGID == b.EGID && a.Dev == b.Dev && a.Ino == b.Ino &&
-		a.Format == b.Format && a.Verity == b.Verity && (a.Flags&abi.FlagDigest == 0 || a.Digest == b.Digest) && a.NoContent() == b.NoContent() && a.Attributes() == b.Attributes() && a.Credentials == b.Credentials && a.Cgroup == b.Cgroup && a.Arg == b.Arg && a.Comm == b.Comm &&
+		a.Format == b.Format && a.Verity == b.Verity && a.Scan == b.Scan && a.Signature == b.Signature && (a.Flags&abi.FlagDigest == 0 || a.Digest == b.Digest) &&
+		a.NoContent() == b.NoContent() && a.Attributes() == b.Attributes() && a.Credentials == b.Credentials && a.Cgroup == b.Cgroup && a.Arg == b.Arg && a.Comm == b.Comm &&
 		bytes.Equal(a.Path(), b.Path()) && bytes.Equal(a.Detail(), b.Detail()) && bytes.Equal(a.Exe(), b.Exe())
 }
 
@@ -148,7 +156,7 @@ func TestQuestionOfContent(t *testing.T) {
 		{"a format", Event{Format: abi.FormatELF, Facts: abi.FieldFormat}, abi.FieldFormat, false},
 		{"an fs-verity digest", Event{Verity: abi.Verity{Alg: abi.VeritySHA256}, Facts: abi.FieldVerity}, abi.FieldVerity, false},
 		{"no fs-verity digest", Event{Verity: abi.Verity{Alg: abi.VerityNone}, Facts: abi.FieldVerity}, abi.FieldVerity, false},
-		{"all", Event{SHA256: sum, Format: abi.FormatELF, Verity: abi.Verity{Alg: abi.VerityNone}, Facts: abi.ContentFields}, abi.ContentFields, false},
+		{"all", Event{SHA256: sum, Format: abi.FormatELF, Verity: abi.Verity{Alg: abi.VerityNone}, Scan: abi.ScanClean, Facts: abi.ContentFields}, abi.ContentFields, false},
 		{"half a digest", Event{SHA256: sum[:32], Format: abi.FormatELF, Facts: abi.ContentFields}, abi.FieldFormat, false},
 		{"a directory", Event{Facts: abi.ContentFields}, abi.ContentFields, true},
 		{"no object", Event{Flags: abi.FlagNoObject}, abi.ContentFields, true},

@@ -97,6 +97,7 @@ type block struct {
 	digest               []digest       // of the object's content
 	formats              formatSet      // likewise; 0 when not given
 	verity               []abi.Verity   // likewise; verityAny stands for every digest
+	scans                scanSet        // likewise; 0 when not given
 }
 
 // argTest is a condition on one number of an event: it is in one of the ranges, or,

@@ -224,7 +224,7 @@ func (p *parser) block(m fields, about eventSet) block {
 		}
 	}
 	if n := m.get("object"); n != nil {
-		f := p.fields(n, "object", "path", "owner", "group", "mode", "sha256", "format", "fsverity")
+		f := p.fields(n, "object", "path", "owner", "group", "mode", "sha256", "format", "fsverity", "scan")
 		if f.get("path") != nil {
 			b.path = p.patterns(f.get("path"), objectText(about))
 		}

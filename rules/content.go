@@ -34,6 +34,7 @@ var contentFacts = [...]struct {
 	{abi.FieldFormat, "object.format"},
 	{abi.FieldVerity, "object.fsverity"},
 	{abi.FieldDigest, "object.sha256"},
+	{abi.FieldScan, "object.scan"},
 }
 
 // content reads what is asked of the content of the object from the block f.
@@ -46,6 +47,9 @@ func (p *parser) content(f fields, about eventSet, b *block) {
 	}
 	if n := f.get("fsverity"); n != nil {
 		b.verity = p.verities(n, about)
+	}
+	if n := f.get("scan"); n != nil {
+		b.scans = p.scans(n, about)
 	}
 }
 
@@ -60,6 +64,9 @@ func (b *block) contentFields() (has abi.Fields) {
 	if len(b.verity) > 0 {
 		has |= abi.FieldVerity
 	}
+	if b.scans != 0 {
+		has |= abi.FieldScan
+	}
 	return has
 }
 
@@ -68,12 +75,14 @@ type contentMatch struct {
 	sums    []digest     // sorted, each once; nil for any
 	verity  *verityMatch // likewise
 	formats formatSet    // 0 for any, and for no content too
+	scans   scanSet      // likewise
 	inNot   bool
 }
 
 // A fact of the content that nobody has looked at yet is what makes the rule match: then the
-// decision is that it is needed. The digest stands last, because it takes all bytes of a file and
-// the others a few or none: so no file is hashed that they decide about.
+// decision is that it is needed. The digest stands behind what takes a few bytes of a file or none,
+// because it takes all of them: so no file is hashed that the others decide about. A scan is the
+// last, because it takes longest.
 
 // fails returns the condition that does not hold, none when all do.
 func (m *contentMatch) fails(r *abi.Request) condition {
@@ -93,6 +102,8 @@ func (m *contentMatch) refuted(r *abi.Request) condition {
 		return condVerity
 	case m.sums != nil && (no || r.Flags&abi.FlagDigest != 0 && !m.has(&r.Digest)):
 		return condDigest
+	case m.scans != 0 && (no || r.Scan != abi.ScanUnknown && !m.scans.has(r.Scan)):
+		return condScan
 	}
 	return none
 }
@@ -106,6 +117,8 @@ func (m *contentMatch) lacks(r *abi.Request) condition {
 		return condVerity
 	case m.sums != nil && r.Flags&abi.FlagDigest == 0:
 		return condDigest
+	case m.scans != 0 && m.scans != anyScan && r.Scan == abi.ScanUnknown:
+		return condScan
 	}
 	return none
 }
@@ -136,12 +149,15 @@ func (m contentMatch) only(known abi.Fields) contentMatch {
 	if known&abi.FieldVerity == 0 {
 		m.verity = nil
 	}
+	if known&abi.FieldScan == 0 {
+		m.scans = 0
+	}
 	return m
 }
 
 // witness gives r a content of which all is known and for which m holds.
 func (m *contentMatch) witness(r *abi.Request) {
-	c := abi.Content{Known: abi.ContentFields, Format: abi.FormatOther, Verity: abi.Verity{Alg: abi.VerityNone}}
+	c := abi.Content{Known: abi.ContentFields, Format: abi.FormatOther, Verity: abi.Verity{Alg: abi.VerityNone}, Scan: abi.ScanClean}
 	if m.sums != nil {
 		c.Digest = m.sums[0]
 	}
@@ -152,6 +168,10 @@ func (m *contentMatch) witness(r *abi.Request) {
 		for c.Format = abi.FormatUnknown + 1; !m.formats.has(c.Format); c.Format++ {
 		}
 	}
+	if m.scans != 0 {
+		for c.Scan = abi.ScanUnknown + 1; !m.scans.has(c.Scan); c.Scan++ {
+		}
+	}
 	r.Learn(&c)
 }
 
@@ -159,6 +179,7 @@ func (m *contentMatch) witness(r *abi.Request) {
 func (m *contentMatch) covers(o *contentMatch) bool {
 	return (m.formats == 0 || o.formats != 0 && o.formats&^m.formats == 0) &&
 		(m.verity == nil || o.verity != nil && m.verity.covers(o.verity)) &&
+		(m.scans == 0 || o.scans != 0 && o.scans&^m.scans == 0) &&
 		(m.sums == nil || o.sums != nil && !slices.ContainsFunc(o.sums, func(d digest) bool { return !m.has((*[len(d)]byte)(&d)) }))
 }
 
@@ -175,6 +196,8 @@ func (m *contentMatch) words(c condition, r *abi.Request) (subject string, wante
 		for _, d := range m.sums {
 			wanted = append(wanted, hex.EncodeToString(d[:]))
 		}
+	case condScan:
+		is, wanted = r.Scan.String(), m.scans.names()
 	}
 	of := contentFacts[c-condFormat]
 	if r.Content()&of.field == 0 {
@@ -188,8 +211,8 @@ func (c *compiler) content(b *block, inNot bool) uint32 {
 	if b.contentFields() == 0 {
 		return 0
 	}
-	m := contentMatch{formats: b.formats, inNot: inNot}
-	key := contentKey{formats: b.formats, inNot: inNot}
+	m := contentMatch{formats: b.formats, scans: b.scans, inNot: inNot}
+	key := contentKey{formats: b.formats, scans: b.scans, inNot: inNot}
 	if len(b.digest) > 0 {
 		key.sums = &b.digest[0]
 		if m.sums = c.sums[key.sums]; m.sums == nil {
@@ -218,6 +241,7 @@ type contentKey struct {
 	sums    *digest     // the first one of the list
 	verity  *abi.Verity // likewise
 	formats formatSet
+	scans   scanSet
 	inNot   bool
 }
 

@@ -18,7 +18,9 @@ var contents = func() (all []abi.Content) {
 	for _, c.Digest = range [][32]byte{{0}, {1}, {2}, {1, 31: 1}, {3}} {
 		for _, c.Format = range []abi.Format{abi.FormatELF, abi.FormatScript, abi.FormatOther} {
 			for _, c.Verity = range []abi.Verity{{Alg: abi.VerityNone}, {Alg: abi.VeritySHA256}, {Alg: abi.VeritySHA512}} {
-				all = append(all, c)
+				for _, c.Scan = range []abi.Scan{abi.ScanClean, abi.ScanInfected} {
+					all = append(all, c)
+				}
 			}
 		}
 	}
@@ -27,12 +29,13 @@ var contents = func() (all []abi.Content) {
 
 // agree reports whether two contents have the same value of each of the facts.
 func agree(a, b *abi.Content, facts abi.Fields) bool {
-	return (facts&abi.FieldDigest == 0 || a.Digest == b.Digest) && (facts&abi.FieldFormat == 0 || a.Format == b.Format) && (facts&abi.FieldVerity == 0 || a.Verity == b.Verity)
+	return (facts&abi.FieldDigest == 0 || a.Digest == b.Digest) && (facts&abi.FieldFormat == 0 || a.Format == b.Format) &&
+		(facts&abi.FieldVerity == 0 || a.Verity == b.Verity) && (facts&abi.FieldScan == 0 || a.Scan == b.Scan)
 }
 
 // contentOf is the content of a request that has all of it.
 func contentOf(r *abi.Request) abi.Content {
-	return abi.Content{Known: abi.ContentFields, Digest: r.Digest, Format: r.Format, Verity: r.Verity}
+	return abi.Content{Known: abi.ContentFields, Digest: r.Digest, Format: r.Format, Verity: r.Verity, Scan: r.Scan, Signature: r.Signature}
 }
 
 // The tables of the facts of the content, of the conditions on them and of the actions that ask

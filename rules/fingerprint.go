@@ -60,6 +60,7 @@ func fingerprint(f *File) uint64 {
 	e.verities(f.rules)
 	e.attributes(f.rules)
 	e.credentials(f.rules)
+	e.scans(f.rules)
 	for i := range f.rules {
 		if r := &f.rules[i]; r.when != nil || r.only != 0 || !r.life.always() || r.note != (Note{Message: r.note.Message}) {
 			e.number(uint64(i))

@@ -126,6 +126,10 @@ func parseRequest(t *testing.T, rs *RuleSet, line string) *abi.Request {
 			if err := SetCredentials(r, value); err != nil {
 				t.Fatal(err)
 			}
+		case "scan":
+			if err := SetScan(r, value); err != nil {
+				t.Fatal(err)
+			}
 		case "directory":
 			r.Mode = 0o40755
 		case "detail":

@@ -93,6 +93,8 @@ func copyFact(r, other *abi.Request, fact abi.Fields) {
 		r.Credentials = other.Credentials
 	case abi.FieldAttributes:
 		r.OwnerUID, r.OwnerGID, r.Mode = other.OwnerUID, other.OwnerGID, r.Mode&^abi.ModeBits|other.Mode&abi.ModeBits
+	case abi.FieldScan:
+		r.Scan = other.Scan
 	}
 	if r.Have&(abi.ContentFields|abi.FieldAttributes) == 0 {
 		r.Mode = other.Mode

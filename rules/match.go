@@ -107,6 +107,7 @@ const (
 	condFormat // from here on as contentFacts are: see needs
 	condVerity
 	condDigest
+	condScan
 	conditionCount
 )
 

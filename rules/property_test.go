@@ -94,7 +94,9 @@ func genBlock(t *rapid.T, object, file, detail, free, access, content bool, args
 		return "[" + strings.Join(rapid.SliceOfN(genPattern, 1, most).Draw(t, what), ", ") + "]"
 	}
 	var of []string // the object
-	if file {
+	// Else few rules come as far as the content.
+	alone := content && rapid.IntRange(0, 2).Draw(t, "content alone") == 0
+	if file && !alone {
 		for _, k := range []string{"owner", "group"} {
 			if rarely(k + " given") {
 				of = append(of, k+": "+genIDs.Draw(t, k))
@@ -104,29 +106,35 @@ func genBlock(t *rapid.T, object, file, detail, free, access, content bool, args
 			of = append(of, "mode: "+rapid.SampledFrom([]string{"{any: setuid}", "{any: [setuid, 0o1]}", "{all: 0o111}", "{all: user_exec, any: [other_write, group_write]}"}).Draw(t, "mode"))
 		}
 	}
-	if object && rapid.Bool().Draw(t, "path given") {
+	if object && !alone && rapid.Bool().Draw(t, "path given") {
 		of = append(of, "path: "+list("object.path"))
-	} else if which := rapid.IntRange(0, 7).Draw(t, "content given"); content && which > 0 {
-		if which&1 != 0 {
+	} else if content && (alone || rapid.IntRange(0, 3).Draw(t, "content given") > 0) {
+		if rapid.Bool().Draw(t, "sha256 given") {
 			var sums []string
 			for _, d := range rapid.SliceOfN(genDigest.Filter(func(d digest) bool { return d[0] < 3 }), 1, 3).Draw(t, "object.sha256") {
 				sums = append(sums, fmt.Sprintf("%x", d))
 			}
 			of = append(of, "sha256: ["+strings.Join(sums, ", ")+"]")
 		}
-		if which&2 != 0 {
+		if rapid.Bool().Draw(t, "format given") {
 			of = append(of, "format: "+rapid.SampledFrom([]string{"elf", "[script]", "[elf, script]", "[other, elf]", "[script, other, elf]"}).Draw(t, "object.format"))
 		}
-		if which&4 != 0 {
+		if rapid.Bool().Draw(t, "fsverity given") {
 			zeros := strings.Repeat("00", 32)
 			of = append(of, "fsverity: "+rapid.SampledFrom([]string{"any", "none", "[none, any]", "sha256:" + zeros, "[none, sha512:" + zeros + zeros + "]", `"@verity"`, `[none, "@verity"]`}).Draw(t, "object.fsverity"))
 		}
-		if rapid.Bool().Draw(t, "path too") {
+		if len(of) == 0 || rapid.Bool().Draw(t, "scan given") {
+			of = append(of, "scan: "+rapid.SampledFrom([]string{"clean", "[infected]", "[infected, clean]"}).Draw(t, "object.scan"))
+		}
+		if !alone && rapid.Bool().Draw(t, "path too") {
 			of = append(of, "path: "+list("object.path"))
 		}
 	}
 	if len(of) > 0 {
 		parts = append(parts, "object: {"+strings.Join(of, ", ")+"}")
+	}
+	if alone {
+		return parts[0]
 	}
 	if detail && rapid.Bool().Draw(t, "detail given") {
 		if free {

@@ -104,7 +104,8 @@ func refBlock(b *block, r *abi.Request) bool {
 		(len(b.exe) == 0 || r.Flags&abi.FlagNoExe == 0 && refPatterns(b.exe, exe)) &&
 		(len(b.digest) == 0 || refContent(r) && slices.Contains(b.digest, digest(r.Digest))) &&
 		(b.formats == 0 || refContent(r) && slices.Contains(b.formats.names(), r.Format.String())) &&
-		(len(b.verity) == 0 || refContent(r) && slices.ContainsFunc(b.verity, func(v abi.Verity) bool { return v == r.Verity || v.Alg == verityAny && r.Verity.Alg != abi.VerityNone }))
+		(len(b.verity) == 0 || refContent(r) && slices.ContainsFunc(b.verity, func(v abi.Verity) bool { return v == r.Verity || v.Alg == verityAny && r.Verity.Alg != abi.VerityNone })) &&
+		(b.scans == 0 || refContent(r) && slices.Contains(b.scans.names(), r.Scan.String()))
 }
 
 // refContent reports whether the object may be a file.

@@ -27,6 +27,7 @@ const (
 	NeedsFormat
 	NeedsVerity
 	NeedsDigest
+	NeedsScan
 )
 
 // Refuses reports whether the system call fails.

@@ -133,6 +133,12 @@ func (r *Record) event() (*arbiter.Event, error) {
 		e.Credentials, ok = abi.ParseCredentials(u.Credentials)
 		f.check(ok, "unmapped.credentials", u.Credentials)
 	}
+	if u.Scan != "" {
+		var ok bool
+		e.Scan, ok = abi.ParseScan(u.Scan)
+		f.check(ok, "unmapped.scan", u.Scan)
+	}
+	e.Signature = f.text(u.Signature, u.SignatureB64)
 	for _, name := range u.Flags {
 		flag, ok := abi.ParseFlag(name)
 		f.check(ok, "unmapped.flags", name)

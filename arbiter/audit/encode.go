@@ -85,6 +85,9 @@ func (r *Record) Append(dst []byte) []byte {
 	o.optional("fsverity", u.Verity)
 	o.optional("attributes", u.Attributes)
 	o.optional("credentials", u.Credentials)
+	o.optional("scan", u.Scan)
+	o.optional("signature", u.Signature)
+	o.optional("signature_b64", u.SignatureB64)
 	if len(u.Args) > 0 {
 		o.open("args")
 		for _, name := range slices.Sorted(maps.Keys(u.Args)) {

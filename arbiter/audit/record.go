@@ -187,6 +187,10 @@ type Unmapped struct {
 	// The login uid, the effective capabilities and the namespaces that are the host's,
 	// when a rule looked at them; see abi.Credentials.
 	Credentials string `json:"credentials,omitempty"`
+	// What a scanner has said of the object, and what it calls what it has found, likewise.
+	Scan         string `json:"scan,omitempty"`
+	Signature    string `json:"signature,omitempty"`
+	SignatureB64 string `json:"signature_b64,omitempty"`
 	// The event's numbers by the names that rules have for them.
 	Args      map[string]uint64 `json:"args,omitempty"`
 	Verdict   string            `json:"verdict"` // "allow", "deny", "audit", "kill"
@@ -249,7 +253,8 @@ func NewRecord(e *arbiter.Event) Record {
 	if e.SHA256 != "" {
 		object.Hashes = []Hash{{"SHA-256", 3, e.SHA256}}
 	}
-	r.Unmapped.Format, r.Unmapped.Verity = e.Format.String(), e.Verity.String()
+	r.Unmapped.Format, r.Unmapped.Verity, r.Unmapped.Scan = e.Format.String(), e.Verity.String(), e.Scan.String()
+	r.Unmapped.Signature, r.Unmapped.SignatureB64 = show(e.Signature)
 	r.Unmapped.Attributes = e.Attributes.String()
 	r.Unmapped.Detail, r.Unmapped.DetailB64 = show(e.Detail)
 	r.classify(e, object)

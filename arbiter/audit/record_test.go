@@ -113,7 +113,14 @@ func samples() []arbiter.Event {
 	owned := sample()
 	owned.Seq, owned.Attributes = 214, abi.Attributes{UID: 33, GID: 34, Mode: 0o104755}
 	owned.Credentials = abi.Credentials{Known: true, LoginUID: 1000, Capabilities: 1<<21 | 1, HostNamespaces: 1<<abi.NamespaceMnt | 1<<abi.NamespaceUser}
-	return append(out, anonymous, web, abstract, kill, odd, newer, hashed, killed, asked, script, directory, sealed, unsealed, owned)
+	infected := sample()
+	infected.Seq, infected.SHA256, infected.Format, infected.Facts = 215, strings.Repeat("0e", 32), abi.FormatOther, infected.Facts|abi.ContentFields
+	infected.Scan, infected.Signature = abi.ScanInfected, "Eicar-Test-Signature"
+	odder := infected
+	odder.Seq, odder.Signature = 216, "a\n\xff\x1b[2J: OK"
+	clean := sample()
+	clean.Seq, clean.Scan, clean.Facts, clean.Reason, clean.Verdict = 217, abi.ScanClean, clean.Facts|abi.FieldScan, abi.ReasonNoScan, "deny"
+	return append(out, anonymous, web, abstract, kill, odd, newer, hashed, killed, asked, script, directory, sealed, unsealed, owned, infected, odder, clean)
 }
 
 func TestGolden(t *testing.T) {

@@ -110,7 +110,8 @@ func (s *rulesService) request(req *controlv1.ExplainRequest) (*abi.Request, err
 	if err := textsOf(r, req); err != nil {
 		add("%v", err)
 	}
-	for _, err := range [...]error{rules.SetDigest(r, req.GetSha256()), rules.SetFormat(r, req.GetFormat()), rules.SetVerity(r, req.GetFsverity()), rules.SetAttributes(r, req.GetAttributes()), rules.SetCredentials(r, req.GetCredentials())} {
+	for _, err := range [...]error{rules.SetDigest(r, req.GetSha256()), rules.SetFormat(r, req.GetFormat()), rules.SetVerity(r, req.GetFsverity()),
+		rules.SetAttributes(r, req.GetAttributes()), rules.SetCredentials(r, req.GetCredentials()), rules.SetScan(r, req.GetScan())} {
 		if err != nil {
 			add("%v", err)
 		}

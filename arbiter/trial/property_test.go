@@ -57,7 +57,7 @@ type fetcher struct{}
 
 func contentOf(r *abi.Request) abi.Content {
 	n := len(r.Path())
-	c := abi.Content{Known: abi.ContentFields, Format: abi.Format(1 + n%3), Digest: [32]byte(bytes.Repeat([]byte{byte(n % 4)}, 32))}
+	c := abi.Content{Known: abi.ContentFields, Format: abi.Format(1 + n%3), Digest: [32]byte(bytes.Repeat([]byte{byte(n % 4)}, 32)), Scan: abi.Scan(1 + n%2)}
 	c.Verity.Alg = abi.VerityNone + abi.VerityAlg(n%2)
 	copy(c.Verity.Bytes(), c.Digest[:])
 	return c
@@ -94,6 +94,7 @@ func genRules(t *rapid.T, name string) *rules.RuleSet {
 		if event == "open" {
 			add(&object, "format: %s", maybe("format", "elf", "[script, other]", "[elf, script, other]"))
 			add(&object, "fsverity: %s", maybe("fsverity", "any", "none", "[none, sha256:"+strings.Repeat("01", 32)+"]", "[any, none]"))
+			add(&object, "scan: %s", maybe("scan", "clean", "infected", "[infected, clean]"))
 			add(&object, "sha256: %s", maybe("sha256", `"`+strings.Repeat("01", 32)+`"`, `"`+strings.Repeat("02", 32)+`"`))
 		}
 		add(&parts, "object: {%s}", strings.Join(object, ", "))

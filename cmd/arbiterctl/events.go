@@ -197,7 +197,8 @@ func eventLine(e *controlv1.Event) string {
 		fmt.Sprint(e.Subject.GetUid()), fmt.Sprint(e.Subject.GetTgid()), audit.Field(e.Subject.GetExe()), audit.Field(e.Object.GetPath()), last, factsText(e))
 }
 
-// factsText writes the numbers and the second text of an event in one column.
+// factsText writes the numbers and the second text of an event, and what a scanner has found, in
+// one column.
 func factsText(e *controlv1.Event) string {
 	event, _ := abi.ParseEvent(e.Event)
 	values := map[string]uint64{}
@@ -219,6 +220,9 @@ func factsText(e *controlv1.Event) string {
 	if len(e.Detail) > 0 {
 		parts = append(parts, "detail="+string(e.Detail))
 	}
+	if found := e.Object.GetSignature(); len(found) > 0 {
+		parts = append(parts, "found="+string(found))
+	}
 	return audit.Field(strings.Join(parts, ","))
 }
 
@@ -231,7 +235,7 @@ func eventOf(m *controlv1.Event) *arbiter.Event {
 		Latency: m.Latency.AsDuration(), Worker: int(m.Worker),
 		TGID: m.Subject.GetTgid(), TID: m.Subject.GetTid(), UID: m.Subject.GetUid(), GID: m.Subject.GetGid(),
 		StartBoottime: m.Subject.GetStartBoottimeNs(), Comm: string(m.Subject.GetComm()), Exe: string(m.Subject.GetExe()),
-		Path: string(m.Object.GetPath()), Dev: m.Object.GetDev(), Ino: m.Object.GetIno(), SHA256: m.Object.GetSha256(), Detail: string(m.Detail),
+		Path: string(m.Object.GetPath()), Dev: m.Object.GetDev(), Ino: m.Object.GetIno(), SHA256: m.Object.GetSha256(), Signature: string(m.Object.GetSignature()), Detail: string(m.Detail),
 		Asked: m.Asked, AnsweredBy: m.AnsweredBy, EUID: m.Euid, EGID: m.Egid, InTrees: texts(m.InTrees), NotInTrees: texts(m.NotInTrees),
 	}
 	copy(e.Cgroup[:], m.Cgroups)
@@ -258,6 +262,11 @@ func eventOf(m *controlv1.Event) *arbiter.Event {
 		e.Verity = verity
 	} else if m.Object.GetFsverity() != "" {
 		e.Facts &^= abi.FieldVerity
+	}
+	if scan, ok := abi.ParseScan(m.Object.GetScan()); ok {
+		e.Scan = scan
+	} else if m.Object.GetScan() != "" {
+		e.Facts &^= abi.FieldScan
 	}
 	for _, name := range m.Flags {
 		flag, ok := abi.ParseFlag(name)

@@ -27,6 +27,8 @@ var factFlags = [...]struct {
 		func(q *controlv1.ExplainRequest) *string { return &q.Attributes }, rules.SetAttributes},
 	{"credentials", "login uid, CapEff and host namespaces of the subject, as LOGIN:HEX:KIND,KIND",
 		func(q *controlv1.ExplainRequest) *string { return &q.Credentials }, rules.SetCredentials},
+	{"scan", "what a scanner says of the object: clean or infected",
+		func(q *controlv1.ExplainRequest) *string { return &q.Scan }, rules.SetScan},
 }
 
 func addFactFlags(cmd *cobra.Command, q *controlv1.ExplainRequest) {

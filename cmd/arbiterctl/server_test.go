@@ -319,6 +319,8 @@ var madeUp = map[string]arbiter.Event{
 		Verdict: "allow", Reason: abi.ReasonNoWorker, TGID: 104, UID: 1000, Path: "/srv/app/bin/tool"},
 	"in-kernel": {Time: time.Date(2026, 11, 24, 12, 30, 18, 0, time.UTC), Event: abi.EventMkdir, Verdict: "deny", Errno: 1, Rule: "by-ids", Line: 3, Epoch: 1,
 		TGID: 108, UID: 1000},
+	"infected": {Time: time.Date(2026, 11, 24, 12, 30, 18, 0, time.UTC), Event: abi.EventExec, Access: abi.AccessExec, Verdict: "deny", Errno: 1, Rule: "no-malware", Line: 8, Epoch: 1,
+		Latency: time.Microsecond, TGID: 112, UID: 1000, Exe: "/usr/bin/bash", Path: "/srv/app/x", Scan: abi.ScanInfected, Signature: "Eicar,Test\n\x1b[2J", Facts: hadFacts},
 	"renamed": {Time: time.Date(2026, 11, 24, 12, 30, 18, 0, time.UTC), Event: abi.EventRename, Verdict: "deny", Errno: 1, Rule: "no-names", Line: 7,
 		Latency: time.Microsecond, TGID: 106, UID: 1000, Exe: "/usr/bin/mv", Path: "/srv/app/a", Detail: "/srv/app/b c"},
 	"connected": {Time: time.Date(2026, 11, 24, 12, 30, 19, 0, time.UTC), Event: abi.EventConnect, Verdict: "audit", Rule: "web", Line: 8,

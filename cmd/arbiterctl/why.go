@@ -107,7 +107,8 @@ func hasObject(e *controlv1.Event) bool {
 // explainOf is the question that an event was about.
 func explainOf(e *controlv1.Event) *controlv1.ExplainRequest {
 	q := &controlv1.ExplainRequest{Event: e.Event, Path: e.Object.GetPath(), Detail: e.Detail, Args: e.Args, Exe: e.Subject.GetExe(),
-		Uid: e.Subject.GetUid(), Gid: e.Subject.GetGid(), Sha256: e.Object.GetSha256(), Format: e.Object.GetFormat(), Fsverity: e.Object.GetFsverity(), Attributes: e.Object.GetAttributes(), Credentials: e.Subject.GetCredentials(), ProcessTrees: e.InTrees, Epoch: &e.Epoch}
+		Uid: e.Subject.GetUid(), Gid: e.Subject.GetGid(), Sha256: e.Object.GetSha256(), Format: e.Object.GetFormat(), Fsverity: e.Object.GetFsverity(), Attributes: e.Object.GetAttributes(),
+		Credentials: e.Subject.GetCredentials(), Scan: e.Object.GetScan(), ProcessTrees: e.InTrees, Epoch: &e.Epoch}
 	if e.Event == "open" {
 		q.Access = slices.DeleteFunc(slices.Clone(e.Access), func(name string) bool { return name == "exec" })
 	}
@@ -137,6 +138,9 @@ func whyText(e *controlv1.Event, x *controlv1.ExplainResponse) string {
 		fmt.Fprintf(&b, "its rule asks somebody: %s, so its default stands\n", audit.Quote(e.Asked))
 	case e.Cached:
 		b.WriteString("the answer was in a worker's cache: it had decided the same by the same rules before\n")
+	}
+	if found := e.Object.GetSignature(); len(found) > 0 {
+		fmt.Fprintf(&b, "the scanner has found: %s\n", audit.Quote(string(found)))
 	}
 	if e.Message != "" && (x == nil || x.Message != e.Message) {
 		fmt.Fprintf(&b, "message: %s\n", audit.Quote(e.Message))

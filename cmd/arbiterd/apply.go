@@ -143,7 +143,7 @@ func (d *daemon) reload(ctx context.Context) {
 // written.
 func (d *daemon) check(rs *rules.RuleSet) ([]string, error) {
 	warnings, err := d.backend.check(rs)
-	return append(warnings, contentWarnings(rs, d.backend.wait())...), err
+	return append(warnings, contentWarnings(rs, d.cfg.Scanner.Clamd != "", d.backend.wait())...), err
 }
 
 // Check implements control.Applier.

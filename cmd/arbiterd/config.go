@@ -38,6 +38,15 @@ type access struct {
 	GIDs []uint32 `yaml:"gids"`
 }
 
+// scanner is who scans files for object.scan.
+type scanner struct {
+	Clamd       string   `yaml:"clamd"`       // clamd's socket; empty: nobody scans
+	Timeout     duration `yaml:"timeout"`     // of one scan
+	Connections int      `yaml:"connections"` // scans at once
+	MaxSize     int64    `yaml:"max_size"`    // the largest file that is scanned, bytes
+	MaxAge      duration `yaml:"max_age"`     // how long a result is remembered at most
+}
+
 // config is the configuration file. It is read once, at the start: SIGHUP pushes the
 // file that Rules names, reads TrustedKeys and opens AuditLog anew, the rest needs a restart.
 type config struct {
@@ -64,7 +73,8 @@ type config struct {
 	SpinFor      duration `yaml:"spin_for"`
 	CacheEntries int      `yaml:"cache_entries"`
 	// DigestMaxSize is the largest file that is hashed, bytes.
-	DigestMaxSize int64 `yaml:"digest_max_size"`
+	DigestMaxSize int64   `yaml:"digest_max_size"`
+	Scanner       scanner `yaml:"scanner"`
 
 	// SelfProtection refuses others, root too, what would stop or change the daemon.
 	SelfProtection bool `yaml:"self_protection"`
@@ -108,7 +118,9 @@ func defaults() config {
 		Socket: "/run/arbiter/arbiter.sock", SocketMode: "0660", StateDir: "/var/lib/arbiter",
 		Backend: kernelbridge.BackendAuto, Workers: min(2, runtime.NumCPU()),
 		Wait: duration(5 * time.Millisecond), HoldLimit: duration(5 * time.Second), Guard: true,
-		SpinFor: duration(time.Millisecond), CacheEntries: 4096, DigestMaxSize: content.DefaultMaxBytes, WhyForAll: "messages", RateLimit: 100,
+		SpinFor: duration(time.Millisecond), CacheEntries: 4096, DigestMaxSize: content.DefaultMaxBytes,
+		Scanner: scanner{Timeout: duration(30 * time.Second), Connections: content.DefaultScansAtOnce, MaxSize: content.DefaultScanMaxBytes,
+			MaxAge: duration(content.DefaultScanMaxAge)}, WhyForAll: "messages", RateLimit: 100,
 		Survive: surviveOpen, SurvivePins: kernelbridge.DefaultPins, BreakGlass: "/run/arbiter/break-glass",
 		Rescue:   []string{"/usr/lib/systemd/systemd", "/usr/bin/login", "/usr/sbin/sshd", "/usr/bin/sudo", "/usr/bin/su", "/usr/local/sbin/arbiterd", "/usr/local/bin/arbiterctl"},
 		LogLevel: "info",

@@ -26,6 +26,9 @@ import (
 // maxCPUs is what a set of CPUs holds, CPU_SETSIZE.
 const maxCPUs = 1024
 
+// maxScans is how many connections to a scanner there may be.
+const maxScans = 64
+
 // check returns everything that is wrong with the values, in the order of the sample
 // file. usable are the CPUs that this process may use.
 func (c *config) check(usable []int) error {
@@ -90,6 +93,7 @@ func (c *config) check(usable []int) error {
 	if c.DigestMaxSize < 1 {
 		bad("digest_max_size: %d: give a number of bytes above 0, such as %d", c.DigestMaxSize, defaults().DigestMaxSize)
 	}
+	errs = append(errs, c.Scanner.check(c.DigestMaxSize)...)
 	if c.Metrics != "" {
 		_, port, err := net.SplitHostPort(c.Metrics)
 		if n, perr := strconv.ParseUint(port, 10, 16); err != nil || perr != nil || n == 0 {
@@ -103,6 +107,27 @@ func (c *config) check(usable []int) error {
 		return fmt.Errorf("checking the configuration:\n%w", err)
 	}
 	return nil
+}
+
+// check returns what is wrong with it; a file that is scanned is hashed, too, up to hashed bytes.
+func (s *scanner) check(hashed int64) (errs []error) {
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if s.Clamd != "" && (!filepath.IsAbs(s.Clamd) || len(s.Clamd) > control.MaxSocketPath) {
+		bad("scanner.clamd: %q is not an absolute path of at most %d bytes: give LocalSocket of clamd.conf, like /run/clamav/clamd.ctl", s.Clamd, control.MaxSocketPath)
+	}
+	if d := time.Duration(s.Timeout); d < 100*time.Millisecond || d > 10*time.Minute {
+		bad("scanner.timeout: %v: give 100ms to 10m", d)
+	}
+	if s.Connections < 1 || s.Connections > maxScans {
+		bad("scanner.connections: %d: give 1 to %d, below MaxThreads of clamd.conf", s.Connections, maxScans)
+	}
+	if s.MaxSize < 1 || s.Clamd != "" && hashed >= 1 && s.MaxSize > hashed {
+		bad("scanner.max_size: %d: give a number of bytes above 0, not above digest_max_size, and not above MaxFileSize of clamd.conf", s.MaxSize)
+	}
+	if d := time.Duration(s.MaxAge); d < time.Second || d > 24*time.Hour {
+		bad("scanner.max_age: %v: give 1s to 24h", d)
+	}
+	return errs
 }
 
 func (c *config) checkCPUs(usable []int) (errs []error) {

@@ -65,7 +65,7 @@ var (
 	wantedKind = map[string]string{
 		"string": "a text, in quotes if need be", "int": "a whole number", "uint32": "a number from 0 to 4294967295", "float64": "a number",
 		"bool": "true or false", "[]int": "a list like [2, 3]", "[]uint32": "a list like [0, 1000]",
-		"main.access": "lists like {uids: [0], gids: []}", "main.config": "lines like backend: auto",
+		"int64": "a whole number", "main.access": "lists like {uids: [0], gids: []}", "main.scanner": "keys like {clamd: /run/clamav/clamd.ctl}", "main.config": "lines like backend: auto",
 	}
 )
 
@@ -85,8 +85,11 @@ func plainYAML(err error) error {
 			text = fmt.Sprintf("%s: %s does not fit here: write %s", m[1], what, wantedKind[m[4]])
 		} else if m := wrongKey.FindStringSubmatch(text); m != nil {
 			text = fmt.Sprintf("%s: there is no key %q", m[1], m[2])
-			if m[3] == "main.access" {
+			switch m[3] {
+			case "main.access":
 				text += " here: write uids or gids"
+			case "main.scanner":
+				text += " here: write clamd, timeout, connections, max_size or max_age"
 			}
 		} else if m := repeatKey.FindStringSubmatch(text); m != nil {
 			text = fmt.Sprintf("%s: the key %q is there twice: keep one", m[1], m[2])

@@ -157,7 +157,7 @@ func TestContentWarnings(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got := contentWarnings(rs, tc.bound)
+			got := contentWarnings(rs, true, tc.bound)
 			if len(got) != len(tc.want) {
 				t.Fatalf("got %q, want %q", got, tc.want)
 			}

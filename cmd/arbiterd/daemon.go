@@ -146,7 +146,7 @@ func (d *daemon) startEngine(context.Context) (err error) {
 	if d.backend, err = openBackend(d.chosen, &d.cfg, cpus, record, d.log); err != nil {
 		return err
 	}
-	d.contents = newContents(&d.cfg, d.chosen)
+	d.contents = newContents(&d.cfg, d.chosen, d.log)
 	c := arbiter.Config{Rules: rules.Nothing(), Contents: d.contents, SpinFor: time.Duration(d.cfg.SpinFor), CacheEntries: d.cfg.CacheEntries, Logger: d.log,
 		Watched: d.backend.watch}
 	for i, s := range d.backend.sources() {
@@ -204,6 +204,9 @@ func (d *daemon) info() control.Info {
 	i.Warnings = append(i.Warnings, d.backend.problems()...)
 	if i.KernelCounters != nil && d.contents != nil {
 		d.contents.count(i.KernelCounters)
+	}
+	if d.contents != nil {
+		i.Warnings = append(i.Warnings, d.contents.problems()...)
 	}
 	d.protectionInfo(&i)
 	stats := d.engine.Stats()

@@ -70,11 +70,12 @@ const (
 // Reasons of workers alone.
 const (
 	ReasonNoDigest = KernelReasons + iota // the content of the object could not be had
+	ReasonNoScan                          // the object could not be scanned
 	ReasonCount
 )
 
 var reasonNames = [ReasonCount]string{"none", "no_worker", "ring_full", "deadline", "interrupted",
-	"gate_dead", "unsupported_caller", "facts_truncated", "worker_error", "no_digest"}
+	"gate_dead", "unsupported_caller", "facts_truncated", "worker_error", "no_digest", "no_scan"}
 
 // String returns the reason as metrics and events write it.
 func (r Reason) String() string {
@@ -109,6 +110,8 @@ const (
 	// FieldCredentials are the login uid, the effective capabilities, and which namespaces are the
 	// host's.
 	FieldCredentials
+	// FieldScan is what a scanner says of the object.
+	FieldScan
 	// FieldKeep says that the kernel side may keep allows of the event.
 	FieldKeep Fields = 1 << 31
 	// Keepable are those that the kernel side can tell from each other by itself: it may keep
@@ -116,7 +119,7 @@ const (
 	// time of the last change.
 	Keepable = FieldPath | FieldExe | FieldUID | FieldGID | FieldCgroup | FieldAccess | FieldTree | FieldAttributes
 	// ContentFields are those that no kernel side has: workers have the content looked at.
-	ContentFields = FieldDigest | FieldFormat | FieldVerity
+	ContentFields = FieldDigest | FieldFormat | FieldVerity | FieldScan
 )
 
 // Flags of a Request.
@@ -203,9 +206,11 @@ type Request struct {
 	File int32
 
 	// What was found out about the object's content. A source calls ForgetContent.
-	Format Format
-	Verity Verity
-	Digest [32]byte // SHA-256, with FlagDigest only
+	Format    Format
+	Verity    Verity
+	Scan      Scan
+	Signature [SignatureBytes]byte // what the scanner calls what it has found, NUL behind it; of ScanInfected only
+	Digest    [32]byte             // SHA-256, with FlagDigest only
 
 	PathLen, DetailLen, ExeLen uint32 // bytes in use below, without NUL
 	PathBuf                    [PathBytes]byte

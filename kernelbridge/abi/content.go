@@ -55,6 +55,9 @@ type Content struct {
 	Format Format
 	Verity Verity
 	Digest [32]byte // SHA-256
+	Scan   Scan
+	// Signature is what the scanner calls what it has found, NUL behind it.
+	Signature [SignatureBytes]byte
 }
 
 // Learn gives r what c knows.
@@ -67,6 +70,9 @@ func (r *Request) Learn(c *Content) {
 	}
 	if c.Known&FieldVerity != 0 {
 		r.Verity = c.Verity
+	}
+	if c.Known&FieldScan != 0 {
+		r.Scan, r.Signature = c.Scan, c.Signature
 	}
 	r.Have |= c.Known
 }
@@ -81,6 +87,9 @@ func (r *Request) Content() (has Fields) {
 	}
 	if r.Verity.Alg != VerityUnknown {
 		has |= FieldVerity
+	}
+	if r.Scan != ScanUnknown {
+		has |= FieldScan
 	}
 	return has
 }
@@ -99,6 +108,9 @@ func (r *Request) ForgetContent(f Fields) {
 	}
 	if f&FieldVerity != 0 {
 		r.Verity = Verity{}
+	}
+	if f&FieldScan != 0 && r.Scan != ScanUnknown { // else there is no name either
+		r.Scan, r.Signature = ScanUnknown, [SignatureBytes]byte{}
 	}
 }
 

@@ -2,7 +2,10 @@
 
 package abi
 
-import "testing"
+import (
+	"strings"
+	"testing"
+)
 
 func TestFormatOf(t *testing.T) {
 	for head, want := range map[string]Format{
@@ -46,6 +49,49 @@ func TestFormatNames(t *testing.T) {
 	}
 }
 
+// Every result of a scan has a word that leads back to it, and nothing else has one.
+func TestScanNames(t *testing.T) {
+	for s := ScanUnknown + 1; s < ScanCount; s++ {
+		if got, ok := ParseScan(s.String()); !ok || got != s {
+			t.Errorf("ParseScan(%q): got %d, want %d", s, got, s)
+		}
+	}
+	for _, word := range []string{"", "Clean", "unknown", "malicious"} {
+		if s, ok := ParseScan(word); ok {
+			t.Errorf("ParseScan(%q): got %d, want none", word, s)
+		}
+	}
+	if ScanUnknown.String() != "" || ScanCount.String() != "unknown" {
+		t.Errorf("%q and %q, want nothing and unknown", ScanUnknown, ScanCount)
+	}
+}
+
+// A result of a scan has the name of what was found, as far as there is room, and of nothing
+// that was found before.
+func TestSetScan(t *testing.T) {
+	long := strings.Repeat("x", SignatureBytes)
+	var c Content
+	for _, tc := range []struct {
+		found, kept string
+		want        Scan
+	}{{"Eicar", "Eicar", ScanInfected}, {"a", "a", ScanInfected}, {long, long, ScanInfected}, {long + "y", long, ScanInfected}, {"", "", ScanClean}} {
+		c.SetScan(tc.found)
+		if got := strings.TrimRight(string(c.Signature[:]), "\x00"); c.Known != FieldScan || c.Scan != tc.want || got != tc.kept {
+			t.Errorf("found %q: %v, the name %q, known %v", tc.found, c.Scan, got, c.Known.Names())
+		}
+		var r Request
+		if r.Learn(&c); r.Content() != FieldScan || r.Scan != c.Scan || r.Signature != c.Signature {
+			t.Errorf("found %q: a request learns %v", tc.found, r.Scan)
+		}
+		if r.ForgetContent(FieldScan); r.Content() != 0 || r.Signature != (Request{}).Signature {
+			t.Errorf("found %q: a request remembers %q", tc.found, r.Signature)
+		}
+	}
+	if c.ForgetScan(); c != (Content{}) {
+		t.Errorf("forgotten: %+v", c)
+	}
+}
+
 // A request learns what is known, and keeps what it knew of the rest.
 func TestLearn(t *testing.T) {
 	sum, none := [32]byte{1}, Verity{Alg: VerityNone}
@@ -58,12 +104,13 @@ func TestLearn(t *testing.T) {
 		{"a format", Content{Known: FieldFormat, Format: FormatScript, Digest: [32]byte{2}}, Request{Format: FormatScript, Have: FieldPath | FieldFormat}},
 		{"a digest", Content{Known: FieldDigest, Format: FormatScript, Digest: sum}, Request{Format: FormatELF, Digest: sum, Flags: FlagDigest, Have: FieldPath | FieldDigest}},
 		{"an fs-verity digest", Content{Known: FieldVerity, Verity: none, Digest: [32]byte{2}}, Request{Format: FormatELF, Verity: none, Have: FieldPath | FieldVerity}},
-		{"all", Content{Known: ContentFields, Format: FormatScript, Verity: none, Digest: sum}, Request{Format: FormatScript, Verity: none, Digest: sum, Flags: FlagDigest, Have: FieldPath | ContentFields}},
+		{"a scan", Content{Known: FieldScan, Format: FormatScript, Scan: ScanClean}, Request{Format: FormatELF, Scan: ScanClean, Have: FieldPath | FieldScan}},
+		{"all", Content{Known: ContentFields, Format: FormatScript, Verity: none, Scan: ScanClean, Digest: sum}, Request{Format: FormatScript, Verity: none, Scan: ScanClean, Digest: sum, Flags: FlagDigest, Have: FieldPath | ContentFields}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			r := Request{Format: FormatELF, Have: FieldPath}
 			r.Learn(&tc.c)
-			if r.Format != tc.want.Format || r.Digest != tc.want.Digest || r.Verity != tc.want.Verity || r.Flags != tc.want.Flags || r.Have != tc.want.Have {
+			if r.Format != tc.want.Format || r.Digest != tc.want.Digest || r.Verity != tc.want.Verity || r.Scan != tc.want.Scan || r.Flags != tc.want.Flags || r.Have != tc.want.Have {
 				t.Errorf("got the format %q, %v, digest %x, flags %#x, facts %v", r.Format, r.Verity, r.Digest, r.Flags, r.Have.Names())
 			}
 			has := FieldFormat | tc.c.Known

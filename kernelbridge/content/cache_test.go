@@ -16,15 +16,23 @@ func TestCacheIsTheModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		most := rapid.IntRange(1, 8).Draw(t, "entries")
 		c := newCache(most)
-		model := map[stamp]abi.Content{}
+		model := map[stamp]known{}
 		gen := rapid.Custom(func(t *rapid.T) stamp {
 			return stamp{ino: rapid.Uint64Range(0, 12).Draw(t, "ino"), ctime: rapid.Int64Range(0, 1).Draw(t, "ctime")}
 		})
 		for i := range rapid.IntRange(1, 60).Draw(t, "steps") {
 			s := gen.Draw(t, "stamp")
 			if rapid.Bool().Draw(t, "put") {
-				found := abi.Content{Known: abi.ContentFields, Digest: [32]byte{byte(i), 1}, Format: abi.Format(1 + i%3)}
+				found := known{Content: abi.Content{Known: abi.FieldDigest | abi.FieldFormat, Digest: [32]byte{byte(i), 1}, Format: abi.Format(1 + i%3)}}
+				before, ok := c.get(s)
+				if rapid.Bool().Draw(t, "scanned") {
+					found.SetScan(strings.Repeat("x", i%3))
+					found.edition = strings.Repeat("y", i)
+				}
 				c.put(s, found)
+				if ok && found.Known&abi.FieldScan == 0 && before.Known&abi.FieldScan != 0 { // it is true still
+					found.Known, found.Scan, found.Signature, found.edition = found.Known|abi.FieldScan, before.Scan, before.Signature, before.edition
+				}
 				model[s] = found
 				if got, ok := c.get(s); !ok || got != found {
 					t.Fatalf("put %v: got %v, %t", s, got, ok)

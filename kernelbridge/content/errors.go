@@ -17,6 +17,10 @@ var (
 	errChanged    = errors.New("it was changed while it was read")
 	errHash       = errors.New("rules know no such hash")
 	errStopped    = errors.New("the daemon stops")
+	errNoScanner  = errors.New("there is no scanner in the daemon's configuration")
+	errScanTooBig = errors.New("it is larger than scanner.max_size")
+	errScan       = errors.New("it could not be scanned")
+	errNoRoom     = errors.New("too many files wait for the scanner")
 )
 
 type cause uint8
@@ -28,14 +32,24 @@ const (
 	causeChanged
 	causeStopped
 	causeUnreadable
+	causeNoScanner
+	causeScanTooBig
+	causeScanFailed
+	causeScannerGone
+	causeScannerBusy
 	causes
 )
 
-var causeNames = [causes]string{"gone", "not_regular", "too_big", "changed", "stopped", "unreadable"}
+var causeNames = [causes]string{"gone", "not_regular", "too_big", "changed", "stopped", "unreadable",
+	"no_scanner", "scan_too_big", "scan_failed", "scanner_gone", "scanner_busy"}
 
 // causeOf returns under what an error is counted.
 func causeOf(err error) cause {
 	switch {
+	case errors.Is(err, ErrUnavailable): // perhaps for want of the socket's name
+		return causeScannerGone
+	case errors.Is(err, errScan):
+		return causeScanFailed
 	case errors.Is(err, errGone), errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ELOOP), errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.ESRCH):
 		return causeGone
 	case errors.Is(err, errNotRegular):
@@ -46,6 +60,15 @@ func causeOf(err error) cause {
 		return causeChanged
 	case errors.Is(err, errStopped):
 		return causeStopped
+	case errors.Is(err, errNoScanner):
+		return causeNoScanner
+	case errors.Is(err, errScanTooBig):
+		return causeScanTooBig
+	case errors.Is(err, errNoRoom):
+		return causeScannerBusy
 	}
 	return causeUnreadable
 }
+
+// ErrUnavailable: there is nobody who scans. A Scanner wraps it.
+var ErrUnavailable = errors.New("the scanner is not there")

@@ -2,12 +2,13 @@
 
 // Package content looks into the files that requests are about, away from the workers: at
 // their first bytes, which tell the format, or at all of them, for the SHA-256. Or it asks the
-// kernel for the fs-verity digest, and reads nothing.
+// kernel for the fs-verity digest, and reads nothing; or has a scanner look for what is malicious.
 //
-// A pool has a lane for what takes all bytes and one for what does not: a bounded queue and a
-// fixed number of goroutines, so that nobody waits for a format while others hash. A file system that does not answer keeps one of them,
-// and no CPU: the hashing itself has few places, taken for one piece of a file at a time. What
-// becomes of a request that waits meanwhile is its worker's to say, which has its deadline.
+// A pool has a lane for what takes all bytes, one for what does not, and one for scans: a bounded
+// queue and a fixed number of goroutines, so that nobody waits for a format while others hash, and
+// for a digest while others are scanned. A file system that does not answer keeps one of them, and
+// no CPU: the hashing itself has few places, taken for one piece of a file at a time. What becomes
+// of a request that waits meanwhile is its worker's to say, which has its deadline.
 //
 // What a file was read in full for is remembered by what the kernel says of the file: see stamp.
 // Where it does not say enough, a file is read each time; and a format alone always is: to make
@@ -50,6 +51,7 @@ const (
 type Options struct {
 	MaxBytes int64        // a larger file has no digest
 	Entries  int          // files that are remembered
+	Scan     Scanning     // by whom files are scanned
 	Logger   *slog.Logger // for faults; nil discards
 }
 
@@ -69,6 +71,7 @@ type Pool struct {
 	opts    Options
 	hashes  chan job
 	headers chan job
+	scans   chan job
 	cpus    chan struct{} // places for hashing
 	stop    context.Context
 	halt    func()
@@ -76,10 +79,12 @@ type Pool struct {
 
 	running  sync.WaitGroup
 	counters counters
+	editions editions
+	lastSaid atomic.Int64 // when a file that could not be scanned was logged, nanoseconds since 1970
 
 	mu      sync.Mutex
 	cache   *cache
-	flights map[stamp][]func(abi.Content) // who waits for a file that is being hashed
+	flights map[flight][]func(abi.Content) // who waits for a file that is being read in full
 }
 
 // job is one file that somebody waits for.
@@ -90,8 +95,10 @@ type job struct {
 }
 
 // quick reports whether what is wanted takes no reading to speak of, so that it need not wait
-// where files are hashed.
-func (j *job) quick() bool { return j.want&^(abi.FieldFormat|abi.FieldVerity) == 0 }
+// where files are hashed. Of a scan that is to look up whether the file was scanned before.
+func (j *job) quick() bool {
+	return j.want&^(abi.FieldFormat|abi.FieldVerity|abi.FieldScan) == 0
+}
 
 // New starts a pool.
 func New(o Options) *Pool {
@@ -101,16 +108,22 @@ func New(o Options) *Pool {
 	if o.Entries <= 0 {
 		o.Entries = DefaultEntries
 	}
+	o.Scan.fill()
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	// Half of the CPUs: workers have the others, and a higher priority.
-	p := &Pool{opts: o, hashes: make(chan job, queued), headers: make(chan job, queued), cpus: make(chan struct{}, max(runtime.NumCPU()/2, 1)),
-		now: time.Now, cache: newCache(o.Entries), flights: map[stamp][]func(abi.Content){}}
+	p := &Pool{opts: o, hashes: make(chan job, queued), headers: make(chan job, queued), scans: make(chan job, queued), cpus: make(chan struct{}, max(runtime.NumCPU()/2, 1)),
+		now: time.Now, cache: newCache(o.Entries), flights: map[flight][]func(abi.Content){}}
 	p.stop, p.halt = context.WithCancel(context.Background())
 	for range goroutines {
-		p.running.Go(func() { p.run(p.hashes) })
-		p.running.Go(func() { p.run(p.headers) })
+		p.running.Go(func() { p.run(p.hashes, p.look) })
+		p.running.Go(func() { p.run(p.headers, p.look) })
+	}
+	if o.Scan.Scanner != nil {
+		for range o.Scan.AtOnce {
+			p.running.Go(func() { p.run(p.scans, p.scan) })
+		}
 	}
 	return p
 }
@@ -158,6 +171,7 @@ func (p *Pool) Close(ctx context.Context) error {
 	done := make(chan struct{})
 	go func() {
 		p.running.Wait()
+		refuse(p.scans) // handed over while those who scan ended
 		close(done)
 	}()
 	select {
@@ -168,29 +182,39 @@ func (p *Pool) Close(ctx context.Context) error {
 	}
 }
 
-func (p *Pool) run(jobs <-chan job) {
+// task is what a lane does with a job.
+type task func(*job, *hasher) (abi.Content, error)
+
+func (p *Pool) run(jobs <-chan job, do task) {
 	var h hasher
 	for {
 		select {
 		case j := <-jobs:
 			p.counters.busy.Add(1)
-			p.serve(&j, &h)
+			p.serve(&j, &h, do)
 			p.counters.busy.Add(-1)
 		case <-p.stop.Done():
-			select {
-			case j := <-jobs:
-				j.close()
-				j.done(abi.Content{})
-				continue
-			default:
-			}
+			refuse(jobs)
+			return
+		}
+	}
+}
+
+// refuse tells those in a lane that nothing is known.
+func refuse(jobs <-chan job) {
+	for {
+		select {
+		case j := <-jobs:
+			j.close()
+			j.done(abi.Content{})
+		default:
 			return
 		}
 	}
 }
 
 // serve answers one job. A panic is a bug of ours: its file is not known then.
-func (p *Pool) serve(j *job, h *hasher) {
+func (p *Pool) serve(j *job, h *hasher, do task) {
 	defer j.close()
 	defer func() {
 		if v := recover(); v != nil {
@@ -198,9 +222,9 @@ func (p *Pool) serve(j *job, h *hasher) {
 			p.tell(j.done, abi.Content{})
 		}
 	}()
-	c, err := p.look(j, h)
+	c, err := do(j, h)
 	switch {
-	case errors.Is(err, errJoined):
+	case errors.Is(err, errElsewhere):
 	case err != nil:
 		p.counters.unknown[causeOf(err)].Add(1)
 		p.tell(j.done, abi.Content{})
@@ -223,8 +247,8 @@ func (p *Pool) bug(v any) {
 	p.opts.Logger.Error("BUG: looking at a file, or telling of it, panicked", slog.Any("panic", v), slog.String("stack", string(debug.Stack())))
 }
 
-// errJoined: another goroutine hashes the same file, and tells.
-var errJoined = errors.New("joined")
+// errElsewhere: another goroutine tells.
+var errElsewhere = errors.New("elsewhere")
 
 // look returns what the job wants to know of its file.
 func (p *Pool) look(j *job, h *hasher) (c abi.Content, err error) {
@@ -237,7 +261,7 @@ func (p *Pool) look(j *job, h *hasher) (c abi.Content, err error) {
 	}
 	if j.quick() && generated(at) {
 		p.counters.quick(j.want).Add(1)
-		return abi.Content{Known: j.want, Format: abi.FormatOther, Verity: abi.Verity{Alg: abi.VerityNone}}, nil
+		return abi.Content{Known: j.want, Format: abi.FormatOther, Verity: abi.Verity{Alg: abi.VerityNone}, Scan: abi.ScanClean}, nil
 	}
 	if j.File < 0 {
 		if j.File, err = readable(at); err != nil {
@@ -251,48 +275,26 @@ func (p *Pool) look(j *job, h *hasher) (c abi.Content, err error) {
 	if j.want == abi.FieldVerity {
 		return p.measure(j.File)
 	}
-	p.mu.Lock()
-	c, ok := p.cache.get(s)
-	p.mu.Unlock()
-	if ok {
+	edition, fresh := p.editions.last(p.now())
+	if c, ok := p.remembered(s, edition, fresh); ok && j.want&^c.Known == 0 {
 		p.counters.hits.Add(1)
 		return c, nil
 	}
-	if j.quick() {
+	switch {
+	case j.want == abi.FieldScan:
+		return c, p.handOver(j)
+	case j.quick():
 		return p.header(j.File, s)
-	}
-	if s.size > p.opts.MaxBytes {
+	case s.size > p.opts.MaxBytes:
 		return c, errTooBig
-	}
-	if !s.lasting(j.File, p.now()) {
+	case !s.lasting(j.File, p.now()):
 		c, _, err = p.hash(j.File, s, h)
 		return c, err
 	}
-	p.mu.Lock()
-	waiting, underWay := p.flights[s]
-	if underWay {
-		p.flights[s] = append(waiting, j.done)
-		p.mu.Unlock()
-		p.counters.joined.Add(1)
-		return c, errJoined
-	}
-	p.flights[s] = nil
-	p.mu.Unlock()
-	after := s
-	defer func() { // c is empty after a panic or an error
-		p.mu.Lock()
-		others := p.flights[s]
-		delete(p.flights, s)
-		if c.Known != 0 && after == s {
-			p.cache.put(s, c)
-		}
-		p.mu.Unlock()
-		for _, done := range others {
-			p.tell(done, c)
-		}
-	}()
-	c, after, err = p.hash(j.File, s, h)
-	return c, err
+	return p.once(flight{s, abi.FieldDigest}, j.done, func() (known, stamp, error) {
+		c, of, err := p.hash(j.File, s, h)
+		return known{Content: c}, of, err
+	})
 }
 
 // counters are the writable side of Stats.
@@ -300,6 +302,7 @@ type counters struct {
 	hits, joined, hashed, headers, measured, bytes, refused atomic.Uint64
 	unknown                                                 [causes]atomic.Uint64
 	busy                                                    atomic.Int64
+	scans                                                   scanCounters
 }
 
 // quick is the counter of jobs that want that fact, and that take no reading to speak of.
@@ -310,8 +313,9 @@ func (c *counters) quick(want abi.Fields) *atomic.Uint64 {
 	return &c.headers
 }
 
-// Stats returns what was counted since New, by name. Every job is among hits, joined,
-// hashed, headers, measured, or one of unknown; those that there was no room for are refused.
+// Stats returns what was counted since New, by name. Every job is among hits, joined, headers,
+// measured, hashed or scan.done, which are hashed too, or one of unknown; those that there was no
+// room for are refused.
 func (p *Pool) Stats() map[string]uint64 {
 	c := &p.counters
 	m := map[string]uint64{"hits": c.hits.Load(), "joined": c.joined.Load(), "hashed": c.hashed.Load(), "headers": c.headers.Load(), "measured": c.measured.Load(), "bytes": c.bytes.Load(),
@@ -319,5 +323,6 @@ func (p *Pool) Stats() map[string]uint64 {
 	for i := range c.unknown {
 		m["unknown."+causeNames[i]] = c.unknown[i].Load()
 	}
+	c.scans.add(m)
 	return m
 }

@@ -13,7 +13,7 @@ import (
 // taken for known.
 func TestHave(t *testing.T) {
 	const all = abi.AllFields &^ abi.ContentFields
-	const always = all &^ (abi.FieldExe | abi.FieldCgroup | abi.FieldTree)
+	const always = all &^ (abi.FieldExe | abi.FieldCgroup | abi.FieldTree | abi.FieldCredentials)
 	for _, tc := range []struct {
 		name  string
 		told  bool
@@ -25,11 +25,12 @@ func TestHave(t *testing.T) {
 		have  abi.Fields
 	}{
 		{"nobody has told", false, 0, 7, 0, 0, 0, always},
-		{"what is there was fetched", false, 0, 7, 1, 9, 1, all},
+		{"what is there was fetched", false, 0, 7, 1, 9, 1, all &^ abi.FieldCredentials},
 		{"fetched and empty", true, abi.FieldExe | abi.FieldCgroup | abi.FieldKeep, 7, 0, 0, 0, always | abi.FieldExe | abi.FieldCgroup},
 		{"one of them", true, abi.FieldExe, 7, 0, 0, 0, always | abi.FieldExe},
 		{"asked under an older epoch", true, all, 6, 0, 0, 0, always},
 		{"asked under a newer one", true, all, 8, 0, 0, 0, always},
+		{"credentials that were wanted and could not be had", true, abi.FieldCredentials, 7, 0, 0, 0, always},
 		{"marks say themselves that they were read", true, 0, 6, 0, 0, 3, always | abi.FieldTree},
 		{"marks that were wanted and could not be read", true, abi.FieldTree, 7, 0, 0, 0, always},
 	} {

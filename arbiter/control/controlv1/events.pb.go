@@ -764,7 +764,11 @@ type Object struct {
 	Fsverity string `protobuf:"bytes,6,opt,name=fsverity,proto3" json:"fsverity,omitempty"`
 	// The owner, the group and the mode of the file, as "stat -c %u:%g:0o%a" prints them; empty when
 	// it is none.
-	Attributes    string `protobuf:"bytes,7,opt,name=attributes,proto3" json:"attributes,omitempty"`
+	Attributes string `protobuf:"bytes,7,opt,name=attributes,proto3" json:"attributes,omitempty"`
+	// clean or infected, as a scanner has said; likewise.
+	Scan string `protobuf:"bytes,8,opt,name=scan,proto3" json:"scan,omitempty"`
+	// What the scanner calls what it has found: bytes of whoever writes signatures, not UTF-8.
+	Signature     []byte `protobuf:"bytes,9,opt,name=signature,proto3" json:"signature,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -848,6 +852,20 @@ func (x *Object) GetAttributes() string {
 	return ""
 }
 
+func (x *Object) GetScan() string {
+	if x != nil {
+		return x.Scan
+	}
+	return ""
+}
+
+func (x *Object) GetSignature() []byte {
+	if x != nil {
+		return x.Signature
+	}
+	return nil
+}
+
 var File_arbiter_control_controlv1_events_proto protoreflect.FileDescriptor
 
 const file_arbiter_control_controlv1_events_proto_rawDesc = "" +
@@ -916,7 +934,7 @@ const file_arbiter_control_controlv1_events_proto_rawDesc = "" +
 	"\x11start_boottime_ns\x18\x05 \x01(\x04R\x0fstartBoottimeNs\x12\x12\n" +
 	"\x04comm\x18\x06 \x01(\fR\x04comm\x12\x10\n" +
 	"\x03exe\x18\a \x01(\fR\x03exe\x12 \n" +
-	"\vcredentials\x18\b \x01(\tR\vcredentials\"\xac\x01\n" +
+	"\vcredentials\x18\b \x01(\tR\vcredentials\"\xde\x01\n" +
 	"\x06Object\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\fR\x04path\x12\x10\n" +
 	"\x03dev\x18\x02 \x01(\x04R\x03dev\x12\x10\n" +
@@ -926,7 +944,9 @@ const file_arbiter_control_controlv1_events_proto_rawDesc = "" +
 	"\bfsverity\x18\x06 \x01(\tR\bfsverity\x12\x1e\n" +
 	"\n" +
 	"attributes\x18\a \x01(\tR\n" +
-	"attributes2_\n" +
+	"attributes\x12\x12\n" +
+	"\x04scan\x18\b \x01(\tR\x04scan\x12\x1c\n" +
+	"\tsignature\x18\t \x01(\fR\tsignature2_\n" +
 	"\rEventsService\x12N\n" +
 	"\x05Watch\x12 .arbiter.control.v1.WatchRequest\x1a!.arbiter.control.v1.WatchResponse0\x01BAZ?github.com/arbiterd/arbiter/arbiter/control/controlv1;controlv1b\x06proto3"
 

@@ -1863,8 +1863,10 @@ type ExplainRequest struct {
 	// The owner, the group and the mode of the object's file, as "stat -c %u:%g:0o%a" prints them;
 	// empty: it is no file, or one that is about to be created.
 	Attributes string `protobuf:"bytes,15,opt,name=attributes,proto3" json:"attributes,omitempty"`
+	// clean or infected, as a scanner says; empty: not known.
+	Scan string `protobuf:"bytes,16,opt,name=scan,proto3" json:"scan,omitempty"`
 	// Of the subject, as Subject.credentials; empty: not known.
-	Credentials   string `protobuf:"bytes,16,opt,name=credentials,proto3" json:"credentials,omitempty"`
+	Credentials   string `protobuf:"bytes,17,opt,name=credentials,proto3" json:"credentials,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2004,6 +2006,13 @@ func (x *ExplainRequest) GetAttributes() string {
 	return ""
 }
 
+func (x *ExplainRequest) GetScan() string {
+	if x != nil {
+		return x.Scan
+	}
+	return ""
+}
+
 func (x *ExplainRequest) GetCredentials() string {
 	if x != nil {
 		return x.Credentials
@@ -2052,13 +2061,13 @@ type ExplainResponse struct {
 	WrittenDeadline *durationpb.Duration `protobuf:"bytes,13,opt,name=written_deadline,json=writtenDeadline,proto3" json:"written_deadline,omitempty"`
 	WrittenOnFail   string               `protobuf:"bytes,14,opt,name=written_on_fail,json=writtenOnFail,proto3" json:"written_on_fail,omitempty"`
 	// The facts that rules about the event look at, in the order of the catalogue: path, exe, uid,
-	// gid, cgroup, access, detail, args, sha256, process_tree, format, fsverity, attributes, credentials. Requests that agree in them are decided alike.
+	// gid, cgroup, access, detail, args, sha256, process_tree, format, fsverity, attributes, credentials, scan. Requests that agree in them are decided alike.
 	Consulted []string `protobuf:"bytes,30,rep,name=consulted,proto3" json:"consulted,omitempty"`
 	// Who gives the decision again without deciding anew.
 	Kept *ExplainKept `protobuf:"bytes,31,opt,name=kept,proto3" json:"kept,omitempty"`
 	// How a task waits for such an answer on this kernel, in words; empty when that is not known.
 	Waits string `protobuf:"bytes,32,opt,name=waits,proto3" json:"waits,omitempty"`
-	// Of these the verdict depends on the next one, which is not known: sha256, format or fsverity. Empty
+	// Of these the verdict depends on the next one, which is not known: sha256, format, fsverity or scan. Empty
 	// when it is decided.
 	Needs         []string `protobuf:"bytes,33,rep,name=needs,proto3" json:"needs,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -2528,7 +2537,7 @@ const file_arbiter_control_controlv1_rules_proto_rawDesc = "" +
 	"\tRulesLock\x127\n" +
 	"\tlocked_at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\blockedAt\x12\x10\n" +
 	"\x03uid\x18\x02 \x01(\rR\x03uid\x12\x16\n" +
-	"\x06reason\x18\x03 \x01(\tR\x06reason\"\xc2\x03\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\"\xd6\x03\n" +
 	"\x0eExplainRequest\x12\x14\n" +
 	"\x05event\x18\x01 \x01(\tR\x05event\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\fR\x04path\x12\x10\n" +
@@ -2547,8 +2556,9 @@ const file_arbiter_control_controlv1_rules_proto_rawDesc = "" +
 	"\bfsverity\x18\x0e \x01(\tR\bfsverity\x12\x1e\n" +
 	"\n" +
 	"attributes\x18\x0f \x01(\tR\n" +
-	"attributes\x12 \n" +
-	"\vcredentials\x18\x10 \x01(\tR\vcredentialsB\b\n" +
+	"attributes\x12\x12\n" +
+	"\x04scan\x18\x10 \x01(\tR\x04scan\x12 \n" +
+	"\vcredentials\x18\x11 \x01(\tR\vcredentialsB\b\n" +
 	"\x06_epoch\"\xee\x05\n" +
 	"\x0fExplainResponse\x12\x18\n" +
 	"\averdict\x18\x01 \x01(\tR\averdict\x12\x14\n" +
