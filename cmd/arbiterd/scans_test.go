@@ -5,6 +5,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"runtime/debug"
 	"strings"
 	"testing"
 	"time"
@@ -46,6 +47,9 @@ type scanned struct {
 // startScanned starts a daemon on a backend, with more lines for scanner in its configuration.
 func startScanned(t *testing.T, backend string, more string) *scanned {
 	t.Helper()
+	// A thread of ours that starts a program is held with it (vfork), and a collection would wait for it,
+	// and the scanner, which is a goroutine of ours, for the collection.
+	t.Cleanup(gcOff())
 	dir := newTree(t)
 	s := &scanned{socket: dir + "/clamd.ctl", dir: dir + "/tree/scanned"}
 	if err := os.Mkdir(s.dir, 0o755); err != nil {
@@ -74,6 +78,12 @@ func (s *scanned) expect(events pb.EventsService_WatchClient, want unix.Errno, p
 	s.t.Helper()
 	s.soon(want, "scanned/"+program)
 	return s.await(events, "exec "+record+" "+s.dir+"/"+program)
+}
+
+// gcOff turns the collector off until restore is called.
+func gcOff() (restore func()) {
+	before := debug.SetGCPercent(-1)
+	return func() { debug.SetGCPercent(before) }
 }
 
 func onEachBackend(t *testing.T, f func(t *testing.T, backend string)) {
