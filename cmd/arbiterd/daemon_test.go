@@ -318,8 +318,7 @@ func (d *runs) try(program string, args ...string) unix.Errno {
 func (d *runs) soon(want unix.Errno, program string, args ...string) {
 	d.t.Helper()
 	var got unix.Errno
-	for i := range 5 {
-		time.Sleep(time.Duration(i) * 250 * time.Millisecond) // who did not answer is asked again in a while
+	for range 5 {
 		if got = d.try(program, args...); got == want {
 			d.t.Attr("seen", d.saw(got, program, args...))
 			return
