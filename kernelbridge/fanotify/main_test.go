@@ -197,7 +197,7 @@ func (s *subject) exec(path string) unix.Errno {
 }
 
 func subjectMain() {
-	runtime.LockOSThread() // what it does, its first thread does
+	runtime.LockOSThread() // what it does, one thread does
 	in := bufio.NewReader(os.Stdin)
 	for {
 		line, err := in.ReadBytes('\n')
@@ -216,6 +216,21 @@ func subjectMain() {
 		answer, _ := json.Marshal(o)
 		os.Stdout.Write(append(answer, '\n'))
 	}
+}
+
+// notFirstThread runs f on a thread whose id is not the process's.
+func notFirstThread(f func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread()
+		if unix.Gettid() == unix.Getpid() {
+			notFirstThread(f) // the first thread waits here meanwhile
+			return
+		}
+		f()
+	}()
+	<-done
 }
 
 func perform(a action, o *outcome) (e unix.Errno) {
@@ -243,14 +258,10 @@ func perform(a action, o *outcome) (e unix.Errno) {
 	case "openlong": // Path is opened component by component
 		fd, err = walk(path, a.Flags)
 	case "thread":
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			runtime.LockOSThread() // another thread than the first
+		notFirstThread(func() {
 			o.TID = unix.Gettid()
 			fd, err = unix.Open(path, a.Flags|unix.O_CLOEXEC, 0o600)
-		}()
-		<-done
+		})
 	case "mkdir+open":
 		if err = unix.Mkdir(path, 0o700); err == nil {
 			fd, err = unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
