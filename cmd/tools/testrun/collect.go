@@ -14,7 +14,8 @@ import (
 // event is one line of `go test -json`, see `go doc test2json`.
 type event struct {
 	Action, Package, Test, Output, ImportPath string
-	Key, Value                                string // of a testing.T.Attr
+	Key, Value                                string  // of a testing.T.Attr
+	Elapsed                                   float64 // seconds, when a test ends
 }
 
 // seenKey is the attribute by which a test says what it saw happen, in a sentence.
@@ -26,6 +27,7 @@ type testName struct{ pkg, test string }
 type outcome struct {
 	Phase, Package, Test string
 	Action               string // pass, fail, skip
+	Seconds              float64
 	Reason               string `json:",omitempty"` // of a skip
 	Owed                 string `json:",omitempty"` // the phase that has to run what was skipped here
 	Why                  string `json:",omitempty"` // why the skip is allowed
@@ -91,11 +93,11 @@ func (c *collector) handle(e event) {
 		}
 	case "pass":
 		if e.Test != "" {
-			c.done = append(c.done, outcome{Package: e.Package, Test: e.Test, Action: "pass"})
+			c.done = append(c.done, outcome{Package: e.Package, Test: e.Test, Action: "pass", Seconds: e.Elapsed})
 			delete(c.output, name)
 		}
 	case "fail":
-		c.fail(name)
+		c.fail(name, e.Elapsed)
 	case "skip":
 		if e.Test != "" {
 			c.done = append(c.done, outcome{Package: e.Package, Test: e.Test, Action: "skip", Reason: skipReason(c.output[name])})
@@ -107,10 +109,10 @@ func (c *collector) handle(e event) {
 // fail shows everything that a failed test printed. A package that failed
 // without a failed test (build, panic in TestMain, leak check, time-out) counts
 // as one failure of its own.
-func (c *collector) fail(name testName) {
+func (c *collector) fail(name testName, seconds float64) {
 	if name.test != "" {
 		c.failing[name.pkg] = true
-		c.done = append(c.done, outcome{Package: name.pkg, Test: name.test, Action: "fail"})
+		c.done = append(c.done, outcome{Package: name.pkg, Test: name.test, Action: "fail", Seconds: seconds})
 		fmt.Fprint(c.w, strings.Join(c.output[name], ""))
 		delete(c.output, name)
 		return

@@ -4,6 +4,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -30,7 +31,7 @@ func count(outcomes []outcome) totals {
 	return t
 }
 
-// report prints the failures by name, the skips by reason, and the sum.
+// report prints the failures by name, the skips by reason, the slowest tests, and the sum.
 func report(w io.Writer, phase string, outcomes []outcome) {
 	byReason := map[string][]string{}
 	for _, o := range outcomes {
@@ -59,8 +60,29 @@ func report(w io.Writer, phase string, outcomes []outcome) {
 			fmt.Fprintf(w, "        %s\n", t)
 		}
 	}
+	for _, o := range slowest(outcomes) {
+		fmt.Fprintf(w, "SLOW    %.1f s %s\n", o.Seconds, short(o))
+	}
 	t := count(outcomes)
 	fmt.Fprintf(w, "%s: %d passed, %d failed, %d skipped\n", phase, t.passed, t.failed, t.skipped)
+}
+
+// What slowest finds: so many tests at most, each of so many seconds at least.
+const (
+	slowTests   = 5
+	slowSeconds = 5
+)
+
+// slowest returns those tests, without their parts, that make a run long, the slowest first.
+func slowest(outcomes []outcome) []outcome {
+	var slow []outcome
+	for _, o := range outcomes {
+		if o.Seconds >= slowSeconds && !strings.Contains(o.Test, "/") {
+			slow = append(slow, o)
+		}
+	}
+	slices.SortFunc(slow, func(a, b outcome) int { return cmp.Compare(b.Seconds, a.Seconds) })
+	return slow[:min(slowTests, len(slow))]
 }
 
 // settleFiles checks the debts between the phases: a skip that another phase

@@ -16,7 +16,8 @@ const stream = `{"Action":"start","Package":"m/p"}
 {"Action":"run","Package":"m/p","Test":"TestGood"}
 {"Action":"output","Package":"m/p","Test":"TestGood","Output":"noise of the good\n"}
 {"Action":"attr","Package":"m/p","Test":"TestGood","Key":"seen","Value":"the moon rose"}
-{"Action":"pass","Package":"m/p","Test":"TestGood"}
+{"Action":"pass","Package":"m/p","Test":"TestGood/part","Elapsed":61}
+{"Action":"pass","Package":"m/p","Test":"TestGood","Elapsed":62.04}
 {"Action":"output","Package":"m/p","Test":"TestSkip","Output":"=== RUN   TestSkip\n"}
 {"Action":"output","Package":"m/p","Test":"TestSkip","Output":"    p_test.go:9: needs the moon\n"}
 {"Action":"output","Package":"m/p","Test":"TestSkip","Output":"--- SKIP: TestSkip (0.00s)\n"}
@@ -53,10 +54,13 @@ func collect(t *testing.T, text, allow string, strict bool) ([]outcome, string) 
 
 func TestReport(t *testing.T) {
 	_, text := collect(t, stream, "", false)
-	for _, want := range []string{"SEEN    the moon rose\n", "got 1, want 2", "FAIL\tm/p\t0.1s\n", "SKIPPED needs the moon\n        m/p.TestSkip\n", "unit: 1 passed, 1 failed, 1 skipped\n", "FAILED m/p.TestBad"} {
+	for _, want := range []string{"SEEN    the moon rose\n", "got 1, want 2", "FAIL\tm/p\t0.1s\n", "SKIPPED needs the moon\n        m/p.TestSkip\n", "SLOW    62.0 s m/p.TestGood\n", "unit: 2 passed, 1 failed, 1 skipped\n", "FAILED m/p.TestBad"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("report lacks %q, got:\n%s", want, text)
 		}
+	}
+	if strings.Contains(text, "s m/p.TestGood/part") || strings.Contains(text, "s m/p.TestBad") {
+		t.Errorf("a part of a test, or a quick one, is among the slow:\n%s", text)
 	}
 	if strings.Contains(text, "noise of the good") {
 		t.Errorf("output of a passed test is shown:\n%s", text)
@@ -73,11 +77,11 @@ func TestStrictSkips(t *testing.T) {
 			}
 		})
 	}
-	f("not strict", "", false, totals{1, 1, 1})
-	f("strict, nothing allowed", "", true, totals{1, 2, 0})
-	f("strict, allowed", `unit | m/p\.TestSkip | the moon | - | nobody has it`, true, totals{1, 1, 1})
-	f("strict, allowed in another phase", `race | m/p\.TestSkip | the moon | - | nobody has it`, true, totals{1, 2, 0})
-	f("strict, other reason", `unit | m/p\.TestSkip | the sun | - | nobody has it`, true, totals{1, 2, 0})
+	f("not strict", "", false, totals{2, 1, 1})
+	f("strict, nothing allowed", "", true, totals{2, 2, 0})
+	f("strict, allowed", `unit | m/p\.TestSkip | the moon | - | nobody has it`, true, totals{2, 1, 1})
+	f("strict, allowed in another phase", `race | m/p\.TestSkip | the moon | - | nobody has it`, true, totals{2, 2, 0})
+	f("strict, other reason", `unit | m/p\.TestSkip | the sun | - | nobody has it`, true, totals{2, 2, 0})
 }
 
 func TestPackageFailures(t *testing.T) {
