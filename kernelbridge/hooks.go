@@ -49,6 +49,7 @@ type hookSet struct {
 	loaded func(*hook) // is told of each program from now on; may be nil
 	log    *slog.Logger
 	pins   *pins // nil: nothing outlives the daemon
+	hidden bool  // see addressesHidden
 }
 
 // loadHookSet loads the maps.
@@ -60,7 +61,12 @@ func loadHookSet(log *slog.Logger) (*hookSet, error) {
 	if err := forgetOldKfunc(spec); err != nil {
 		return nil, err
 	}
-	s := &hookSet{log: log}
+	s := &hookSet{log: log, hidden: addressesHidden()}
+	if s.hidden {
+		forgetAddresses(spec.Programs)
+		log.Warn("the kernel hides its addresses: it keeps no verdicts by itself, and owners of files are not known",
+			slog.String("hint", hiddenHint))
+	}
 	if s.object, err = openObject(spec, &s.maps); err != nil {
 		return nil, loadError("maps of the LSM programs", err)
 	}

@@ -183,7 +183,18 @@ func (b *lsmBackend) wait() time.Duration {
 }
 
 func (b *lsmBackend) check(rs *rules.RuleSet) ([]string, error) {
-	return append(failureWarnings(rs, "wait", b.wait()), b.rungs.warnings(rs.Events())...), checkLSMScope(rs)
+	return append(failureWarnings(rs, "wait", b.wait()), b.rungs.warnings(rs.Events())...), errors.Join(checkLSMScope(rs), b.checkOwners(rs))
+}
+
+// checkOwners refuses rules that look at the owner, the group or the mode of a file where the first two
+// are not known of any.
+func (b *lsmBackend) checkOwners(rs *rules.RuleSet) error {
+	for _, e := range rs.Events() {
+		if rs.Consulted(e)&abi.FieldAttributes != 0 {
+			return b.lsm.OwnersUnknown()
+		}
+	}
+	return nil
 }
 
 // Unavailable implements backend. Programs that the events need are loaded for it.

@@ -41,6 +41,8 @@ func TestMain(m *testing.M) {
 		os.Exit(ask(os.Args[1]))
 	case "opener":
 		os.Exit(openInLoop(os.Args[1]))
+	case "confined":
+		os.Exit(confined(os.Args))
 	case "fakenew":
 		os.Exit(fakeNew(os.Args[1:]))
 	case "fakeold":
@@ -158,6 +160,12 @@ func startDaemon(t *testing.T, dir string, args ...string) *runs {
 func startDaemonTold(t *testing.T, dir string, notify *net.UnixConn, args ...string) *runs {
 	t.Helper()
 	cmd, log := daemonCommand(dir, args...)
+	return startCommand(t, cmd, log, dir, notify)
+}
+
+// startCommand starts a daemon of daemonCommand.
+func startCommand(t *testing.T, cmd *exec.Cmd, log *lockedBuffer, dir string, notify *net.UnixConn) *runs {
+	t.Helper()
 	cmd.Env = append(cmd.Env, "NOTIFY_SOCKET="+notify.LocalAddr().String())
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)

@@ -7,6 +7,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -207,7 +208,19 @@ func TestUnit(t *testing.T) {
 	if seen["RestrictRealtime"] {
 		t.Error("RestrictRealtime= forbids the priority of the heartbeat")
 	}
-	for _, want := range []string{"Type", "WatchdogSec", "Restart", "CapabilityBoundingSet", "LimitMEMLOCK"} {
+	value := func(key string) []string {
+		_, after, _ := strings.Cut(unit, "\n"+key+"=")
+		line, _, _ := strings.Cut(after, "\n")
+		return strings.Fields(line)
+	}
+	if got, want := slices.Sorted(slices.Values(value("CapabilityBoundingSet"))), slices.Sorted(maps.Keys(unitCapabilities)); !slices.Equal(got, want) {
+		t.Errorf("the unit leaves the capabilities %v, TestUnitIsEnough %v", got, want)
+	}
+	got, want := slices.Sorted(slices.Values(value("SystemCallFilter"))), append([]string{"@system-service"}, slices.Sorted(maps.Keys(unitSystemCalls))...)
+	if !slices.Equal(got, want) {
+		t.Errorf("the unit leaves the system calls %v, TestUnitIsEnough %v", got, want)
+	}
+	for _, want := range []string{"Type", "WatchdogSec", "Restart", "LimitMEMLOCK"} {
 		if !seen[want] {
 			t.Errorf("the unit lacks %s=", want)
 		}
