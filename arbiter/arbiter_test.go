@@ -322,7 +322,7 @@ func TestInstallIsInForce(t *testing.T) {
 			a, k := start(t, 2, func(c *Config) { c.SpinFor = spin })
 			// Each epoch refuses with its own errno.
 			epochRules := func(epoch uint64) *rules.RuleSet {
-				return mustRules(t, fmt.Sprintf("version: 1\ndefault: {deny: %d}\nscope: {paths: [/t]}\n", epoch%100+1), epoch)
+				return mustRules(t, fmt.Sprintf("version: 1\ndefault: {deny: %d}\ndeadline: 1m\nscope: {paths: [/t]}\n", epoch%100+1), epoch)
 			}
 			var floor atomic.Uint64
 			floor.Store(1)

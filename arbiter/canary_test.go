@@ -192,7 +192,7 @@ func TestCanaryIsInForce(t *testing.T) {
 	for part.Seed = 1; part.Has(2, &[abi.CgroupLevels]uint64{}) || !part.Has(1, &[abi.CgroupLevels]uint64{}); part.Seed++ {
 	}
 	epochRules := func(epoch uint64) *rules.RuleSet {
-		return mustRules(t, fmt.Sprintf("version: 1\ndefault: {deny: %d}\nscope: {paths: [/t]}\n", epoch), epoch)
+		return mustRules(t, fmt.Sprintf("version: 1\ndefault: {deny: %d}\ndeadline: 1m\nscope: {paths: [/t]}\n", epoch), epoch)
 	}
 	for _, spin := range []time.Duration{-1, time.Hour} {
 		t.Run(fmt.Sprintf("spin for %v", spin), func(t *testing.T) {

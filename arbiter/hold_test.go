@@ -293,6 +293,7 @@ func TestPushWhileHeld(t *testing.T) {
 		{"the failure verdict is another", strings.Replace(knownRules, "EIO", "EROFS", 1), goodSum, false, unix.EROFS},
 		{"a deadline that has passed", "version: 1\ndefault: {deny: EROFS}\ndeadline: 1ms\non_fail: allow\nscope: {paths: [/t]}\n", goodSum, true, unix.EROFS},
 		{"a fact that was not fetched", knownRules + "  - {id: c, events: [exec], subject: {exe: /bin/y}, verdict: allow}\n", goodSum, true, unix.EIO},
+		{"an owner that nobody has looked at", knownRules + "  - {id: c, events: [exec], object: {owner: 0}, verdict: allow}\n", goodSum, true, unix.EIO},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			h := newHasher()

@@ -20,9 +20,9 @@ func hostNamespaces() (numbers [abi.NamespacePID]uint32, err error) {
 		name := abi.NamespaceNames[kind]
 		link, err := os.Readlink("/proc/1/ns/" + name)
 		switch {
-		case errors.Is(err, fs.ErrNotExist):
+		case errors.Is(err, fs.ErrNotExist) && !exists("/proc/self/ns/"+name):
 			continue
-		case errors.Is(err, fs.ErrPermission):
+		case errors.Is(err, fs.ErrPermission), errors.Is(err, fs.ErrNotExist): // hidden, by hidepid
 			for kind := range numbers {
 				numbers[kind] = ring.NoHostNS
 			}
@@ -35,4 +35,9 @@ func hostNamespaces() (numbers [abi.NamespacePID]uint32, err error) {
 		}
 	}
 	return numbers, nil
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
 }

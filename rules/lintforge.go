@@ -22,16 +22,17 @@ func (l *linter) forgeable() {
 	var exes, objects []int32
 	for i := range rs.all {
 		switch i := int32(i); {
-		case !l.lets(i) || l.knownOtherwise(i):
+		case !l.lets(i) || l.looksAt(i, abi.FieldUID|abi.FieldGID|abi.FieldCgroup):
 		case rs.all[i].match.exe.kind != noTexts:
 			exes = append(exes, i)
+		case l.knownContent(i):
 		case rs.all[i].match.path.kind != noTexts && rs.about[i].events&setOf(abi.EventOpen, abi.EventExec) != 0 && len(rs.scope.Mounts) == 0:
 			objects = append(objects, i)
 		}
 	}
 	const (
 		how  = " and nothing else: whoever may make a user namespace can mount another file there"
-		hint = "if such users are not trusted, add object.sha256 or subject.cgroup, or refuse userns_create to everybody, with a scope that has all programs in it"
+		hint = "if such users are not trusted, add subject.cgroup, or for an object its sha256, or refuse userns_create to everybody, with a scope that has all programs in it"
 	)
 	if exes != nil {
 		l.note(exes, "the rule knows who acts by the path of the program, subject.exe,"+how, hint)
@@ -47,16 +48,19 @@ func (l *linter) lets(i int32) bool {
 	return a == Allow || a == Audit
 }
 
-// knownOtherwise reports whether rule i asks for something that a user cannot choose.
-func (l *linter) knownOtherwise(i int32) bool {
-	const firm = abi.FieldUID | abi.FieldGID | abi.FieldCgroup | abi.FieldDigest
+// looksAt reports whether rule i asks for one of the facts.
+func (l *linter) looksAt(i int32, facts abi.Fields) bool {
 	m := &l.rs.all[i]
-	if w := l.rs.whens[m.when]; w != nil && w.fields&firm != 0 {
-		return true
-	}
+	w := l.rs.whens[m.when]
+	return m.match.has&facts != 0 || w != nil && w.fields&facts != 0
+}
+
+// knownContent reports whether rule i asks for a content of the object, which no other name changes.
+// Its owner tells little: of root's files there are many, and each can be mounted at any name.
+func (l *linter) knownContent(i int32) bool {
 	// Whoever may write to a file can give it an fs-verity digest, but not that of another one.
-	v := l.rs.contents[m.match.content].verity
-	return m.match.has&firm != 0 || l.rs.ids[m.match.ids].firm() || v != nil && !v.any && !v.none
+	v := l.rs.contents[l.rs.all[i].match.content].verity
+	return l.looksAt(i, abi.FieldDigest) || v != nil && !v.any && !v.none
 }
 
 // noNamespaces reports whether nobody may make a user namespace, but for those that a rule
@@ -84,11 +88,4 @@ func (rs *RuleSet) noNamespaces() bool {
 		}
 	}
 	return rs.fallback.Verdict.Action.Refuses()
-}
-
-// firm reports whether it asks for what nobody has who is not trusted: a file of root's, or the mount
-// namespace of the host, where users mount nothing.
-func (s *subjectIDs) firm() bool {
-	const mnt = 1 << abi.NamespaceMnt
-	return slices.Equal(s.attributes.owner, []numberRange{{0, 0}}) || s.credentials.host.all&mnt != 0
 }

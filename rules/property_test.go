@@ -277,7 +277,8 @@ func genRequest(t *rapid.T) *abi.Request {
 				Capabilities: rapid.SampledFrom([]uint64{0, 1, 2, 3, 1 << 21, 1<<21 | 1<<5 | 1, 1 << 39, 1<<64 - 1}).Draw(t, "capabilities"), HostNamespaces: abi.Namespaces(rapid.Uint32Range(0, 127).Draw(t, "host namespaces"))}
 		}
 		r.Mode = rapid.SampledFrom([]uint32{0o100755, 0, 0o100644, 0o40755, 0o104757, 0o100010}).Draw(t, "mode")
-		r.OwnerUID, r.OwnerGID = id.Draw(t, "owner"), id.Draw(t, "group")
+		owner := rapid.OneOf(id, rapid.Just(uint32(abi.NoOwner)))
+		r.OwnerUID, r.OwnerGID = owner.Draw(t, "owner"), owner.Draw(t, "group")
 		c := rapid.SampledFrom(contents).Draw(t, "content")
 		r.Learn(&c)
 	})

@@ -118,10 +118,11 @@ func (a celRequest) ResolveName(name string) (any, bool) {
 	case "subject.exe":
 		return text(r.Exe(), abi.FlagNoExe)
 	case "object.owner", "object.group":
-		if r.Flags&abi.FlagNoObject != 0 || r.Mode>>12 == 0 {
+		id := map[string]uint32{"object.owner": r.OwnerUID, "object.group": r.OwnerGID}[name]
+		if r.Flags&abi.FlagNoObject != 0 || r.Mode>>12 == 0 || id == abi.NoOwner {
 			return types.NewErr("not known"), true
 		}
-		return types.Uint(map[string]uint32{"object.owner": r.OwnerUID, "object.group": r.OwnerGID}[name]), true
+		return types.Uint(id), true
 	case "subject.uid":
 		return types.Uint(r.UID), true
 	case "subject.euid":

@@ -30,9 +30,9 @@ func (n *whenNode) value(r *abi.Request) (uint64, bool) {
 	case whenEGID:
 		return uint64(r.EGID), true
 	case whenOwner:
-		return uint64(r.OwnerUID), r.HasAttributes()
+		return uint64(r.OwnerUID), r.HasAttributes() && r.OwnerUID != abi.NoOwner
 	case whenGroup:
-		return uint64(r.OwnerGID), r.HasAttributes()
+		return uint64(r.OwnerGID), r.HasAttributes() && r.OwnerGID != abi.NoOwner
 	case whenIf:
 		if branch := n.branch(r); branch != nil {
 			return branch.value(r)

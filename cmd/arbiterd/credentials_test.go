@@ -31,7 +31,7 @@ func credentialRules(tree string) string {
 	}
 	b.WriteString(`- {id: elsewhere, events: [exec], not: {subject: {host_namespaces: {all: [cgroup, ipc, mnt, net, pid, user, uts]}}}, verdict: deny}
 - {id: logged-in, events: [exec], subject: {loginuid: 4711}, verdict: audit}
-- {id: mighty, events: [exec], subject: {capabilities: {any: [CAP_SYS_ADMIN, CAP_BPF]}, loginuid: unset}, verdict: deny}
+- {id: mighty, events: [exec], subject: {capabilities: {all: [CAP_SYS_ADMIN, CAP_BPF]}, loginuid: unset}, verdict: deny}
 `)
 	return b.String()
 }
@@ -70,6 +70,12 @@ func TestCredentialsOfExecs(t *testing.T) {
 				return
 			}
 			expect(unix.EPERM, "deny mighty", syscall.SysProcAttr{})
+			// So many groups that a status file has what comes behind them beyond its first pages.
+			groups := make([]uint32, 2000)
+			for i := range groups {
+				groups[i] = 4_000_000_000 + uint32(i)
+			}
+			expect(unix.EPERM, "deny mighty", syscall.SysProcAttr{Credential: &syscall.Credential{Groups: groups}})
 			for kind, flag := range [abi.NamespaceCount]uintptr{abi.NamespaceCgroup: unix.CLONE_NEWCGROUP, abi.NamespaceIPC: unix.CLONE_NEWIPC, abi.NamespaceMnt: unix.CLONE_NEWNS,
 				abi.NamespaceNet: unix.CLONE_NEWNET, abi.NamespaceUTS: unix.CLONE_NEWUTS, abi.NamespacePID: unix.CLONE_NEWPID, abi.NamespaceUser: unix.CLONE_NEWUSER} {
 				expect(nil, "audit in-"+abi.NamespaceNames[kind], syscall.SysProcAttr{Cloneflags: flag})

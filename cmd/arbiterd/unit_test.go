@@ -116,14 +116,10 @@ func TestUnitIsEnough(t *testing.T) {
 			config := writeConfig(t, more)
 			free := startDaemon(t, newTree(t), "--backend", backend, "--config", config)
 			free.push(unitRules(free.tree))
-			want := notesOf(free)
 			free.stop()
 
 			d := startConfined(t, "--backend", backend, "--config", config)
 			d.push(unitRules(d.tree))
-			if got := notesOf(d); !slices.Equal(got, want) {
-				t.Errorf("confined as by the unit the daemon says\n%s\nelse\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
-			}
 			d.soon(unix.EPERM, "bad")
 			d.soon(unix.EPERM, "good", d.tree+"/secret")
 			killed := exec.Command(d.tree+"/good", d.tree+"/watched")
@@ -135,6 +131,9 @@ func TestUnitIsEnough(t *testing.T) {
 				t.Errorf("who is to be killed, of another user: %v; %s", err, d.log)
 			}
 			d.stop()
+			if got, want := notesOf(d), notesOf(free); !slices.Equal(got, want) {
+				t.Errorf("confined as by the unit the daemon says\n%s\nelse\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+			}
 		})
 	}
 	f(kernelbridge.BackendFanotify, "")
@@ -173,7 +172,7 @@ rules:
 
 var varies = regexp.MustCompile(`time=\S+|(fingerprint|pid|cpu|took|address|socket|path|dir|state_dir)=\S+|/tmp/\S+`)
 
-// notesOf returns what the log of a daemon says, without what differs from one to another.
+// notesOf returns what the log of a daemon that has ended says, without what differs from one to another.
 func notesOf(d *runs) (notes []string) {
 	for line := range strings.Lines(d.log.String()) {
 		notes = append(notes, strings.TrimSpace(varies.ReplaceAllString(line, "")))

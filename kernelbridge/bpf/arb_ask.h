@@ -31,16 +31,22 @@ extern void nop_mnt_idmap __ksym __weak; /* >= 6.2 */
 extern void init_user_ns __ksym __weak;
 
 #define ARB_FUSE_SUPER_MAGIC 0x65735546
+#define ARB_OVERLAYFS_SUPER_MAGIC 0x794c7630
 
 /* Is the owner of an inode the host's word, and the one that is seen here? On a mount that
  * maps ids it is another one, and the server of a FUSE file system, who may be any user, says
- * what he likes.
+ * what he likes. An overlay that a user has mounted, in a user namespace, may be on such a one
+ * and takes its owners over.
  */
 static __always_inline bool arb_owner_is_sure(struct dentry *dentry, struct vfsmount *mnt)
 {
 	struct vfsmount___userns *old = (void *)mnt;
+	struct super_block *sb = BPF_CORE_READ(dentry, d_sb);
+	unsigned long magic = BPF_CORE_READ(sb, s_magic);
 
-	if (BPF_CORE_READ(dentry, d_sb, s_magic) == ARB_FUSE_SUPER_MAGIC)
+	if (magic == ARB_FUSE_SUPER_MAGIC ||
+	    (magic == ARB_OVERLAYFS_SUPER_MAGIC &&
+	     (void *)BPF_CORE_READ(sb, s_user_ns) != &init_user_ns))
 		return false;
 	if (!mnt) /* nor is the hook told */
 		return true;
@@ -170,7 +176,7 @@ static __noinline void arb_fill_credentials(struct arb_header *h, struct arb_fac
 	struct mnt_namespace___inum *mnt = (void *)BPF_CORE_READ(ns, mnt_ns);
 	__u32 host;
 
-	if (h->host_ns[ARB_NS_MNT] == ~0u)
+	if (h->host_ns[ARB_NS_MNT] == ~0u || !ns) /* it exits */
 		return;
 	f->login_uid = ~0u;
 	if (bpf_core_field_exists(t->loginuid))

@@ -128,7 +128,12 @@ static __always_inline struct mount *arb_mount(struct vfsmount *mnt)
 	return ARB_AS(mount, (void *)mnt - bpf_core_field_offset(struct mount, mnt));
 }
 
-/* False: this file is not one for the cache. now is CLOCK_REALTIME, seconds. */
+#define ARB_BTRFS_SUPER_MAGIC 0x9123683E
+#define ARB_BCACHEFS_SUPER_MAGIC 0xca451a4e
+
+/* False: this file is not one for the cache. now is CLOCK_REALTIME, seconds. A snapshot has files
+ * that are the same in all that is compared, with other paths.
+ */
 static __always_inline bool arb_cache_file(struct arb_cache_file *f, struct vfsmount *mnt,
 					   struct dentry *at, __s64 now)
 {
@@ -139,6 +144,9 @@ static __always_inline bool arb_cache_file(struct arb_cache_file *f, struct vfsm
 		return false;
 	if ((inode->i_mode & ARB_S_IFMT) != ARB_S_IFREG || inode->i_nlink != 1 ||
 	    inode->i_writecount.counter > 0 || (dentry->d_flags & ARB_DCACHE_OP_REVALIDATE))
+		return false;
+	if (inode->i_sb->s_magic == ARB_BTRFS_SUPER_MAGIC ||
+	    inode->i_sb->s_magic == ARB_BCACHEFS_SUPER_MAGIC)
 		return false;
 	f->ino = inode->i_ino;
 	f->generation = inode->i_generation;

@@ -107,6 +107,7 @@ struct dentry;
 struct super_block {
 	__u32 s_dev;
 	unsigned long s_magic;
+	struct user_namespace *s_user_ns;
 	struct file_system_type *s_type;
 	struct dentry *s_root;
 	struct mount *s_mounts; /* >= 6.18 */

@@ -29,6 +29,7 @@ type Backend struct {
 	fdDir     int             // O_PATH of /proc/self/fd
 	cgroupDir int             // O_PATH of the cgroup v2 hierarchy, -1 without one
 	hostLinks *namespaceLinks // nil: they are not known
+	audit     bool            // the kernel has login uids
 	stop      int             // eventfd: the watcher returns
 	end       int             // eventfd: the watchdog and its reader return
 	mountinfo *os.File
@@ -119,6 +120,8 @@ func (b *Backend) open() error {
 		}
 	}
 	b.cgroupDir = openCgroups(mounts)
+	_, noAudit := os.Lstat("/proc/self/loginuid")
+	b.audit = noAudit == nil
 	if b.hostLinks, err = hostLinks(); err != nil {
 		return err
 	}

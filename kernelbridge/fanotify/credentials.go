@@ -27,7 +27,12 @@ func hostLinks() (*namespaceLinks, error) {
 		switch {
 		case errors.Is(err, fs.ErrPermission):
 			return nil, nil
-		case err != nil && !errors.Is(err, fs.ErrNotExist):
+		case errors.Is(err, fs.ErrNotExist):
+			// Of its own it always sees what the kernel has; process 1 can be hidden (hidepid).
+			if _, err := os.Lstat("/proc/self/ns/" + name); err == nil {
+				return nil, nil
+			}
+		case err != nil:
 			return nil, fmt.Errorf("looking at the host's namespaces: %w", err)
 		}
 		links[kind] = link
@@ -38,17 +43,18 @@ func hostLinks() (*namespaceLinks, error) {
 // credentialsOf reads what rules ask of the held thread's credentials beside its ids; not known where
 // a part cannot be read.
 func (s *Source) credentialsOf(tid uint32) (c abi.Credentials) {
-	text, ok := s.readProc(tid, "/status\x00")
-	if !ok || s.b.hostLinks == nil || !capEff(text, &c.Capabilities) {
+	if s.b.hostLinks == nil {
 		return abi.Credentials{}
 	}
 	c.LoginUID = abi.NoLogin
-	if text, ok = s.readProc(tid, "/loginuid\x00"); ok { // not there without audit
+	if text, ok := s.readProc(tid, "/loginuid\x00"); ok {
 		n, err := strconv.ParseUint(string(bytes.TrimSpace(text)), 10, 32)
 		if err != nil {
 			return abi.Credentials{}
 		}
 		c.LoginUID = uint32(n)
+	} else if s.b.audit {
+		return abi.Credentials{}
 	}
 	for kind, host := range s.b.hostLinks {
 		link, errno := s.namespaceLink(tid, kind)
@@ -59,19 +65,20 @@ func (s *Source) credentialsOf(tid uint32) (c abi.Credentials) {
 			c.HostNamespaces |= 1 << kind
 		}
 	}
-	c.Known = true
+	// The last to be asked: there is a task then that all of this was said of.
+	c.Capabilities, c.Known = effective(tid)
 	return c
 }
 
-// capEff finds the effective capabilities in a status file.
-func capEff(text []byte, to *uint64) bool {
-	_, line, ok := bytes.Cut(text, []byte("\nCapEff:\t"))
-	if !ok || len(line) < 16 {
-		return false
+// effective returns the effective capabilities of a thread. They stand in /proc/PID/status too, behind
+// a list of groups that has no bound.
+func effective(tid uint32) (uint64, bool) {
+	h := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3, Pid: int32(tid)}
+	var data [2]unix.CapUserData
+	if unix.Capget(&h, &data[0]) != nil {
+		return 0, false
 	}
-	n, err := strconv.ParseUint(string(line[:16]), 16, 64)
-	*to = n
-	return err == nil
+	return uint64(data[1].Effective)<<32 | uint64(data[0].Effective), true
 }
 
 // namespaceLink reads one link into buf; none with ENOENT.
