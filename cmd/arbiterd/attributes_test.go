@@ -5,6 +5,8 @@ package main
 import (
 	"fmt"
 	"os"
+	"os/exec"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -74,4 +76,66 @@ func TestAttributesOfExecs(t *testing.T) {
 			d.stop()
 		})
 	}
+}
+
+// An overlay takes the owners of its layers over, and what a user has mounted, in a user namespace,
+// can lie on a FUSE server of his own: owners there are not known.
+func TestOwnerOnOverlayOfUser(t *testing.T) {
+	if !inGuest() {
+		t.Skip("runs only inside the virtual machine: another mount namespace is nothing that fanotify has marked")
+	}
+	d := startDaemon(t, newTree(t), "--backend", kernelbridge.BackendLSM)
+	d.push(fmt.Sprintf(attributeRules, d.tree) + fmt.Sprintf("  - {id: not-known, events: [open], object: {path: %q}, not: {object: {owner: 0-4294967294}}, verdict: {deny: ENODEV}}\n", d.tree+"/over/watched"))
+	for _, name := range []string{"/low", "/empty", "/over"} {
+		if err := os.Mkdir(d.tree+name, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(d.tree+"/low/watched", []byte("x"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	f := func(name string, flags uintptr, want unix.Errno) {
+		t.Helper()
+		self, err := os.Executable()
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids := []syscall.SysProcIDMap{{Size: 1}}
+		as := &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS | flags}
+		if flags&unix.CLONE_NEWUSER != 0 {
+			as.UidMappings, as.GidMappings = ids, ids
+		}
+		var got error
+		var out []byte
+		for range 5 { // as soon
+			cmd := exec.Command(self, d.tree)
+			cmd.Env, cmd.SysProcAttr = append(os.Environ(), roleEnv+"=overlayer"), as
+			if out, got = cmd.CombinedOutput(); cmd.ProcessState.ExitCode() == int(want) {
+				return
+			}
+		}
+		t.Errorf("%s: %v, want %v; %s%s", name, got, want, out, d.log)
+	}
+	f("mounted by root", 0, 0)
+	f("mounted in a user namespace", unix.CLONE_NEWUSER, unix.ENODEV)
+	d.stop()
+}
+
+// openInOverlay mounts tree/low at tree/over, in a mount namespace of its own, and opens a file there.
+// It returns the errno, 255 if it cannot mount.
+func openInOverlay(tree string) int {
+	err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "")
+	if err == nil {
+		err = unix.Mount("overlay", tree+"/over", "overlay", 0, "lowerdir="+tree+"/low:"+tree+"/empty")
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 255
+	}
+	fd, err := unix.Open(tree+"/over/watched", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return int(err.(unix.Errno))
+	}
+	unix.Close(fd)
+	return 0
 }

@@ -41,6 +41,8 @@ func TestMain(m *testing.M) {
 		os.Exit(ask(os.Args[1]))
 	case "opener":
 		os.Exit(openInLoop(os.Args[1]))
+	case "overlayer":
+		os.Exit(openInOverlay(os.Args[1]))
 	case "confined":
 		os.Exit(confined(os.Args))
 	case "fakenew":
