@@ -27,6 +27,9 @@ type Explanation struct {
 	Note Note
 	// Consulted are the facts that rules about this event look at.
 	Consulted abi.Fields
+	// Needs are those of them that the outcome depends on and that are not known of the request: what
+	// Decision.Needs says, and the subject's credentials, without which a worker decides nothing.
+	Needs abi.Fields
 }
 
 // Step is one rule that was considered.
@@ -44,6 +47,10 @@ type Step struct {
 // near the hot path.
 func (rs *RuleSet) Explain(r *abi.Request) Explanation {
 	x := Explanation{Event: r.Event, Decision: rs.Decide(r), Consulted: rs.Consulted(r.Event)}
+	x.Needs = x.Decision.Needs()
+	if !r.Credentials.Known {
+		x.Needs |= x.Consulted & abi.FieldCredentials
+	}
 	considered := int32(len(rs.all))
 	if x.Decision.Rule >= 0 {
 		considered = x.Decision.Rule + 1

@@ -32,13 +32,14 @@ func (l *linter) forgeable() {
 	}
 	const (
 		how  = " and nothing else: whoever may make a user namespace can mount another file there"
-		hint = "if such users are not trusted, add subject.cgroup, or for an object its sha256, or refuse userns_create to everybody, with a scope that has all programs in it"
+		hint = "if such users are not trusted, add "
+		or   = "subject.cgroup, or refuse userns_create to everybody, with a scope that has all programs in it"
 	)
 	if exes != nil {
-		l.note(exes, "the rule knows who acts by the path of the program, subject.exe,"+how, hint)
+		l.note(exes, "the rule knows who acts by the path of the program, subject.exe,"+how, hint+or)
 	}
 	if objects != nil {
-		l.note(objects, "the rule knows what may be opened or executed by its path, object.path,"+how, hint)
+		l.note(objects, "the rule knows what may be opened or executed by its path, object.path,"+how, hint+"object.sha256 or "+or)
 	}
 }
 

@@ -58,7 +58,7 @@ func (s *rulesService) Explain(_ context.Context, req *controlv1.ExplainRequest)
 		}
 		k.NotByKernel = info.NotKept
 	}
-	out.Consulted, out.Needs = x.Consulted.Names(), x.Decision.Needs().Names()
+	out.Consulted, out.Needs = x.Consulted.Names(), x.Needs.Names()
 	out.Kept = &controlv1.ExplainKept{InKernel: k.InKernel, NotByWorker: k.NotByWorker, NotByKernel: k.NotByKernel}
 	if info.Waits != nil {
 		out.Waits = utf8(info.Waits(r.Event))

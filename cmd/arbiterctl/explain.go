@@ -240,7 +240,7 @@ func (a *app) explainOffline(cmd *cobra.Command, q *controlv1.ExplainRequest, fi
 		OnFail: x.Decision.OnFail.String(), Fingerprint: rs.Fingerprint(), OutOfScope: !rs.Asks(&rules.Access{
 			Event: r.Event, Object: string(q.Path), Detail: string(q.Detail), Exe: string(q.Exe), Cgroup: string(q.Cgroup), UID: q.Uid})}
 	k := rs.Kept(r, x.Decision)
-	answer.Consulted, answer.Needs = x.Consulted.Names(), x.Decision.Needs().Names()
+	answer.Consulted, answer.Needs = x.Consulted.Names(), x.Needs.Names()
 	answer.Kept = &controlv1.ExplainKept{InKernel: k.InKernel, NotByWorker: k.NotByWorker, NotByKernel: k.NotByKernel}
 	answer.StepsLeftOut = uint32(x.LeftOut)
 	for _, s := range x.Steps {
@@ -271,6 +271,10 @@ func explainText(x *controlv1.ExplainResponse) string {
 	}
 	fmt.Fprintf(&b, "%s, %s\n", verdict, by)
 	for _, fact := range x.Needs {
+		if fact == abi.FieldCredentials.Names()[0] {
+			b.WriteString("rules look at the subject's credentials, which are not known: give them with --credentials; a request without gets the failure verdict\n")
+			continue
+		}
 		fmt.Fprintf(&b, "it depends on object.%s, which is not known: give it with --%[1]s\n", audit.Quote(fact))
 	}
 	for _, n := range [...]struct{ what, text string }{{"message", x.Message}, {"owner", x.Owner}, {"reason", x.Reason}, {"ticket", x.Ticket}} {

@@ -2067,8 +2067,8 @@ type ExplainResponse struct {
 	Kept *ExplainKept `protobuf:"bytes,31,opt,name=kept,proto3" json:"kept,omitempty"`
 	// How a task waits for such an answer on this kernel, in words; empty when that is not known.
 	Waits string `protobuf:"bytes,32,opt,name=waits,proto3" json:"waits,omitempty"`
-	// Of these the verdict depends on the next one, which is not known: sha256, format, fsverity or scan. Empty
-	// when it is decided.
+	// Those that are not known and would have to be: the next one that the verdict depends on, sha256, format,
+	// fsverity or scan; and credentials, without which a request gets the failure verdict.
 	Needs         []string `protobuf:"bytes,33,rep,name=needs,proto3" json:"needs,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
