@@ -275,8 +275,15 @@ func (p *Pool) look(j *job, h *hasher) (c abi.Content, err error) {
 	if j.want == abi.FieldVerity {
 		return p.measure(j.File)
 	}
-	edition, fresh := p.editions.last(p.now())
-	if c, ok := p.remembered(s, edition, fresh); ok && j.want&^c.Known == 0 {
+	edition, holds := p.editions.last(p.now())
+	c, ok := p.remembered(s, edition)
+	if !holds && c.Known&abi.FieldScan != 0 {
+		if j.want == abi.FieldScan {
+			return c, p.await(j)
+		}
+		c.ForgetScan()
+	}
+	if ok && j.want&^c.Known == 0 {
 		p.counters.hits.Add(1)
 		return c, nil
 	}

@@ -25,10 +25,11 @@ const marker = "MARKER"
 
 // scanner finds marker, and does what the test says before.
 type scanner struct {
-	scans atomic.Int64
+	scans, asks atomic.Int64 // asks for the edition
 
 	mu      sync.Mutex
 	before  func() error
+	tell    func() // before the edition
 	edition string
 	down    bool
 }
@@ -51,6 +52,13 @@ func (s *scanner) Scan(ctx context.Context, fd int) (string, error) {
 }
 
 func (s *scanner) Edition(context.Context) (string, error) {
+	s.asks.Add(1)
+	s.mu.Lock()
+	tell := s.tell
+	s.mu.Unlock()
+	if tell != nil {
+		tell()
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.down {
@@ -251,7 +259,7 @@ func TestLaneOfScans(t *testing.T) {
 	name, other := write(t, []byte("x")), write(t, []byte("y"))
 	needLasting(t, name)
 	release := make(chan struct{})
-	s := &scanner{}
+	s := &scanner{edition: "1"}
 	p := pool(t, Options{Scan: Scanning{Scanner: s, AtOnce: 2}})
 	scanOf(t, p, named(t, other))
 	s.set(func() { s.before = func() error { <-release; return nil } })
@@ -336,7 +344,7 @@ func BenchmarkScanRemembered(b *testing.B) {
 	needLasting(b, name)
 	for what, o := range map[string]Object{"by name": named(b, name), "by descriptor": {File: int(opened(b, name).Fd())}} {
 		b.Run(what, func(b *testing.B) {
-			benchmarkSubmit(b, pool(b, Options{Scan: Scanning{Scanner: &scanner{}}}), o, abi.FieldScan)
+			benchmarkSubmit(b, pool(b, Options{Scan: Scanning{Scanner: &scanner{edition: "1"}}}), o, abi.FieldScan)
 		})
 	}
 }
