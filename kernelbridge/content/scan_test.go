@@ -87,8 +87,13 @@ func scanOf(t testing.TB, p *Pool, o Object) abi.Content {
 
 func submitScan(t testing.TB, p *Pool, o Object) <-chan abi.Content {
 	t.Helper()
+	return submitScanFor(t, p, o, time.Hour)
+}
+
+func submitScanFor(t testing.TB, p *Pool, o Object, wait time.Duration) <-chan abi.Content {
+	t.Helper()
 	c := make(chan abi.Content, 2) // a second answer would be a bug, not a hang
-	if !p.Submit(o, abi.FieldScan, func(got abi.Content) { c <- got }) {
+	if !p.Submit(o, abi.FieldScan, wait, func(got abi.Content) { c <- got }) {
 		t.Fatal("there is no room")
 	}
 	return c
@@ -288,6 +293,42 @@ func TestLaneOfScans(t *testing.T) {
 	}
 }
 
+// What nobody waits for any more is not begun, so it keeps nobody waiting; what was begun is
+// finished, and remembered.
+func TestLateScans(t *testing.T) {
+	name := write(t, []byte("x"))
+	needLasting(t, name)
+	release := make(chan struct{})
+	s := &scanner{edition: "1", before: func() error { <-release; return nil }}
+	p := pool(t, Options{Scan: Scanning{Scanner: s, AtOnce: 1}})
+	now, pass := later(p)
+	p.now = now
+	begun := submitScanFor(t, p, named(t, name), time.Second)
+	until(t, "the scanner is not busy", func() bool { return s.scans.Load() == 1 })
+	var late []<-chan abi.Content
+	for range 10 {
+		late = append(late, submitScanFor(t, p, named(t, write(t, []byte("y"))), time.Second))
+	}
+	last := submitScanFor(t, p, named(t, write(t, []byte("z"))), time.Minute)
+	until(t, "they are not in the lane", func() bool { return len(p.scans) == len(late)+1 })
+	pass(2 * time.Second)
+	close(release)
+	if got := <-begun; got.Scan != abi.ScanClean {
+		t.Errorf("what was begun: %+v", got)
+	}
+	for i, c := range late {
+		if got := <-c; got != (abi.Content{}) {
+			t.Errorf("late %d: %+v", i, got)
+		}
+	}
+	if got := <-last; got.Scan != abi.ScanClean {
+		t.Errorf("what is waited for: %+v", got)
+	}
+	if got := scanOf(t, p, named(t, name)); got.Scan != abi.ScanClean || s.scans.Load() != 2 || p.counters.unknown[causeLate].Load() != uint64(len(late)) {
+		t.Errorf("again: %+v after %d scans, want 2: %v", got, s.scans.Load(), p.Stats())
+	}
+}
+
 // Close ends scans that are under way, answers all that wait, and no descriptor is left.
 func TestCloseWhileScanning(t *testing.T) {
 	fds := openFiles(t)
@@ -302,7 +343,7 @@ func TestCloseWhileScanning(t *testing.T) {
 	accepted := 0
 	for range queued + 10 {
 		waiting.Add(1)
-		if !p.Submit(Object{File: int(f.Fd())}, abi.FieldScan, func(c abi.Content) {
+		if !p.Submit(Object{File: int(f.Fd())}, abi.FieldScan, time.Minute, func(c abi.Content) {
 			if c != (abi.Content{}) {
 				t.Errorf("got %+v of a scan that was ended", c)
 			}
