@@ -6,8 +6,9 @@ import "github.com/arbiterd/arbiter/kernelbridge/abi"
 
 // flight is a file that is being read in full for a fact.
 type flight struct {
-	stamp stamp
-	want  abi.Fields
+	stamp   stamp
+	want    abi.Fields
+	edition string // of the scanner: who knows a newer one does not join
 }
 
 // once has work done for a file, and what comes of it remembered under the file's stamp, which

@@ -304,7 +304,7 @@ func (p *Pool) look(j *job, h *hasher) (c abi.Content, err error) {
 		c, _, err = p.hash(j.File, s, h)
 		return c, err
 	}
-	return p.once(flight{s, abi.FieldDigest}, j.done, func() (known, stamp, error) {
+	return p.once(flight{stamp: s, want: abi.FieldDigest}, j.done, func() (known, stamp, error) {
 		c, of, err := p.hash(j.File, s, h)
 		return known{Content: c}, of, err
 	})

@@ -100,12 +100,13 @@ func (p *Pool) scan(j *job, h *hasher) (c abi.Content, err error) {
 		k, _, err := p.scanned(j.File, s, h, edition)
 		return k.Content, err
 	}
-	return p.once(flight{s, abi.FieldScan}, j.done, func() (known, stamp, error) { return p.scanned(j.File, s, h, edition) })
+	return p.once(flight{s, abi.FieldScan, edition}, j.done, func() (known, stamp, error) { return p.scanned(j.File, s, h, edition) })
 }
 
 // scanned has the file scanned whose stamp is s. edition is what the scanner was before.
 func (p *Pool) scanned(fd int, s stamp, h *hasher, edition string) (k known, of stamp, err error) {
 	k.edition, k.scanned = edition, p.now()
+	var took time.Duration
 	of, err = steady(fd, s, func(size int64) (err error) {
 		if size > p.opts.Scan.MaxBytes {
 			return errScanTooBig
@@ -121,13 +122,14 @@ func (p *Pool) scanned(fd int, s stamp, h *hasher, edition string) (k known, of 
 		case err != nil:
 			return p.unscanned(err)
 		}
-		p.counters.scans.count(time.Since(begin), found != "")
+		took = time.Since(begin)
 		k.SetScan(found)
 		return nil
 	})
 	if err != nil {
 		return known{}, of, err
 	}
+	p.counters.scans.count(took, k.Scan == abi.ScanInfected)
 	return k, of, nil
 }
 

@@ -193,6 +193,34 @@ func TestChangedWhileScanned(t *testing.T) {
 		if n := len(p.cache.at); n > 1 {
 			t.Errorf("%d changes: %d files remembered", changes, n)
 		}
+		if n := p.counters.scans.done.Load(); n != uint64(want/abi.FieldScan) {
+			t.Errorf("%d changes: %d scans counted", changes, n)
+		}
+	}
+}
+
+// Who comes when the scanner has new signatures does not go by a scan that was begun before.
+func TestScanUnderWayIsOfItsEdition(t *testing.T) {
+	name := write(t, []byte("x"))
+	needLasting(t, name)
+	release := make(chan struct{})
+	s := &scanner{edition: "1", before: func() error { <-release; return nil }}
+	p := pool(t, Options{Scan: Scanning{Scanner: s, AtOnce: 3}})
+	now, pass := later(p)
+	p.now = now
+	all := []<-chan abi.Content{submitScan(t, p, named(t, name))}
+	until(t, "the scanner is not busy", func() bool { return s.scans.Load() == 1 })
+	s.set(func() { s.edition = "2" })
+	pass(editionEvery)
+	all = append(all, submitScan(t, p, named(t, name)))
+	until(t, "it is not scanned again", func() bool { return s.scans.Load() == 2 })
+	all = append(all, submitScan(t, p, named(t, name)))
+	until(t, "nobody joins", func() bool { return p.counters.joined.Load() == 1 })
+	close(release)
+	for i, c := range all {
+		if got := <-c; got.Scan != abi.ScanClean {
+			t.Errorf("answer %d: %+v", i, got)
+		}
 	}
 }
 
