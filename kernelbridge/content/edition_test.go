@@ -136,3 +136,24 @@ func TestNoEdition(t *testing.T) {
 		}
 	}
 }
+
+// Whoever wants something else of a file waits for no edition, and is not told what hangs on it.
+func TestDigestNeedsNoEdition(t *testing.T) {
+	name := write(t, []byte("x"))
+	needLasting(t, name)
+	s := &scanner{edition: "1"}
+	p := pool(t, Options{Scan: Scanning{Scanner: s}})
+	now, pass := later(p)
+	p.now = now
+	scanOf(t, p, named(t, name))
+	for _, want := range []abi.Fields{abi.FieldScan, 0} {
+		c := make(chan abi.Content, 2)
+		if !p.Submit(named(t, name), abi.FieldDigest, time.Hour, func(got abi.Content) { c <- got }) {
+			t.Fatal("there is no room")
+		}
+		if got := <-c; got.Known&abi.FieldScan != want || got.Known&abi.FieldDigest == 0 || s.asks.Load() != 1 {
+			t.Errorf("%v known after it was asked for %d times, want a digest, %v, and once", got.Known.Names(), s.asks.Load(), want.Names())
+		}
+		pass(editionEvery)
+	}
+}

@@ -143,7 +143,7 @@ func TestSlowFile(t *testing.T) {
 // A file that takes long is waited for while the scanner says that it is there.
 func TestLongFile(t *testing.T) {
 	s, c, _ := pair(t)
-	c.life = 300 * time.Millisecond
+	c.life = 500 * time.Millisecond
 	s.Answer(func(f *os.File) []byte {
 		for s.Editions() < 2 && t.Context().Err() == nil {
 			<-time.After(time.Millisecond)
