@@ -5,6 +5,7 @@ package arbiter
 import (
 	"math"
 	"sync/atomic"
+	"time"
 
 	"github.com/arbiterd/arbiter/kernelbridge/abi"
 	"github.com/arbiterd/arbiter/rules"
@@ -25,7 +26,8 @@ type Fetcher interface {
 	// Fetch has the facts of want, among abi.ContentFields, found out about the object of r
 	// by another goroutine, which then calls Content of h. It does not block, and takes what
 	// it needs of r before it returns. False: there is no room, and h will not be called.
-	Fetch(h Held, r *abi.Request, want abi.Fields) bool
+	// Nobody waits for it any more after wait: it need not begin then.
+	Fetch(h Held, r *abi.Request, want abi.Fields, wait time.Duration) bool
 }
 
 // Held names a request that its worker holds, to whoever fetches what it lacks. It may be
@@ -268,12 +270,12 @@ func (w *worker) hold(d rules.Decision) {
 	}
 	p := &w.holds.places[index]
 	p.gen++ // before anybody is told
-	if !contents.Fetch(Held{w, index, p.gen}, w.req, d.Needs()) {
+	// One that was held in time for another rule has that rule's time here, too.
+	d.Deadline = max(d.Deadline, w.patience)
+	if !contents.Fetch(Held{w, index, p.gen}, w.req, d.Needs(), d.Deadline-time.Duration(w.waited())) {
 		w.fail(abi.ReasonRingFull)
 		return
 	}
-	// One that was held in time for another rule has that rule's time here, too.
-	d.Deadline = max(d.Deadline, w.patience)
 	p.decision, p.missing = d, w.missing
 	w.setAside(index, w.req.PostedNS+int64(d.Deadline))
 }

@@ -27,7 +27,9 @@ const bothRules = knownRules + `  - id: both
 // wantingFunc is a Fetcher.
 type wantingFunc func(Held, *abi.Request, abi.Fields) bool
 
-func (f wantingFunc) Fetch(h Held, r *abi.Request, want abi.Fields) bool { return f(h, r, want) }
+func (f wantingFunc) Fetch(h Held, r *abi.Request, want abi.Fields, _ time.Duration) bool {
+	return f(h, r, want)
+}
 
 // wanter is a Fetcher that gives what the test has laid ready, and remembers what was wanted.
 type wanter struct {
@@ -36,7 +38,7 @@ type wanter struct {
 	asked []string
 }
 
-func (f *wanter) Fetch(h Held, _ *abi.Request, want abi.Fields) bool {
+func (f *wanter) Fetch(h Held, _ *abi.Request, want abi.Fields, _ time.Duration) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.asked = append(f.asked, strings.Join(want.Names(), " "))

@@ -49,7 +49,7 @@ type hasher struct{ asked chan Held }
 
 func newHasher() *hasher { return &hasher{make(chan Held, 4*abi.MaxHeld)} }
 
-func (h *hasher) Fetch(held Held, _ *abi.Request, _ abi.Fields) bool {
+func (h *hasher) Fetch(held Held, _ *abi.Request, _ abi.Fields, _ time.Duration) bool {
 	h.asked <- held
 	return true
 }
@@ -69,7 +69,9 @@ func (h *hasher) next(t testing.TB) Held {
 // fetcherFunc is a Fetcher.
 type fetcherFunc func(Held, *abi.Request) bool
 
-func (f fetcherFunc) Fetch(h Held, r *abi.Request, _ abi.Fields) bool { return f(h, r) }
+func (f fetcherFunc) Fetch(h Held, r *abi.Request, _ abi.Fields, _ time.Duration) bool {
+	return f(h, r)
+}
 
 // digest is a content of which that is known, or nothing.
 func digest(sum [32]byte, known bool) abi.Content {
@@ -231,6 +233,32 @@ func TestCannotHold(t *testing.T) {
 type keepsNone struct{ Source }
 
 func (keepsNone) Hold(*abi.Request) bool { return false }
+
+// A fetcher is told for how long its request is held: what is left of the deadline.
+func TestFetcherIsToldHowLong(t *testing.T) {
+	w := one(t, mustRules(t, strings.ReplaceAll(knownRules, "exec", "open"), 1), -1, &canned{paths: []string{"/t/x"}, exe: "/bin/sh"})
+	f := &told{}
+	w.arbiter.cfg.Contents = f
+	for _, patience := range []time.Duration{0, time.Minute} {
+		w.taken, w.missing = true, 0
+		w.source.Next(w.req)
+		w.patience = patience
+		w.req.PostedNS = w.clock.now() - int64(4*time.Second)
+		w.answer()
+		most := max(10*time.Second, patience) - 4*time.Second
+		if f.wait > most || f.wait < most-time.Second {
+			t.Errorf("held for a rule of %v before: told to wait %v, want %v", patience, f.wait, most)
+		}
+	}
+}
+
+// told is a Fetcher that has no room, and remembers for how long it would have been waited for.
+type told struct{ wait time.Duration }
+
+func (f *told) Fetch(_ Held, _ *abi.Request, _ abi.Fields, wait time.Duration) bool {
+	f.wait = wait
+	return false
+}
 
 // A fetcher may call before it returns.
 func TestDigestAtOnce(t *testing.T) {

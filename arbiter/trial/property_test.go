@@ -63,7 +63,7 @@ func contentOf(r *abi.Request) abi.Content {
 	return c
 }
 
-func (fetcher) Fetch(h arbiter.Held, r *abi.Request, want abi.Fields) bool {
+func (fetcher) Fetch(h arbiter.Held, r *abi.Request, want abi.Fields, _ time.Duration) bool {
 	c := contentOf(r)
 	if want != abi.FieldDigest {
 		c.Known = want

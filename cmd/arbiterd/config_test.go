@@ -68,6 +68,7 @@ func TestConfigErrors(t *testing.T) {
 		{"unknown inner key", "admin: {users: [1]}\n", nil, []string{"there is no key \"users\" here: write uids or gids"}},
 		{"a scanner that cannot be", "scanner: {clamd: run/ctl, timeout: 5ms, connections: 65, max_size: 0, max_age: 25h}\n", nil, []string{"scanner.clamd: \"run/ctl\"", "LocalSocket",
 			"scanner.timeout: 5ms", "scanner.connections: 65", "1 to 64", "scanner.max_size: 0", "scanner.max_age: 25h"}},
+		{"a scan that clamd ends first", "scanner: {timeout: 2m}\n", nil, []string{"scanner.timeout: 2m0s: give at least 100ms, and less than 2m0s: after MaxScanTime of clamd.conf"}},
 		{"scanned and not hashed", "digest_max_size: 1000\nscanner: {clamd: /run/ctl}\n", nil, []string{"scanner.max_size: 26214400", "not above digest_max_size"}},
 		{"a scanner of another kind", "scanner: {socket: /run/x}\n", nil, []string{"there is no key \"socket\" here: write clamd"}},
 		{"a text for a scanner", "scanner: /run/clamd.ctl\n", nil, []string{"line 1: \"/run/cl...\" does not fit here: write keys like {clamd: /run/clamav/clamd.ctl}"}},

@@ -29,6 +29,9 @@ const maxCPUs = 1024
 // maxScans is how many connections to a scanner there may be.
 const maxScans = 64
 
+// maxScanTime is the default of clamd's limit of that name.
+const maxScanTime = 2 * time.Minute
+
 // check returns everything that is wrong with the values, in the order of the sample
 // file. usable are the CPUs that this process may use.
 func (c *config) check(usable []int) error {
@@ -115,8 +118,8 @@ func (s *scanner) check(hashed int64) (errs []error) {
 	if s.Clamd != "" && (!filepath.IsAbs(s.Clamd) || len(s.Clamd) > control.MaxSocketPath) {
 		bad("scanner.clamd: %q is not an absolute path of at most %d bytes: give LocalSocket of clamd.conf, like /run/clamav/clamd.ctl", s.Clamd, control.MaxSocketPath)
 	}
-	if d := time.Duration(s.Timeout); d < 100*time.Millisecond || d > 10*time.Minute {
-		bad("scanner.timeout: %v: give 100ms to 10m", d)
+	if d := time.Duration(s.Timeout); d < 100*time.Millisecond || d >= maxScanTime {
+		bad("scanner.timeout: %v: give at least 100ms, and less than %v: after MaxScanTime of clamd.conf, which is that unless it is set, clamd calls a file clean that it has not read to its end", d, maxScanTime)
 	}
 	if s.Connections < 1 || s.Connections > maxScans {
 		bad("scanner.connections: %d: give 1 to %d, below MaxThreads of clamd.conf", s.Connections, maxScans)

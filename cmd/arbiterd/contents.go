@@ -49,12 +49,12 @@ func (c *contents) problems() []string {
 }
 
 // Fetch implements arbiter.Fetcher.
-func (c *contents) Fetch(h arbiter.Held, r *abi.Request, want abi.Fields) bool {
+func (c *contents) Fetch(h arbiter.Held, r *abi.Request, want abi.Fields, wait time.Duration) bool {
 	o := content.Object{File: -1, Task: r.TID, Path: string(r.Path()), Dev: r.Dev, Ino: r.Ino}
 	if c.lent {
 		o = content.Object{File: int(r.File)}
 	}
-	return c.pool.Submit(o, want, h.Content)
+	return c.pool.Submit(o, want, wait, h.Content)
 }
 
 // count adds the counters that are not 0. Their names are those of the time when digests were

@@ -23,7 +23,7 @@ import (
 func TestRealScans(t *testing.T) {
 	notInGuest(t)
 	dir := newTree(t)
-	clamd, err := clamdtest.Start(t.TempDir())
+	clamd, err := clamdtest.Start(t.TempDir(), "AlertExceedsMax yes")
 	if errors.Is(err, clamdtest.ErrNone) {
 		t.Skip(err)
 	}

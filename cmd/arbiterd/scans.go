@@ -10,14 +10,19 @@ import (
 	"github.com/arbiterd/arbiter/rules"
 )
 
+// elfLoader is what execve opens beside each program, before the process is that program.
+const elfLoader = "/usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2"
+
 // ofClamd is what clamd has to do before it scans anything, and what it does meanwhile, with the
-// paths that it has on Debian. When a scan is needed for that, clamd waits for itself.
+// paths that it has on Debian (amd64). When a scan is needed for that, clamd waits for itself.
 var ofClamd = [...]struct {
 	event         abi.Event
 	exe, path, is string
 	format        abi.Format
 }{
 	{abi.EventExec, "/usr/lib/systemd/systemd", "/usr/sbin/clamd", "its start", abi.FormatELF},
+	{abi.EventExec, "/usr/lib/systemd/systemd", elfLoader, "its start by the ELF loader", abi.FormatELF},
+	{abi.EventMMapExec, "/usr/sbin/clamd", "/usr/lib/x86_64-linux-gnu/libclamav.so.12", "the mapping of its libraries", abi.FormatELF},
 	{abi.EventOpen, "/usr/sbin/clamd", "/var/lib/clamav/daily.cld", "the reading of its signatures", abi.FormatOther},
 	{abi.EventOpen, "/usr/sbin/clamd", "/tmp/clamav-0.tmp", "the opening of its temporary files", abi.FormatOther},
 }
@@ -37,8 +42,8 @@ func scanWarnings(rs *rules.RuleSet, there bool, bound time.Duration) (warnings 
 	}
 	for _, c := range ofClamd {
 		if waitsForScan(rs, c.event, c.exe, c.path, c.format) {
-			add("clamd waits for itself: %s needs a scan (%v of %s by %s); write mute: {paths: [/usr/sbin/clamd], exes: [/usr/sbin/clamd]}, or keep what is not for strangers to write out of the scope",
-				c.is, c.event, c.path, c.exe)
+			add("clamd waits for itself: %s needs a scan (%v of %s by %s); write mute: {paths: [/usr/sbin/clamd, %s], exes: [/usr/sbin/clamd]}, let an earlier rule decide by path, or keep what is not for strangers to write out of the scope",
+				c.is, c.event, c.path, c.exe, elfLoader)
 		}
 	}
 	return warnings

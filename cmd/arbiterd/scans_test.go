@@ -244,7 +244,8 @@ func TestNotScanned(t *testing.T) {
 func TestScanWarnings(t *testing.T) {
 	const head = "version: 1\ndefault: allow\non_fail: deny\n"
 	const about = "rules: [{id: a, events: [%s], object: {scan: infected}, verdict: deny}]\n"
-	exec, both := fmt.Sprintf(about, "exec"), fmt.Sprintf(about, "exec, open")
+	const loader = "its start by the ELF loader needs a scan (exec of " + elfLoader + " by /usr/lib/systemd/systemd); write mute: {paths: [/usr/sbin/clamd, " + elfLoader + "], exes: [/usr/sbin/clamd]}"
+	exec, both, all := fmt.Sprintf(about, "exec"), fmt.Sprintf(about, "exec, open"), fmt.Sprintf(about, "exec, open, mmap_exec")
 	for _, tc := range []struct {
 		name, text string
 		there      bool
@@ -254,13 +255,15 @@ func TestScanWarnings(t *testing.T) {
 		{"all is well", "scope: {paths: [/srv]}\n" + both, true, time.Minute, nil},
 		{"nobody scans", "scope: {paths: [/srv]}\n" + exec, false, time.Minute, []string{"nobody scans"}},
 		{"tasks wait for a moment", "scope: {paths: [/srv]}\n" + exec, true, 5 * time.Millisecond, []string{"waits 5ms at most"}},
-		{"its start", "scope: {paths: [/usr]}\n" + both, true, time.Minute, []string{"its start needs a scan (exec of /usr/sbin/clamd by /usr/lib/systemd/systemd)"}},
+		{"its start", "scope: {paths: [/usr]}\n" + both, true, time.Minute, []string{"its start needs a scan (exec of /usr/sbin/clamd by /usr/lib/systemd/systemd)", loader}},
+		{"its libraries", "scope: {paths: [/usr/lib]}\n" + fmt.Sprintf(about, "mmap_exec"), true, time.Minute, []string{"the mapping of its libraries needs a scan (mmap_exec of /usr/lib/x86_64-linux-gnu/libclamav.so.12 by /usr/sbin/clamd)"}},
 		{"its files", "scope: {paths: [/var, /tmp]}\n" + both, true, time.Minute, []string{"the reading of its signatures", "the opening of its temporary files"}},
-		{"muted", "scope: {paths: [/]}\nmute: {paths: [/usr/sbin/clamd], exes: [/usr/sbin/clamd]}\n" + both, true, time.Minute, nil},
-		{"another rule decides before", "scope: {paths: [/usr]}\nrules:\n- {id: packages, events: [exec], object: {path: {prefix: /usr/sbin}}, verdict: allow}\n" +
+		{"muted in part", "scope: {paths: [/]}\nmute: {paths: [/usr/sbin/clamd], exes: [/usr/sbin/clamd]}\n" + all, true, time.Minute, []string{loader}},
+		{"muted", "scope: {paths: [/]}\nmute: {paths: [/usr/sbin/clamd, " + elfLoader + "], exes: [/usr/sbin/clamd]}\n" + all, true, time.Minute, nil},
+		{"another rule decides before", "scope: {paths: [/usr]}\nrules:\n- {id: packages, events: [exec], object: {path: [\"/usr/sbin/**\", \"/usr/lib/**\"]}, verdict: allow}\n" +
 			"- {id: a, events: [exec], object: {format: elf, scan: infected}, verdict: deny}\n", true, time.Minute, nil},
 		{"format and digest before", "scope: {paths: [/usr]}\nrules:\n- {id: a, events: [exec], object: {format: elf, fsverity: none, scan: infected}, verdict: deny}\n", true, time.Minute,
-			[]string{"clamd waits for itself: its start"}},
+			[]string{"clamd waits for itself: its start", loader}},
 		{"goes on", "on_fail: allow\nscope: {paths: [/srv]}\n" + exec, true, time.Minute, []string{"set on_fail: deny"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

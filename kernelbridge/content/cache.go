@@ -26,7 +26,7 @@ type entry struct {
 // known is what was found out about a file.
 type known struct {
 	abi.Content
-	edition string    // that the scanner had before it looked
+	edition string    // that the scanner had before it looked; "": nobody knew
 	scanned time.Time // when it began to
 }
 

@@ -21,6 +21,7 @@ var (
 	errScanTooBig = errors.New("it is larger than scanner.max_size")
 	errScan       = errors.New("it could not be scanned")
 	errNoRoom     = errors.New("too many files wait for the scanner")
+	errLate       = errors.New("nobody waits for it any more")
 )
 
 type cause uint8
@@ -37,11 +38,12 @@ const (
 	causeScanFailed
 	causeScannerGone
 	causeScannerBusy
+	causeLate
 	causes
 )
 
 var causeNames = [causes]string{"gone", "not_regular", "too_big", "changed", "stopped", "unreadable",
-	"no_scanner", "scan_too_big", "scan_failed", "scanner_gone", "scanner_busy"}
+	"no_scanner", "scan_too_big", "scan_failed", "scanner_gone", "scanner_busy", "late"}
 
 // causeOf returns under what an error is counted.
 func causeOf(err error) cause {
@@ -66,6 +68,8 @@ func causeOf(err error) cause {
 		return causeScanTooBig
 	case errors.Is(err, errNoRoom):
 		return causeScannerBusy
+	case errors.Is(err, errLate):
+		return causeLate
 	}
 	return causeUnreadable
 }

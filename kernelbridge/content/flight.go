@@ -6,8 +6,9 @@ import "github.com/arbiterd/arbiter/kernelbridge/abi"
 
 // flight is a file that is being read in full for a fact.
 type flight struct {
-	stamp stamp
-	want  abi.Fields
+	stamp   stamp
+	want    abi.Fields
+	edition string // of the scanner: who knows a newer one does not join
 }
 
 // once has work done for a file, and what comes of it remembered under the file's stamp, which
@@ -43,12 +44,12 @@ func (p *Pool) once(f flight, done func(abi.Content), work func() (known, stamp,
 }
 
 // remembered returns what was found out about a file: of a scan only what the scanner would
-// say now, too, as far as that is known. edition is its own of now, if fresh.
-func (p *Pool) remembered(s stamp, edition string, fresh bool) (abi.Content, bool) {
+// say now, too, as far as that is known. edition is its own of now.
+func (p *Pool) remembered(s stamp, edition string) (abi.Content, bool) {
 	p.mu.Lock()
 	k, ok := p.cache.get(s)
 	p.mu.Unlock()
-	if k.Known&abi.FieldScan != 0 && (!fresh || k.edition != edition || p.now().Sub(k.scanned) > p.opts.Scan.MaxAge) {
+	if k.Known&abi.FieldScan != 0 && (k.edition == "" || k.edition != edition || p.now().Sub(k.scanned) > p.opts.Scan.MaxAge) {
 		k.ForgetScan()
 	}
 	return k.Content, ok

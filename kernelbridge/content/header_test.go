@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"os"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -190,7 +191,7 @@ func TestFormatOfGenerated(t *testing.T) {
 func TestLaneOfFormats(t *testing.T) {
 	p := New(Options{})
 	f := opened(t, write(t, bytes.Repeat([]byte("x"), 9)))
-	if !p.Submit(Object{File: int(f.Fd())}, abi.FieldFormat, func(abi.Content) { panic("a bug") }) {
+	if !p.Submit(Object{File: int(f.Fd())}, abi.FieldFormat, time.Minute, func(abi.Content) { panic("a bug") }) {
 		t.Fatal("there is no room")
 	}
 	for range 2 * goroutines {
@@ -205,7 +206,7 @@ func TestLaneOfFormats(t *testing.T) {
 	if err := p.Close(t.Context()); err != nil {
 		t.Error(err)
 	}
-	if p.Submit(Object{File: int(f.Fd())}, abi.FieldFormat, nil) {
+	if p.Submit(Object{File: int(f.Fd())}, abi.FieldFormat, time.Minute, nil) {
 		t.Error("accepted after Close")
 	}
 }

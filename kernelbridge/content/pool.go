@@ -90,8 +90,9 @@ type Pool struct {
 // job is one file that somebody waits for.
 type job struct {
 	Object
-	want abi.Fields
-	done func(abi.Content)
+	want  abi.Fields
+	until time.Time // nobody waits for it any more
+	done  func(abi.Content)
 }
 
 // quick reports whether what is wanted takes no reading to speak of, so that it need not wait
@@ -131,9 +132,10 @@ func New(o Options) *Pool {
 // Submit has a file looked at for the facts of want, and done called once, from another
 // goroutine or this one, with what is known: these, and perhaps others beside, all of one
 // moment; or nothing, when they cannot be had. It does not block. False: there is no room, and
-// done will not be called.
-func (p *Pool) Submit(o Object, want abi.Fields, done func(abi.Content)) bool {
-	j, lane := job{o, want, done}, p.hashes
+// done will not be called. A file that nobody has begun to look at after wait is left alone: then
+// whoever waited has gone on, and others have not.
+func (p *Pool) Submit(o Object, want abi.Fields, wait time.Duration, done func(abi.Content)) bool {
+	j, lane := job{o, want, p.now().Add(wait), done}, p.hashes
 	if j.quick() {
 		lane = p.headers
 	}
@@ -222,7 +224,11 @@ func (p *Pool) serve(j *job, h *hasher, do task) {
 			p.tell(j.done, abi.Content{})
 		}
 	}()
-	c, err := do(j, h)
+	var c abi.Content
+	err := errLate
+	if !p.now().After(j.until) {
+		c, err = do(j, h)
+	}
 	switch {
 	case errors.Is(err, errElsewhere):
 	case err != nil:
@@ -275,8 +281,15 @@ func (p *Pool) look(j *job, h *hasher) (c abi.Content, err error) {
 	if j.want == abi.FieldVerity {
 		return p.measure(j.File)
 	}
-	edition, fresh := p.editions.last(p.now())
-	if c, ok := p.remembered(s, edition, fresh); ok && j.want&^c.Known == 0 {
+	edition, holds := p.editions.last(p.now())
+	c, ok := p.remembered(s, edition)
+	if !holds && c.Known&abi.FieldScan != 0 {
+		if j.want == abi.FieldScan {
+			return c, p.await(j)
+		}
+		c.ForgetScan()
+	}
+	if ok && j.want&^c.Known == 0 {
 		p.counters.hits.Add(1)
 		return c, nil
 	}
@@ -291,7 +304,7 @@ func (p *Pool) look(j *job, h *hasher) (c abi.Content, err error) {
 		c, _, err = p.hash(j.File, s, h)
 		return c, err
 	}
-	return p.once(flight{s, abi.FieldDigest}, j.done, func() (known, stamp, error) {
+	return p.once(flight{stamp: s, want: abi.FieldDigest}, j.done, func() (known, stamp, error) {
 		c, of, err := p.hash(j.File, s, h)
 		return known{Content: c}, of, err
 	})

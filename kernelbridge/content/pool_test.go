@@ -51,7 +51,7 @@ func submit(t testing.TB, p *Pool, o Object) <-chan answer {
 func submitFor(t testing.TB, p *Pool, o Object, want abi.Fields) <-chan answer {
 	t.Helper()
 	c := make(chan answer, 2) // a second answer would be a bug, not a hang
-	if !p.Submit(o, want, func(got abi.Content) { c <- answer{got.Digest, got.Known&abi.FieldDigest != 0, got.Format} }) {
+	if !p.Submit(o, want, time.Minute, func(got abi.Content) { c <- answer{got.Digest, got.Known&abi.FieldDigest != 0, got.Format} }) {
 		t.Fatal("there is no room")
 	}
 	return c
@@ -364,7 +364,7 @@ func TestBounds(t *testing.T) {
 	accepted, most := 0, goroutines+queued
 	for range most + 10 {
 		waiting.Add(1)
-		if !p.Submit(Object{File: int(f.Fd())}, abi.FieldDigest, func(abi.Content) { waiting.Done() }) {
+		if !p.Submit(Object{File: int(f.Fd())}, abi.FieldDigest, time.Minute, func(abi.Content) { waiting.Done() }) {
 			waiting.Done()
 			until(t, "the goroutines do not start", func() bool { return p.counters.busy.Load() == goroutines })
 			continue
@@ -384,7 +384,7 @@ func TestBounds(t *testing.T) {
 		t.Error(err)
 	}
 	waiting.Wait()
-	if p.Submit(Object{File: int(f.Fd())}, abi.FieldDigest, nil) {
+	if p.Submit(Object{File: int(f.Fd())}, abi.FieldDigest, time.Minute, nil) {
 		t.Error("accepted after Close")
 	}
 	if got := openFiles(t); got != fds {
@@ -405,7 +405,7 @@ func openFiles(t testing.TB) int {
 func TestPanic(t *testing.T) {
 	p := pool(t, Options{})
 	f := opened(t, write(t, []byte("x")))
-	if !p.Submit(Object{File: int(f.Fd())}, abi.FieldDigest, func(abi.Content) { panic("a bug") }) {
+	if !p.Submit(Object{File: int(f.Fd())}, abi.FieldDigest, time.Minute, func(abi.Content) { panic("a bug") }) {
 		t.Fatal("there is no room")
 	}
 	for range 2 * goroutines {
@@ -439,7 +439,7 @@ func BenchmarkHeader(b *testing.B) {
 func benchmarkSubmit(b *testing.B, p *Pool, o Object, want abi.Fields) {
 	c := make(chan abi.Content, 1)
 	for b.Loop() {
-		p.Submit(o, want, func(got abi.Content) { c <- got })
+		p.Submit(o, want, time.Minute, func(got abi.Content) { c <- got })
 		if got := <-c; got.Known&want == 0 {
 			b.Fatal("it is not known")
 		}

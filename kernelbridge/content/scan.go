@@ -18,6 +18,7 @@ type Scanner interface {
 	// in it when none can be scanned now.
 	Scan(ctx context.Context, fd int) (signature string, err error)
 	// Edition names what Scan looks for now: another name, and files that were clean may not be.
+	// Without one nothing that is found is remembered.
 	Edition(ctx context.Context) (string, error)
 }
 
@@ -69,6 +70,16 @@ func (p *Pool) handOver(j *job) error {
 	}
 }
 
+// await has a job, whose file is open and was scanned before, looked at again when the edition is
+// known by which that holds or does not.
+func (p *Pool) await(j *job) error {
+	if !p.editions.wait(p, *j) {
+		return errNoRoom
+	}
+	j.File = -1 // it is the other's to close
+	return errElsewhere
+}
+
 // scan has a file scanned, and hashed on the way: so all that is known of it is of one moment,
 // the record of what was found has its digest, and it is certain that the descriptor can be read
 // by, for clamd finds nothing in one that cannot.
@@ -77,24 +88,25 @@ func (p *Pool) scan(j *job, h *hasher) (c abi.Content, err error) {
 	if err != nil {
 		return c, err
 	}
-	edition, there := p.editions.ask(p)
-	if c, ok := p.remembered(s, edition, there); ok && j.want&^c.Known == 0 {
-		p.counters.hits.Add(1)
-		return c, nil
-	}
 	if s.size > p.opts.Scan.MaxBytes {
 		return c, errScanTooBig
+	}
+	edition := p.editions.ask(p)
+	if c, ok := p.remembered(s, edition); ok && j.want&^c.Known == 0 {
+		p.counters.hits.Add(1)
+		return c, nil
 	}
 	if !s.lasting(j.File, p.now()) {
 		k, _, err := p.scanned(j.File, s, h, edition)
 		return k.Content, err
 	}
-	return p.once(flight{s, abi.FieldScan}, j.done, func() (known, stamp, error) { return p.scanned(j.File, s, h, edition) })
+	return p.once(flight{s, abi.FieldScan, edition}, j.done, func() (known, stamp, error) { return p.scanned(j.File, s, h, edition) })
 }
 
 // scanned has the file scanned whose stamp is s. edition is what the scanner was before.
 func (p *Pool) scanned(fd int, s stamp, h *hasher, edition string) (k known, of stamp, err error) {
 	k.edition, k.scanned = edition, p.now()
+	var took time.Duration
 	of, err = steady(fd, s, func(size int64) (err error) {
 		if size > p.opts.Scan.MaxBytes {
 			return errScanTooBig
@@ -110,13 +122,14 @@ func (p *Pool) scanned(fd int, s stamp, h *hasher, edition string) (k known, of 
 		case err != nil:
 			return p.unscanned(err)
 		}
-		p.counters.scans.count(time.Since(begin), found != "")
+		took = time.Since(begin)
 		k.SetScan(found)
 		return nil
 	})
 	if err != nil {
 		return known{}, of, err
 	}
+	p.counters.scans.count(took, k.Scan == abi.ScanInfected)
 	return k, of, nil
 }
 

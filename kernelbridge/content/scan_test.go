@@ -25,10 +25,11 @@ const marker = "MARKER"
 
 // scanner finds marker, and does what the test says before.
 type scanner struct {
-	scans atomic.Int64
+	scans, asks atomic.Int64 // asks for the edition
 
 	mu      sync.Mutex
 	before  func() error
+	tell    func() // before the edition
 	edition string
 	down    bool
 }
@@ -51,6 +52,13 @@ func (s *scanner) Scan(ctx context.Context, fd int) (string, error) {
 }
 
 func (s *scanner) Edition(context.Context) (string, error) {
+	s.asks.Add(1)
+	s.mu.Lock()
+	tell := s.tell
+	s.mu.Unlock()
+	if tell != nil {
+		tell()
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.down {
@@ -79,8 +87,13 @@ func scanOf(t testing.TB, p *Pool, o Object) abi.Content {
 
 func submitScan(t testing.TB, p *Pool, o Object) <-chan abi.Content {
 	t.Helper()
+	return submitScanFor(t, p, o, time.Hour)
+}
+
+func submitScanFor(t testing.TB, p *Pool, o Object, wait time.Duration) <-chan abi.Content {
+	t.Helper()
 	c := make(chan abi.Content, 2) // a second answer would be a bug, not a hang
-	if !p.Submit(o, abi.FieldScan, func(got abi.Content) { c <- got }) {
+	if !p.Submit(o, abi.FieldScan, wait, func(got abi.Content) { c <- got }) {
 		t.Fatal("there is no room")
 	}
 	return c
@@ -180,6 +193,34 @@ func TestChangedWhileScanned(t *testing.T) {
 		if n := len(p.cache.at); n > 1 {
 			t.Errorf("%d changes: %d files remembered", changes, n)
 		}
+		if n := p.counters.scans.done.Load(); n != uint64(want/abi.FieldScan) {
+			t.Errorf("%d changes: %d scans counted", changes, n)
+		}
+	}
+}
+
+// Who comes when the scanner has new signatures does not go by a scan that was begun before.
+func TestScanUnderWayIsOfItsEdition(t *testing.T) {
+	name := write(t, []byte("x"))
+	needLasting(t, name)
+	release := make(chan struct{})
+	s := &scanner{edition: "1", before: func() error { <-release; return nil }}
+	p := pool(t, Options{Scan: Scanning{Scanner: s, AtOnce: 3}})
+	now, pass := later(p)
+	p.now = now
+	all := []<-chan abi.Content{submitScan(t, p, named(t, name))}
+	until(t, "the scanner is not busy", func() bool { return s.scans.Load() == 1 })
+	s.set(func() { s.edition = "2" })
+	pass(editionEvery)
+	all = append(all, submitScan(t, p, named(t, name)))
+	until(t, "it is not scanned again", func() bool { return s.scans.Load() == 2 })
+	all = append(all, submitScan(t, p, named(t, name)))
+	until(t, "nobody joins", func() bool { return p.counters.joined.Load() == 1 })
+	close(release)
+	for i, c := range all {
+		if got := <-c; got.Scan != abi.ScanClean {
+			t.Errorf("answer %d: %+v", i, got)
+		}
 	}
 }
 
@@ -251,7 +292,7 @@ func TestLaneOfScans(t *testing.T) {
 	name, other := write(t, []byte("x")), write(t, []byte("y"))
 	needLasting(t, name)
 	release := make(chan struct{})
-	s := &scanner{}
+	s := &scanner{edition: "1"}
 	p := pool(t, Options{Scan: Scanning{Scanner: s, AtOnce: 2}})
 	scanOf(t, p, named(t, other))
 	s.set(func() { s.before = func() error { <-release; return nil } })
@@ -280,6 +321,42 @@ func TestLaneOfScans(t *testing.T) {
 	}
 }
 
+// What nobody waits for any more is not begun, so it keeps nobody waiting; what was begun is
+// finished, and remembered.
+func TestLateScans(t *testing.T) {
+	name := write(t, []byte("x"))
+	needLasting(t, name)
+	release := make(chan struct{})
+	s := &scanner{edition: "1", before: func() error { <-release; return nil }}
+	p := pool(t, Options{Scan: Scanning{Scanner: s, AtOnce: 1}})
+	now, pass := later(p)
+	p.now = now
+	begun := submitScanFor(t, p, named(t, name), time.Second)
+	until(t, "the scanner is not busy", func() bool { return s.scans.Load() == 1 })
+	var late []<-chan abi.Content
+	for range 10 {
+		late = append(late, submitScanFor(t, p, named(t, write(t, []byte("y"))), time.Second))
+	}
+	last := submitScanFor(t, p, named(t, write(t, []byte("z"))), time.Minute)
+	until(t, "they are not in the lane", func() bool { return len(p.scans) == len(late)+1 })
+	pass(2 * time.Second)
+	close(release)
+	if got := <-begun; got.Scan != abi.ScanClean {
+		t.Errorf("what was begun: %+v", got)
+	}
+	for i, c := range late {
+		if got := <-c; got != (abi.Content{}) {
+			t.Errorf("late %d: %+v", i, got)
+		}
+	}
+	if got := <-last; got.Scan != abi.ScanClean {
+		t.Errorf("what is waited for: %+v", got)
+	}
+	if got := scanOf(t, p, named(t, name)); got.Scan != abi.ScanClean || s.scans.Load() != 2 || p.counters.unknown[causeLate].Load() != uint64(len(late)) {
+		t.Errorf("again: %+v after %d scans, want 2: %v", got, s.scans.Load(), p.Stats())
+	}
+}
+
 // Close ends scans that are under way, answers all that wait, and no descriptor is left.
 func TestCloseWhileScanning(t *testing.T) {
 	fds := openFiles(t)
@@ -294,7 +371,7 @@ func TestCloseWhileScanning(t *testing.T) {
 	accepted := 0
 	for range queued + 10 {
 		waiting.Add(1)
-		if !p.Submit(Object{File: int(f.Fd())}, abi.FieldScan, func(c abi.Content) {
+		if !p.Submit(Object{File: int(f.Fd())}, abi.FieldScan, time.Minute, func(c abi.Content) {
 			if c != (abi.Content{}) {
 				t.Errorf("got %+v of a scan that was ended", c)
 			}
@@ -336,7 +413,7 @@ func BenchmarkScanRemembered(b *testing.B) {
 	needLasting(b, name)
 	for what, o := range map[string]Object{"by name": named(b, name), "by descriptor": {File: int(opened(b, name).Fd())}} {
 		b.Run(what, func(b *testing.B) {
-			benchmarkSubmit(b, pool(b, Options{Scan: Scanning{Scanner: &scanner{}}}), o, abi.FieldScan)
+			benchmarkSubmit(b, pool(b, Options{Scan: Scanning{Scanner: &scanner{edition: "1"}}}), o, abi.FieldScan)
 		})
 	}
 }

@@ -13,24 +13,29 @@ import (
 // files that lasting is true of.
 type stamp struct {
 	dev, ino     uint64
-	size         int64 // bytes
-	ctime, mtime int64 // nanoseconds since 1970
-	btime        int64 // an inode number that is used again has another one; 0 where it is not kept
+	mount        uint64 // another one where the file system was mounted again, and perhaps changed before
+	size         int64  // bytes
+	ctime, mtime int64  // nanoseconds since 1970
+	btime        int64  // an inode number that is used again has another one; 0 where it is not kept
 }
 
 const stampMask = unix.STATX_TYPE | unix.STATX_INO | unix.STATX_SIZE | unix.STATX_CTIME | unix.STATX_MTIME
 
+// mountMask asks for the number of the mount, since 6.8 for one that is never used again; before,
+// the next mount can have that of the last one.
+const mountMask = unix.STATX_MNT_ID | unix.STATX_MNT_ID_UNIQUE
+
 // stampOf returns the stamp of a regular file.
 func stampOf(fd int) (stamp, error) {
 	var st unix.Statx_t
-	if err := unix.Statx(fd, "", unix.AT_EMPTY_PATH, stampMask|unix.STATX_BTIME, &st); err != nil {
+	if err := unix.Statx(fd, "", unix.AT_EMPTY_PATH, stampMask|unix.STATX_BTIME|mountMask, &st); err != nil {
 		return stamp{}, fmt.Errorf("looking at a file: %w", err)
 	}
 	if st.Mode&unix.S_IFMT != unix.S_IFREG {
 		return stamp{}, errNotRegular
 	}
 	ns := func(t unix.StatxTimestamp) int64 { return t.Sec*int64(time.Second) + int64(t.Nsec) }
-	s := stamp{dev: packed(&st), ino: st.Ino, size: int64(st.Size), ctime: ns(st.Ctime), mtime: ns(st.Mtime)}
+	s := stamp{dev: packed(&st), ino: st.Ino, mount: st.Mnt_id, size: int64(st.Size), ctime: ns(st.Ctime), mtime: ns(st.Mtime)}
 	if st.Mask&stampMask != stampMask {
 		s.ctime = 0 // it cannot be relied on
 	}

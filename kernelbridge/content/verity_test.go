@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -21,7 +22,7 @@ import (
 func verityOf(t testing.TB, p *Pool, o Object) string {
 	t.Helper()
 	c := make(chan abi.Content, 2)
-	if !p.Submit(o, abi.FieldVerity, func(got abi.Content) { c <- got }) {
+	if !p.Submit(o, abi.FieldVerity, time.Minute, func(got abi.Content) { c <- got }) {
 		t.Fatal("there is no room")
 	}
 	got := <-c

@@ -15,8 +15,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -27,8 +29,9 @@ import (
 const (
 	// maxReply is the longest reply that is read, bytes. clamd's are a number and a name.
 	maxReply = 4096
-	// signOfLife is how long it takes at most to be told of the edition. clamd answers that
-	// from the thread that takes commands, while others scan.
+	// signOfLife is how long it takes at most to be told of the edition, and after how long, and
+	// how often, one is asked for while a scan takes long. clamd answers that from the thread that
+	// takes commands, while others scan.
 	signOfLife = time.Second
 )
 
@@ -43,6 +46,7 @@ type Options struct {
 type Client struct {
 	opts Options
 	gate gate
+	life time.Duration // signOfLife, another one in tests
 }
 
 var _ content.Scanner = (*Client)(nil)
@@ -52,66 +56,125 @@ func New(o Options) *Client {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Client{opts: o, gate: gate{now: time.Now, log: o.Logger}}
+	return &Client{opts: o, gate: gate{now: time.Now, log: o.Logger}, life: signOfLife}
 }
 
 // Problem says what is wrong with clamd, "" when nothing is known to be.
 func (c *Client) Problem() string { return c.gate.problem() }
 
 // Scan implements content.Scanner. What is wrong with one file is no error of all: only where
-// clamd cannot be reached, or is silent altogether, it is left alone for a while.
+// clamd does not say that it is there it is left alone for a while.
 func (c *Client) Scan(ctx context.Context, fd int) (signature string, err error) {
 	try, err := c.gate.enter()
-	if err != nil {
+	if err == nil && try { // the file may be slow, and all others wait for what comes of a try
+		_, err = c.told(ctx, true)
+	}
+	if err != nil && !errors.Is(err, errNoEdition) {
 		return "", err
 	}
 	inner, cancel := context.WithTimeout(ctx, c.opts.Timeout)
 	defer cancel()
-	reply, err := c.ask(inner, "zFILDES\x00\x00", unix.UnixRights(fd))
+	reply, err := c.watched(inner, fd)
 	switch {
 	case err == nil:
-		c.gate.leave(try, nil)
+		c.gate.leave(false, nil)
 		return verdict(reply)
 	case ctx.Err() != nil:
-		c.gate.abandon(try)
 		return "", ctx.Err()
-	case inner.Err() == nil && !errors.Is(err, errBabble):
-		return "", c.gate.leave(try, err)
+	case errors.Is(err, errSilent):
+		return "", c.gate.leave(false, err)
 	}
-	// It may be this file alone: is somebody there?
-	if _, dead := c.edition(ctx); dead != nil && ctx.Err() == nil {
-		return "", c.gate.leave(try, dead)
+	// It may be this file alone, or a descriptor that we lack: is somebody there?
+	if _, dead := c.told(ctx, false); dead != nil && !errors.Is(dead, errNoEdition) {
+		return "", dead
 	}
-	c.gate.leave(try, nil)
 	if inner.Err() != nil {
 		return "", fmt.Errorf("%w: it took longer than the scanner's timeout, %v", errUnscanned, c.opts.Timeout)
 	}
-	return "", err
+	return "", fmt.Errorf("%w: %w", errUnscanned, err)
 }
 
-// Edition implements content.Scanner: the version of clamd and of its official signatures. It
-// says nothing of other signatures.
+// watched asks for a scan. It can take long, so clamd is asked meanwhile whether it is there, and
+// the scan is given up when it does not say so: errSilent.
+func (c *Client) watched(ctx context.Context, fd int) (reply []byte, err error) {
+	ctx, end := context.WithCancelCause(ctx)
+	var watch sync.WaitGroup
+	watch.Go(func() {
+		tick := time.NewTicker(c.life)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+			case <-ctx.Done():
+				return
+			}
+			if _, err := c.edition(ctx); err != nil && !errors.Is(err, errNoEdition) && !ours(err) {
+				end(fmt.Errorf("%w: %w", errSilent, err)) // nothing, if the scan has ended
+			}
+		}
+	})
+	reply, err = c.ask(ctx, "zFILDES\x00\x00", unix.UnixRights(fd))
+	if silent := context.Cause(ctx); err != nil && errors.Is(silent, errSilent) {
+		err = silent
+	}
+	end(nil)
+	watch.Wait()
+	return reply, err
+}
+
+// Edition implements content.Scanner: the version of clamd and of its daily signatures. It says
+// nothing of other signatures.
 func (c *Client) Edition(ctx context.Context) (string, error) {
 	try, err := c.gate.enter()
 	if err != nil {
 		return "", err
 	}
-	name, err := c.edition(ctx)
-	if ctx.Err() != nil {
+	return c.told(ctx, try)
+}
+
+// told asks for the edition, and tells the gate what that says of clamd.
+func (c *Client) told(ctx context.Context, try bool) (name string, err error) {
+	name, err = c.edition(ctx)
+	switch {
+	case err == nil:
+		c.gate.leave(try, nil)
+		return name, nil
+	case ctx.Err() != nil:
 		c.gate.abandon(try)
 		return "", ctx.Err()
+	case ours(err):
+		c.gate.abandon(try)
+		return "", err
+	case errors.Is(err, errNoEdition):
+		c.gate.leave(try, nil)
+		return "", err
 	}
-	return name, c.gate.leave(try, err)
+	return "", c.gate.leave(try, err)
 }
 
 func (c *Client) edition(ctx context.Context) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, signOfLife)
+	ctx, cancel := context.WithTimeout(ctx, c.life)
 	defer cancel()
 	reply, err := c.ask(ctx, "zVERSION\x00", nil)
-	return string(reply), err
+	if err == nil && !bytes.HasPrefix(reply, []byte("ClamAV ")) {
+		err = fmt.Errorf("%w: %q", errNoEdition, reply[:min(len(reply), shown)])
+	}
+	if err != nil {
+		return "", err
+	}
+	return string(reply), nil
 }
 
-var errBabble = errors.New("the reply of clamd has no end, or something behind it")
+// ours reports whether an error says nothing of clamd: we have too many files open.
+func ours(err error) bool { return errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) }
+
+var (
+	errBabble = errors.New("the reply of clamd has no end, or something behind it")
+	// errSilent: clamd does not say that it is there.
+	errSilent = errors.New("clamd is silent")
+	// errNoEdition: clamd is there, and does not say what it looks for.
+	errNoEdition = errors.New("clamd does not tell its version: set EnableVersionCommand yes in clamd.conf")
+)
 
 // ask sends one command, with descriptors, and returns the reply without its end.
 func (c *Client) ask(ctx context.Context, command string, rights []byte) ([]byte, error) {
@@ -125,7 +188,8 @@ func (c *Client) ask(ctx context.Context, command string, rights []byte) ([]byte
 	if _, _, err := conn.(*net.UnixConn).WriteMsgUnix([]byte(command), rights, nil); err != nil {
 		return nil, fmt.Errorf("asking clamd: %w", err)
 	}
-	// A reply counts when its end is there: one that was cut short can look like another.
+	// A reply counts when its end is there, for one that was cut short can look like another; and
+	// when clamd has nothing to say behind it, and so closes the connection.
 	reply := make([]byte, 0, 256)
 	for {
 		if len(reply) == cap(reply) {
@@ -134,10 +198,10 @@ func (c *Client) ask(ctx context.Context, command string, rights []byte) ([]byte
 		n, err := conn.Read(reply[len(reply):min(cap(reply), maxReply)])
 		reply = reply[:len(reply)+n]
 		switch end := bytes.IndexByte(reply, 0); {
-		case end >= 0 && end == len(reply)-1:
-			return reply[:end], nil
-		case end >= 0 || len(reply) == maxReply:
+		case end >= 0 && end < len(reply)-1 || len(reply) == maxReply:
 			return nil, errBabble
+		case end >= 0 && err == io.EOF:
+			return reply[:end], nil
 		case err != nil:
 			return nil, fmt.Errorf("reading a reply of clamd: %w", err)
 		}

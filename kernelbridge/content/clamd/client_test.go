@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 
 	"github.com/arbiterd/arbiter/kernelbridge/content"
 	"github.com/arbiterd/arbiter/kernelbridge/content/clamdtest"
@@ -99,7 +100,7 @@ func TestWrongReplies(t *testing.T) {
 	s, c, _ := pair(t)
 	fd := holding(t, "text")
 	for _, reply := range []string{"fd[11]: Not a regular file ERROR\x00", "UNKNOWN COMMAND\x00", "\x00", "fd[11]: OK\x00fd[11]: OK\x00", "fd[11]: OK\x00x",
-		strings.Repeat("x", maxReply), strings.Repeat("x", 2*maxReply), strings.Repeat("x", maxReply-1) + "\x00"} {
+		strings.Repeat("x", maxReply), strings.Repeat("x", 2*maxReply), strings.Repeat("x", maxReply-1) + "\x00", "", "fd[11]: ", "fd[11]: OK", "fd[11]: OK\n"} {
 		s.Answer(func(*os.File) []byte { return []byte(reply) })
 		if got, err := c.Scan(t.Context(), fd); err == nil || errors.Is(err, content.ErrUnavailable) || got != "" {
 			t.Errorf("%.40q: got %q, %v; want an error about the file", reply, got, err)
@@ -111,9 +112,11 @@ func TestWrongReplies(t *testing.T) {
 	}
 }
 
-// A reply without its end counts for nothing, and who ends in the middle of one is let rest.
+// A reply without its end counts for nothing, and who ends in the middle of one, and does not say
+// that he is there, is let rest.
 func TestEndsInTheMiddle(t *testing.T) {
 	s, c, now := pair(t)
+	s.SetEdition([]byte("ClamAV 1"))
 	fd := holding(t, "text")
 	for _, reply := range []string{"", "fd[11]: ", "fd[11]: OK", "fd[11]: OK\n"} {
 		s.Answer(func(*os.File) []byte { return []byte(reply) })
@@ -137,19 +140,126 @@ func TestSlowFile(t *testing.T) {
 	}
 }
 
-// One that says nothing at all is let rest.
+// A file that takes long is waited for while the scanner says that it is there.
+func TestLongFile(t *testing.T) {
+	s, c, _ := pair(t)
+	c.life = 500 * time.Millisecond
+	s.Answer(func(f *os.File) []byte {
+		for s.Editions() < 2 && t.Context().Err() == nil {
+			<-time.After(time.Millisecond)
+		}
+		return clamdtest.Look(f)
+	})
+	if got, err := c.Scan(t.Context(), holding(t, clamdtest.Marker)); err != nil || got != clamdtest.Found || s.Editions() < 2 {
+		t.Errorf("got %q, %v, asked %d times whether it is there", got, err, s.Editions())
+	}
+}
+
+// One that says nothing at all is let rest, long before a scan may take no longer.
 func TestSilence(t *testing.T) {
 	s, c, _ := pair(t)
-	c.opts.Timeout = 20 * time.Millisecond
+	c.life = 50 * time.Millisecond
 	s.Answer(func(*os.File) []byte { return nil })
 	s.SetEdition(nil)
+	begin := time.Now()
 	for range 2 {
 		if _, err := c.Scan(t.Context(), holding(t, "text")); !errors.Is(err, content.ErrUnavailable) {
 			t.Errorf("got %v, want %v", err, content.ErrUnavailable)
 		}
 	}
-	if n := s.Scans(); n != 1 {
-		t.Errorf("it was asked %d times, want once", n)
+	if took := time.Since(begin); s.Scans() != 1 || took > c.opts.Timeout/2 {
+		t.Errorf("it was asked %d times within %v, want once, and not for the %v of a scan", s.Scans(), took, c.opts.Timeout)
+	}
+}
+
+// What comes behind a reply may come later.
+func TestReplyHasAnEnd(t *testing.T) {
+	s, c, _ := pair(t)
+	c.opts.Timeout, c.life = 50*time.Millisecond, 50*time.Millisecond
+	s.KeepOpen()
+	if got, err := c.Scan(t.Context(), holding(t, "text")); err == nil || got != "" {
+		t.Errorf("got %q, %v before the connection was closed", got, err)
+	}
+}
+
+// After an outage one file that takes long keeps nobody else from being scanned.
+func TestSlowFileAfterOutage(t *testing.T) {
+	s, c, now := pair(t)
+	c.gate.leave(false, errors.New("broken"))
+	now.pass(lastRest)
+	release := make(chan struct{})
+	s.Answer(func(f *os.File) []byte {
+		if info, err := f.Stat(); err != nil || info.Size() == 4 {
+			<-release
+		}
+		return clamdtest.Look(f)
+	})
+	fd, slow := holding(t, clamdtest.Marker), make(chan error)
+	go func() {
+		_, err := c.Scan(t.Context(), holding(t, "slow"))
+		slow <- err
+	}()
+	for s.Scans() == 0 && t.Context().Err() == nil {
+		<-time.After(time.Millisecond)
+	}
+	if got, err := c.Scan(t.Context(), fd); err != nil || got != clamdtest.Found {
+		t.Errorf("beside a slow file: got %q, %v", got, err)
+	}
+	close(release)
+	if err := <-slow; err != nil {
+		t.Errorf("the slow file: %v", err)
+	}
+}
+
+// A clamd that does not tell its version is there.
+func TestNoEdition(t *testing.T) {
+	s, c, now := pair(t)
+	fd := holding(t, clamdtest.Marker)
+	for _, reply := range []string{"COMMAND UNAVAILABLE\x00", "\x00", "clamav 1\x00"} {
+		s.SetEdition([]byte(reply))
+		c.gate.leave(false, errors.New("broken"))
+		now.pass(lastRest)
+		if got, err := c.Scan(t.Context(), fd); err != nil || got != clamdtest.Found {
+			t.Errorf("%q, after an outage: got %q, %v", reply, got, err)
+		}
+		if got, err := c.Edition(t.Context()); !errors.Is(err, errNoEdition) || errors.Is(err, content.ErrUnavailable) || got != "" || !strings.Contains(err.Error(), "EnableVersionCommand") {
+			t.Errorf("%q: the edition is %q, %v", reply, got, err)
+		}
+		s.Answer(func(*os.File) []byte { return []byte{} })
+		if got, err := c.Scan(t.Context(), fd); !errors.Is(err, errUnscanned) || got != "" {
+			t.Errorf("%q, and no answer about a file: got %q, %v", reply, got, err)
+		}
+		if p := c.Problem(); p != "" {
+			t.Errorf("%q: a problem: %s", reply, p)
+		}
+		s.Answer(clamdtest.Look)
+	}
+}
+
+// That we have no descriptor left is not clamd's fault.
+func TestNoDescriptorLeft(t *testing.T) {
+	_, c, _ := pair(t)
+	fd := holding(t, "text")
+	var before unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &before); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 1, Max: before.Max}); err != nil {
+		t.Fatal(err)
+	}
+	got, err := c.Scan(t.Context(), fd)
+	edition, failed := c.Edition(t.Context())
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &before); err != nil {
+		t.Fatal(err)
+	}
+	if !errors.Is(err, unix.EMFILE) || errors.Is(err, content.ErrUnavailable) || got != "" {
+		t.Errorf("got %q, %v, want %v", got, err, unix.EMFILE)
+	}
+	if !errors.Is(failed, unix.EMFILE) || errors.Is(failed, content.ErrUnavailable) || c.Problem() != "" {
+		t.Errorf("the edition is %q, %v; the problem is %q", edition, failed, c.Problem())
+	}
+	if got, err := c.Scan(t.Context(), fd); err != nil || got != "" {
+		t.Errorf("afterwards: got %q, %v", got, err)
 	}
 }
 

@@ -86,3 +86,22 @@ func TestRealClamd(t *testing.T) {
 	}
 	found("a descriptor that nothing can be read by", int(unreadable.Fd()), "")
 }
+
+// Why scanner.timeout has to be below MaxScanTime, scanner.max_size not above MaxScanSize, and why
+// AlertExceedsMax is to be set: clamd says OK of what it has not read to its end.
+func TestRealLimits(t *testing.T) {
+	fd := holding(t, strings.Repeat("x", 20<<20)+clamdtest.Marker)
+	for _, limit := range []string{"MaxScanTime 1", "MaxScanSize 1M"} {
+		scan := func(conf ...string) (string, error) {
+			r := real(t, t.TempDir(), conf...)
+			defer r.Close()
+			return New(Options{Socket: r.Socket, Timeout: 20 * time.Second}).Scan(t.Context(), fd)
+		}
+		if got, err := scan(limit); err != nil || got != "" {
+			t.Errorf("%s: got %q, %v; it no longer calls clean what it has not read", limit, got, err)
+		}
+		if got, err := scan(limit, "AlertExceedsMax yes"); !errors.Is(err, errUnscanned) || !strings.Contains(err.Error(), exceeded+"."+strings.Fields(limit)[0]) || got != "" {
+			t.Errorf("%s, with AlertExceedsMax: got %q, %v", limit, got, err)
+		}
+	}
+}

@@ -33,7 +33,9 @@ type Server struct {
 	conns   map[net.Conn]bool
 	answer  func(f *os.File) []byte
 	edition []byte
+	keep    bool
 	scans   int
+	asked   int // for the edition
 }
 
 // Listen starts a server. Its socket must not be there yet.
@@ -74,6 +76,20 @@ func (s *Server) SetEdition(reply []byte) {
 	s.edition = reply
 }
 
+// KeepOpen has connections stay open from now on, whatever they were answered with.
+func (s *Server) KeepOpen() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.keep = true
+}
+
+// Editions returns how often VERSION was asked for.
+func (s *Server) Editions() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.asked
+}
+
 // Scans returns how many scans were asked for.
 func (s *Server) Scans() int {
 	s.mu.Lock()
@@ -102,8 +118,11 @@ func (s *Server) Close() error {
 func (s *Server) accept() {
 	for {
 		c, err := s.listener.Accept()
-		if err != nil {
+		if errors.Is(err, net.ErrClosed) {
 			return
+		}
+		if err != nil { // the test has no descriptor left
+			continue
 		}
 		s.mu.Lock()
 		s.conns[c] = true
@@ -127,9 +146,12 @@ func (s *Server) serve(c *net.UnixConn) {
 		defer f.Close()
 	}
 	s.mu.Lock()
-	answer, reply := s.answer, s.edition
-	if string(command) == "zFILDES\x00\x00" {
+	answer, reply, keep := s.answer, s.edition, s.keep
+	switch string(command) {
+	case "zFILDES\x00\x00":
 		s.scans++
+	case "zVERSION\x00":
+		s.asked++
 	}
 	s.mu.Unlock()
 	switch {
@@ -141,11 +163,11 @@ func (s *Server) serve(c *net.UnixConn) {
 	default:
 		reply = []byte("UNKNOWN COMMAND\x00")
 	}
-	if reply == nil {
-		<-s.closed
-	}
 	c.SetWriteDeadline(time.Now().Add(10 * time.Second))
 	c.Write(reply) // whoever has gone does not hear it
+	if reply == nil || keep {
+		<-s.closed
+	}
 }
 
 // receive returns the first packet of a connection, and the file that came with it.
