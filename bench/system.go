@@ -52,15 +52,16 @@ func RunSystems(ctx context.Context, o Options, versions []string) (*SystemsRepo
 	return report, err
 }
 
-// judgeSystems compares what is added. An emulated machine does not see what disturbs its
-// host, so how far the baseline moved between its rounds is taken for the error of
-// each difference: what is neither surely met nor surely missed cannot be told.
+// judgeSystems compares what is added. An emulated machine does not see what disturbs its host, so how far
+// a row moved between its rounds is taken for its error: what is neither surely met nor surely
+// missed cannot be told.
 func judgeSystems(r *Report) SystemsVerdict {
 	v := SystemsVerdict{Noisy: noisy(r.Machine)}
 	plain, ours, theirs := systemPrefix+"plain", systemPrefix+"arbiter", systemPrefix+"fapolicyd"
+	ids := []string{plain, ours, theirs}
 	added := func(rows map[string]*ScenarioReport, id string) float64 { return p50(rows[id]) - p50(rows[plain]) }
 	v.Bars = judgeBars(r, []barOf{{name: "what the arbiter adds to the exec of a new program : what fapolicyd adds, p50", limit: SystemBar, nature: ratio,
-		rows: []string{plain, ours, theirs}, value: func(rows map[string]*ScenarioReport) float64 {
+		rows: ids, value: func(rows map[string]*ScenarioReport) float64 {
 			return max(added(rows, ours), 0) / max(added(rows, theirs), 1)
 		}}}, v.Noisy)
 	b := &v.Bars[0]
@@ -68,14 +69,30 @@ func judgeSystems(r *Report) SystemsVerdict {
 		return v
 	}
 	rows := measuredRows(r)
-	moved := spread(rows[plain])
-	least := (added(rows, ours) - moved) / (added(rows, theirs) + moved)
-	most := (added(rows, ours) + moved) / max(added(rows, theirs)-moved, 1)
+	moved := map[string]float64{}
+	for _, id := range ids {
+		if n := len(rows[id].Rounds); n < systemRounds {
+			b.Outcome, b.Why = CannotTell, fmt.Sprintf("%d rounds of %s, at least %d say how far it moves", n, id, systemRounds)
+			return v
+		}
+		moved[id] = spread(rows[id])
+	}
+	if added(rows, theirs) <= 0 {
+		b.Outcome, b.Why = CannotTell, "fapolicyd added nothing, so there is nothing to compare with"
+		return v
+	}
+	off := func(id string) float64 { return moved[id] + moved[plain] } // the error of what is added
+	least := (added(rows, ours) - off(ours)) / (added(rows, theirs) + off(theirs))
+	most := (added(rows, ours) + off(ours)) / max(added(rows, theirs)-off(theirs), 1)
 	if least <= SystemBar && most > SystemBar {
-		b.Outcome, b.Why = CannotTell, "the baseline moved by "+span(int64(moved))+" between its rounds"
+		b.Outcome, b.Why = CannotTell, fmt.Sprintf("between their rounds nobody asked moved by %s, the arbiter by %s, fapolicyd by %s",
+			span(int64(moved[plain])), span(int64(moved[ours])), span(int64(moved[theirs])))
 	}
 	return v
 }
+
+// systemRounds is of how many rounds it can be said how far they are apart.
+const systemRounds = 3
 
 // spread is how far apart the p50 of the rounds are.
 func spread(s *ScenarioReport) float64 {
