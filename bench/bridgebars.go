@@ -34,16 +34,16 @@ func bridgeBars(r *Report) []barOf {
 	}
 	return []barOf{
 		{name: "best seccomp : native queue, p50", limit: SeccompBar, least: true, nature: ratio,
-			rows: []string{native, seccomp}, value: over(seccomp, native, p50)},
+			opponent: Seccomp, rows: []string{native, seccomp}, value: over(seccomp, native, p50)},
 		{name: "best fanotify : native queue, p99", limit: P99Bar, least: true, nature: ratio,
-			rows: []string{native, tail}, value: over(tail, native, p99)},
+			opponent: Fanotify, rows: []string{native, tail}, value: over(tail, native, p99)},
 		sleep("same CPU", "gate-same", "fanotify-same"),
 		sleep("other CPU", "gate-other", "fanotify-other"),
 		{name: "a hook without a rule, p50", unit: "ns", limit: HookBarNS, nature: timed,
 			rows: []string{hookNoRuleID}, value: of(hookNoRuleID, p50)},
 		{name: "a hit of the kernel's cache, p50", unit: "ns", limit: KernelHitBarNS, nature: timed,
 			rows: []string{kernelCacheID}, value: of(kernelCacheID, p50)},
-		{name: "verdicts of one worker", unit: "/s", limit: RateBar, least: true, nature: timed,
+		{name: "verdicts of one worker", unit: "/s", limit: RateBar, least: true, nature: timed, answered: true,
 			rows: []string{throughputID}, value: of(throughputID, func(s *ScenarioReport) float64 { return rate(s.Figures[FigureVerdictNS]) })},
 	}
 }
@@ -70,7 +70,7 @@ func judgeBars(r *Report, bars []barOf, noisy []string) []Bar {
 	rows := measuredRows(r)
 	var out []Bar
 	for _, b := range bars {
-		out = append(out, b.judge(rows, noisy))
+		out = append(out, b.judge(r, rows, noisy))
 	}
 	return out
 }

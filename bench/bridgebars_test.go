@@ -57,5 +57,11 @@ func TestBridgeBars(t *testing.T) {
 	f("a slow worker", func(r rows, _ *Machine) { r[throughputID].Figures[FigureVerdictNS] = 1001 }, "verdicts", Missed, "999000/s; ≥ 1000000/s")
 	f("a quick worker and noise", func(_ rows, m *Machine) { noisy(m) }, "verdicts", Met, "3333333/s")
 	f("a slow worker and noise", func(r rows, m *Machine) { noisy(m); r[throughputID].Figures[FigureVerdictNS] = 1001 }, "verdicts", CannotTell, "noisy")
+	f("seccomp was left out", func(r rows, _ *Machine) { r["seccomp-other"].ID = "another" }, "best seccomp", CannotTell, "without seccomp-other")
+	f("fanotify broke", func(r rows, _ *Machine) { r["fanotify-other-poll"].Status = Broken }, "best fanotify", CannotTell, "without fanotify-other-poll")
+	f("failures in a ratio", func(r rows, _ *Machine) { r["native-other"].Failed = 5000 }, "best", CannotTell, "5000 of 100000 asks of native-other failed, one of 1,000 may")
+	f("failures in a time", func(r rows, _ *Machine) { r[kernelCacheID].Failed = 5000 }, "a hit", CannotTell, "kernel-cache failed")
+	f("failures make a worker slower", func(r rows, _ *Machine) { r[throughputID].Failed = 5000 }, "verdicts", Met, "")
+	f("an empty round", func(r rows, _ *Machine) { r[throughputID].EmptyRounds = 1 }, "verdicts", CannotTell, "1 of 1 rounds of native-throughput had no sample")
 	f("a ratio and noise", func(_ rows, m *Machine) { noisy(m) }, "best", CannotTell, "noisy")
 }

@@ -98,6 +98,7 @@ func (r *LoadReport) WriteTable(w io.Writer) error {
 		lines = append(lines, loadRow(&r.Scenarios[i]))
 	}
 	writeAligned(&b, lines)
+	r.writeEmpty(&b)
 	b.WriteString("\n")
 	writeBars(&b, r.Verdict.Noisy, nil)
 	for _, f := range r.Verdict.P99 {

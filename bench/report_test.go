@@ -25,6 +25,11 @@ func measured(id string, m Mechanism, responder, baseline string, p Percentiles)
 	return ScenarioReport{ID: id, Mechanism: m, Responder: responder, Baseline: baseline, Status: Measured, Samples: 100000, Median: &p, Merged: &merged}
 }
 
+// untriedHere is a row that the machine cannot have.
+func untriedHere(id string, m Mechanism) ScenarioReport {
+	return ScenarioReport{ID: id, Mechanism: m, Responder: id, Status: Unavailable, Reason: "run as root"}
+}
+
 // quietReport is a run on a quiet machine in which the bars are met.
 func quietReport() *Report {
 	stages := measured(stagesID, NativeQueue, "by stages", "", Percentiles{600, 650, 900, 9000, 90000})
@@ -49,6 +54,8 @@ func quietReport() *Report {
 			measured("seccomp-same", Seccomp, "same CPU", getppidBaselineID, Percentiles{7000, 7500, 9999, 41000, 200000}),
 			{ID: "seccomp-same-sync", Mechanism: Seccomp, Responder: "same CPU, SYNC_WAKE_UP", Baseline: getppidBaselineID, Status: Unavailable, Reason: "asking for SYNC_WAKE_UP: invalid argument; needs Linux 6.6"},
 			stages,
+			untriedHere("fanotify-same-poll", Fanotify), untriedHere("fanotify-other-poll", Fanotify),
+			untriedHere("seccomp-other", Seccomp), untriedHere("seccomp-other-sync", Seccomp), untriedHere("seccomp-other-poll", Seccomp),
 		},
 	}
 	r.addBaselines()
@@ -77,6 +84,7 @@ func TestTable(t *testing.T) {
 	f("missing", func(r *Report) {
 		r.Machine.LoadAfter, r.Machine.StealPercent = nil, nil
 		r.Options.CPUs = []int{0}
+		r.Scenarios[2].EmptyRounds = 2
 		for i := range r.Scenarios {
 			if s := &r.Scenarios[i]; s.Mechanism == Fanotify || s.ID == "native-other" {
 				*s = ScenarioReport{ID: s.ID, Mechanism: s.Mechanism, Responder: s.Responder, Status: Unavailable, Reason: "run as root"}
@@ -210,6 +218,13 @@ func TestJudge(t *testing.T) {
 	f("no native", func(r *Report) { native(r).Status = Broken }, CannotTell, CannotTell, "no native queue figure")
 	f("no fanotify", func(r *Report) { r.Scenarios[4].Status, r.Scenarios[5].Status = Unavailable, Broken }, CannotTell, Met, "no fanotify figure")
 	f("no seccomp", func(r *Report) { r.Scenarios[6].Status = Unavailable }, Met, Met, "")
+	f("a variant was left out", func(r *Report) { r.Scenarios[5].ID = "another" }, CannotTell, Met, "the best is not known without fanotify-other")
+	f("a variant broke", func(r *Report) { r.Scenarios[5].Status = Broken }, CannotTell, Met, "without fanotify-other")
+	f("a variant cannot be had", func(r *Report) { r.Scenarios[5].Status = Unavailable }, Met, Met, "")
+	f("few failures", func(r *Report) { native(r).Failed = 100 }, Met, Met, "")
+	f("failures", func(r *Report) { native(r).Failed = 101 }, CannotTell, CannotTell, "101 of 100000 asks of native-other failed")
+	f("failures of an opponent", func(r *Report) { r.Scenarios[4].Failed = 101 }, CannotTell, Met, "fanotify-same failed")
+	f("a round is missing", func(r *Report) { native(r).EmptyRounds = 1 }, CannotTell, CannotTell, "1 of 1 rounds of native-other had no sample")
 
 	r := quietReport()
 	r.Scenarios = append(r.Scenarios, measured("ptrace-other", Ptrace, "other CPU", getppidBaselineID, Percentiles{P50: 30_000}),

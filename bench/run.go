@@ -252,7 +252,8 @@ func (w *row) round(ctx context.Context, o *Options) {
 		return
 	}
 	if res.Samples == 0 {
-		return // the budget went before the first one: other rounds may do better
+		w.EmptyRounds++ // the budget went before the first one: other rounds may do better
+		return
 	}
 	w.merged.Merge(h)
 	w.Samples += res.Samples

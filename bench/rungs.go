@@ -94,6 +94,7 @@ func (r *RungsReport) WriteTable(w io.Writer) error {
 		lines = append(lines, rungRow(&r.Scenarios[i], rows))
 	}
 	writeAligned(&b, lines)
+	r.writeEmpty(&b)
 	b.WriteString("\n")
 	v := &r.Verdict
 	for _, why := range v.Noisy {

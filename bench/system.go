@@ -116,6 +116,7 @@ func (r *SystemsReport) WriteTable(w io.Writer) error {
 		lines = append(lines, systemRow(&r.Scenarios[i]))
 	}
 	writeAligned(&b, lines)
+	r.writeEmpty(&b)
 	b.WriteString("\n")
 	for _, why := range r.Verdict.Noisy {
 		fmt.Fprintf(&b, "noisy: %s\n", why)

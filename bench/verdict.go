@@ -3,6 +3,7 @@
 package bench
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -80,13 +81,43 @@ func judge(r *Report) Verdict {
 	case len(missing) > 0:
 		v.Why = strings.Join(missing, ", ")
 	}
-	if native != nil {
-		v.P50Bar = metIf(native.Median.P50 <= P50BarNS)
+	if native == nil {
+		return v
 	}
-	if v.FanotifyFactor > 0 {
-		v.Bar = metIf(v.FanotifyFactor >= FactorBar)
+	if v.Why = cmp.Or(v.Why, native.Doubt()); native.Doubt() != "" {
+		return v
 	}
+	v.P50Bar = metIf(native.Median.P50 <= P50BarNS)
+	if fanotify == nil {
+		return v
+	}
+	if why := cmp.Or(fanotify.Doubt(), untried(r, Fanotify)); why != "" {
+		v.Why = why
+		return v
+	}
+	v.Bar = metIf(v.FanotifyFactor >= FactorBar)
 	return v
+}
+
+// untried says which variants of a mechanism of Bridge a run lacks: the best one may be among those that were left out or
+// broke. What the machine cannot do is nothing that it lacks. "" for none, and for no mechanism.
+func untried(r *Report, m Mechanism) string {
+	if m == "" {
+		return ""
+	}
+	var missing []string
+	for _, s := range Bridge() {
+		i := s.Describe()
+		if i.Mechanism == m && !slices.ContainsFunc(r.Scenarios, func(s ScenarioReport) bool {
+			return s.ID == i.ID && (s.Status == Measured || s.Status == Unavailable)
+		}) {
+			missing = append(missing, i.ID)
+		}
+	}
+	if len(missing) == 0 {
+		return ""
+	}
+	return "the best is not known without " + strings.Join(missing, ", ")
 }
 
 func metIf(ok bool) string {

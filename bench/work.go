@@ -56,6 +56,7 @@ func (r *WorkReport) WriteTable(w io.Writer) error {
 		lines = append(lines, workRow(&r.Scenarios[i], rows, r.Machine.emulated()))
 	}
 	writeAligned(&b, lines)
+	r.writeEmpty(&b)
 	for _, why := range r.Verdict.Noisy {
 		fmt.Fprintf(&b, "\nnoisy: %s", why)
 	}

@@ -194,6 +194,15 @@ func TestVerify(t *testing.T) {
 			}
 		}
 	}, Holds, "22.5")
+	change := func(id string, change func(*bench.ScenarioReport)) func(*bench.Saved) {
+		return func(s *bench.Saved) { change(s.Row(id)) }
+	}
+	f("one of them broke", ratio, "at_least: 20", change("other-b", func(r *bench.ScenarioReport) { r.Status, r.Reason = bench.Broken, "it hangs" }), CannotTell, "other-b is broken: it hangs")
+	f("one of them left out", "figure: {lowest: ['fanotify-*'], of: p50}", "at_most: 1s", func(s *bench.Saved) { s.Run.Scenarios[0].ID = "fanotify-same" }, CannotTell, "no row fanotify-* that is fanotify-same-poll")
+	f("failures in a time", native, "at_most: 520ns", change("native", func(r *bench.ScenarioReport) { r.Samples, r.Failed = 1000, 2 }), CannotTell, "2 of 1000 asks of native failed")
+	f("a few failures in a time", native, "at_most: 520ns", change("native", func(r *bench.ScenarioReport) { r.Samples, r.Failed = 2000, 2 }), Holds, "")
+	f("failures are failures", "figure: {row: native, of: failed}", "at_most: 0", change("native", func(r *bench.ScenarioReport) { r.Failed = 2 }), DoesNotHold, "2, at most 0")
+	f("an empty round", "figure: {row: native, of: bytes}", "at_most: 400", change("native", func(r *bench.ScenarioReport) { r.EmptyRounds = 1 }), CannotTell, "1 of 1 rounds of native had no sample")
 	f("noise, met", native, "at_most: 520ns", noisy, Holds, "")
 	f("noise, missed", native, "at_most: 399ns", noisy, CannotTell, "noisy machine, load 9.00")
 	f("noise, at least", native, "at_least: 300ns", noisy, CannotTell, "noisy machine")
