@@ -62,6 +62,12 @@ func TestBridgeBars(t *testing.T) {
 	f("failures in a ratio", func(r rows, _ *Machine) { r["native-other"].Failed = 5000 }, "best", CannotTell, "5000 of 100000 asks of native-other failed, one of 1,000 may")
 	f("failures in a time", func(r rows, _ *Machine) { r[kernelCacheID].Failed = 5000 }, "a hit", CannotTell, "kernel-cache failed")
 	f("failures make a worker slower", func(r rows, _ *Machine) { r[throughputID].Failed = 5000 }, "verdicts", Met, "")
+	emulated := func(_ rows, m *Machine) {
+		m.CPUModel, m.HostLoadBefore, m.HostCPUs = "QEMU TCG CPU version 2.5+", ptr(0.1), 2
+	}
+	f("a time of an emulated machine", emulated, "a hit", CannotTell, "emulated, times mean nothing")
+	f("a rate of an emulated machine", emulated, "verdicts", CannotTell, "emulated")
+	f("a ratio of an emulated machine", emulated, "best", Met, "")
 	f("an empty round", func(r rows, _ *Machine) { r[throughputID].EmptyRounds = 1 }, "verdicts", CannotTell, "1 of 1 rounds of native-throughput had no sample")
 	f("a ratio and noise", func(_ rows, m *Machine) { noisy(m) }, "best", CannotTell, "noisy")
 }

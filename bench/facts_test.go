@@ -5,6 +5,7 @@ package bench
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 )
@@ -71,6 +72,24 @@ func TestLoadAverage(t *testing.T) {
 	}
 	if got := loadAverage(nil); got != nil {
 		t.Errorf("got %v, want unknown", *got)
+	}
+}
+
+func TestHostLoad(t *testing.T) {
+	t.Setenv(HostLoadEnv, "8.25 4")
+	m := StartWatch().Stop()
+	if m.HostLoadBefore == nil || *m.HostLoadBefore != 8.25 || m.HostCPUs != 4 {
+		t.Errorf("got %v, %d CPUs, want 8.25 and 4", m.HostLoadBefore, m.HostCPUs)
+	}
+	var b strings.Builder
+	m.write(&b)
+	if want := "\nhost       load 8.25 before, 4 CPUs\n"; !strings.Contains(b.String(), want) {
+		t.Errorf("got\n%s\nwant %q in it", b.String(), want)
+	}
+	for _, text := range []string{"", "8.25", "8.25 0", "much 4"} {
+		if load, cpus := hostLoad(text); load != nil || cpus != 0 {
+			t.Errorf("%q: got %v, %d CPUs, want it unknown", text, *load, cpus)
+		}
 	}
 }
 

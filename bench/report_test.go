@@ -221,6 +221,12 @@ func TestJudge(t *testing.T) {
 	f("a variant was left out", func(r *Report) { r.Scenarios[5].ID = "another" }, CannotTell, Met, "the best is not known without fanotify-other")
 	f("a variant broke", func(r *Report) { r.Scenarios[5].Status = Broken }, CannotTell, Met, "without fanotify-other")
 	f("a variant cannot be had", func(r *Report) { r.Scenarios[5].Status = Unavailable }, Met, Met, "")
+	f("the host is busy", func(r *Report) { r.Machine.HostLoadBefore, r.Machine.HostCPUs = ptr(1.01), 2 }, CannotTell, CannotTell, "load 1.01 of the host that emulates before the start, at most 1.0")
+	f("the host is at the limit", func(r *Report) { r.Machine.HostLoadBefore, r.Machine.HostCPUs = ptr(1.0), 2 }, Met, Met, "")
+	f("emulated by whoever", func(r *Report) { r.Machine.CPUModel = "QEMU TCG CPU version 2.5+" }, CannotTell, CannotTell, "the host that emulates is unknown")
+	f("emulated", func(r *Report) {
+		r.Machine.CPUModel, r.Machine.HostLoadBefore, r.Machine.HostCPUs = "QEMU TCG CPU version 2.5+", ptr(0.1), 2
+	}, Met, CannotTell, "emulated, times mean nothing")
 	f("few failures", func(r *Report) { native(r).Failed = 100 }, Met, Met, "")
 	f("failures", func(r *Report) { native(r).Failed = 101 }, CannotTell, CannotTell, "101 of 100000 asks of native-other failed")
 	f("failures of an opponent", func(r *Report) { r.Scenarios[4].Failed = 101 }, CannotTell, Met, "fanotify-same failed")

@@ -178,6 +178,9 @@ func (b *barOf) judge(r *Report, rows map[string]*ScenarioReport, noisy []string
 
 // doubt says why the rows do not bear a judgement, "" if they do.
 func (b *barOf) doubt(r *Report, rows map[string]*ScenarioReport) string {
+	if b.nature == timed && r.Machine.Emulated() {
+		return "emulated, " + TimesMeanNothing
+	}
 	for _, id := range b.rows {
 		why := rows[id].Empty()
 		if b.nature >= timed && !b.answered {

@@ -85,8 +85,9 @@ func judgeSystems(r *Report) SystemsVerdict {
 	least := (added(rows, ours) - off(ours)) / (added(rows, theirs) + off(theirs))
 	most := (added(rows, ours) + off(ours)) / max(added(rows, theirs)-off(theirs), 1)
 	if least <= SystemBar && most > SystemBar {
-		b.Outcome, b.Why = CannotTell, fmt.Sprintf("between their rounds nobody asked moved by %s, the arbiter by %s, fapolicyd by %s",
-			span(int64(moved[plain])), span(int64(moved[ours])), span(int64(moved[theirs])))
+		share := func(id string) float64 { return 100 * moved[id] / max(p50(rows[id]), 1) }
+		b.Outcome, b.Why = CannotTell, fmt.Sprintf("between their rounds p50 moved by %.1f %% without a system, %.1f %% with the arbiter, %.1f %% with fapolicyd",
+			share(plain), share(ours), share(theirs))
 	}
 	return v
 }
@@ -112,8 +113,12 @@ func (r *SystemsReport) WriteTable(w io.Writer) error {
 	}
 	fmt.Fprintf(&b, "run        %d rounds in turns, %d new programs each, from fork to exit\n\n", r.Options.Rounds, min(r.Options.Samples, systemSamples))
 	lines := [][]string{{"who", "what", "p50 µs", "p90", "p99", "max", "added p50", "samples"}}
+	if r.Machine.Emulated() {
+		lines[0][2] = "p50 multiple"
+	}
+	rows := measuredRows(r.Report)
 	for i := range r.Scenarios {
-		lines = append(lines, systemRow(&r.Scenarios[i]))
+		lines = append(lines, systemRow(&r.Scenarios[i], rows, r.Machine.Emulated()))
 	}
 	writeAligned(&b, lines)
 	r.writeEmpty(&b)
@@ -128,10 +133,17 @@ func (r *SystemsReport) WriteTable(w io.Writer) error {
 	return err
 }
 
-func systemRow(s *ScenarioReport) []string {
+// systemRow has microseconds, or multiples of the baseline where there are no times.
+func systemRow(s *ScenarioReport, rows map[string]*ScenarioReport, emulated bool) []string {
 	l := []string{string(s.Mechanism), s.Responder}
 	if s.Status != Measured {
 		return append(l, string(s.Status)+": "+s.Reason)
+	}
+	figure := figure
+	if emulated {
+		if figure = multiplesOf(s, rows); figure == nil {
+			return append(l, "measured, but "+s.Baseline+" was not")
+		}
 	}
 	added := "-"
 	if s.AddedP50NS != nil {

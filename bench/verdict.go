@@ -87,7 +87,11 @@ func judge(r *Report) Verdict {
 	if v.Why = cmp.Or(v.Why, native.Doubt()); native.Doubt() != "" {
 		return v
 	}
-	v.P50Bar = metIf(native.Median.P50 <= P50BarNS)
+	if r.Machine.Emulated() {
+		v.Why = cmp.Or(v.Why, "emulated, "+TimesMeanNothing)
+	} else {
+		v.P50Bar = metIf(native.Median.P50 <= P50BarNS)
+	}
 	if fanotify == nil {
 		return v
 	}
@@ -174,6 +178,12 @@ func noisy(m Machine) []string {
 		why = append(why, "the load before the start is unknown")
 	case *m.LoadBefore > limit:
 		why = append(why, fmt.Sprintf("load %.2f before the start, at most %.1f (half the CPUs) is quiet", *m.LoadBefore, limit))
+	}
+	switch limit := float64(m.HostCPUs) / 2; {
+	case m.Emulated() && m.HostLoadBefore == nil:
+		why = append(why, "the load of the host that emulates is unknown: measure by scripts/systems")
+	case m.HostLoadBefore != nil && *m.HostLoadBefore > limit:
+		why = append(why, fmt.Sprintf("load %.2f of the host that emulates before the start, at most %.1f (half its CPUs) is quiet", *m.HostLoadBefore, limit))
 	}
 	if m.StealPercent != nil && *m.StealPercent > noisySteal {
 		why = append(why, fmt.Sprintf("%.1f %% of the time was stolen by the hypervisor, at most %.0f %% is quiet", *m.StealPercent, noisySteal))

@@ -203,6 +203,13 @@ func TestVerify(t *testing.T) {
 	f("a few failures in a time", native, "at_most: 520ns", change("native", func(r *bench.ScenarioReport) { r.Samples, r.Failed = 2000, 2 }), Holds, "")
 	f("failures are failures", "figure: {row: native, of: failed}", "at_most: 0", change("native", func(r *bench.ScenarioReport) { r.Failed = 2 }), DoesNotHold, "2, at most 0")
 	f("an empty round", "figure: {row: native, of: bytes}", "at_most: 400", change("native", func(r *bench.ScenarioReport) { r.EmptyRounds = 1 }), CannotTell, "1 of 1 rounds of native had no sample")
+	emulated := func(s *bench.Saved) {
+		s.Machine.CPUModel, s.Machine.HostLoadBefore, s.Machine.HostCPUs = "QEMU TCG CPU version 2.5+", s.Machine.LoadBefore, 2
+	}
+	f("emulated", native, "at_most: 520ns", emulated, CannotTell, "emulated, times mean nothing")
+	f("emulated, a difference", less, "at_most: 8us", emulated, CannotTell, "emulated")
+	f("emulated, a ratio", ratio, "at_least: 20", emulated, Holds, "")
+	f("emulated, a count", "figure: {row: native, of: bytes}", "at_most: 400", emulated, Holds, "")
 	f("noise, met", native, "at_most: 520ns", noisy, Holds, "")
 	f("noise, missed", native, "at_most: 399ns", noisy, CannotTell, "noisy machine, load 9.00")
 	f("noise, at least", native, "at_least: 300ns", noisy, CannotTell, "noisy machine")

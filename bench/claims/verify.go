@@ -79,6 +79,10 @@ func (c *Claim) verify(s Source) Finding {
 		out.Why = why
 		return out
 	}
+	if c.isTime() && s.Machine.Emulated() {
+		out.Why = "emulated, " + bench.TimesMeanNothing
+		return out
+	}
 	out.Found = c.text(value)
 	met := (c.AtMost == nil || value <= c.AtMost.Value) && (c.AtLeast == nil || value >= c.AtLeast.Value)
 	if noisy := s.Noisy(); len(noisy) > 0 && !c.standsNoise(met) {

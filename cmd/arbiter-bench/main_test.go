@@ -57,6 +57,19 @@ func TestScripts(t *testing.T) {
 	})
 }
 
+// TestSystemsScript: the script tells the guest what it does not see, by the names that the guest looks for.
+func TestSystemsScript(t *testing.T) {
+	text, err := os.ReadFile("../../scripts/systems")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"-env " + bench.SystemsEnv + "=1", `-env "` + bench.HostLoadEnv + `=$host"`} {
+		if !strings.Contains(string(text), want) {
+			t.Errorf("scripts/systems: got no %q", want)
+		}
+	}
+}
+
 func TestExitStatus(t *testing.T) {
 	f := func(name string, want int, text string, args ...string) {
 		t.Run(name, func(t *testing.T) {
