@@ -28,8 +28,9 @@ func bridgeBars(r *Report) []barOf {
 	over := func(a, b string, of func(*ScenarioReport) float64) func(map[string]*ScenarioReport) float64 {
 		return func(rows map[string]*ScenarioReport) float64 { return of(rows[a]) / max(of(rows[b]), 1) }
 	}
+	// The gate's figure has no hook and no open in it, so that it says nothing of an ask that sleeps: rungs does.
 	sleep := func(name, gate, blocking string) barOf {
-		return barOf{name: "a sleep at the gate : fanotify that blocks, p50, " + name, limit: 1, nature: ratio,
+		return barOf{name: "a bare sleep at the gate : a blocking fanotify event, p50, " + name, limit: 1, nature: ratio,
 			rows: []string{gate, blocking}, value: over(gate, blocking, p50)}
 	}
 	return []barOf{

@@ -109,6 +109,16 @@ func TestLoadTable(t *testing.T) {
 	if diff := cmp.Diff(want, report.Verdict.P99); diff != "" {
 		t.Errorf("the comparison is with who keeps the rate (-want +got):\n%s", diff)
 	}
+	r.Scenarios[0].EmptyRounds = 1
+	if v := judgeLoad(r); len(v.P99) != 0 {
+		t.Errorf("got %v of a row that lacks a round, want no comparison", v.P99)
+	}
+	r.Scenarios[0].EmptyRounds = 0
+	r.Machine.LoadBefore = ptr(9.0)
+	if v := judgeLoad(r); len(v.P99) != 0 || len(v.Noisy) == 0 {
+		t.Errorf("got %+v of a noisy run, want no comparison", v)
+	}
+	r.Machine.LoadBefore = ptr(0.25)
 	var b bytes.Buffer
 	if err := report.WriteTable(&b); err != nil {
 		t.Fatal(err)

@@ -139,7 +139,7 @@ func judgeRules(r *Report) RulesVerdict {
 		{Ours: missID(oneMatches, OPARules), Theirs: OPAIndexedID}, {Ours: missID(oneMatches, OPARules), Theirs: OPAWalkID},
 	} {
 		ours, theirs := rows[f.Ours], rows[f.Theirs]
-		if ours != nil && theirs != nil && ours.Median.P50 > 0 {
+		if ours != nil && theirs != nil && ours.Doubt()+theirs.Doubt() == "" && ours.Median.P50 > 0 {
 			f.Factor = p50(theirs) / p50(ours)
 			v.Factors = append(v.Factors, f)
 		}

@@ -148,6 +148,14 @@ func (r *Report) writeVerdict(b *strings.Builder) {
 	for i := range v.Bars {
 		fmt.Fprintln(b, v.Bars[i].String())
 	}
+	writeAdded(b, v.Added)
+}
+
+// writeAdded writes a line for each comparison of what is added.
+func writeAdded(b *strings.Builder, list []Factor) {
+	for _, f := range list {
+		fmt.Fprintf(b, "what %s adds : what %s adds, p50 = 1 : %.2f\n", f.Ours, f.Theirs, math.Floor(f.Factor*100)/100)
+	}
 }
 
 // writeAligned writes lines of cells in columns, the first one of which is the head. A line with

@@ -51,6 +51,9 @@ type Verdict struct {
 	P50Bar string `json:"p50_bar"`
 	Why    string `json:"why,omitempty"`  // when a bar cannot be told
 	Bars   []Bar  `json:"bars,omitempty"` // the others
+	// Added are of p50: how many times what a bare sleep at the gate adds goes into what a blocking fanotify
+	// event adds to its open.
+	Added []Factor `json:"added_factors,omitempty"`
 }
 
 // judge compares the rows of a finished run.
@@ -80,6 +83,10 @@ func judge(r *Report) Verdict {
 		return v
 	case len(missing) > 0:
 		v.Why = strings.Join(missing, ", ")
+	}
+	rows := measuredRows(r)
+	for _, f := range []Factor{{Ours: "gate-same", Theirs: "fanotify-same"}, {Ours: "gate-other", Theirs: "fanotify-other"}} {
+		v.Added = append(v.Added, addedFactor(rows, f.Ours, f.Theirs)...)
 	}
 	if native == nil {
 		return v
@@ -168,6 +175,16 @@ func factors(native, other *ScenarioReport) (whole, added float64) {
 		added = float64(*other.AddedP50NS) / n
 	}
 	return whole, added
+}
+
+// addedFactor returns how many times what one row adds goes into what another one adds, nothing where that cannot
+// be said.
+func addedFactor(rows map[string]*ScenarioReport, ours, theirs string) []Factor {
+	o, t := rows[ours], rows[theirs]
+	if o == nil || t == nil || o.Doubt()+t.Doubt() != "" || o.AddedP50NS == nil || t.AddedP50NS == nil || min(*o.AddedP50NS, *t.AddedP50NS) <= 0 {
+		return nil
+	}
+	return []Factor{{ours, theirs, float64(*t.AddedP50NS) / float64(*o.AddedP50NS)}}
 }
 
 // noisy returns why the machine was too noisy for a verdict.
