@@ -42,7 +42,7 @@ func RunSystems(ctx context.Context, o Options, versions []string) (*SystemsRepo
 	if r == nil {
 		return nil, err
 	}
-	r.Machine.OthersPercent = nil // the systems are other processes
+	r.Machine.OthersPercent, r.Machine.RunOthersPercent = nil, nil // the systems are other processes
 	report := &SystemsReport{Report: r, Versions: versions, Policies: map[string]string{}, Verdict: judgeSystems(r)}
 	for _, s := range systemsOf("") {
 		if s.policy != "" {

@@ -202,11 +202,19 @@ func noisy(m Machine) []string {
 	case m.HostLoadBefore != nil && *m.HostLoadBefore > limit:
 		why = append(why, fmt.Sprintf("load %.2f of the host that emulates before the start, at most %.1f (half its CPUs) is quiet", *m.HostLoadBefore, limit))
 	}
-	if m.StealPercent != nil && *m.StealPercent > noisySteal {
-		why = append(why, fmt.Sprintf("%.1f %% of the time was stolen by the hypervisor, at most %.0f %% is quiet", *m.StealPercent, noisySteal))
-	}
-	if m.OthersPercent != nil && *m.OthersPercent > noisyOthers {
-		why = append(why, fmt.Sprintf("%.1f %% of the time went to other processes, at most %.0f %% is quiet", *m.OthersPercent, noisyOthers))
+	for _, share := range []struct {
+		got   *float64
+		limit float64
+		what  string
+	}{
+		{m.StealPercent, noisySteal, "the time was stolen by the hypervisor"},
+		{m.OthersPercent, noisyOthers, "the time went to other processes"},
+		{m.RunStealPercent, noisySteal, "the time of the run's CPUs was stolen by the hypervisor"},
+		{m.RunOthersPercent, noisyOthers, "the time of the run's CPUs went to other processes"},
+	} {
+		if share.got != nil && *share.got > share.limit {
+			why = append(why, fmt.Sprintf("%.1f %% of %s, at most %.0f %% is quiet", *share.got, share.what, share.limit))
+		}
 	}
 	return why
 }
