@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"errors"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -85,6 +86,11 @@ func TestDocumentedSample(t *testing.T) {
 		if c := &ours.Claims[i]; c.ID == shown.Claims[0].ID {
 			if diff := cmp.Diff(c.operands(), shown.Claims[0].operands()); diff != "" {
 				t.Errorf("docs/latency.md shows another figure than the file has (-file +shown):\n%s", diff)
+			}
+			for _, q := range shown.Claims[0].Quotes {
+				if !slices.Contains(c.Quotes, q) {
+					t.Errorf("docs/latency.md shows the quote %q of %s, which the file does not have", q.Text, q.In)
+				}
 			}
 			return
 		}
