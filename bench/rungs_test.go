@@ -39,7 +39,7 @@ func TestRungs(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, s := range r.Scenarios {
-		if sc, _ := Find(o.Scenarios, s.ID); s.Status == Unavailable && s.Mechanism == LSMHook && sc.(rungScenario).possible() != nil {
+		if sc, _ := Find(o.Scenarios, s.ID); s.Status == Unavailable && s.Mechanism == LSMHook && (sc.(rungScenario).possible() != nil || strings.Contains(s.Reason, "sleeping in a hook")) {
 			continue
 		}
 		if s.Status == Unavailable && s.Mechanism == Fanotify && os.Geteuid() != 0 {

@@ -174,6 +174,19 @@ func TestVerifyRun(t *testing.T) {
 	if got := out.String(); !strings.Contains(got, "holds         below") || !strings.Contains(got, "holds         boot") || strings.Count(got, "(this run)") != 2 {
 		t.Errorf("got %q, want that both hold in this run", got)
 	}
+
+	list, err := readClaims(file, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone, waits := errors.New("interrupted"), 0
+	sources, err := measureFor(t.Context(), list, true, func(context.Context, io.Writer) error { waits++; return nil }, io.Discard)
+	if err != nil || len(sources) != 2 || waits != 1 {
+		t.Errorf("got %d reports, %v, %d waits, want a wait between two", len(sources), err, waits)
+	}
+	if _, err := measureFor(t.Context(), list, true, func(context.Context, io.Writer) error { return gone }, io.Discard); !errors.Is(err, gone) {
+		t.Errorf("got %v, want the fault of the wait", err)
+	}
 }
 
 // TestRules runs the smallest rows, each in a process of its own.
