@@ -154,6 +154,17 @@ func TestSystemInterrupted(t *testing.T) {
 	}
 }
 
+// fapolicyd has the configuration of its package, but for what this machine has not.
+func TestFapolicydConfig(t *testing.T) {
+	got, err := fapolicydConfig("# uid of whom\nq_size = 640\nuid = fapolicyd\ngid=fapolicyd\ntrust = rpmdb,file\nintegrity = none\n")
+	if want := "# uid of whom\nq_size = 640\nuid = root\ngid = root\ntrust = file\nintegrity = none\n"; err != nil || got != want {
+		t.Errorf("got %q, %v, want %q", got, err, want)
+	}
+	if _, err := fapolicydConfig("uid = fapolicyd\n"); err == nil || !strings.Contains(err.Error(), "got 1 of the lines [gid trust uid]") {
+		t.Errorf("got %v, want an error about lines that are missing", err)
+	}
+}
+
 // A program that went into the background is found by its path, and ended.
 func TestEndProgram(t *testing.T) {
 	program := filepath.Join(t.TempDir(), "sleeper")

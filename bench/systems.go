@@ -7,10 +7,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -73,29 +76,32 @@ func systemsOf(arbiterd string) []system {
 	}
 }
 
-// fapolicydConfig is Debian's, but for who it runs as, where nobody else is, and for
-// the database of packages, of which the machine has none.
-const fapolicydConfig = `permissive = 0
-nice_val = 14
-q_size = 640
-uid = root
-gid = root
-do_stat_report = 0
-detailed_report = 0
-db_max_size = 50
-subj_cache_size = 1549
-obj_cache_size = 8191
-watch_fs = ext2,ext3,ext4,tmpfs,xfs,vfat,iso9660,btrfs
-trust = file
-integrity = none
-syslog_format = rule,dec,perm,auid,pid,exe,:,path,ftype,trust
-rpm_sha256_only = 0
-allow_filesystem_mark = 0
-`
+// fapolicydChanges is what is other than in the package's configuration: who it runs as, where nobody else is, and the
+// database of packages, of which the machine has none.
+var fapolicydChanges = map[string]string{"uid": "root", "gid": "root", "trust": "file"}
+
+// fapolicydConfig makes these changes.
+func fapolicydConfig(packaged string) (string, error) {
+	var b strings.Builder
+	changed := 0
+	for line := range strings.Lines(packaged) {
+		key, _, _ := strings.Cut(line, "=")
+		if v, ok := fapolicydChanges[strings.TrimSpace(key)]; ok {
+			line = strings.TrimSpace(key) + " = " + v + "\n"
+			changed++
+		}
+		b.WriteString(line)
+	}
+	if changed != len(fapolicydChanges) {
+		return "", fmt.Errorf("changing fapolicyd's configuration: got %d of the lines %v, want each once", changed, slices.Sorted(maps.Keys(fapolicydChanges)))
+	}
+	return b.String(), nil
+}
 
 const (
-	fapolicydProgram = "/usr/sbin/fapolicyd"
-	fapolicydPID     = "/run/fapolicyd.pid"
+	fapolicydProgram  = "/usr/sbin/fapolicyd"
+	fapolicydPID      = "/run/fapolicyd.pid"
+	fapolicydPackaged = "/usr/share/fapolicyd/fapolicyd.conf" // where scripts/systems puts the package's configuration
 	// systemLimit bounds the start and the end of a system, on an emulated machine: half of what
 	// the parent waits for, as one that does not end is killed, and waited for again.
 	systemLimit = slowStart / 3
@@ -107,9 +113,17 @@ func startFapolicyd(ctx context.Context, _, policy string) (inForce, error) {
 	if _, err := os.Stat(fapolicydProgram); err != nil {
 		return inForce{}, &UnavailableError{"looking for fapolicyd", "run scripts/systems, which brings it along", err}
 	}
+	packaged, err := os.ReadFile(fapolicydPackaged)
+	if err != nil {
+		return inForce{}, &UnavailableError{"looking for fapolicyd's configuration", "run scripts/systems, which brings it along", err}
+	}
+	config, err := fapolicydConfig(string(packaged))
+	if err != nil {
+		return inForce{}, err
+	}
 	// A trusted file, as it refuses to begin without any.
 	trusted := systemFolder + "/trusted"
-	files := map[string]string{"/etc/fapolicyd/fapolicyd.conf": fapolicydConfig, "/etc/fapolicyd/compiled.rules": policy,
+	files := map[string]string{"/etc/fapolicyd/fapolicyd.conf": config, "/etc/fapolicyd/compiled.rules": policy,
 		"/etc/fapolicyd/fapolicyd.trust": trusted + " 0 e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\n", trusted: "",
 		"/var/lib/fapolicyd/.arbiter-bench": "", "/run/fapolicyd/.arbiter-bench": "", "/var/log/.arbiter-bench": ""}
 	if err := writeFiles("/", files); err != nil {
@@ -122,7 +136,7 @@ func startFapolicyd(ctx context.Context, _, policy string) (inForce, error) {
 	if err := cmd.Run(); err != nil && !errors.Is(err, exec.ErrWaitDelay) {
 		return inForce{}, errors.Join(fmt.Errorf("starting fapolicyd: %w: %s", err, bytes.TrimSpace(said.Bytes())), endProgram(fapolicydProgram))
 	}
-	err := eventually(ctx, func() error {
+	err = eventually(ctx, func() error {
 		_, err := os.Stat(fapolicydPID)
 		return err
 	})
