@@ -4,6 +4,7 @@ package bench
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -25,6 +26,9 @@ func newHistogram() *hdrhistogram.Histogram { return hdrhistogram.New(lowestNS, 
 func record(h *hdrhistogram.Histogram, samples []uint32, unit, pace time.Duration) error {
 	for _, n := range samples {
 		ns := int64(n) * int64(max(unit, 1))
+		if n == math.MaxUint32 {
+			ns = highestNS // it took that or more: never less than it did, so the longest there is
+		}
 		if err := h.RecordCorrectedValue(min(max(ns, lowestNS), highestNS), int64(pace)); err != nil {
 			return fmt.Errorf("recording %d ns: %w", ns, err)
 		}

@@ -114,7 +114,8 @@ func TestRecordUnits(t *testing.T) {
 			t.Errorf("%d of %v: got %d ns, want %d", sample, unit, got, want)
 		}
 	}
-	f(4_294_967_295, 0, 4_294_967_295)
+	f(4_294_967_294, 0, 4_294_967_294)
+	f(4_294_967_295, 0, highestNS) // cut off: it took that or more
 	f(7, time.Nanosecond, 7)
 	f(5_100_000, time.Microsecond, 5_100_000_000)
 	f(4_294_967_295, time.Microsecond, highestNS)
