@@ -68,7 +68,7 @@ func judgeLoad(r *Report) LoadVerdict {
 func quickest(r *Report, m Mechanism, rate int) *ScenarioReport {
 	kept := &Report{}
 	for i := range r.Scenarios {
-		if s := &r.Scenarios[i]; s.Status == Measured && s.Figures[FigureOffered] == float64(rate) && keeps(s) && s.Empty() == "" {
+		if s := &r.Scenarios[i]; s.Status == Measured && s.Figures[FigureOffered] == float64(rate) && keeps(s) && s.Doubt() == "" {
 			kept.Scenarios = append(kept.Scenarios, *s)
 		}
 	}

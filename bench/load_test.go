@@ -148,7 +148,11 @@ func TestLoadTable(t *testing.T) {
 	if v := judgeLoad(r); len(v.P99) != 0 {
 		t.Errorf("got %v of a row that lacks a round, want no comparison", v.P99)
 	}
-	r.Scenarios[0].EmptyRounds = 0
+	r.Scenarios[0].EmptyRounds, r.Scenarios[0].Failed = 0, 1000
+	if v := judgeLoad(r); len(v.P99) != 0 {
+		t.Errorf("got %v of a row with failures, want no comparison", v.P99)
+	}
+	r.Scenarios[0].Failed = 0
 	r.Machine.LoadBefore = ptr(9.0)
 	if v := judgeLoad(r); len(v.P99) != 0 || len(v.Noisy) == 0 {
 		t.Errorf("got %+v of a noisy run, want no comparison", v)

@@ -66,7 +66,7 @@ func TestOrderedInRound(t *testing.T) {
 
 // Who has no order is waited for: on a busy machine an exit takes more than a moment.
 func TestOrderedSlowEnd(t *testing.T) {
-	cmd := exec.Command("sh", "-c", "cat; sleep 2")
+	cmd := exec.Command("sh", "-c", "cat; sleep 1.2")
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)

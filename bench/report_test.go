@@ -82,6 +82,10 @@ func TestTable(t *testing.T) {
 	f("noisy", func(r *Report) {
 		r.Machine.LoadBefore, r.Machine.StealPercent, r.Machine.OthersPercent = ptr(5.5), ptr(3.25), ptr(7.5)
 	})
+	f("failed", func(r *Report) {
+		r.Scenarios[0].Failed = 500
+		r.Scenarios[4].EmptyRounds = 1
+	})
 	f("missing", func(r *Report) {
 		r.Machine.LoadAfter, r.Machine.StealPercent = nil, nil
 		r.Options.CPUs = []int{0}
@@ -251,6 +255,10 @@ func TestJudge(t *testing.T) {
 	f("emulated", func(r *Report) {
 		r.Machine.CPUModel, r.Machine.HostLoadBefore, r.Machine.HostCPUs = "QEMU TCG CPU version 2.5+", ptr(0.1), 2
 	}, Met, CannotTell, "emulated, times mean nothing")
+	f("emulated, and a variant was left out", func(r *Report) {
+		r.Machine.CPUModel, r.Machine.HostLoadBefore, r.Machine.HostCPUs = "QEMU TCG CPU version 2.5+", ptr(0.1), 2
+		r.Scenarios[5].ID = "another"
+	}, CannotTell, CannotTell, "with each other, the best is not known without fanotify-other")
 	f("few failures", func(r *Report) { native(r).Failed = 100 }, Met, Met, "")
 	f("failures", func(r *Report) { native(r).Failed = 101 }, CannotTell, CannotTell, "101 of 100000 asks of native-other failed")
 	f("failures of an opponent", func(r *Report) { r.Scenarios[4].Failed = 101 }, CannotTell, Met, "fanotify-same failed")

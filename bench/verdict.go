@@ -103,7 +103,7 @@ func judge(r *Report) Verdict {
 		return v
 	}
 	if why := cmp.Or(fanotify.Doubt(), untried(r, Fanotify)); why != "" {
-		v.Why = why
+		v.Why = strings.TrimPrefix(v.Why+", "+why, ", ")
 		return v
 	}
 	v.Bar = metIf(v.FanotifyFactor >= FactorBar)

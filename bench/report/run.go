@@ -159,6 +159,11 @@ func (r *Run) Facts() []Fact {
 	if r.Run == nil {
 		return append(facts, Fact{"watched for", bench.Span(int64(r.Daemon.Usage.Window))})
 	}
+	for i := range r.Run.Scenarios {
+		if why := r.Run.Scenarios[i].Empty(); why != "" {
+			facts = append(facts, Fact{"missing", why})
+		}
+	}
 	o := &r.Run.Options
 	cpus := make([]string, len(o.CPUs))
 	for i, c := range o.CPUs {
