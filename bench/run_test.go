@@ -45,6 +45,9 @@ func TestRunRows(t *testing.T) {
 	if s := r.Scenarios[2]; s.EmptyRounds != 1 || len(s.Rounds) != 1 {
 		t.Errorf("sometimes: got %d rounds without a sample and %d with, want one of each", s.EmptyRounds, len(s.Rounds))
 	}
+	if m := r.Machine; (m.CPUs > len(r.Options.CPUs)) != (m.RunStealPercent != nil) {
+		t.Errorf("got %v stolen of the run's CPUs %v, want it known on a machine with others, which has %d", m.RunStealPercent, r.Options.CPUs, m.CPUs)
+	}
 	steady := r.Scenarios[0]
 	if got := *steady.Median; got.P50 < 1500 || got.P50 > 1502 || got != *steady.Merged {
 		t.Errorf("steady: got %+v, want 1500 ns in all", got)
