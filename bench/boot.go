@@ -71,6 +71,7 @@ func (r *BootReport) WriteTable(w io.Writer) error {
 		lines = append(lines, bootRow(&r.Scenarios[i], rows))
 	}
 	writeAligned(&b, lines)
+	r.writeEmpty(&b)
 	b.WriteString("\n")
 	writeBars(&b, r.Verdict.Noisy, r.Verdict.Bars)
 	fmt.Fprintf(&b, "%s verdicts of %v each would be %.2f s\n", thousands(BootEvents), slowVerdict, (BootEvents * slowVerdict).Seconds())

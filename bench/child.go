@@ -26,8 +26,9 @@ const (
 	// roundGrace is what a round may take beyond its budget: the last ask, a
 	// chunk of the native queue, encoding.
 	roundGrace = 10 * time.Second
-	// stopLimit bounds the orderly end of a child before it is killed.
-	stopLimit = 2 * time.Second
+	// stopLimit bounds the orderly end of a child before it is killed, with all that it started: a daemon may take
+	// daemonStopLimit for its own. A child that may start slowly has as long as that for its end.
+	stopLimit = 2 * daemonStopLimit
 )
 
 // child is a scenario in a process of its own. One goroutine uses it.
@@ -42,7 +43,7 @@ type child struct {
 }
 
 // startChild runs argv with the scenario's id and place appended and waits for
-// its hello. When ctx ends the child's input does, and it is killed stopLimit later.
+// its hello. When ctx ends the child's input does, and it is killed when it has not ended in stopLimit.
 func startChild(ctx context.Context, o *Options, info Info, at Place) (_ *child, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	c := &child{info: info, cancel: cancel}
@@ -61,7 +62,7 @@ func startChild(ctx context.Context, o *Options, info Info, at Place) (_ *child,
 	c.cmd.Stderr = &limitedWriter{&c.stderr, 8 << 10}
 	// An interrupted run ends its children in order as well: they have folders, and children of their own.
 	c.cmd.Cancel = func() error { return c.in.Close() }
-	c.cmd.WaitDelay = stopLimit
+	c.cmd.WaitDelay = c.stopLimit()
 	// A group of its own: Ctrl-C reaches the parent alone, which ends the child.
 	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	read, write, err := os.Pipe()
@@ -158,10 +159,13 @@ func (c *child) why(err error) error {
 	return fmt.Errorf("the child ended (%v): %s: %w", c.cmd.ProcessState, text, err)
 }
 
+// stopLimit is how long its orderly end may take.
+func (c *child) stopLimit() time.Duration { return max(c.info.StartLimit, stopLimit) }
+
 // close ends the child in order, by the end of its input, and waits.
 func (c *child) close() {
 	c.in.Close()
-	timer := time.AfterFunc(stopLimit, func() { c.cmd.Process.Kill() })
+	timer := time.AfterFunc(c.stopLimit(), func() { c.cmd.Process.Kill() })
 	c.cmd.Wait() // how it ended does not matter any more
 	timer.Stop()
 	c.cancel()

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"runtime"
+	"strconv"
 	"strings"
 	"time"
 
@@ -29,13 +30,21 @@ type Machine struct {
 
 	LoadBefore *float64 `json:"load_before"` // one-minute load average
 	LoadAfter  *float64 `json:"load_after"`
+	// Of the machine that emulates this one, which cannot see what else runs there: the one-minute load
+	// average before the start, and the CPUs. Unknown elsewhere.
+	HostLoadBefore *float64 `json:"host_load_before,omitempty"`
+	HostCPUs       int      `json:"host_cpus,omitempty"`
 	// StealPercent is the share of all CPUs' time over the run that the
 	// hypervisor gave to others.
 	StealPercent *float64 `json:"steal_percent"`
 	// OthersPercent is the share of it that went to other processes and to the kernel's own
 	// threads; unknown where what is measured is other processes.
 	OthersPercent *float64 `json:"others_percent"`
-	ClockReadNS   int64    `json:"clock_read_ns"` // median cost of one read of the requester's clock
+	// The same of the run's own CPUs, on a machine with others, of whose time a hundredth may be all of these. What the
+	// run's processes did elsewhere is taken for done here, so the share of others is that at the least.
+	RunStealPercent  *float64 `json:"run_steal_percent,omitempty"`
+	RunOthersPercent *float64 `json:"run_others_percent,omitempty"`
+	ClockReadNS      int64    `json:"clock_read_ns"` // median cost of one read of the requester's clock
 }
 
 // Watch collects the facts before and after a run.
@@ -44,10 +53,11 @@ type Watch struct {
 	machine Machine
 	stat    []byte
 	own     time.Duration // CPU time
+	cpus    []int         // of the run, nil where the machine has no others
 }
 
-// StartWatch reads the facts at the start of a run. What cannot be read is unknown.
-func StartWatch() *Watch {
+// StartWatch reads the facts at the start of a run on these CPUs, none for any. What cannot be read is unknown.
+func StartWatch(cpus ...int) *Watch {
 	var uts unix.Utsname
 	unix.Uname(&uts) // cannot fail with a valid pointer
 	version := unix.ByteSliceToString(uts.Version[:])
@@ -73,7 +83,27 @@ func StartWatch() *Watch {
 	if w.machine.CPUs == 0 {
 		w.machine.CPUs = runtime.NumCPU()
 	}
+	if len(cpus) < w.machine.CPUs {
+		w.cpus = cpus
+	}
+	w.machine.HostLoadBefore, w.machine.HostCPUs = hostLoad(os.Getenv(HostLoadEnv))
 	return w
+}
+
+// HostLoadEnv is where scripts/systems says what the host's load is, and after a blank how many CPUs it has.
+const HostLoadEnv = "ARBITER_BENCH_HOST_LOAD"
+
+func hostLoad(text string) (*float64, int) {
+	load, cpus, _ := strings.Cut(text, " ")
+	n, err := strconv.Atoi(cpus)
+	if err != nil || n < 1 {
+		return nil, 0
+	}
+	v := loadAverage([]byte(load))
+	if v == nil {
+		return nil, 0
+	}
+	return v, n
 }
 
 // Stop reads the facts at the end of the run and returns all. Children that have not ended, and
@@ -82,7 +112,12 @@ func (w *Watch) Stop() Machine {
 	stat := read("/proc/stat")
 	w.machine.LoadAfter = loadAverage(read("/proc/loadavg"))
 	w.machine.StealPercent = stealPercent(w.stat, stat)
-	w.machine.OthersPercent = othersPercent(w.stat, stat, ownTime()-w.own)
+	own := ownTime() - w.own
+	w.machine.OthersPercent = othersPercent(w.stat, stat, own)
+	if len(w.cpus) > 0 {
+		w.machine.RunStealPercent = stealPercent(w.stat, stat, w.cpus...)
+		w.machine.RunOthersPercent = othersPercent(w.stat, stat, own, w.cpus...)
+	}
 	return w.machine
 }
 
@@ -140,13 +175,22 @@ func (m *Machine) write(b *strings.Builder) {
 		return fmt.Sprintf(format, *v)
 	}
 	fmt.Fprintf(b, "machine    %d CPUs, %s, %s, virtualised: %s\n", m.CPUs, m.CPUModel, m.Arch, m.Virtualised)
-	if m.emulated() {
-		b.WriteString("emulated   times mean nothing here; what can be said is how figures of this run compare with each other\n")
+	if m.Emulated() {
+		fmt.Fprintf(b, "emulated   %s\n", TimesMeanNothing)
+	}
+	if m.HostLoadBefore != nil {
+		fmt.Fprintf(b, "host       load %.2f before, %d CPUs\n", *m.HostLoadBefore, m.HostCPUs)
 	}
 	fmt.Fprintf(b, "kernel     %s, preemption: %s\n", m.Kernel, m.Preemption)
+	if m.RunStealPercent != nil || m.RunOthersPercent != nil {
+		fmt.Fprintf(b, "its CPUs   stolen %s, others %s at least\n", num("%.1f %%", m.RunStealPercent), num("%.1f %%", m.RunOthersPercent))
+	}
 	fmt.Fprintf(b, "load       %s before, %s after; stolen %s, others %s; GOMAXPROCS %d, %s, clock read %d ns\n",
 		num("%.2f", m.LoadBefore), num("%.2f", m.LoadAfter), num("%.1f %%", m.StealPercent), num("%.1f %%", m.OthersPercent), m.GOMAXPROCS, m.GoVersion, m.ClockReadNS)
 }
 
-// emulated reports whether the processor is made of software, so that it has no time of its own.
-func (m *Machine) emulated() bool { return strings.Contains(m.CPUModel, "QEMU TCG") }
+// TimesMeanNothing is what is said of a run on such a machine.
+const TimesMeanNothing = "times mean nothing here; what can be said is how figures of this run compare with each other"
+
+// Emulated reports whether the processor is made of software, so that it has no time of its own.
+func (m *Machine) Emulated() bool { return strings.Contains(m.CPUModel, "QEMU TCG") }

@@ -3,8 +3,10 @@
 package bench
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 )
@@ -60,6 +62,18 @@ func TestStat(t *testing.T) {
 	if got := othersPercent(before, before, 0); got != nil {
 		t.Errorf("others, in no time: got %v, want unknown", *got)
 	}
+	// Of one CPU: 200 ticks, 10 stolen, 100 idle.
+	one := []byte("cpu  1 1 1 1 1 1 1 1\ncpu7 500 0 250 4000 5 0 10 50 0 0\n")
+	later := []byte("cpu  9 9 9 9 9 9 9 9\ncpu7 560 0 280 4100 5 0 10 60 0 0\n")
+	if got := stealPercent(one, later, 7); got == nil || *got != 5 {
+		t.Errorf("stolen of a CPU: got %v, want 5", got)
+	}
+	if got := othersPercent(one, later, 500*time.Millisecond, 7); got == nil || *got != 20 {
+		t.Errorf("others on a CPU: got %v, want 20", got)
+	}
+	if got := stealPercent(one, later, 7, 8); got != nil {
+		t.Errorf("stolen of a CPU that is not there: got %v, want unknown", *got)
+	}
 	if got := stealPercent(before, before); got != nil {
 		t.Errorf("no time passed: got %v, want unknown", *got)
 	}
@@ -71,6 +85,47 @@ func TestLoadAverage(t *testing.T) {
 	}
 	if got := loadAverage(nil); got != nil {
 		t.Errorf("got %v, want unknown", *got)
+	}
+}
+
+// On a machine with more CPUs than the run has, those of the run are watched by themselves.
+func TestWatchCPUs(t *testing.T) {
+	cpus, err := AllowedCPUs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := StartWatch(cpus[0])
+	if n := w.machine.CPUs; n == 1 && w.cpus != nil || n > 1 && len(w.cpus) != 1 {
+		t.Errorf("got CPUs %v of %d watched, want the run's where there are others", w.cpus, n)
+	}
+	w.cpus = cpus[:1]
+	w.stat = []byte(fmt.Sprintf("cpu  0 0 0 0 0 0 0 0\ncpu%d 0 0 0 0 0 0 0 0\n", cpus[0]))
+	m := w.Stop()
+	if m.RunStealPercent == nil || m.RunOthersPercent == nil {
+		t.Errorf("got %v and %v of the run's CPUs, want both", m.RunStealPercent, m.RunOthersPercent)
+	}
+	var b strings.Builder
+	m.write(&b)
+	if !strings.Contains(b.String(), "\nits CPUs   stolen ") {
+		t.Errorf("got\n%s\nwant a line about the run's CPUs", b.String())
+	}
+}
+
+func TestHostLoad(t *testing.T) {
+	t.Setenv(HostLoadEnv, "8.25 4")
+	m := StartWatch().Stop()
+	if m.HostLoadBefore == nil || *m.HostLoadBefore != 8.25 || m.HostCPUs != 4 {
+		t.Errorf("got %v, %d CPUs, want 8.25 and 4", m.HostLoadBefore, m.HostCPUs)
+	}
+	var b strings.Builder
+	m.write(&b)
+	if want := "\nhost       load 8.25 before, 4 CPUs\n"; !strings.Contains(b.String(), want) {
+		t.Errorf("got\n%s\nwant %q in it", b.String(), want)
+	}
+	for _, text := range []string{"", "8.25", "8.25 0", "much 4"} {
+		if load, cpus := hostLoad(text); load != nil || cpus != 0 {
+			t.Errorf("%q: got %v, %d CPUs, want it unknown", text, *load, cpus)
+		}
 	}
 }
 

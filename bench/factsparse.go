@@ -77,9 +77,9 @@ const (
 )
 
 // stealPercent returns the stolen share of the time between two readings of
-// /proc/stat, nil when it cannot be told.
-func stealPercent(before, after []byte) *float64 {
-	times, total := timesBetween(before, after)
+// /proc/stat, of some CPUs or of all for none, nil when it cannot be told.
+func stealPercent(before, after []byte, cpus ...int) *float64 {
+	times, total := timesBetween(before, after, cpus)
 	if total <= 0 {
 		return nil
 	}
@@ -88,9 +88,10 @@ func stealPercent(before, after []byte) *float64 {
 }
 
 // othersPercent returns the share of the time between two readings of /proc/stat in which CPUs
-// were busy, less own, the CPU time of those who are not others. Nil when it cannot be told.
-func othersPercent(before, after []byte, own time.Duration) *float64 {
-	times, total := timesBetween(before, after)
+// were busy, less own, the CPU time of those who are not others; of some CPUs, all of own taken for spent there, or of all
+// for none. Nil when it cannot be told.
+func othersPercent(before, after []byte, own time.Duration, cpus ...int) *float64 {
+	times, total := timesBetween(before, after, cpus)
 	if total <= 0 {
 		return nil
 	}
@@ -100,35 +101,46 @@ func othersPercent(before, after []byte, own time.Duration) *float64 {
 }
 
 // timesBetween returns what has passed of each time, and of all; 0 when it cannot be told.
-func timesBetween(before, after []byte) (times [8]float64, total float64) {
-	b, ok1 := cpuTimes(before)
-	a, ok2 := cpuTimes(after)
-	if !ok1 || !ok2 {
-		return times, 0
+func timesBetween(before, after []byte, cpus []int) (times [8]float64, total float64) {
+	names := []string{"cpu"}
+	if len(cpus) > 0 {
+		names = nil
+		for _, n := range cpus {
+			names = append(names, "cpu"+strconv.Itoa(n))
+		}
 	}
-	for i := range a {
-		times[i] = a[i] - b[i]
-		total += times[i]
+	for _, name := range names {
+		b, ok1 := cpuTimes(before, name)
+		a, ok2 := cpuTimes(after, name)
+		if !ok1 || !ok2 {
+			return times, 0
+		}
+		for i := range a {
+			times[i] += a[i] - b[i]
+			total += a[i] - b[i]
+		}
 	}
 	return times, total
 }
 
-// cpuTimes returns the first eight times of the line "cpu": guest time, behind them,
+// cpuTimes returns the first eight times of a line, "cpu" for the sum of all: guest time, behind them,
 // is in user time already.
-func cpuTimes(stat []byte) (times [8]float64, ok bool) {
-	line, _, _ := strings.Cut(string(stat), "\n")
-	f := strings.Fields(line)
-	if len(f) < 1+len(times) || f[0] != "cpu" {
-		return times, false
-	}
-	for i := range times {
-		v, err := strconv.ParseFloat(f[1+i], 64)
-		if err != nil {
-			return times, false
+func cpuTimes(stat []byte, name string) (times [8]float64, ok bool) {
+	for line := range bytes.Lines(stat) {
+		f := strings.Fields(string(line))
+		if len(f) < 1+len(times) || f[0] != name {
+			continue
 		}
-		times[i] = v
+		for i := range times {
+			v, err := strconv.ParseFloat(f[1+i], 64)
+			if err != nil {
+				return times, false
+			}
+			times[i] = v
+		}
+		return times, true
 	}
-	return times, true
+	return times, false
 }
 
 // preemptionFacts are where the preemption model can be read; empty when it cannot.

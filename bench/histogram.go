@@ -4,6 +4,7 @@ package bench
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -20,11 +21,15 @@ const (
 
 func newHistogram() *hdrhistogram.Histogram { return hdrhistogram.New(lowestNS, highestNS, digits) }
 
-// record adds samples, each a number of units; 0 stands for a nanosecond.
-func record(h *hdrhistogram.Histogram, samples []uint32, unit time.Duration) error {
+// record adds samples, each a number of units; 0 stands for a nanosecond. With a pace it adds as well what would have
+// been asked while a sample took longer than that, and waited for the rest of it.
+func record(h *hdrhistogram.Histogram, samples []uint32, unit, pace time.Duration) error {
 	for _, n := range samples {
 		ns := int64(n) * int64(max(unit, 1))
-		if err := h.RecordValue(min(max(ns, lowestNS), highestNS)); err != nil {
+		if n == math.MaxUint32 {
+			ns = highestNS // it took that or more: never less than it did, so the longest there is
+		}
+		if err := h.RecordCorrectedValue(min(max(ns, lowestNS), highestNS), int64(pace)); err != nil {
 			return fmt.Errorf("recording %d ns: %w", ns, err)
 		}
 	}

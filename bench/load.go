@@ -50,6 +50,9 @@ func RunLoad(ctx context.Context, o Options) (*LoadReport, error) {
 
 func judgeLoad(r *Report) LoadVerdict {
 	v := LoadVerdict{Noisy: noisy(r.Machine)}
+	if len(v.Noisy) > 0 {
+		return v
+	}
 	for _, rate := range loadRates {
 		native := quickest(r, NativeQueue, rate)
 		for _, m := range []Mechanism{Fanotify, Seccomp} {
@@ -65,7 +68,7 @@ func judgeLoad(r *Report) LoadVerdict {
 func quickest(r *Report, m Mechanism, rate int) *ScenarioReport {
 	kept := &Report{}
 	for i := range r.Scenarios {
-		if s := &r.Scenarios[i]; s.Status == Measured && s.Figures[FigureOffered] == float64(rate) && keeps(s) {
+		if s := &r.Scenarios[i]; s.Status == Measured && s.Figures[FigureOffered] == float64(rate) && keeps(s) && s.Doubt() == "" {
 			kept.Scenarios = append(kept.Scenarios, *s)
 		}
 	}
@@ -98,6 +101,7 @@ func (r *LoadReport) WriteTable(w io.Writer) error {
 		lines = append(lines, loadRow(&r.Scenarios[i]))
 	}
 	writeAligned(&b, lines)
+	r.writeEmpty(&b)
 	b.WriteString("\n")
 	writeBars(&b, r.Verdict.Noisy, nil)
 	for _, f := range r.Verdict.P99 {

@@ -64,6 +64,41 @@ func TestShortOf(t *testing.T) {
 	}
 }
 
+// pacedFake answers as many asks as it is told to, at once.
+type pacedFake struct{ answers int }
+
+func (pacedFake) Round(RoundOptions, []uint32) (Outcome, error) { return Outcome{}, nil }
+func (pacedFake) Close() error                                  { return nil }
+func (p pacedFake) roundAt(_ []time.Duration, _ time.Duration, late []uint32) (Outcome, error) {
+	return fill(late[:p.answers], 500, 0)
+}
+
+// Asks that were due and never made were not served, and are late by what was left of the round.
+func TestLoadNeverMade(t *testing.T) {
+	f := func(answers, samples int, short float64, last time.Duration) {
+		t.Helper()
+		s := &loadSession{pacedFake{answers}, 1000}
+		late := make([]uint32, 100)
+		out, err := s.Round(RoundOptions{Budget: time.Second}, late)
+		if got := out.Figures[FigureShort]; err != nil || out.Samples != samples || got < short || got > short+0.001 {
+			t.Errorf("%d answers: got %+v, %v, want %d samples, %v of them short", answers, out, err, samples, short)
+		}
+		if got := time.Duration(late[99]); got != last {
+			t.Errorf("%d answers: got the last one %v late, want %v", answers, got, last)
+		}
+	}
+	end := time.Second - poisson(1000, 100)[99]
+	f(100, 100, 0, 500)
+	f(90, 100, 0.1, end)
+	f(0, 100, 1, end)
+	s := &loadSession{pacedFake{50}, 1000}
+	due := poisson(1000, 100)
+	out, err := s.Round(RoundOptions{Budget: due[60]}, make([]uint32, 100))
+	if err != nil || out.Samples != 60 || out.Figures[FigureShort] < 10.0/60 {
+		t.Errorf("got %+v, %v, want the 60 asks that were due before the end, 10 of which were not made", out, err)
+	}
+}
+
 // An ask that waits for the one before it says so: the requester does not wait for
 // answers before it lets the next one be due.
 func TestRequesterCountsFromTheTimeDue(t *testing.T) {
@@ -109,6 +144,20 @@ func TestLoadTable(t *testing.T) {
 	if diff := cmp.Diff(want, report.Verdict.P99); diff != "" {
 		t.Errorf("the comparison is with who keeps the rate (-want +got):\n%s", diff)
 	}
+	r.Scenarios[0].EmptyRounds = 1
+	if v := judgeLoad(r); len(v.P99) != 0 {
+		t.Errorf("got %v of a row that lacks a round, want no comparison", v.P99)
+	}
+	r.Scenarios[0].EmptyRounds, r.Scenarios[0].Failed = 0, 1000
+	if v := judgeLoad(r); len(v.P99) != 0 {
+		t.Errorf("got %v of a row with failures, want no comparison", v.P99)
+	}
+	r.Scenarios[0].Failed = 0
+	r.Machine.LoadBefore = ptr(9.0)
+	if v := judgeLoad(r); len(v.P99) != 0 || len(v.Noisy) == 0 {
+		t.Errorf("got %+v of a noisy run, want no comparison", v)
+	}
+	r.Machine.LoadBefore = ptr(0.25)
 	var b bytes.Buffer
 	if err := report.WriteTable(&b); err != nil {
 		t.Fatal(err)

@@ -107,11 +107,27 @@ func fill(samples []uint32, ns uint32, failed int) (Outcome, error) {
 	return Outcome{Samples: len(samples), Failed: failed}, nil
 }
 
+// sometimes has no sample in its first round.
+type sometimes struct {
+	fake
+	rounds int
+}
+
+func (s *sometimes) Open(Place) (Session, error) { return s, nil }
+
+func (s *sometimes) Round(_ RoundOptions, samples []uint32) (Outcome, error) {
+	if s.rounds++; s.rounds == 1 {
+		return Outcome{}, nil
+	}
+	return fill(samples, 1500, 0)
+}
+
 func fakes() []Scenario {
 	return []Scenario{
 		fake{id: "steady", run: func(_ RoundOptions, s []uint32) (Outcome, error) { return fill(s, 1500, 1) }},
 		fake{id: "unanswered", run: func(_ RoundOptions, s []uint32) (Outcome, error) { return fill(s, 50000, len(s)) }},
 		fake{id: "empty", run: func(RoundOptions, []uint32) (Outcome, error) { return Outcome{}, nil }},
+		&sometimes{fake: fake{id: "sometimes"}},
 		fake{id: "faulty", run: func(RoundOptions, []uint32) (Outcome, error) { return Outcome{}, errors.New("a fault in the round") }},
 		fake{id: "forbidden", err: &UnavailableError{"trying it", "run as somebody else", os.ErrPermission}},
 		fake{id: "unopenable", err: errors.New("a fault in opening")},

@@ -125,3 +125,43 @@ func TestNativeSessionMiscount(t *testing.T) {
 		t.Errorf("got %v, want an error about 9 of 10 asks", err)
 	}
 }
+
+// lossyQueue is one of which a few asks of the second lot get no answer, as its counters say.
+type lossyQueue struct {
+	*fakeQueue
+	looks int
+	none  bool // nothing is answered any more
+}
+
+func (q *lossyQueue) Counts(e abi.Event) (kernelbridge.Counts, error) {
+	c, err := q.fakeQueue.Counts(e)
+	if q.looks++; q.looks > 2 { // before the round, and after its first lot
+		c.Answered -= 5
+	}
+	if q.none {
+		c.Answered = 0
+	}
+	return c, err
+}
+
+// A lot of which an ask failed counts once, and a round without any verdict is the slowest one.
+func TestThroughputFailures(t *testing.T) {
+	q := &lossyQueue{fakeQueue: newFakeQueue(t)}
+	inner, err := openNative(q, Place{Requester: 0, Responder: -1}, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &throughputSession{inner, make([]uint64, throughputLot)}
+	defer s.Close()
+	samples := make([]uint32, 3)
+	out, err := s.Round(RoundOptions{Warmup: 20, Budget: time.Minute}, samples)
+	ns := out.Figures[FigureVerdictNS]
+	if err != nil || out.Samples == 0 || out.Failed > 1 || out.Samples > 1 && out.Failed != 1 || ns <= 0 {
+		t.Errorf("got %+v, %v, want the second lot failed and the others not", out, err)
+	}
+	q.none = true
+	out, err = s.Round(RoundOptions{Budget: time.Minute}, samples)
+	if got := out.Figures[FigureVerdictNS]; err != nil || out.Failed != out.Samples || got < 100*ns {
+		t.Errorf("got %+v, %v, want lots that failed, and far more than %v ns for a verdict of which there was none", out, err, ns)
+	}
+}

@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"runtime/debug"
 	"strconv"
+	"sync/atomic"
 	"time"
 )
 
@@ -52,11 +53,12 @@ func takeOrders(q *requester, in io.Reader, out io.Writer) error {
 	}
 }
 
-// ordered is such a process. One goroutine uses it.
+// ordered is such a process. One goroutine uses it, but for close, which ends the round of another one.
 type ordered struct {
-	cmd *exec.Cmd
-	in  io.WriteCloser
-	out *bufio.Reader
+	cmd     *exec.Cmd
+	in      io.WriteCloser
+	out     *bufio.Reader
+	inRound atomic.Bool
 }
 
 // startOrdered starts this program with the given hidden command.
@@ -80,6 +82,8 @@ func startOrdered(args ...string) (*ordered, error) {
 
 // round has the process do one, and returns how many samples it took.
 func (p *ordered) round(o RoundOptions, samples []uint32) (int, error) {
+	p.inRound.Store(true)
+	defer p.inRound.Store(false)
 	next := order{Warmup: uint32(o.Warmup), Budget: int64(o.Budget), Samples: uint32(len(samples))}
 	if err := binary.Write(p.in, binary.NativeEndian, next); err != nil {
 		return 0, fmt.Errorf("giving an order: %w", err)
@@ -97,11 +101,19 @@ func (p *ordered) round(o RoundOptions, samples []uint32) (int, error) {
 	return int(n), nil
 }
 
-// close ends the process; whoever answers it must still do so. In the middle of a round it is
-// killed, soon enough for who waits for this process in turn.
+// orderedLimit is how long a process that has no order may take to end: who started it waits for
+// it with stopLimit, and an exit takes its time where a CPU is shared by many.
+const orderedLimit = stopLimit / 2
+
+// close ends the process; whoever answers it must still do so. In the middle of a round it does not see
+// the end of its orders, so it is killed; else it ends by itself.
 func (p *ordered) close() error {
 	fault := p.in.Close()
-	timer := time.AfterFunc(stopLimit/2, func() { p.cmd.Process.Kill() }) // fails only when it has ended
+	limit := orderedLimit
+	if p.inRound.Load() {
+		limit = 0
+	}
+	timer := time.AfterFunc(limit, func() { p.cmd.Process.Kill() }) // fails only when it has ended
 	defer timer.Stop()
 	return errors.Join(fault, p.cmd.Wait())
 }

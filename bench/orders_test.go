@@ -3,8 +3,9 @@
 package bench
 
 import (
-	"encoding/binary"
 	"math"
+	"os/exec"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -44,13 +45,46 @@ func TestOrdered(t *testing.T) {
 	}
 }
 
-// Who is in the middle of a round does not keep the scenario from ending.
+// Who is in the middle of a round does not keep the scenario from ending, and is not waited for.
 func TestOrderedInRound(t *testing.T) {
 	p := startCaller(t)
-	if err := binary.Write(p.in, binary.NativeEndian, order{Warmup: math.MaxUint32, Samples: 1, Budget: int64(time.Hour)}); err != nil {
-		t.Fatal(err)
+	done := make(chan error)
+	go func() {
+		_, err := p.round(RoundOptions{Warmup: math.MaxUint32, Budget: time.Hour}, make([]uint32, 1))
+		done <- err
+	}()
+	for !p.inRound.Load() {
+		runtime.Gosched()
 	}
 	if err := p.close(); err == nil || !strings.Contains(err.Error(), "killed") {
 		t.Errorf("got %v, want it killed", err)
+	}
+	if err := <-done; err == nil {
+		t.Error("got no error of a round that was not finished, want one")
+	}
+}
+
+// Who has no order is waited for: on a busy machine an exit takes more than a moment.
+func TestOrderedSlowEnd(t *testing.T) {
+	cmd := exec.Command("sh", "-c", "cat; sleep 1.2")
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if err := (&ordered{cmd: cmd, in: in}).close(); err != nil {
+		t.Errorf("got %v, want that it ends by itself", err)
+	}
+}
+
+// Whoever starts something gives it more time for its end than it takes for what it started itself.
+func TestStopLimits(t *testing.T) {
+	if orderedLimit >= stopLimit || daemonStopLimit >= stopLimit {
+		t.Errorf("a child has %v, its own child %v and its daemon %v: want it to have more than these", stopLimit, orderedLimit, daemonStopLimit)
+	}
+	if c := (&child{info: Info{StartLimit: slowStart}}); c.stopLimit() != slowStart || (&child{}).stopLimit() != stopLimit {
+		t.Errorf("got %v for a slow child, want %v", c.stopLimit(), slowStart)
 	}
 }

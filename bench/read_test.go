@@ -97,7 +97,7 @@ func TestRecorded(t *testing.T) {
 		})
 	}
 	h := newHistogram()
-	if err := record(h, []uint32{1, 2, 3}, 0); err != nil {
+	if err := record(h, []uint32{1, 2, 3}, 0, 0); err != nil {
 		t.Fatal(err)
 	}
 	text, err := encode(h)
@@ -182,7 +182,7 @@ func FuzzReadReport(f *testing.F) {
 	f.Add([]byte(`{"schema_version": 1, "usage": {}, "machine": {"cpus": 2}}`))
 	f.Add([]byte(`{"schema_version": 1, "verdict": {}, "scenarios": [{"id": "a", "status": "measured", "median": {}, "merged": {}}]}`))
 	h := newHistogram()
-	if err := record(h, []uint32{480, 1000}, 0); err != nil {
+	if err := record(h, []uint32{480, 1000}, 0, 0); err != nil {
 		f.Fatal(err)
 	}
 	data, err := encode(h)

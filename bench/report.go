@@ -60,6 +60,8 @@ type ScenarioReport struct {
 	Reason    string    `json:"reason,omitempty"`
 	Samples   int       `json:"samples"`
 	Failed    int       `json:"failed"` // asks with a failure verdict, their durations are among the samples
+	// EmptyRounds are those whose budget went before they had a sample.
+	EmptyRounds int `json:"empty_rounds,omitempty"`
 	// Median has, for each percentile, the median over the rounds; Merged is of
 	// all samples together.
 	Median *Percentiles `json:"median,omitempty"`
@@ -74,6 +76,26 @@ type ScenarioReport struct {
 	Histogram *HistogramReport   `json:"histogram,omitempty"`
 	// Intervals are the histograms of the rounds, for WriteLog. They are there for Options.Done alone.
 	Intervals []Interval `json:"-"`
+}
+
+// mostFailed is of how many asks one may fail in a row whose times are judged: what it took to fail is among them.
+const mostFailed = 1000
+
+// Empty says of a row that some rounds are missing in its figures, which may be those that took longest; it
+// returns "" for any other row.
+func (s *ScenarioReport) Empty() string {
+	if s.EmptyRounds == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%d of %d rounds of %s had no sample within their budget", s.EmptyRounds, s.EmptyRounds+len(s.Rounds), s.ID)
+}
+
+// Doubt says why the times of a measured row are not judged, "" where they are.
+func (s *ScenarioReport) Doubt() string {
+	if s.Failed*mostFailed > s.Samples {
+		return fmt.Sprintf("%d of %d asks of %s failed, one of %s may", s.Failed, s.Samples, s.ID, thousands(mostFailed))
+	}
+	return s.Empty()
 }
 
 // RoundReport is one round of one scenario.

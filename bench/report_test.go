@@ -8,6 +8,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -23,6 +24,11 @@ func measured(id string, m Mechanism, responder, baseline string, p Percentiles)
 	merged := p
 	merged.Max += 1000
 	return ScenarioReport{ID: id, Mechanism: m, Responder: responder, Baseline: baseline, Status: Measured, Samples: 100000, Median: &p, Merged: &merged}
+}
+
+// untriedHere is a row that the machine cannot have.
+func untriedHere(id string, m Mechanism) ScenarioReport {
+	return ScenarioReport{ID: id, Mechanism: m, Responder: id, Status: Unavailable, Reason: "run as root"}
 }
 
 // quietReport is a run on a quiet machine in which the bars are met.
@@ -49,6 +55,8 @@ func quietReport() *Report {
 			measured("seccomp-same", Seccomp, "same CPU", getppidBaselineID, Percentiles{7000, 7500, 9999, 41000, 200000}),
 			{ID: "seccomp-same-sync", Mechanism: Seccomp, Responder: "same CPU, SYNC_WAKE_UP", Baseline: getppidBaselineID, Status: Unavailable, Reason: "asking for SYNC_WAKE_UP: invalid argument; needs Linux 6.6"},
 			stages,
+			untriedHere("fanotify-same-poll", Fanotify), untriedHere("fanotify-other-poll", Fanotify),
+			untriedHere("seccomp-other", Seccomp), untriedHere("seccomp-other-sync", Seccomp), untriedHere("seccomp-other-poll", Seccomp),
 		},
 	}
 	r.addBaselines()
@@ -74,9 +82,14 @@ func TestTable(t *testing.T) {
 	f("noisy", func(r *Report) {
 		r.Machine.LoadBefore, r.Machine.StealPercent, r.Machine.OthersPercent = ptr(5.5), ptr(3.25), ptr(7.5)
 	})
+	f("failed", func(r *Report) {
+		r.Scenarios[0].Failed = 500
+		r.Scenarios[4].EmptyRounds = 1
+	})
 	f("missing", func(r *Report) {
 		r.Machine.LoadAfter, r.Machine.StealPercent = nil, nil
 		r.Options.CPUs = []int{0}
+		r.Scenarios[2].EmptyRounds = 2
 		for i := range r.Scenarios {
 			if s := &r.Scenarios[i]; s.Mechanism == Fanotify || s.ID == "native-other" {
 				*s = ScenarioReport{ID: s.ID, Mechanism: s.Mechanism, Responder: s.Responder, Status: Unavailable, Reason: "run as root"}
@@ -98,23 +111,43 @@ func TestRecordUnits(t *testing.T) {
 	f := func(sample uint32, unit time.Duration, want int64) {
 		t.Helper()
 		h := newHistogram()
-		if err := record(h, []uint32{sample}, unit); err != nil {
+		if err := record(h, []uint32{sample}, unit, 0); err != nil {
 			t.Fatal(err)
 		}
 		if got := h.Max(); got < want || got > want+want/1000+1 {
 			t.Errorf("%d of %v: got %d ns, want %d", sample, unit, got, want)
 		}
 	}
-	f(4_294_967_295, 0, 4_294_967_295)
+	f(4_294_967_294, 0, 4_294_967_294)
+	f(4_294_967_295, 0, highestNS) // cut off: it took that or more
 	f(7, time.Nanosecond, 7)
 	f(5_100_000, time.Microsecond, 5_100_000_000)
 	f(4_294_967_295, time.Microsecond, highestNS)
 }
 
+// Of who does not ask while he waits, one sample in a thousand that takes long stands for all that would have
+// come meanwhile: of 99.9 ms in which nobody was held and 100 ms in which all were, half of the asks are late.
+func TestRecordPace(t *testing.T) {
+	samples := slices.Repeat([]uint32{2000}, 1000)
+	samples[500] = 100_000_000
+	f := func(pace time.Duration, count, p90 int64) {
+		t.Helper()
+		h := newHistogram()
+		if err := record(h, samples, 0, pace); err != nil {
+			t.Fatal(err)
+		}
+		if got := h.ValueAtPercentile(90); h.TotalCount() != count || got < p90 || got > p90+p90/100 {
+			t.Errorf("a pace of %v: got %d values, p90 %d ns, want %d and %d", pace, h.TotalCount(), got, count, p90)
+		}
+	}
+	f(0, 1000, 2000)
+	f(100*time.Microsecond, 1999, 80_000_000)
+}
+
 func TestReportRoundTrip(t *testing.T) {
 	want := quietReport()
 	h := newHistogram()
-	if err := record(h, []uint32{1, 480, 480, 4_294_967_295}, 0); err != nil {
+	if err := record(h, []uint32{1, 480, 480, 4_294_967_295}, 0, 0); err != nil {
 		t.Fatal(err)
 	}
 	text, err := encode(h)
@@ -154,7 +187,7 @@ func TestHistogram(t *testing.T) {
 	for i := range uint32(1000) {
 		samples = append(samples, (i+1)*10)
 	}
-	if err := record(h, append(samples, 0), 0); err != nil {
+	if err := record(h, append(samples, 0), 0, 0); err != nil {
 		t.Fatalf("recording, a zero among them: %v", err)
 	}
 	got := percentiles(h)
@@ -210,6 +243,26 @@ func TestJudge(t *testing.T) {
 	f("no native", func(r *Report) { native(r).Status = Broken }, CannotTell, CannotTell, "no native queue figure")
 	f("no fanotify", func(r *Report) { r.Scenarios[4].Status, r.Scenarios[5].Status = Unavailable, Broken }, CannotTell, Met, "no fanotify figure")
 	f("no seccomp", func(r *Report) { r.Scenarios[6].Status = Unavailable }, Met, Met, "")
+	f("a variant was left out", func(r *Report) { r.Scenarios[5].ID = "another" }, CannotTell, Met, "the best is not known without fanotify-other")
+	f("a variant broke", func(r *Report) { r.Scenarios[5].Status = Broken }, CannotTell, Met, "without fanotify-other")
+	f("a variant cannot be had", func(r *Report) { r.Scenarios[5].Status = Unavailable }, Met, Met, "")
+	f("stolen from the run", func(r *Report) { r.Machine.RunStealPercent = ptr(2.1) }, CannotTell, CannotTell, "2.1 % of the time of the run's CPUs was stolen")
+	f("others on its CPUs", func(r *Report) { r.Machine.RunOthersPercent = ptr(5.1) }, CannotTell, CannotTell, "5.1 % of the time of the run's CPUs went to other processes")
+	f("few others on its CPUs", func(r *Report) { r.Machine.RunOthersPercent = ptr(5.0) }, Met, Met, "")
+	f("the host is busy", func(r *Report) { r.Machine.HostLoadBefore, r.Machine.HostCPUs = ptr(1.01), 2 }, CannotTell, CannotTell, "load 1.01 of the host that emulates before the start, at most 1.0")
+	f("the host is at the limit", func(r *Report) { r.Machine.HostLoadBefore, r.Machine.HostCPUs = ptr(1.0), 2 }, Met, Met, "")
+	f("emulated by whoever", func(r *Report) { r.Machine.CPUModel = "QEMU TCG CPU version 2.5+" }, CannotTell, CannotTell, "the host that emulates is unknown")
+	f("emulated", func(r *Report) {
+		r.Machine.CPUModel, r.Machine.HostLoadBefore, r.Machine.HostCPUs = "QEMU TCG CPU version 2.5+", ptr(0.1), 2
+	}, Met, CannotTell, "emulated, times mean nothing")
+	f("emulated, and a variant was left out", func(r *Report) {
+		r.Machine.CPUModel, r.Machine.HostLoadBefore, r.Machine.HostCPUs = "QEMU TCG CPU version 2.5+", ptr(0.1), 2
+		r.Scenarios[5].ID = "another"
+	}, CannotTell, CannotTell, "with each other, the best is not known without fanotify-other")
+	f("few failures", func(r *Report) { native(r).Failed = 100 }, Met, Met, "")
+	f("failures", func(r *Report) { native(r).Failed = 101 }, CannotTell, CannotTell, "101 of 100000 asks of native-other failed")
+	f("failures of an opponent", func(r *Report) { r.Scenarios[4].Failed = 101 }, CannotTell, Met, "fanotify-same failed")
+	f("a round is missing", func(r *Report) { native(r).EmptyRounds = 1 }, CannotTell, CannotTell, "1 of 1 rounds of native-other had no sample")
 
 	r := quietReport()
 	r.Scenarios = append(r.Scenarios, measured("ptrace-other", Ptrace, "other CPU", getppidBaselineID, Percentiles{P50: 30_000}),

@@ -56,6 +56,7 @@ func (r *RulesReport) WriteTable(w io.Writer) error {
 		lines = append(lines, rulesRow(&r.Scenarios[i]))
 	}
 	writeAligned(&b, lines)
+	r.writeEmpty(&b)
 	b.WriteString("\n")
 	r.Verdict.write(&b)
 	_, err := io.WriteString(w, b.String())

@@ -40,7 +40,8 @@ type nature int
 
 const (
 	counted nature = iota // not at all: a number of bytes or events
-	timed                 // makes it worse: what is met all the same is met
+	failing               // makes it worse: a number of failure verdicts; what is met all the same is met
+	timed                 // makes it worse, and so do failures; what is met all the same is met
 	ratio                 // either way
 )
 
@@ -50,7 +51,9 @@ type barOf struct {
 	limit      float64
 	least      bool // it has to be the limit or more
 	nature     nature
-	rows       []string // all must have been measured
+	answered   bool      // the value is of answers alone, whatever else failed
+	opponent   Mechanism // each of its variants must have been tried, as the best one counts; "" for none
+	rows       []string  // all must have been measured
 	value      func(map[string]*ScenarioReport) float64
 }
 
@@ -101,7 +104,7 @@ func whole(name string) func(*ScenarioReport) float64 {
 // failures is a bar of no failure verdict at all: one that comes at once makes percentiles look good.
 // A busy machine can lead to some.
 func failures(name string, ids []string) barOf {
-	return barOf{name: name, nature: timed, rows: ids, value: worst(ids, func(s *ScenarioReport) float64 { return float64(s.Failed) })}
+	return barOf{name: name, nature: failing, rows: ids, value: worst(ids, func(s *ScenarioReport) float64 { return float64(s.Failed) })}
 }
 
 // writeBars writes why the machine was too noisy to judge, and a line for each bar.
@@ -136,7 +139,7 @@ func judgeRules(r *Report) RulesVerdict {
 		{Ours: missID(oneMatches, OPARules), Theirs: OPAIndexedID}, {Ours: missID(oneMatches, OPARules), Theirs: OPAWalkID},
 	} {
 		ours, theirs := rows[f.Ours], rows[f.Theirs]
-		if ours != nil && theirs != nil && ours.Median.P50 > 0 {
+		if ours != nil && theirs != nil && ours.Doubt()+theirs.Doubt() == "" && ours.Median.P50 > 0 {
 			f.Factor = p50(theirs) / p50(ours)
 			v.Factors = append(v.Factors, f)
 		}
@@ -144,7 +147,7 @@ func judgeRules(r *Report) RulesVerdict {
 	return v
 }
 
-func (b *barOf) judge(rows map[string]*ScenarioReport, noisy []string) Bar {
+func (b *barOf) judge(r *Report, rows map[string]*ScenarioReport, noisy []string) Bar {
 	out := Bar{Name: b.name, Limit: b.limit, Least: b.least, Unit: b.unit, Outcome: CannotTell}
 	var missing []string
 	for _, id := range b.rows {
@@ -162,12 +165,32 @@ func (b *barOf) judge(rows map[string]*ScenarioReport, noisy []string) Bar {
 	if b.least {
 		met = value >= b.limit
 	}
-	if len(noisy) > 0 && (b.nature == ratio || b.nature == timed && !met) {
+	if len(noisy) > 0 && (b.nature == ratio || b.nature != counted && !met) {
 		out.Why = "noisy machine"
+		return out
+	}
+	if out.Why = b.doubt(r, rows); out.Why != "" {
 		return out
 	}
 	out.Outcome = metIf(met)
 	return out
+}
+
+// doubt says why the rows do not bear a judgement, "" if they do.
+func (b *barOf) doubt(r *Report, rows map[string]*ScenarioReport) string {
+	if b.nature == timed && r.Machine.Emulated() {
+		return "emulated, " + TimesMeanNothing
+	}
+	for _, id := range b.rows {
+		why := rows[id].Empty()
+		if b.nature >= timed && !b.answered {
+			why = rows[id].Doubt()
+		}
+		if why != "" {
+			return why
+		}
+	}
+	return untried(r, b.opponent)
 }
 
 // String is the bar as a line of the report.

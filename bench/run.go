@@ -142,7 +142,7 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 		Options: ReportOptions{Rounds: o.Rounds, Samples: o.Samples, RoundBudgetNS: int64(o.RoundBudget),
 			Warmup: warmup(o.Samples), CPUs: o.CPUs},
 	}
-	watch := StartWatch()
+	watch := StartWatch(o.CPUs...)
 	rows := make([]*row, len(o.Scenarios))
 	defer func() {
 		for _, w := range rows {
@@ -252,7 +252,8 @@ func (w *row) round(ctx context.Context, o *Options) {
 		return
 	}
 	if res.Samples == 0 {
-		return // the budget went before the first one: other rounds may do better
+		w.EmptyRounds++ // the budget went before the first one: other rounds may do better
+		return
 	}
 	w.merged.Merge(h)
 	w.Samples += res.Samples

@@ -15,7 +15,7 @@ import (
 )
 
 func TestRunRows(t *testing.T) {
-	ids := []string{"steady", "unanswered", "empty", "faulty", "forbidden", "unopenable", "crashing"}
+	ids := []string{"steady", "unanswered", "sometimes", "empty", "faulty", "forbidden", "unopenable", "crashing"}
 	r, err := Run(t.Context(), testOptions(t, ids...))
 	if err != nil {
 		t.Fatalf("got %v, want a report", err)
@@ -28,6 +28,7 @@ func TestRunRows(t *testing.T) {
 	}{
 		"steady":     {Measured, "", 400, 2},
 		"unanswered": {NotApplicable, "failure verdict after 50.0 µs (p50 of 400 asks, none was answered)", 400, 400},
+		"sometimes":  {Measured, "", 200, 0},
 		"empty":      {Broken, "no round had a sample", 0, 0},
 		"faulty":     {Broken, "a fault in the round", 0, 0},
 		"forbidden":  {Unavailable, "trying it: permission denied; run as somebody else", 0, 0},
@@ -40,6 +41,12 @@ func TestRunRows(t *testing.T) {
 			t.Errorf("row %d: got %s %s %q %d/%d, want %s %s %q %d/%d", i, s.ID, s.Status, s.Reason, s.Failed, s.Samples,
 				ids[i], w.status, w.reason, w.failed, w.samples)
 		}
+	}
+	if s := r.Scenarios[2]; s.EmptyRounds != 1 || len(s.Rounds) != 1 {
+		t.Errorf("sometimes: got %d rounds without a sample and %d with, want one of each", s.EmptyRounds, len(s.Rounds))
+	}
+	if m := r.Machine; (m.CPUs > len(r.Options.CPUs)) != (m.RunStealPercent != nil) {
+		t.Errorf("got %v stolen of the run's CPUs %v, want it known on a machine with others, which has %d", m.RunStealPercent, r.Options.CPUs, m.CPUs)
 	}
 	steady := r.Scenarios[0]
 	if got := *steady.Median; got.P50 < 1500 || got.P50 > 1502 || got != *steady.Merged {

@@ -15,8 +15,8 @@ import (
 // rungBudget bounds a round: hundreds of calls on an emulated machine.
 const rungBudget = time.Minute
 
-// RungsReport is one run of the rungs of the wait ladder. There is no bar: what is known of
-// the hooks that lock is known of an emulated machine, whose times mean nothing.
+// RungsReport is one run of the rungs of the wait ladder. The one bar is a factor: the hooks are known
+// of an emulated machine, whose times mean nothing.
 type RungsReport struct {
 	*Report
 	Verdict RungsVerdict `json:"verdict"`
@@ -33,6 +33,16 @@ type RungsVerdict struct {
 	// its own. Ours is the sleep on the same CPU.
 	Added    []Factor `json:"added_factors,omitempty"`
 	Unsteady []string `json:"unsteady,omitempty"` // rows whose rounds differ too much for that
+	Bars     []Bar    `json:"bars"`
+}
+
+// rungBar compares the sleep in a hook with what it is instead of, both by what they add to an open.
+func rungBar() barOf {
+	return barOf{name: "what a sleep in the hook of an open adds : what a blocking fanotify event adds, p50, same CPU", limit: 1, nature: ratio,
+		rows: []string{rungSleepID, rungPrefix + callOpen, rungFanotifyID, rungPrefix + openBaselineID},
+		value: func(rows map[string]*ScenarioReport) float64 {
+			return float64(*rows[rungSleepID].AddedP50NS) / float64(max(*rows[rungFanotifyID].AddedP50NS, 1))
+		}}
 }
 
 // RunRungs is Run for the scenarios of Rungs.
@@ -44,14 +54,27 @@ func RunRungs(ctx context.Context, o Options) (*RungsReport, error) {
 	if r == nil {
 		return nil, err
 	}
-	r.Machine.OthersPercent = nil // the callers are other processes
 	return &RungsReport{r, judgeRungs(r)}, err
 }
 
 func judgeRungs(r *Report) RungsVerdict {
+	bar := rungBar()
 	v := RungsVerdict{Noisy: noisy(r.Machine)}
-	var steady []*ScenarioReport
-	var ours *ScenarioReport
+	v.Bars = judgeBars(r, []barOf{bar}, v.Noisy)
+	if len(v.Noisy) > 0 {
+		return v
+	}
+	rows := measuredRows(r)
+	b := &v.Bars[0]
+	cannot := func(why string) {
+		if b.Outcome != CannotTell {
+			b.Outcome, b.Why = CannotTell, why
+		}
+	}
+	if len(addedFactor(rows, rungSleepID, rungFanotifyID)) == 0 {
+		cannot("one of them added nothing")
+	}
+	var steady []string
 	for i := range r.Scenarios {
 		s := &r.Scenarios[i]
 		if s.Status != Measured {
@@ -59,22 +82,22 @@ func judgeRungs(r *Report) RungsVerdict {
 		}
 		if least, most := middleP50(s); float64(most) > rungSpread*float64(least) {
 			v.Unsteady = append(v.Unsteady, s.ID)
+			if slices.Contains(bar.rows, s.ID) {
+				cannot(s.ID + " differs too much between its rounds")
+			}
 			continue
 		}
-		if s.AddedP50NS == nil || slices.Contains(v.Unsteady, s.Baseline) {
-			continue
+		if s.AddedP50NS != nil && !slices.Contains(v.Unsteady, s.Baseline) {
+			steady = append(steady, s.ID)
 		}
-		if s.ID == rungSleepID && *s.AddedP50NS > 0 {
-			ours = s
-			continue
-		}
-		steady = append(steady, s)
 	}
-	if ours == nil {
+	if !slices.Contains(steady, rungSleepID) {
 		return v
 	}
-	for _, s := range steady {
-		v.Added = append(v.Added, Factor{ours.ID, s.ID, float64(*s.AddedP50NS) / float64(*ours.AddedP50NS)})
+	for _, id := range steady {
+		if id != rungSleepID {
+			v.Added = append(v.Added, addedFactor(rows, rungSleepID, id)...)
+		}
 	}
 	return v
 }
@@ -94,14 +117,11 @@ func (r *RungsReport) WriteTable(w io.Writer) error {
 		lines = append(lines, rungRow(&r.Scenarios[i], rows))
 	}
 	writeAligned(&b, lines)
+	r.writeEmpty(&b)
 	b.WriteString("\n")
 	v := &r.Verdict
-	for _, why := range v.Noisy {
-		fmt.Fprintf(&b, "noisy: %s\n", why)
-	}
-	for _, f := range v.Added {
-		fmt.Fprintf(&b, "what %s adds : what %s adds, p50 = 1 : %.2f\n", f.Ours, f.Theirs, f.Factor)
-	}
+	writeBars(&b, v.Noisy, v.Bars)
+	writeAdded(&b, v.Added)
 	for _, id := range v.Unsteady {
 		fmt.Fprintf(&b, "%s: p50 differs more than %.1f-fold between the rounds in the middle, so it is not compared\n", id, rungSpread)
 	}
@@ -120,7 +140,7 @@ func rungRow(s *ScenarioReport, rows map[string]*ScenarioReport) []string {
 	}
 	least, most := middleP50(s)
 	l = append(l, of(s.Median.P50), of(least)+"-"+of(most), of(s.Median.P90), of(s.Median.P99), strconv.Itoa(s.Samples))
-	if s.Mechanism == Baseline {
+	if s.Mechanism != LSMHook {
 		return append(l, "-", "-", "-", "-")
 	}
 	for _, name := range []string{FigureLeftOut, FigureAsked, FigureUnwound, FigureSlept} {

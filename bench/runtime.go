@@ -85,6 +85,7 @@ func (r *RuntimeReport) WriteTable(w io.Writer) error {
 		lines = append(lines, runtimeRow(&r.Scenarios[i]))
 	}
 	writeAligned(&b, lines)
+	r.writeEmpty(&b)
 	b.WriteString("\n")
 	writeBars(&b, r.Verdict.Noisy, r.Verdict.Bars)
 	_, err := io.WriteString(w, b.String())

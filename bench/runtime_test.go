@@ -46,6 +46,9 @@ func TestRuntimes(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			if got.Pace != stormPace {
+				t.Errorf("got a pace of %v, want %v: who asks does not ask while he waits", got.Pace, stormPace)
+			}
 			if got.Samples == 0 || got.Failed == got.Samples {
 				t.Errorf("got %d samples of which %d failed, want some that were answered", got.Samples, got.Failed)
 			}

@@ -83,8 +83,11 @@ type RoundOptions struct {
 type Outcome struct {
 	Samples int `json:"samples"` // asks that counted
 	Failed  int `json:"failed"`  // asks that got a failure verdict instead of an answer, among Samples
-	// Unit is what a sample counts, 0 for nanoseconds: with those the longest is 4.29 s.
+	// Unit is what a sample counts, 0 for nanoseconds: with those the longest is 4.29 s, and what took longer counts as 10 s.
 	Unit time.Duration `json:"unit_ns,omitempty"`
+	// Pace is what was between an answer and the next ask of one who does not ask while he waits. Those who
+	// would have asked meanwhile are added to the histogram, not to Samples. 0: nobody would have.
+	Pace time.Duration `json:"pace_ns,omitempty"`
 	// Figures are what the scenario counts besides, by name; the worst one of all rounds is
 	// reported, which is the largest.
 	Figures map[string]float64 `json:"figures,omitempty"`

@@ -85,8 +85,20 @@ func (s *loadSession) Round(o RoundOptions, samples []uint32) (Outcome, error) {
 	}
 	answered := 1 - float64(out.Failed)/float64(max(out.Samples, 1)) // a failure verdict serves nobody
 	short := 1 - (1-shortOf(due[:out.Samples], samples))*answered
-	out.Figures = map[string]float64{FigureOffered: float64(s.rate), FigureShort: short}
+	never := lateAtLeast(due, samples, out.Samples, o.Budget)
+	out.Samples += never
+	out.Figures = map[string]float64{FigureOffered: float64(s.rate), FigureShort: max(short, float64(never)/float64(max(out.Samples, 1)))}
 	return out, nil
+}
+
+// lateAtLeast fills in what is known of the asks, from the n-th on, that were due within the budget and not made: each was as
+// late as there was left of it. It returns how many there are.
+func lateAtLeast(due []time.Duration, late []uint32, n int, budget time.Duration) (never int) {
+	for i := n; i < len(due) && due[i] < budget; i++ {
+		late[i] = uint32(min(budget-due[i], math.MaxUint32))
+		never++
+	}
+	return never
 }
 
 // settleIn is between the call and the first time of a schedule.

@@ -26,7 +26,7 @@ const rungSleepID = rungPrefix + "open-sleep-same"
 
 // Rungs returns the scenarios of `arbiter-bench rungs` in the order of their rounds: a system call
 // whose hook is called with a directory locked, and one whose hook may sleep, each without
-// anybody who is asked, and by every rung of the wait ladder.
+// anybody who is asked, and by every rung of the wait ladder; and an open that fanotify holds.
 func Rungs() []Scenario {
 	return []Scenario{
 		rungScenario{call: callRename},
@@ -37,7 +37,24 @@ func Rungs() []Scenario {
 		rungScenario{call: callOpen, rung: polls},
 		rungScenario{call: callOpen, rung: sleeps, sameCPU: true},
 		rungScenario{call: callOpen, rung: sleeps},
+		rungOpponent{openBaseline{}},
+		rungOpponent{fanotifyScenario{sameCPU: true}},
 	}
+}
+
+// rungOpponent is a row of Bridge beside them, with as many samples.
+type rungOpponent struct{ Scenario }
+
+// rungFanotifyID is what a sleep in a hook is instead of.
+const rungFanotifyID = rungPrefix + "fanotify-same"
+
+func (s rungOpponent) Describe() Info {
+	i := s.Scenario.Describe()
+	i.ID, i.MaxSamples = rungPrefix+i.ID, rungSamples
+	if i.Baseline != "" {
+		i.Baseline = rungPrefix + i.Baseline
+	}
+	return i
 }
 
 // rung is how a task waits for its verdict.

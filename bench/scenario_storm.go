@@ -96,7 +96,7 @@ func (s *stormSession) Round(o RoundOptions, samples []uint32) (Outcome, error) 
 	if err != nil {
 		return Outcome{}, err
 	}
-	out := Outcome{Samples: len(answers), Figures: readRuntime().since(before)}
+	out := Outcome{Samples: len(answers), Pace: stormPace, Figures: readRuntime().since(before)}
 	for i, a := range answers {
 		samples[i] = a.Took
 		if a.Failed {

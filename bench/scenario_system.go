@@ -3,6 +3,7 @@
 package bench
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -10,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -49,7 +51,13 @@ func (s systemScenario) Open(at Place) (Session, error) {
 	if os.Getenv(SystemsEnv) == "" {
 		return nil, &UnavailableError{"taking the machine over", "run scripts/systems, which makes one in an emulator", nil}
 	}
-	return &systemSession{system: s.system, cpu: at.Requester}, nil
+	return openSystem(s.system, at.Requester), nil
+}
+
+func openSystem(sys system, cpu int) *systemSession {
+	s := &systemSession{system: sys, cpu: cpu}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	return s
 }
 
 // SystemsEnv has to be set for Systems: whole systems hold everything that a machine does.
@@ -58,11 +66,16 @@ const SystemsEnv = "ARBITER_BENCH_SYSTEMS"
 type systemSession struct {
 	system system
 	cpu    int
-	next   uint64 // program
+	next   uint64          // program
+	ctx    context.Context // of the round, which ends with the session
+	cancel context.CancelFunc
+	round  sync.Mutex // is held by the round that is under way
 }
 
 // Round starts the system, tries it, and executes programs.
 func (s *systemSession) Round(o RoundOptions, samples []uint32) (out Outcome, fault error) {
+	s.round.Lock()
+	defer s.round.Unlock()
 	begin := time.Now()
 	for _, dir := range []string{systemAllowed, systemDenied} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -74,22 +87,24 @@ func (s *systemSession) Round(o RoundOptions, samples []uint32) (out Outcome, fa
 		return out, fmt.Errorf("making the system's folder: %w", err)
 	}
 	defer os.RemoveAll(dir)
+	var counts func() (workCounts, error)
 	if s.system.start != nil {
 		runtime.LockOSThread() // a daemon ends with the thread that has started it
 		defer runtime.UnlockOSThread()
-		stop, err := s.system.start(dir, s.system.policy)
+		started, err := s.system.start(s.ctx, dir, s.system.policy)
 		if err != nil {
 			return out, err
 		}
-		defer func() { fault = errors.Join(fault, stop()) }()
+		defer func() { fault = errors.Join(fault, started.stop()) }()
+		counts = started.counts
 	}
 	done := make(chan error)
-	go func() { done <- s.executeAll(o, begin, samples, &out) }() // the thread is pinned, and perhaps confined, for good
+	go func() { done <- s.executeAll(o, begin, samples, counts, &out) }() // the thread is pinned, and perhaps confined, for good
 	fault = <-done
 	return out, fault
 }
 
-func (s *systemSession) executeAll(o RoundOptions, begin time.Time, samples []uint32, out *Outcome) error {
+func (s *systemSession) executeAll(o RoundOptions, begin time.Time, samples []uint32, counts func() (workCounts, error), out *Outcome) error {
 	if err := pinThread(s.cpu); err != nil {
 		return err
 	}
@@ -106,6 +121,29 @@ func (s *systemSession) executeAll(o RoundOptions, begin time.Time, samples []ui
 			return err
 		}
 	}
+	if counts == nil {
+		return s.again(o, begin, samples, out)
+	}
+	before, err := counts()
+	if err != nil {
+		return err
+	}
+	if err := s.again(o, begin, samples, out); err != nil {
+		return err
+	}
+	after, err := counts()
+	if err != nil {
+		return err
+	}
+	// Who is not asked adds nothing, and a failure verdict adds what nobody has decided.
+	if c := after.less(before); c.failed > 0 || c.execs < float64(out.Samples) {
+		return fmt.Errorf("executing %d programs under %s: %.0f execs were asked about, and there were %.0f failure verdicts: want each asked about and none of those; measure again on a quieter machine",
+			out.Samples, s.system.what, c.execs, c.failed)
+	}
+	return nil
+}
+
+func (s *systemSession) again(o RoundOptions, begin time.Time, samples []uint32, out *Outcome) error {
 	for ; out.Samples < len(samples) && time.Since(begin) <= o.Budget; out.Samples++ {
 		took, err := s.execute(systemAllowed)
 		if err != nil {
@@ -121,7 +159,7 @@ func (s *systemSession) try() error {
 	if s.system.start == nil {
 		return nil
 	}
-	err := eventually(func() error {
+	err := eventually(s.ctx, func() error {
 		if _, err := s.execute(systemDenied); !errors.Is(err, fs.ErrPermission) {
 			return fmt.Errorf("executing a program of %s: got %v, want it refused", systemDenied, err)
 		}
@@ -136,6 +174,9 @@ func (s *systemSession) try() error {
 // execute makes a program in dir and returns how long it took to execute it, from fork to
 // its end.
 func (s *systemSession) execute(dir string) (time.Duration, error) {
+	if err := s.ctx.Err(); err != nil {
+		return 0, err
+	}
 	s.next++
 	path := filepath.Join(dir, fmt.Sprintf("program-%d", s.next))
 	if err := os.WriteFile(path, tinyProgram(s.next), 0o755); err != nil {
@@ -160,5 +201,10 @@ func (s *systemSession) execute(dir string) (time.Duration, error) {
 	return took, nil
 }
 
-// Close does nothing: nothing lasts longer than a round.
-func (s *systemSession) Close() error { return nil }
+// Close ends the round that is under way, and its system with it.
+func (s *systemSession) Close() error {
+	s.cancel()
+	s.round.Lock()
+	defer s.round.Unlock()
+	return nil
+}

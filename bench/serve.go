@@ -101,7 +101,7 @@ func serveRound(s Session, c command) result {
 		return result{Error: err.Error()}
 	}
 	h := newHistogram()
-	if err := record(h, samples[:o.Samples], o.Unit); err != nil {
+	if err := record(h, samples[:o.Samples], o.Unit, o.Pace); err != nil {
 		return result{Error: err.Error()}
 	}
 	text, err := encode(h)

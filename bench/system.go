@@ -42,7 +42,7 @@ func RunSystems(ctx context.Context, o Options, versions []string) (*SystemsRepo
 	if r == nil {
 		return nil, err
 	}
-	r.Machine.OthersPercent = nil // the systems are other processes
+	r.Machine.OthersPercent, r.Machine.RunOthersPercent = nil, nil // the systems are other processes
 	report := &SystemsReport{Report: r, Versions: versions, Policies: map[string]string{}, Verdict: judgeSystems(r)}
 	for _, s := range systemsOf("") {
 		if s.policy != "" {
@@ -52,15 +52,16 @@ func RunSystems(ctx context.Context, o Options, versions []string) (*SystemsRepo
 	return report, err
 }
 
-// judgeSystems compares what is added. An emulated machine does not see what disturbs its
-// host, so how far the baseline moved between its rounds is taken for the error of
-// each difference: what is neither surely met nor surely missed cannot be told.
+// judgeSystems compares what is added. An emulated machine does not see what disturbs its host, so how far
+// a row moved between its rounds is taken for its error: what is neither surely met nor surely
+// missed cannot be told.
 func judgeSystems(r *Report) SystemsVerdict {
 	v := SystemsVerdict{Noisy: noisy(r.Machine)}
 	plain, ours, theirs := systemPrefix+"plain", systemPrefix+"arbiter", systemPrefix+"fapolicyd"
+	ids := []string{plain, ours, theirs}
 	added := func(rows map[string]*ScenarioReport, id string) float64 { return p50(rows[id]) - p50(rows[plain]) }
 	v.Bars = judgeBars(r, []barOf{{name: "what the arbiter adds to the exec of a new program : what fapolicyd adds, p50", limit: SystemBar, nature: ratio,
-		rows: []string{plain, ours, theirs}, value: func(rows map[string]*ScenarioReport) float64 {
+		rows: ids, value: func(rows map[string]*ScenarioReport) float64 {
 			return max(added(rows, ours), 0) / max(added(rows, theirs), 1)
 		}}}, v.Noisy)
 	b := &v.Bars[0]
@@ -68,14 +69,31 @@ func judgeSystems(r *Report) SystemsVerdict {
 		return v
 	}
 	rows := measuredRows(r)
-	moved := spread(rows[plain])
-	least := (added(rows, ours) - moved) / (added(rows, theirs) + moved)
-	most := (added(rows, ours) + moved) / max(added(rows, theirs)-moved, 1)
+	moved := map[string]float64{}
+	for _, id := range ids {
+		if n := len(rows[id].Rounds); n < systemRounds {
+			b.Outcome, b.Why = CannotTell, fmt.Sprintf("%d rounds of %s, at least %d say how far it moves", n, id, systemRounds)
+			return v
+		}
+		moved[id] = spread(rows[id])
+	}
+	if added(rows, theirs) <= 0 {
+		b.Outcome, b.Why = CannotTell, "fapolicyd added nothing, so there is nothing to compare with"
+		return v
+	}
+	off := func(id string) float64 { return moved[id] + moved[plain] } // the error of what is added
+	least := (added(rows, ours) - off(ours)) / (added(rows, theirs) + off(theirs))
+	most := (added(rows, ours) + off(ours)) / max(added(rows, theirs)-off(theirs), 1)
 	if least <= SystemBar && most > SystemBar {
-		b.Outcome, b.Why = CannotTell, "the baseline moved by "+span(int64(moved))+" between its rounds"
+		share := func(id string) float64 { return 100 * moved[id] / max(p50(rows[id]), 1) }
+		b.Outcome, b.Why = CannotTell, fmt.Sprintf("between their rounds p50 moved by %.1f %% without a system, %.1f %% with the arbiter, %.1f %% with fapolicyd",
+			share(plain), share(ours), share(theirs))
 	}
 	return v
 }
+
+// systemRounds is of how many rounds it can be said how far they are apart.
+const systemRounds = 3
 
 // spread is how far apart the p50 of the rounds are.
 func spread(s *ScenarioReport) float64 {
@@ -95,10 +113,15 @@ func (r *SystemsReport) WriteTable(w io.Writer) error {
 	}
 	fmt.Fprintf(&b, "run        %d rounds in turns, %d new programs each, from fork to exit\n\n", r.Options.Rounds, min(r.Options.Samples, systemSamples))
 	lines := [][]string{{"who", "what", "p50 µs", "p90", "p99", "max", "added p50", "samples"}}
+	if r.Machine.Emulated() {
+		lines[0][2] = "p50 multiple"
+	}
+	rows := measuredRows(r.Report)
 	for i := range r.Scenarios {
-		lines = append(lines, systemRow(&r.Scenarios[i]))
+		lines = append(lines, systemRow(&r.Scenarios[i], rows, r.Machine.Emulated()))
 	}
 	writeAligned(&b, lines)
+	r.writeEmpty(&b)
 	b.WriteString("\n")
 	for _, why := range r.Verdict.Noisy {
 		fmt.Fprintf(&b, "noisy: %s\n", why)
@@ -110,10 +133,17 @@ func (r *SystemsReport) WriteTable(w io.Writer) error {
 	return err
 }
 
-func systemRow(s *ScenarioReport) []string {
+// systemRow has microseconds, or multiples of the baseline where there are no times.
+func systemRow(s *ScenarioReport, rows map[string]*ScenarioReport, emulated bool) []string {
 	l := []string{string(s.Mechanism), s.Responder}
 	if s.Status != Measured {
 		return append(l, string(s.Status)+": "+s.Reason)
+	}
+	figure := figure
+	if emulated {
+		if figure = multiplesOf(s, rows); figure == nil {
+			return append(l, "measured, but "+s.Baseline+" was not")
+		}
 	}
 	added := "-"
 	if s.AddedP50NS != nil {

@@ -4,11 +4,14 @@ package bench
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/arbiterd/arbiter/rules"
 )
@@ -18,7 +21,7 @@ func TestTinyProgram(t *testing.T) {
 	if bytes.Equal(tinyProgram(1), tinyProgram(2)) {
 		t.Error("two programs are the same")
 	}
-	s := &systemSession{system: system{id: "plain"}}
+	s := openSystem(system{id: "plain"}, 0)
 	for range 2 {
 		took, err := s.execute(t.TempDir())
 		if err != nil || took <= 0 {
@@ -54,6 +57,9 @@ func TestSystemPolicy(t *testing.T) {
 		if _, err := rules.Load("system.yaml", []byte(s.policy), rules.Options{Epoch: 1}); err != nil {
 			t.Error(err)
 		}
+		if !strings.Contains(s.policy, "on_fail: deny") {
+			t.Error("a failure verdict allows, so that it looks like an answer")
+		}
 	}
 }
 
@@ -69,13 +75,15 @@ func TestSystemRound(t *testing.T) {
 	}
 	stopped := 0
 	broken := errors.New("it does not stop")
-	s := &systemSession{cpu: cpus[0], system: system{id: "plain", what: "a test"}}
+	s := openSystem(system{id: "plain", what: "a test"}, cpus[0])
 	out, err := s.Round(RoundOptions{Budget: workBudget}, make([]uint32, 3))
 	if err != nil || out.Samples != 3 {
 		t.Errorf("got %d samples, %v, want 3", out.Samples, err)
 	}
 	refused := errors.New("this thread cannot be confined")
-	s.system.start = func(string, string) (func() error, error) { return func() error { stopped++; return broken }, nil }
+	s.system.start = func(context.Context, string, string) (inForce, error) {
+		return inForce{stop: func() error { stopped++; return broken }}, nil
+	}
 	s.system.enter = func() error { return refused }
 	if _, err := s.Round(RoundOptions{Budget: workBudget}, make([]uint32, 3)); !errors.Is(err, refused) || !errors.Is(err, broken) || stopped != 1 {
 		t.Errorf("got %v, stopped %d times, want both faults and the system stopped once", err, stopped)
@@ -83,6 +91,108 @@ func TestSystemRound(t *testing.T) {
 	left, err := filepath.Glob("/run/arbiter-bench-*")
 	if err != nil || len(left) != 0 {
 		t.Errorf("got %v, %v left, want nothing", left, err)
+	}
+}
+
+// A round is no result in which a program was not asked about, or somebody got a failure verdict.
+func TestSystemCounts(t *testing.T) {
+	t.Cleanup(func() { os.RemoveAll(systemFolder) })
+	if err := os.MkdirAll(systemAllowed, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	cpus, err := AllowedCPUs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := func(name string, after workCounts, want string) {
+		t.Run(name, func(t *testing.T) {
+			t.Helper()
+			now := workCounts{execs: 7, failed: 1}
+			counts := func() (workCounts, error) {
+				c := now
+				now = after
+				return c, nil
+			}
+			s := openSystem(system{id: "plain", what: "a test"}, cpus[0])
+			out, done := Outcome{}, make(chan error)
+			go func() { // its thread is pinned for good
+				done <- s.executeAll(RoundOptions{Budget: workBudget}, time.Now(), make([]uint32, 2), counts, &out)
+			}()
+			if err := <-done; out.Samples != 2 || want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+				t.Errorf("got %d samples, %v, want 2 and %q", out.Samples, err, want)
+			}
+		})
+	}
+	f("each asked about", workCounts{execs: 9, failed: 1}, "")
+	f("one not asked about", workCounts{execs: 8, failed: 1}, "1 execs were asked about")
+	f("a failure verdict", workCounts{execs: 9, failed: 2}, "1 failure verdicts")
+}
+
+// The end of a session ends the round that is under way, and what it has started.
+func TestSystemInterrupted(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: a folder below /run")
+	}
+	t.Cleanup(func() { os.RemoveAll(systemFolder) })
+	started, stopped := make(chan struct{}), false
+	s := openSystem(system{id: "test", what: "one that refuses nothing"}, 0)
+	s.system.start = func(context.Context, string, string) (inForce, error) {
+		close(started)
+		return inForce{stop: func() error { stopped = true; return nil }}, nil
+	}
+	done := make(chan error, 1)
+	go func() {
+		_, err := s.Round(RoundOptions{Budget: workBudget}, make([]uint32, 3))
+		done <- err
+	}()
+	<-started
+	if err := s.Close(); err != nil || !stopped {
+		t.Errorf("got %v, stopped: %t, want the system stopped when the session has ended", err, stopped)
+	}
+	if err := <-done; !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want the round interrupted", err)
+	}
+}
+
+// fapolicyd has the configuration of its package, but for what this machine has not.
+func TestFapolicydConfig(t *testing.T) {
+	got, err := fapolicydConfig("# uid of whom\nq_size = 640\nuid = fapolicyd\ngid=fapolicyd\ntrust = rpmdb,file\nintegrity = none\n")
+	if want := "# uid of whom\nq_size = 640\nuid = root\ngid = root\ntrust = file\nintegrity = none\n"; err != nil || got != want {
+		t.Errorf("got %q, %v, want %q", got, err, want)
+	}
+	if _, err := fapolicydConfig("uid = fapolicyd\n"); err == nil || !strings.Contains(err.Error(), "got 1 of the lines [gid trust uid]") {
+		t.Errorf("got %v, want an error about lines that are missing", err)
+	}
+}
+
+// A program that went into the background is found by its path, and ended.
+func TestEndProgram(t *testing.T) {
+	program := filepath.Join(t.TempDir(), "sleeper")
+	sleep, err := exec.LookPath("sleep")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(sleep)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(program, text, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := endProgram(program); err != nil {
+		t.Errorf("got %v of a program that does not run, want nothing done", err)
+	}
+	cmd := exec.Command(program, "600")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	if err := endProgram(program); err != nil {
+		t.Error(err)
+	}
+	if err := <-ended; err == nil || !strings.Contains(err.Error(), "terminated") {
+		t.Errorf("got %v, want it terminated", err)
 	}
 }
 
@@ -100,8 +210,8 @@ func systemsReport() *Report {
 	}
 	r.Scenarios = nil
 	row("plain", Baseline, 1_000_000, 1_000_000, 1_010_000)
-	row("arbiter", System, 1_100_000)
-	row("fapolicyd", System, 2_000_000)
+	row("arbiter", System, 1_100_000, 1_105_000, 1_100_000)
+	row("fapolicyd", System, 2_000_000, 2_000_000, 2_020_000)
 	r.addBaselines()
 	return r
 }
@@ -120,8 +230,16 @@ func TestJudgeSystems(t *testing.T) {
 	at := func(row int, p50 int64) func(r *Report) { return func(r *Report) { r.Scenarios[row].Median.P50 = p50 } }
 	f("met", func(*Report) {}, Met, "")
 	f("missed", at(1, 1_400_000), Missed, "")
-	f("within the error of the limit", at(1, 1_201_000), CannotTell, "moved by 10.0 µs")
-	f("an unsteady baseline", func(r *Report) { r.Scenarios[0].Rounds[2].P50 = 1_900_000 }, CannotTell, "moved by 900 µs")
+	f("within the error of the limit", at(1, 1_201_000), CannotTell, "moved by 1.0 % without a system, 0.4 % with the arbiter, 1.0 % with fapolicyd")
+	f("an unsteady baseline", func(r *Report) { r.Scenarios[0].Rounds[2].P50 = 1_900_000 }, CannotTell, "moved by 90.0 %")
+	f("an unsteady arbiter", func(r *Report) { r.Scenarios[1].Rounds[2].P50 = 1_300_000 }, CannotTell, "18.2 % with the arbiter")
+	f("an unsteady fapolicyd", func(r *Report) { r.Scenarios[2].Rounds[2].P50 = 2_900_000 }, CannotTell, "45.0 % with fapolicyd")
+	f("fapolicyd adds nothing", func(r *Report) { r.Scenarios[1].Median.P50, r.Scenarios[2].Median.P50 = 990_000, 990_000 }, CannotTell, "nothing to compare with")
+	f("one round", func(r *Report) {
+		for i := range r.Scenarios {
+			r.Scenarios[i].Rounds = r.Scenarios[i].Rounds[:1]
+		}
+	}, CannotTell, "1 rounds of exec-plain, at least 3")
 	f("less than the baseline", at(1, 900_000), Met, "")
 	f("no fapolicyd", func(r *Report) { r.Scenarios[2].Status = Unavailable }, CannotTell, "no figure of exec-fapolicyd")
 	f("noise", func(r *Report) { r.Machine.LoadBefore = ptr(9.0) }, CannotTell, "noisy")
@@ -138,6 +256,16 @@ func TestSystemsTable(t *testing.T) {
 	for _, want := range []string{"version    fapolicyd 1.1.7-5, Debian\n", "200 new programs each", "unavailable: looking for AppArmor", "1100  0.00  9000  9501        100   100000", "0.10; ≤ 0.20 bar: met"} {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("got\n%s\nwant %q in it", b.String(), want)
+		}
+	}
+	b.Reset()
+	r.Machine.CPUModel = "QEMU TCG CPU version 2.5+"
+	if err := report.WriteTable(&b); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"p50 multiple", "1.10  0.00  9.00  9.50       0.10   100000"} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("on an emulated machine: got\n%s\nwant %q in it", b.String(), want)
 		}
 	}
 }

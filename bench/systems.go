@@ -7,9 +7,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -31,10 +33,16 @@ const (
 type system struct {
 	id, what string
 	policy   string // as it is given to it
-	// start puts the policy in force and returns what ends it. dir is for its files.
-	start func(dir, policy string) (stop func() error, err error)
+	// start puts the policy in force. dir is for its files; the end of ctx ends the wait.
+	start func(ctx context.Context, dir, policy string) (inForce, error)
 	// enter has the calling thread confined, for good; nil where everybody is.
 	enter func() error
+}
+
+// inForce is a system that has been started.
+type inForce struct {
+	stop   func() error
+	counts func() (workCounts, error) // what it was asked; nil where that cannot be had
 }
 
 // systemsOf are the systems of the comparison; arbiterd is the path of that program.
@@ -42,21 +50,21 @@ func systemsOf(arbiterd string) []system {
 	return []system{
 		{id: "plain", what: "nobody is asked"},
 		{id: "arbiter", what: "arbiterd on bpf-lsm",
-			policy: "version: 1\ndefault: allow\nscope: {paths: [/tmp]}\nrules:\n" +
+			policy: "version: 1\ndefault: allow\non_fail: deny\nscope: {paths: [/tmp]}\nrules:\n" +
 				"  - {id: allowed, events: [open, exec], object: {path: {prefix: " + systemAllowed + "/}}, verdict: allow}\n" +
 				"  - {id: denied, events: [open, exec], object: {path: {prefix: " + systemDenied + "/}}, verdict: deny}\n",
-			start: func(dir, policy string) (_ func() error, err error) {
+			start: func(ctx context.Context, dir, policy string) (_ inForce, err error) {
 				program := arbiterd
 				if program == "" {
 					if program, err = arbiterdBeside(); err != nil {
-						return nil, err
+						return inForce{}, err
 					}
 				}
-				d, err := startArbiterd(context.Background(), program, dir, kernelbridge.BackendLSM, []byte(policy))
+				d, err := startArbiterd(ctx, program, dir, kernelbridge.BackendLSM, []byte(policy))
 				if err != nil {
-					return nil, err
+					return inForce{}, err
 				}
-				return d.close, nil
+				return inForce{d.close, d.counts}, nil
 			}},
 		{id: "fapolicyd", what: "fapolicyd",
 			policy: "allow perm=any all : dir=" + systemAllowed + "/\ndeny perm=any all : dir=" + systemDenied + "/\nallow perm=any all : all\n",
@@ -68,78 +76,117 @@ func systemsOf(arbiterd string) []system {
 	}
 }
 
-// fapolicydConfig is Debian's, but for who it runs as, where nobody else is, and for
-// the database of packages, of which the machine has none.
-const fapolicydConfig = `permissive = 0
-nice_val = 14
-q_size = 640
-uid = root
-gid = root
-do_stat_report = 0
-detailed_report = 0
-db_max_size = 50
-subj_cache_size = 1549
-obj_cache_size = 8191
-watch_fs = ext2,ext3,ext4,tmpfs,xfs,vfat,iso9660,btrfs
-trust = file
-integrity = none
-syslog_format = rule,dec,perm,auid,pid,exe,:,path,ftype,trust
-rpm_sha256_only = 0
-allow_filesystem_mark = 0
-`
+// fapolicydChanges is what is other than in the package's configuration: who it runs as, where nobody else is, and the
+// database of packages, of which the machine has none.
+var fapolicydChanges = map[string]string{"uid": "root", "gid": "root", "trust": "file"}
+
+// fapolicydConfig makes these changes.
+func fapolicydConfig(packaged string) (string, error) {
+	var b strings.Builder
+	changed := 0
+	for line := range strings.Lines(packaged) {
+		key, _, _ := strings.Cut(line, "=")
+		if v, ok := fapolicydChanges[strings.TrimSpace(key)]; ok {
+			line = strings.TrimSpace(key) + " = " + v + "\n"
+			changed++
+		}
+		b.WriteString(line)
+	}
+	if changed != len(fapolicydChanges) {
+		return "", fmt.Errorf("changing fapolicyd's configuration: got %d of the lines %v, want each once", changed, slices.Sorted(maps.Keys(fapolicydChanges)))
+	}
+	return b.String(), nil
+}
 
 const (
-	fapolicydProgram = "/usr/sbin/fapolicyd"
-	fapolicydPID     = "/run/fapolicyd.pid"
-	// systemLimit bounds the start and the end of a system, on an emulated machine.
-	systemLimit = time.Minute
+	fapolicydProgram  = "/usr/sbin/fapolicyd"
+	fapolicydPID      = "/run/fapolicyd.pid"
+	fapolicydPackaged = "/usr/share/fapolicyd/fapolicyd.conf" // where scripts/systems puts the package's configuration
+	// systemLimit bounds the start and the end of a system, on an emulated machine: half of what
+	// the parent waits for, as one that does not end is killed, and waited for again.
+	systemLimit = slowStart / 3
 	// systemLook is between two looks whether it has come to that.
 	systemLook = 20 * time.Millisecond
 )
 
-func startFapolicyd(_, policy string) (func() error, error) {
+func startFapolicyd(ctx context.Context, _, policy string) (inForce, error) {
 	if _, err := os.Stat(fapolicydProgram); err != nil {
-		return nil, &UnavailableError{"looking for fapolicyd", "run scripts/systems, which brings it along", err}
+		return inForce{}, &UnavailableError{"looking for fapolicyd", "run scripts/systems, which brings it along", err}
+	}
+	packaged, err := os.ReadFile(fapolicydPackaged)
+	if err != nil {
+		return inForce{}, &UnavailableError{"looking for fapolicyd's configuration", "run scripts/systems, which brings it along", err}
+	}
+	config, err := fapolicydConfig(string(packaged))
+	if err != nil {
+		return inForce{}, err
 	}
 	// A trusted file, as it refuses to begin without any.
 	trusted := systemFolder + "/trusted"
-	files := map[string]string{"/etc/fapolicyd/fapolicyd.conf": fapolicydConfig, "/etc/fapolicyd/compiled.rules": policy,
+	files := map[string]string{"/etc/fapolicyd/fapolicyd.conf": config, "/etc/fapolicyd/compiled.rules": policy,
 		"/etc/fapolicyd/fapolicyd.trust": trusted + " 0 e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\n", trusted: "",
 		"/var/lib/fapolicyd/.arbiter-bench": "", "/run/fapolicyd/.arbiter-bench": "", "/var/log/.arbiter-bench": ""}
 	if err := writeFiles("/", files); err != nil {
-		return nil, err
+		return inForce{}, err
 	}
 	// It goes into the background by itself.
 	var said bytes.Buffer
 	cmd := exec.Command(fapolicydProgram)
 	cmd.Stdout, cmd.Stderr, cmd.WaitDelay = &said, &said, time.Second
 	if err := cmd.Run(); err != nil && !errors.Is(err, exec.ErrWaitDelay) {
-		return nil, fmt.Errorf("starting fapolicyd: %w: %s", err, bytes.TrimSpace(said.Bytes()))
+		return inForce{}, errors.Join(fmt.Errorf("starting fapolicyd: %w: %s", err, bytes.TrimSpace(said.Bytes())), endProgram(fapolicydProgram))
 	}
-	pid := 0
-	err := eventually(func() error {
-		text, err := os.ReadFile(fapolicydPID)
-		if err != nil {
-			return err
-		}
-		pid, err = strconv.Atoi(strings.TrimSpace(string(text)))
+	err = eventually(ctx, func() error {
+		_, err := os.Stat(fapolicydPID)
 		return err
 	})
+	stop := func() error { return errors.Join(endProgram(fapolicydProgram), os.RemoveAll(fapolicydPID)) } // it does so itself, mostly
 	if err != nil {
-		return nil, fmt.Errorf("waiting for fapolicyd: %w: %s", err, bytes.TrimSpace(said.Bytes()))
+		return inForce{}, errors.Join(fmt.Errorf("waiting for fapolicyd: %w: %s", err, bytes.TrimSpace(said.Bytes())), stop())
 	}
-	return func() error {
-		if err := unix.Kill(pid, unix.SIGTERM); err != nil {
-			return fmt.Errorf("ending fapolicyd: %w", err)
-		}
-		err := eventually(func() error {
-			if err := unix.Kill(pid, 0); err == nil {
-				return errors.New("it is still there")
+	return inForce{stop: stop}, nil
+}
+
+// endProgram ends the processes of a program that goes into the background, whether or not it has come to
+// say which it is: SIGTERM, then SIGKILL to who is still there after systemLimit.
+func endProgram(program string) error {
+	signal := unix.SIGTERM
+	gone := func() error {
+		pids, err := pidsOf(program)
+		for _, pid := range pids {
+			if err := unix.Kill(pid, signal); err != nil && !errors.Is(err, unix.ESRCH) {
+				return fmt.Errorf("ending %s: %w", program, err)
 			}
-			return nil
-		})
-		return errors.Join(err, os.RemoveAll(fapolicydPID)) // it does so itself, mostly
-	}, nil
+			err = fmt.Errorf("ending %s: process %d is still there", program, pid)
+		}
+		return err
+	}
+	err := eventually(context.Background(), gone)
+	if err == nil {
+		return nil
+	}
+	signal = unix.SIGKILL
+	return errors.Join(err, eventually(context.Background(), gone))
+}
+
+// pidsOf returns the processes that run a program.
+func pidsOf(program string) ([]int, error) {
+	links, err := filepath.Glob("/proc/[0-9]*/exe")
+	if err != nil {
+		return nil, fmt.Errorf("looking for the processes of %s: %w", program, err)
+	}
+	var pids []int
+	for _, link := range links {
+		if to, err := os.Readlink(link); err != nil || to != program { // it may have ended
+			continue
+		}
+		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(link)))
+		if err != nil {
+			return nil, fmt.Errorf("looking for the processes of %s: %w", program, err)
+		}
+		pids = append(pids, pid)
+	}
+	return pids, nil
 }
 
 const (
@@ -147,14 +194,14 @@ const (
 	appArmorEnabled = "/sys/module/apparmor/parameters/enabled"
 )
 
-func startAppArmor(dir, policy string) (func() error, error) {
+func startAppArmor(_ context.Context, dir, policy string) (inForce, error) {
 	on, err := os.ReadFile(appArmorEnabled)
 	if err != nil || !bytes.HasPrefix(on, []byte("Y")) {
-		return nil, &UnavailableError{"looking for AppArmor", "boot a kernel that has it on", err}
+		return inForce{}, &UnavailableError{"looking for AppArmor", "boot a kernel that has it on", err}
 	}
 	profile := filepath.Join(dir, "profile")
 	if err := writeFiles("/", map[string]string{profile: policy}); err != nil {
-		return nil, err
+		return inForce{}, err
 	}
 	parse := func(how string) error {
 		out, err := exec.Command(appArmorParser, how, "--skip-cache", profile).CombinedOutput()
@@ -167,9 +214,9 @@ func startAppArmor(dir, policy string) (func() error, error) {
 		return nil
 	}
 	if err := parse("--replace"); err != nil {
-		return nil, err
+		return inForce{}, err
 	}
-	return func() error { return parse("--remove") }, nil
+	return inForce{stop: func() error { return parse("--remove") }}, nil
 }
 
 // enterAppArmor puts the calling thread under the profile.
@@ -180,12 +227,17 @@ func enterAppArmor() error {
 	return nil
 }
 
-// eventually calls f until it has no error, or for systemLimit.
-func eventually(f func() error) error {
-	for begin := time.Now(); ; time.Sleep(systemLook) {
+// eventually calls f until it has no error, for systemLimit at most. The end of ctx ends the wait.
+func eventually(ctx context.Context, f func() error) error {
+	for begin := time.Now(); ; {
 		err := f()
 		if err == nil || time.Since(begin) > systemLimit {
 			return err
+		}
+		select {
+		case <-ctx.Done():
+			return errors.Join(err, context.Cause(ctx))
+		case <-time.After(systemLook):
 		}
 	}
 }

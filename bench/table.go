@@ -43,6 +43,7 @@ func (r *Report) WriteTable(w io.Writer) error {
 		lines = append(lines, tableRow(&s))
 	}
 	writeAligned(&b, lines)
+	r.writeEmpty(&b)
 	b.WriteString("\n")
 	r.writeStages(&b)
 	r.writeVerdict(&b)
@@ -107,8 +108,11 @@ func (r *Report) writeVerdict(b *strings.Builder) {
 	native := row(v.Native)
 	if native != nil {
 		bar := v.P50Bar
-		if len(v.Noisy) > 0 {
+		switch {
+		case len(v.Noisy) > 0:
 			bar += ": noisy machine"
+		case bar == CannotTell:
+			bar += ": " + v.Why
 		}
 		fmt.Fprintf(b, "native queue p50 %s; ≤ %s bar: %s\n", micros(native.Median.P50), micros(P50BarNS), bar)
 	}
@@ -144,6 +148,14 @@ func (r *Report) writeVerdict(b *strings.Builder) {
 	for i := range v.Bars {
 		fmt.Fprintln(b, v.Bars[i].String())
 	}
+	writeAdded(b, v.Added)
+}
+
+// writeAdded writes a line for each comparison of what is added.
+func writeAdded(b *strings.Builder, list []Factor) {
+	for _, f := range list {
+		fmt.Fprintf(b, "what %s adds : what %s adds, p50 = 1 : %.2f\n", f.Ours, f.Theirs, math.Floor(f.Factor*100)/100)
+	}
 }
 
 // writeAligned writes lines of cells in columns, the first one of which is the head. A line with
@@ -160,6 +172,15 @@ func writeAligned(b *strings.Builder, lines [][]string) {
 	}
 	for _, l := range lines {
 		b.WriteString(strings.TrimRight(joinCells(l, width), " ") + "\n")
+	}
+}
+
+// writeEmpty says of rows that rounds are missing in them.
+func (r *Report) writeEmpty(b *strings.Builder) {
+	for i := range r.Scenarios {
+		if why := r.Scenarios[i].Empty(); why != "" && r.Scenarios[i].Status == Measured {
+			b.WriteString(why + "\n")
+		}
 	}
 }
 

@@ -3,6 +3,7 @@
 package bench
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -50,6 +51,9 @@ type Verdict struct {
 	P50Bar string `json:"p50_bar"`
 	Why    string `json:"why,omitempty"`  // when a bar cannot be told
 	Bars   []Bar  `json:"bars,omitempty"` // the others
+	// Added are of p50: how many times what a bare sleep at the gate adds goes into what a blocking fanotify
+	// event adds to its open.
+	Added []Factor `json:"added_factors,omitempty"`
 }
 
 // judge compares the rows of a finished run.
@@ -80,13 +84,51 @@ func judge(r *Report) Verdict {
 	case len(missing) > 0:
 		v.Why = strings.Join(missing, ", ")
 	}
-	if native != nil {
+	rows := measuredRows(r)
+	for _, f := range []Factor{{Ours: "gate-same", Theirs: "fanotify-same"}, {Ours: "gate-other", Theirs: "fanotify-other"}} {
+		v.Added = append(v.Added, addedFactor(rows, f.Ours, f.Theirs)...)
+	}
+	if native == nil {
+		return v
+	}
+	if v.Why = cmp.Or(v.Why, native.Doubt()); native.Doubt() != "" {
+		return v
+	}
+	if r.Machine.Emulated() {
+		v.Why = cmp.Or(v.Why, "emulated, "+TimesMeanNothing)
+	} else {
 		v.P50Bar = metIf(native.Median.P50 <= P50BarNS)
 	}
-	if v.FanotifyFactor > 0 {
-		v.Bar = metIf(v.FanotifyFactor >= FactorBar)
+	if fanotify == nil {
+		return v
 	}
+	if why := cmp.Or(fanotify.Doubt(), untried(r, Fanotify)); why != "" {
+		v.Why = strings.TrimPrefix(v.Why+", "+why, ", ")
+		return v
+	}
+	v.Bar = metIf(v.FanotifyFactor >= FactorBar)
 	return v
+}
+
+// untried says which variants of a mechanism of Bridge a run lacks: the best one may be among those that were left out or
+// broke. What the machine cannot do is nothing that it lacks. "" for none, and for no mechanism.
+func untried(r *Report, m Mechanism) string {
+	if m == "" {
+		return ""
+	}
+	var missing []string
+	for _, s := range Bridge() {
+		i := s.Describe()
+		if i.Mechanism == m && !slices.ContainsFunc(r.Scenarios, func(s ScenarioReport) bool {
+			return s.ID == i.ID && (s.Status == Measured || s.Status == Unavailable)
+		}) {
+			missing = append(missing, i.ID)
+		}
+	}
+	if len(missing) == 0 {
+		return ""
+	}
+	return "the best is not known without " + strings.Join(missing, ", ")
 }
 
 func metIf(ok bool) string {
@@ -135,6 +177,16 @@ func factors(native, other *ScenarioReport) (whole, added float64) {
 	return whole, added
 }
 
+// addedFactor returns how many times what one row adds goes into what another one adds, nothing where that cannot
+// be said.
+func addedFactor(rows map[string]*ScenarioReport, ours, theirs string) []Factor {
+	o, t := rows[ours], rows[theirs]
+	if o == nil || t == nil || o.Doubt()+t.Doubt() != "" || o.AddedP50NS == nil || t.AddedP50NS == nil || min(*o.AddedP50NS, *t.AddedP50NS) <= 0 {
+		return nil
+	}
+	return []Factor{{ours, theirs, float64(*t.AddedP50NS) / float64(*o.AddedP50NS)}}
+}
+
 // noisy returns why the machine was too noisy for a verdict.
 func noisy(m Machine) []string {
 	var why []string
@@ -144,11 +196,25 @@ func noisy(m Machine) []string {
 	case *m.LoadBefore > limit:
 		why = append(why, fmt.Sprintf("load %.2f before the start, at most %.1f (half the CPUs) is quiet", *m.LoadBefore, limit))
 	}
-	if m.StealPercent != nil && *m.StealPercent > noisySteal {
-		why = append(why, fmt.Sprintf("%.1f %% of the time was stolen by the hypervisor, at most %.0f %% is quiet", *m.StealPercent, noisySteal))
+	switch limit := float64(m.HostCPUs) / 2; {
+	case m.Emulated() && m.HostLoadBefore == nil:
+		why = append(why, "the load of the host that emulates is unknown: measure by scripts/systems")
+	case m.HostLoadBefore != nil && *m.HostLoadBefore > limit:
+		why = append(why, fmt.Sprintf("load %.2f of the host that emulates before the start, at most %.1f (half its CPUs) is quiet", *m.HostLoadBefore, limit))
 	}
-	if m.OthersPercent != nil && *m.OthersPercent > noisyOthers {
-		why = append(why, fmt.Sprintf("%.1f %% of the time went to other processes, at most %.0f %% is quiet", *m.OthersPercent, noisyOthers))
+	for _, share := range []struct {
+		got   *float64
+		limit float64
+		what  string
+	}{
+		{m.StealPercent, noisySteal, "the time was stolen by the hypervisor"},
+		{m.OthersPercent, noisyOthers, "the time went to other processes"},
+		{m.RunStealPercent, noisySteal, "the time of the run's CPUs was stolen by the hypervisor"},
+		{m.RunOthersPercent, noisyOthers, "the time of the run's CPUs went to other processes"},
+	} {
+		if share.got != nil && *share.got > share.limit {
+			why = append(why, fmt.Sprintf("%.1f %% of %s, at most %.0f %% is quiet", *share.got, share.what, share.limit))
+		}
 	}
 	return why
 }

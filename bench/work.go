@@ -47,15 +47,16 @@ func (r *WorkReport) WriteTable(w io.Writer) error {
 	r.Machine.write(&b)
 	fmt.Fprintf(&b, "run        %d rounds in turns, %d times each\n\n", r.Options.Rounds, min(r.Options.Samples, workRuns))
 	times := "p50 ms"
-	if r.Machine.emulated() {
+	if r.Machine.Emulated() {
 		times = "p50 multiple"
 	}
 	lines := [][]string{{"who", "what", times, "half the rounds", "max", "added p50", "added %", "asked", "verdicts", "kernel hits", "failed", "runs"}}
 	rows := measuredRows(r.Report)
 	for i := range r.Scenarios {
-		lines = append(lines, workRow(&r.Scenarios[i], rows, r.Machine.emulated()))
+		lines = append(lines, workRow(&r.Scenarios[i], rows, r.Machine.Emulated()))
 	}
 	writeAligned(&b, lines)
+	r.writeEmpty(&b)
 	for _, why := range r.Verdict.Noisy {
 		fmt.Fprintf(&b, "\nnoisy: %s", why)
 	}

@@ -70,7 +70,7 @@ func TestWork(t *testing.T) {
 	}
 	for _, s := range r.Scenarios {
 		t.Run(s.ID, func(t *testing.T) {
-			if s.Status == Unavailable && strings.HasSuffix(s.ID, "-lsm") && strings.Contains(s.Reason, "BPF LSM") {
+			if s.Status == Unavailable && strings.HasSuffix(s.ID, "-lsm") && strings.Contains(s.Reason, "BPF LSM") && lsmWorks() != nil {
 				return // as on most machines
 			}
 			if s.Status == Unavailable {

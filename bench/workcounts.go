@@ -21,17 +21,18 @@ const (
 	FigureFailures   = "failures"    // failure verdicts, whoever gave them
 )
 
-// workCounts are what became of the opens and execs that a daemon was asked about, since its start.
-type workCounts struct{ answered, kept, failed float64 }
+// workCounts are what became of the opens and execs that a daemon was asked about, since its start. execs are those
+// among answered and kept, which fanotify does not count by themselves.
+type workCounts struct{ answered, kept, failed, execs float64 }
 
 func (c workCounts) asked() float64 { return c.answered + c.kept + c.failed }
 
 func (c workCounts) less(b workCounts) workCounts {
-	return workCounts{c.answered - b.answered, c.kept - b.kept, c.failed - b.failed}
+	return workCounts{c.answered - b.answered, c.kept - b.kept, c.failed - b.failed, c.execs - b.execs}
 }
 
 func (c workCounts) over(n int) workCounts {
-	return workCounts{c.answered / float64(n), c.kept / float64(n), c.failed / float64(n)}
+	return workCounts{c.answered / float64(n), c.kept / float64(n), c.failed / float64(n), c.execs / float64(n)}
 }
 
 // freeAddress returns an address of this machine on which nobody listens.
@@ -84,6 +85,9 @@ func readCounts(r io.Reader) (c workCounts, err error) {
 			c.kept += n
 		case strings.HasPrefix(name, "failed."):
 			c.failed += n
+		}
+		if m[2] == "exec.answered" || m[2] == "exec.cached" || m[2] == "exec.decided" {
+			c.execs += n
 		}
 	}
 	if !seen {

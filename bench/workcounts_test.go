@@ -29,7 +29,7 @@ arbiter_kernel_side{counter="open.cached"} 20
 arbiter_kernel_side{counter="exec.decided"} 5
 arbiter_kernel_side{counter="open.failed.no_worker"} 4
 arbiter_kernel_side{counter="gate.refused"} 8
-`, workCounts{answered: 37, kept: 25, failed: 7}, "")
+`, workCounts{answered: 37, kept: 25, failed: 7, execs: 15}, "")
 	f("of fanotify", workers+`arbiter_kernel_side{counter="answered"} 30
 arbiter_kernel_side{counter="events"} 60
 arbiter_kernel_side{counter="failed.deadline"} 4
@@ -40,8 +40,8 @@ arbiter_kernel_side{counter="marks.mounts"} 3
 }
 
 func TestWorkCounts(t *testing.T) {
-	got := workCounts{30, 20, 4}.less(workCounts{10, 0, 2}).over(2)
-	if want := (workCounts{10, 10, 1}); got != want || got.asked() != 21 {
+	got := workCounts{30, 20, 4, 16}.less(workCounts{10, 0, 2, 8}).over(2)
+	if want := (workCounts{10, 10, 1, 4}); got != want || got.asked() != 21 {
 		t.Errorf("got %+v, %v asked, want %+v, 21 asked", got, got.asked(), want)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"errors"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -85,6 +86,11 @@ func TestDocumentedSample(t *testing.T) {
 		if c := &ours.Claims[i]; c.ID == shown.Claims[0].ID {
 			if diff := cmp.Diff(c.operands(), shown.Claims[0].operands()); diff != "" {
 				t.Errorf("docs/latency.md shows another figure than the file has (-file +shown):\n%s", diff)
+			}
+			for _, q := range shown.Claims[0].Quotes {
+				if !slices.Contains(c.Quotes, q) {
+					t.Errorf("docs/latency.md shows the quote %q of %s, which the file does not have", q.Text, q.In)
+				}
 			}
 			return
 		}
@@ -194,6 +200,22 @@ func TestVerify(t *testing.T) {
 			}
 		}
 	}, Holds, "22.5")
+	change := func(id string, change func(*bench.ScenarioReport)) func(*bench.Saved) {
+		return func(s *bench.Saved) { change(s.Row(id)) }
+	}
+	f("one of them broke", ratio, "at_least: 20", change("other-b", func(r *bench.ScenarioReport) { r.Status, r.Reason = bench.Broken, "it hangs" }), CannotTell, "other-b is broken: it hangs")
+	f("one of them left out", "figure: {lowest: ['fanotify-*'], of: p50}", "at_most: 1s", func(s *bench.Saved) { s.Run.Scenarios[0].ID = "fanotify-same" }, CannotTell, "no row fanotify-* that is fanotify-same-poll")
+	f("failures in a time", native, "at_most: 520ns", change("native", func(r *bench.ScenarioReport) { r.Samples, r.Failed = 1000, 2 }), CannotTell, "2 of 1000 asks of native failed")
+	f("a few failures in a time", native, "at_most: 520ns", change("native", func(r *bench.ScenarioReport) { r.Samples, r.Failed = 2000, 2 }), Holds, "")
+	f("failures are failures", "figure: {row: native, of: failed}", "at_most: 0", change("native", func(r *bench.ScenarioReport) { r.Failed = 2 }), DoesNotHold, "2, at most 0")
+	f("an empty round", "figure: {row: native, of: bytes}", "at_most: 400", change("native", func(r *bench.ScenarioReport) { r.EmptyRounds = 1 }), CannotTell, "1 of 1 rounds of native had no sample")
+	emulated := func(s *bench.Saved) {
+		s.Machine.CPUModel, s.Machine.HostLoadBefore, s.Machine.HostCPUs = "QEMU TCG CPU version 2.5+", s.Machine.LoadBefore, 2
+	}
+	f("emulated", native, "at_most: 520ns", emulated, CannotTell, "emulated, times mean nothing")
+	f("emulated, a difference", less, "at_most: 8us", emulated, CannotTell, "emulated")
+	f("emulated, a ratio", ratio, "at_least: 20", emulated, Holds, "")
+	f("emulated, a count", "figure: {row: native, of: bytes}", "at_most: 400", emulated, Holds, "")
 	f("noise, met", native, "at_most: 520ns", noisy, Holds, "")
 	f("noise, missed", native, "at_most: 399ns", noisy, CannotTell, "noisy machine, load 9.00")
 	f("noise, at least", native, "at_least: 300ns", noisy, CannotTell, "noisy machine")

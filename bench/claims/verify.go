@@ -79,6 +79,10 @@ func (c *Claim) verify(s Source) Finding {
 		out.Why = why
 		return out
 	}
+	if c.isTime() && s.Machine.Emulated() {
+		out.Why = "emulated, " + bench.TimesMeanNothing
+		return out
+	}
 	out.Found = c.text(value)
 	met := (c.AtMost == nil || value <= c.AtMost.Value) && (c.AtLeast == nil || value >= c.AtLeast.Value)
 	if noisy := s.Noisy(); len(noisy) > 0 && !c.standsNoise(met) {
@@ -122,10 +126,15 @@ func (o *Operand) in(s *bench.Saved) (value float64, why string) {
 	return value, ""
 }
 
-// among returns the operand's figure of the rows with an ID like the pattern. Of several, those that could
-// not be measured do not count.
+// among returns the operand's figure of the rows with an ID like the pattern. Of several, those that the machine
+// cannot have do not count; without one that was left out, or of no use, the lowest and the highest are not known.
 func (o *Operand) among(s *bench.Saved, pattern string) (value float64, why string) {
 	why = "the report has no row " + pattern
+	for _, id := range lacking(s, pattern) {
+		if id != pattern {
+			return 0, why + " that is " + id
+		}
+	}
 	found := false
 	for i := range s.Run.Scenarios {
 		row := &s.Run.Scenarios[i]
@@ -134,6 +143,8 @@ func (o *Operand) among(s *bench.Saved, pattern string) (value float64, why stri
 		}
 		v, missing := o.of(row)
 		switch {
+		case missing != "" && row.Status != bench.Unavailable:
+			return 0, missing
 		case missing != "" && !found:
 			why = missing
 		case missing == "" && (!found || len(o.Lowest) > 0 && v < value || len(o.Highest) > 0 && v > value):
@@ -143,10 +154,31 @@ func (o *Operand) among(s *bench.Saved, pattern string) (value float64, why stri
 	return value, why
 }
 
+// lacking returns the rows of the command with an ID like the pattern that a report does not have.
+func lacking(s *bench.Saved, pattern string) []string {
+	var out []string
+	for _, sc := range scenarios[s.Kind] {
+		if id := sc.Describe().ID; Matches(pattern, id) && s.Row(id) == nil {
+			out = append(out, id)
+		}
+	}
+	return out
+}
+
+// scenarios are those of the commands of which several rows are compared.
+var scenarios = map[string][]bench.Scenario{bench.KindBridge: bench.Bridge(), bench.KindRules: bench.Rules(), bench.KindBoot: bench.Boot(), bench.KindLoad: bench.Load()}
+
 // of returns the operand's statistic of a row, or why there is none.
 func (o *Operand) of(row *bench.ScenarioReport) (value float64, why string) {
 	if row.Status != bench.Measured {
 		return 0, fmt.Sprintf("%s is %s: %s", row.ID, strings.ReplaceAll(string(row.Status), "_", " "), row.Reason)
+	}
+	why = row.Empty()
+	if o.isTime() {
+		why = row.Doubt()
+	}
+	if why != "" {
+		return 0, why
 	}
 	if of := times[o.Of]; of != nil {
 		if why := row.Overrun(); why != "" {

@@ -82,6 +82,9 @@ func (r *Run) Markdown(w io.Writer) error {
 	for _, why := range r.Noisy() {
 		fmt.Fprintf(&b, "**Noisy, do not rely on it:** %s.\n\n", cell(why))
 	}
+	if r.Machine.Emulated() {
+		b.WriteString("**Emulated, only ratios mean something.**\n\n")
+	}
 	for _, f := range r.Facts() {
 		fmt.Fprintf(&b, "- %s: %s\n", f.Name, cell(f.Text))
 	}

@@ -43,6 +43,9 @@ func (r *Run) Plots() []*Plot {
 			if len(r.Noisy()) > 0 {
 				p.Title += " (noisy run)"
 			}
+			if r.Machine.Emulated() {
+				p.Title += " (emulated: only ratios mean something)"
+			}
 			out = append(out, p)
 		}
 	}

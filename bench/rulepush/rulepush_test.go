@@ -5,6 +5,7 @@ package rulepush
 import (
 	"fmt"
 	"os"
+	"slices"
 	"testing"
 	"time"
 
@@ -65,6 +66,9 @@ func TestRound(t *testing.T) {
 			if got.Samples == 0 || !verdicts && got.Samples != len(samples) || got.Failed != 0 || got.Figures[bench.FigureStale] != 0 {
 				t.Errorf("got %+v, want samples, none of which failed or is stale", got)
 			}
+			if want := map[bool]time.Duration{true: pace}[verdicts]; got.Pace != want {
+				t.Errorf("got a pace of %v, want %v", got.Pace, want)
+			}
 			for i, ns := range samples[:got.Samples] {
 				if ns == 0 {
 					t.Errorf("sample %d: got 0 ns, want a duration", i)
@@ -74,6 +78,28 @@ func TestRound(t *testing.T) {
 				t.Errorf("got %d rules of epoch %d in force, want %d of epoch %d", rs.Len(), rs.Epoch(), few, len(s.pushes))
 			}
 		})
+	}
+}
+
+// TestPick: a round with few samples has those of its end as well.
+func TestPick(t *testing.T) {
+	answers := make([]asker.Answer, 100)
+	for i := range answers {
+		answers[i] = asker.Answer{Took: uint32(i), Failed: i == 75}
+	}
+	f := func(wanted int, failed int, want ...uint32) {
+		t.Helper()
+		samples := make([]uint32, wanted)
+		n, got := pick(answers, samples)
+		if n != min(wanted, len(answers)) || got != failed || !slices.Equal(samples[:len(want)], want) {
+			t.Errorf("%d wanted: got %d, %d failed, %v, want %d failed, %v", wanted, n, got, samples[:len(want)], failed, want)
+		}
+	}
+	f(4, 1, 0, 25, 50, 75)
+	f(2, 0, 0, 50)
+	f(200, 1, 0, 1, 2)
+	if n, failed := pick(nil, make([]uint32, 2)); n != 0 || failed != 0 {
+		t.Errorf("got %d samples, %d failed, of no answers, want none", n, failed)
 	}
 }
 

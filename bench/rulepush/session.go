@@ -103,18 +103,18 @@ func (s *session) push() error {
 // and the worker awake.
 const pace = 100 * time.Microsecond
 
-// watched is up to how many verdicts are looked at for the sake of stale ones while pushes are timed.
+// watched is up to how many verdicts are looked at: those of ten seconds, which a round has not.
 const watched = 100_000
 
 // Round pushes until there is no time or no room left, and has somebody ask all the
 // while. There is no warm-up: a push is nothing that is done often.
 func (s *session) Round(o bench.RoundOptions, samples []uint32) (bench.Outcome, error) {
 	begin := time.Now()
-	room, limit := watched, len(samples)
+	limit := len(samples)
 	if s.verdicts {
-		room, limit = len(samples), most
+		limit = most
 	}
-	if err := s.asker.Begin(asker.Order{Samples: room, Pace: pace, Budget: time.Minute}); err != nil {
+	if err := s.asker.Begin(asker.Order{Samples: watched, Pace: pace, Budget: time.Minute}); err != nil {
 		return bench.Outcome{}, err
 	}
 	n := 0
@@ -133,15 +133,23 @@ func (s *session) Round(o bench.RoundOptions, samples []uint32) (bench.Outcome, 
 	}
 	out := bench.Outcome{Samples: n, Figures: map[string]float64{bench.FigureStale: float64(s.pushes.stale(answers))}}
 	if s.verdicts {
-		out.Samples = len(answers)
-		for i, a := range answers {
-			samples[i] = a.Took
-			if a.Failed {
-				out.Failed++
-			}
-		}
+		out.Pace = pace
+		out.Samples, out.Failed = pick(answers, samples)
 	}
 	return out, nil
+}
+
+// pick takes as many samples as are wanted out of all answers: what a push does at its end counts as well.
+func pick(answers []asker.Answer, samples []uint32) (n, failed int) {
+	n = min(len(answers), len(samples))
+	for i := range n {
+		a := answers[i*len(answers)/n]
+		samples[i] = a.Took
+		if a.Failed {
+			failed++
+		}
+	}
+	return n, failed
 }
 
 // Close ends the engine, then what is under it.

@@ -57,6 +57,19 @@ func TestScripts(t *testing.T) {
 	})
 }
 
+// TestSystemsScript: the script tells the guest what it does not see, by the names that the guest looks for.
+func TestSystemsScript(t *testing.T) {
+	text, err := os.ReadFile("../../scripts/systems")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"-env " + bench.SystemsEnv + "=1", `-env "` + bench.HostLoadEnv + `=$host"`} {
+		if !strings.Contains(string(text), want) {
+			t.Errorf("scripts/systems: got no %q", want)
+		}
+	}
+}
+
 func TestExitStatus(t *testing.T) {
 	f := func(name string, want int, text string, args ...string) {
 		t.Run(name, func(t *testing.T) {
@@ -160,6 +173,19 @@ func TestVerifyRun(t *testing.T) {
 	}
 	if got := out.String(); !strings.Contains(got, "holds         below") || !strings.Contains(got, "holds         boot") || strings.Count(got, "(this run)") != 2 {
 		t.Errorf("got %q, want that both hold in this run", got)
+	}
+
+	list, err := readClaims(file, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone, waits := errors.New("interrupted"), 0
+	sources, err := measureFor(t.Context(), list, true, func(context.Context, io.Writer) error { waits++; return nil }, io.Discard)
+	if err != nil || len(sources) != 2 || waits != 1 {
+		t.Errorf("got %d reports, %v, %d waits, want a wait between two", len(sources), err, waits)
+	}
+	if _, err := measureFor(t.Context(), list, true, func(context.Context, io.Writer) error { return gone }, io.Discard); !errors.Is(err, gone) {
+		t.Errorf("got %v, want the fault of the wait", err)
 	}
 }
 

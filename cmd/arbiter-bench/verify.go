@@ -44,7 +44,11 @@ func verify(ctx context.Context, args []string, out, errw io.Writer) error {
 		sources = append(sources, claims.Source{Name: name, Saved: s})
 	}
 	if *measure {
-		measured, err := measureFor(ctx, list, *quick, errw)
+		settle := bench.AwaitQuiet
+		if *quick {
+			settle = func(context.Context, io.Writer) error { return nil }
+		}
+		measured, err := measureFor(ctx, list, *quick, settle, errw)
 		if err != nil {
 			return err
 		}
@@ -101,8 +105,9 @@ func readClaims(file, only string) (*claims.File, error) {
 	return list, nil
 }
 
-// measureFor runs the scenarios that the claims need, and watches a daemon if one is about that.
-func measureFor(ctx context.Context, list *claims.File, quick bool, errw io.Writer) ([]claims.Source, error) {
+// measureFor runs the scenarios that the claims need, and watches a daemon if one is about that. It calls settle
+// between two commands: the load of one would be the next one's noise.
+func measureFor(ctx context.Context, list *claims.File, quick bool, settle func(context.Context, io.Writer) error, errw io.Writer) ([]claims.Source, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, fmt.Errorf("finding this program to start its children: %w", err)
@@ -120,6 +125,11 @@ func measureFor(ctx context.Context, list *claims.File, quick bool, errw io.Writ
 		if o.Scenarios = needed(c.list(), list.Rows(c.name)); len(o.Scenarios) == 0 {
 			continue
 		}
+		if len(out) > 0 {
+			if err := settle(ctx, errw); err != nil {
+				return nil, err
+			}
+		}
 		o.Kind = c.name
 		r, err := c.run(ctx, o)
 		if r == nil {
@@ -128,6 +138,11 @@ func measureFor(ctx context.Context, list *claims.File, quick bool, errw io.Writ
 		out = append(out, claims.Source{Name: "this run", Saved: &bench.Saved{Kind: c.name, Machine: r.Common().Machine, Run: r.Common()}})
 	}
 	if slices.ContainsFunc(list.Claims, func(c claims.Claim) bool { return c.Run == bench.KindDaemon }) {
+		if len(out) > 0 {
+			if err := settle(ctx, errw); err != nil {
+				return nil, err
+			}
+		}
 		d, err := measureDaemon(ctx, "", os.DevNull, bench.DaemonWindow)
 		if err != nil {
 			return nil, err
