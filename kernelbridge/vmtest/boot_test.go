@@ -120,6 +120,54 @@ printf '\036%s exit 7\n' "$nonce"
 	}
 }
 
+func TestStaleBreakpoint(t *testing.T) {
+	f := func(name, log string, want bool) {
+		t.Helper()
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "log")
+			if err := os.WriteFile(path, []byte(log), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if got := staleBreakpoint(path); got != want {
+				t.Errorf("got %t, want %t", got, want)
+			}
+		})
+	}
+	const oops = "[  196.1] Oops: int3: 0000 [#1] PREEMPT SMP NOPTI\r\n[  196.1] RIP: 0010:bpf_lsm_file_open+0x5/0x10\r\n"
+	f("a call again", oops+"[  196.1] Code: 90 f3 0f 1e fa e8 <e7> b4 cb 24\r\n", true)
+	f("it is there", oops+"[  196.1] Code: 90 f3 0f 1e fa cc <e7> b4 cb 24\r\n", false)
+	f("no code", oops, false)
+	f("something else", "[  196.1] Oops: 0002 [#1] SMP\r\n[  196.1] Code: 90 e8 <e7> b4\r\n", false)
+}
+
+// A guest that died of such a breakpoint is booted again, and its test run from the beginning.
+func TestRunAgainAfterStaleBreakpoint(t *testing.T) {
+	boots := filepath.Join(t.TempDir(), "boots")
+	fakeProgram(t, qemuProgram, `
+echo . >> `+boots+`
+for a; do
+	case $last in
+	-initrd) nonce=$(grep -a -o '"Nonce":"[A-Z0-9]*"' "$a" | cut -d'"' -f4) ;;
+	-serial) case $a in file:*) log=${a#file:} ;; esac ;;
+	esac
+	last=$a
+done
+printf '\036%s start {"Release":"6.12.0-test"}\n' "$nonce"
+[ $(wc -l < `+boots+`) = 1 ] || { printf '\036%s exit 7\n' "$nonce"; exit; }
+printf 'Oops: int3: 0000 [#1] SMP\nCode: fa e8 <e7> b4\n' > "$log"
+`)
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	self := staticProgram(t)
+	var stdout, stderr bytes.Buffer
+	status, err := Run(t.Context(), Config{
+		Image: self, Series: "6.12", Init: self, Binary: self, Dir: t.TempDir(), Stdout: &stdout, Stderr: &stderr,
+	})
+	if err != nil || status != 7 || !strings.Contains(stderr.String(), "a breakpoint that was gone already; booting again") {
+		t.Errorf("got status %d, error %v; want 7 and none. It said:\n%s", status, err, &stderr)
+	}
+}
+
 func TestRunGivesUpBooting(t *testing.T) {
 	boots := filepath.Join(t.TempDir(), "boots")
 	fakeProgram(t, qemuProgram, "echo . >> "+boots+"; exit 1\n")

@@ -23,7 +23,8 @@
 //   - [Boot] starts qemu. The kernel logs to the first serial port, the test writes to the second, so neither mixes
 //     with the other. Markers on the second port carry the start, the facts of the guest, and the exit status.
 //   - A guest that dies before its start marker is booted again, at most 5 times, and that is said. One that dies after
-//     it is a failure, and the tail of its kernel log is printed.
+//     it is a failure, and the tail of its kernel log is printed; but for one that dies of a breakpoint which is not in
+//     its memory any more, for that is the emulator's doing: its test is run again as well, from the beginning.
 //
 // An emulated machine proves function and nothing about time: no latency measured in it means anything.
 //

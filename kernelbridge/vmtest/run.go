@@ -159,7 +159,13 @@ func Run(ctx context.Context, c Config) (int, error) {
 				}
 			}
 		}
-		if !errors.Is(err, ErrNotStarted) || boot == maxBoots {
+		if errors.Is(err, ErrDied) && staleBreakpoint(m.KernelLog) {
+			err = fmt.Errorf("%w, of a breakpoint that was gone already", err)
+			fmt.Fprintln(c.Stdout) // what the test has printed may end within a line
+		} else if !errors.Is(err, ErrNotStarted) {
+			break
+		}
+		if boot == maxBoots {
 			break
 		}
 		say("boot %d of %d of %s: %v; booting again. The kernel's last words:", boot, maxBoots, series, err)

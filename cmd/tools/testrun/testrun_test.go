@@ -67,6 +67,19 @@ func TestReport(t *testing.T) {
 	}
 }
 
+// A guest that died is booted again: each test counts once, and one that failed has failed.
+func TestRunAgain(t *testing.T) {
+	const again = `{"Action":"pass","Package":"m/p","Test":"TestGood"}
+{"Action":"fail","Package":"m/p","Test":"TestBad"}
+{"Action":"pass","Package":"m/p","Test":"TestGood"}
+{"Action":"pass","Package":"m/p","Test":"TestBad"}
+{"Action":"pass","Package":"m/p","Test":"TestLast"}
+`
+	if out, text := collect(t, again, "", true); count(out) != (totals{2, 1, 0}) {
+		t.Errorf("got %+v, want two passed and one failed\n%s", count(out), text)
+	}
+}
+
 func TestStrictSkips(t *testing.T) {
 	f := func(name, allow string, strict bool, want totals) {
 		t.Helper()
