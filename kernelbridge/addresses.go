@@ -19,7 +19,7 @@ import (
 var kernelAddresses = map[string]bool{"rename_lock": true, "mount_lock": true, "nop_mnt_idmap": true, "init_user_ns": true}
 
 // hiddenHint is what helps against hidden addresses.
-const hiddenHint = "run with CAP_SYSLOG, and with the sysctl kernel.kptr_restrict below 2"
+const hiddenHint = "run with CAP_SYSLOG, with the sysctl kernel.kptr_restrict below 2, and on a kernel with CONFIG_KALLSYMS_ALL"
 
 // OwnersUnknown says why the owners and groups of files are not known here; nil: they are, but on
 // file systems and mounts where they cannot be.
@@ -30,8 +30,9 @@ func (b *LSM) OwnersUnknown() error {
 	return &UnsupportedError{Feature: "the owner of a file", Hint: hiddenHint, Err: errors.New("the kernel hides its addresses, and so which mounts map ids")}
 }
 
-// addressesHidden reports whether /proc/kallsyms shows this process no address: the kernel hides them
-// with kernel.kptr_restrict=2 from everybody, and mostly from who has no CAP_SYSLOG.
+// addressesHidden reports whether /proc/kallsyms does not show this process where a variable is: the kernel
+// hides addresses with kernel.kptr_restrict=2 from everybody, and mostly from who has no CAP_SYSLOG; and
+// one without CONFIG_KALLSYMS_ALL knows those of functions alone.
 func addressesHidden() bool {
 	f, err := os.Open("/proc/kallsyms")
 	if err != nil {
@@ -41,12 +42,12 @@ func addressesHidden() bool {
 	return noAddress(f)
 }
 
-// noAddress reports whether all addresses at the beginnings of the lines are zero.
+// noAddress reports whether the address of init_user_ns, one of kernelAddresses that each kernel has, is
+// missing or zero.
 func noAddress(r io.Reader) bool {
 	for lines := bufio.NewScanner(r); lines.Scan(); {
-		address, _, _ := strings.Cut(lines.Text(), " ")
-		if strings.Trim(address, "0") != "" {
-			return false
+		if address, kind, _ := strings.Cut(lines.Text(), " "); strings.HasSuffix(kind, " init_user_ns") {
+			return strings.Trim(address, "0") == ""
 		}
 	}
 	return true

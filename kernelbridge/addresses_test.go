@@ -16,8 +16,9 @@ func TestNoAddress(t *testing.T) {
 			}
 		})
 	}
-	f("hidden", "0000000000000000 A fixed_percpu_data\n0000000000000000 T _stext\n", true)
-	f("shown", "0000000000000000 A fixed_percpu_data\nffffffff81000000 T _stext\n", false)
+	f("hidden", "0000000000000000 T _stext\n0000000000000000 D init_user_ns\n", true)
+	f("shown", "0000000000000000 A fixed_percpu_data\nffffffff81000000 T _stext\nffffffff82000000 D init_user_ns\n", false)
+	f("of functions alone", "ffffffff81000000 T _stext\nffffffff81000010 t put_init_user_ns\n", true)
 	f("empty", "", true)
 }
 
