@@ -39,7 +39,7 @@ type RungsVerdict struct {
 // rungBar compares the sleep in a hook with what it is instead of, both by what they add to an open.
 func rungBar() barOf {
 	return barOf{name: "what a sleep in the hook of an open adds : what a blocking fanotify event adds, p50, same CPU", limit: 1, nature: ratio,
-		rows: []string{rungSleepID, rungPrefix + callOpen, rungFanotifyID, rungPrefix + openBaselineID},
+		rows: []string{rungSleepID, rungPrefix + callOpen, rungFanotifyID},
 		value: func(rows map[string]*ScenarioReport) float64 {
 			return float64(*rows[rungSleepID].AddedP50NS) / float64(max(*rows[rungFanotifyID].AddedP50NS, 1))
 		}}

@@ -36,7 +36,7 @@ func (s fanotifyScenario) Open(at Place) (Session, error) {
 		if err := scratchFile(); err != nil {
 			return call{}, nil, err
 		}
-		r, err := openFanotify(s.poll, s.poll && s.sameCPU)
+		r, err := openFanotify(s.poll, s.poll && s.sameCPU, unix.FAN_MARK_MOUNT, scratchDir)
 		if err != nil {
 			return call{}, nil, err
 		}
@@ -49,11 +49,14 @@ func (s fanotifyScenario) Open(at Place) (Session, error) {
 type fanotifyResponder struct {
 	fd          int
 	poll, yield bool
+	self        int32 // this process
+	own         bool  // an open of this process was answered
 	buf         []byte
 	response    unix.FanotifyResponse
 }
 
-func openFanotify(poll, yield bool) (*fanotifyResponder, error) {
+// openFanotify marks the file or, with FAN_MARK_MOUNT, the mount at a path.
+func openFanotify(poll, yield bool, mark uint, path string) (*fanotifyResponder, error) {
 	const hint = "run as root on a kernel with CONFIG_FANOTIFY_ACCESS_PERMISSIONS"
 	flags := uint(unix.FAN_CLASS_CONTENT | unix.FAN_CLOEXEC)
 	if poll {
@@ -63,11 +66,11 @@ func openFanotify(poll, yield bool) (*fanotifyResponder, error) {
 	if err != nil {
 		return nil, refused("starting fanotify for permission events", hint, err)
 	}
-	if err := unix.FanotifyMark(fd, unix.FAN_MARK_ADD|unix.FAN_MARK_MOUNT, unix.FAN_OPEN_PERM, unix.AT_FDCWD, scratchDir); err != nil {
+	if err := unix.FanotifyMark(fd, unix.FAN_MARK_ADD|mark, unix.FAN_OPEN_PERM, unix.AT_FDCWD, path); err != nil {
 		unix.Close(fd)
-		return nil, refused("marking the scratch mount for FAN_OPEN_PERM", hint, err)
+		return nil, refused("marking "+path+" for FAN_OPEN_PERM", hint, err)
 	}
-	return &fanotifyResponder{fd: fd, poll: poll, yield: yield, buf: make([]byte, 4096)}, nil
+	return &fanotifyResponder{fd: fd, poll: poll, yield: yield, self: int32(unix.Getpid()), buf: make([]byte, 4096)}, nil
 }
 
 func (r *fanotifyResponder) answer() (int, error) {
@@ -96,6 +99,7 @@ func (r *fanotifyResponder) answer() (int, error) {
 			return answered, fmt.Errorf("answering a fanotify event: %w", errno)
 		}
 		unix.RawSyscall(unix.SYS_CLOSE, uintptr(e.Fd), 0, 0)
+		r.own = r.own || e.Pid == r.self
 		answered++
 	}
 	return answered, nil

@@ -37,24 +37,9 @@ func Rungs() []Scenario {
 		rungScenario{call: callOpen, rung: polls},
 		rungScenario{call: callOpen, rung: sleeps, sameCPU: true},
 		rungScenario{call: callOpen, rung: sleeps},
-		rungOpponent{openBaseline{}},
-		rungOpponent{fanotifyScenario{sameCPU: true}},
+		rungFanotify{sameCPU: true},
+		rungFanotify{},
 	}
-}
-
-// rungOpponent is a row of Bridge beside them, with as many samples.
-type rungOpponent struct{ Scenario }
-
-// rungFanotifyID is what a sleep in a hook is instead of.
-const rungFanotifyID = rungPrefix + "fanotify-same"
-
-func (s rungOpponent) Describe() Info {
-	i := s.Scenario.Describe()
-	i.ID, i.MaxSamples = rungPrefix+i.ID, rungSamples
-	if i.Baseline != "" {
-		i.Baseline = rungPrefix + i.Baseline
-	}
-	return i
 }
 
 // rung is how a task waits for its verdict.
@@ -162,17 +147,25 @@ func openRungs(s rungScenario, q rungQueue, at Place) (_ Session, err error) {
 		// As in the daemon: a polling worker keeps a processor of the Go scheduler.
 		runtime.GOMAXPROCS(runtime.NumCPU() + 3)
 	}
-	if sess.dir, err = os.MkdirTemp("", "arbiter-bench-"); err != nil {
-		return nil, fmt.Errorf("making the caller's folder: %w", err)
-	}
-	if sess.dir, err = filepath.EvalSymlinks(sess.dir); err != nil {
-		return nil, fmt.Errorf("making the caller's folder: %w", err)
-	}
-	if err := writeFiles(sess.dir, map[string]string{callerFile: "x"}); err != nil {
+	if sess.dir, err = callerDir(); err != nil {
 		return nil, err
 	}
 	if sess.caller, err = startOrdered(CallerWord, s.call, sess.dir, strconv.Itoa(at.Requester)); err != nil {
 		return nil, err
 	}
 	return sess, nil
+}
+
+// callerDir makes a folder with the file that is called about. It is made, and to be removed, when there is an
+// error as well, unless it is "".
+func callerDir() (string, error) {
+	dir, err := os.MkdirTemp("", "arbiter-bench-")
+	if err != nil {
+		return "", fmt.Errorf("making the caller's folder: %w", err)
+	}
+	real, err := filepath.EvalSymlinks(dir)
+	if err != nil {
+		return dir, fmt.Errorf("making the caller's folder: %w", err)
+	}
+	return real, writeFiles(real, map[string]string{callerFile: "x"})
 }
