@@ -93,11 +93,11 @@ type block struct {
 	args                 []argTest
 	attributes           attributes
 	credentials          credentials
-	addr                 []netip.Prefix // any of, IPv4 as IPv6
-	digest               []digest       // of the object's content
-	formats              formatSet      // likewise; 0 when not given
-	verity               []abi.Verity   // likewise; verityAny stands for every digest
-	scans                scanSet        // likewise; 0 when not given
+	addr                 []netip.Prefix    // any of, IPv4 as IPv6
+	digest               []digest          // of the object's content
+	formats              kinds[abi.Format] // likewise; 0 when not given
+	verity               []abi.Verity      // likewise; verityAny stands for every digest
+	scans                kinds[abi.Scan]   // likewise; 0 when not given
 }
 
 // argTest is a condition on one number of an event: it is in one of the ranges, or,

@@ -72,10 +72,10 @@ func (b *block) contentFields() (has abi.Fields) {
 
 // contentMatch is what a block asks of the content. The zero value asks for nothing.
 type contentMatch struct {
-	sums    []digest     // sorted, each once; nil for any
-	verity  *verityMatch // likewise
-	formats formatSet    // 0 for any, and for no content too
-	scans   scanSet      // likewise
+	sums    []digest          // sorted, each once; nil for any
+	verity  *verityMatch      // likewise
+	formats kinds[abi.Format] // 0 for any, and for no content too
+	scans   kinds[abi.Scan]   // likewise
 	inNot   bool
 }
 
@@ -240,8 +240,8 @@ func (c *compiler) content(b *block, inNot bool) uint32 {
 type contentKey struct {
 	sums    *digest     // the first one of the list
 	verity  *abi.Verity // likewise
-	formats formatSet
-	scans   scanSet
+	formats kinds[abi.Format]
+	scans   kinds[abi.Scan]
 	inNot   bool
 }
 

@@ -11,46 +11,19 @@ import (
 	"github.com/arbiterd/arbiter/kernelbridge/abi"
 )
 
-// formatSet is a set of formats, a bit each.
-type formatSet uint8
-
-// anyFormat has all of them: each file with a content is of one.
-const anyFormat formatSet = 1<<abi.FormatCount - 1 - 1<<abi.FormatUnknown
-
-func (s formatSet) has(f abi.Format) bool { return s>>f&1 != 0 }
-
-func (s formatSet) names() (out []string) {
-	for f := abi.FormatUnknown + 1; f < abi.FormatCount; f++ {
-		if s.has(f) {
-			out = append(out, f.String())
-		}
-	}
-	return out
-}
+// anyFormat has all formats: each file with a content is of one.
+const anyFormat kinds[abi.Format] = 1<<abi.FormatCount - 1 - 1<<abi.FormatUnknown
 
 // formats reads one format or a list of them.
-func (p *parser) formats(n *yaml.Node, about eventSet) (set formatSet) {
-	p.needContent(n, "object.format", about)
-	hint := "write any of " + strings.Join(anyFormat.names(), ", ")
-	for _, e := range p.list(n, "object.format") {
-		s, ok := p.text(e, "object.format", hint)
-		if !ok {
-			continue
+func (p *parser) formats(n *yaml.Node, about eventSet) kinds[abi.Format] {
+	const what = "format"
+	return parseKinds(p, n, "object.format", what, about, anyFormat, abi.ParseFormat, func(e *yaml.Node, name, hint string) {
+		if strings.Contains(name, "/") {
+			p.add(e, hint, "object.format %s looks like a MIME type: formats are told by the first bytes alone", quote(name))
+			return
 		}
-		f, known := abi.ParseFormat(s)
-		lower, meant := abi.ParseFormat(strings.ToLower(s))
-		switch {
-		case known:
-			set |= 1 << f
-		case meant:
-			p.add(e, "write "+lower.String(), "unknown format %s", bare(s))
-		case strings.Contains(s, "/"):
-			p.add(e, hint, "object.format %s looks like a MIME type: formats are told by the first bytes alone", quote(s))
-		default:
-			p.add(e, hint, "unknown format %s", bare(s))
-		}
-	}
-	return set
+		p.add(e, hint, "unknown %s %s", what, bare(name))
+	})
 }
 
 // SetFormat gives a request the format of that name; empty: it is not known.

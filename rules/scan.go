@@ -11,44 +11,15 @@ import (
 	"github.com/arbiterd/arbiter/kernelbridge/abi"
 )
 
-// scanSet is a set of results of scans, a bit each.
-type scanSet uint8
-
-// anyScan has all of them: each file that was scanned has one.
-const anyScan scanSet = 1<<abi.ScanCount - 1 - 1<<abi.ScanUnknown
-
-func (s scanSet) has(r abi.Scan) bool { return s>>r&1 != 0 }
-
-func (s scanSet) names() (out []string) {
-	for r := abi.ScanUnknown + 1; r < abi.ScanCount; r++ {
-		if s.has(r) {
-			out = append(out, r.String())
-		}
-	}
-	return out
-}
+// anyScan has all results of scans: each file that was scanned has one.
+const anyScan kinds[abi.Scan] = 1<<abi.ScanCount - 1 - 1<<abi.ScanUnknown
 
 // scans reads one result or a list of them.
-func (p *parser) scans(n *yaml.Node, about eventSet) (set scanSet) {
-	p.needContent(n, "object.scan", about)
-	hint := "write any of " + strings.Join(anyScan.names(), ", ")
-	for _, e := range p.list(n, "object.scan") {
-		s, ok := p.text(e, "object.scan", hint)
-		if !ok {
-			continue
-		}
-		r, known := abi.ParseScan(s)
-		lower, meant := abi.ParseScan(strings.ToLower(s))
-		switch {
-		case known:
-			set |= 1 << r
-		case meant:
-			p.add(e, "write "+lower.String(), "unknown result of a scan %s", bare(s))
-		default:
-			p.add(e, hint+"; what could not be scanned gets the failure verdict, on_fail", "unknown result of a scan %s", bare(s))
-		}
-	}
-	return set
+func (p *parser) scans(n *yaml.Node, about eventSet) kinds[abi.Scan] {
+	const what = "result of a scan"
+	return parseKinds(p, n, "object.scan", what, about, anyScan, abi.ParseScan, func(e *yaml.Node, name, hint string) {
+		p.add(e, hint+"; what could not be scanned gets the failure verdict, on_fail", "unknown %s %s", what, bare(name))
+	})
 }
 
 // SetScan gives a request the result of that name; empty: it is not known.
