@@ -9,7 +9,6 @@ import (
 	"io"
 	"os"
 	"runtime"
-	"strconv"
 	"strings"
 	"time"
 
@@ -30,10 +29,8 @@ type Machine struct {
 
 	LoadBefore *float64 `json:"load_before"` // one-minute load average
 	LoadAfter  *float64 `json:"load_after"`
-	// Of the machine that emulates this one, which cannot see what else runs there: the one-minute load
-	// average before the start, and the CPUs. Unknown elsewhere.
-	HostLoadBefore *float64 `json:"host_load_before,omitempty"`
-	HostCPUs       int      `json:"host_cpus,omitempty"`
+	// Counted says that a nanosecond is an instruction of this machine, which is emulated, one CPU at a time.
+	Counted bool `json:"counts_instructions,omitempty"`
 	// StealPercent is the share of all CPUs' time over the run that the
 	// hypervisor gave to others.
 	StealPercent *float64 `json:"steal_percent"`
@@ -86,25 +83,15 @@ func StartWatch(cpus ...int) *Watch {
 	if len(cpus) < w.machine.CPUs {
 		w.cpus = cpus
 	}
-	w.machine.HostLoadBefore, w.machine.HostCPUs = hostLoad(os.Getenv(HostLoadEnv))
+	w.machine.Counted = w.machine.Emulated() && countsInstructions()
 	return w
 }
 
-// HostLoadEnv is where scripts/systems says what the host's load is, and after a blank how many CPUs it has.
-const HostLoadEnv = "ARBITER_BENCH_HOST_LOAD"
+// CountedEnv is set where scripts/systems has the machine count its time in instructions.
+const CountedEnv = "ARBITER_BENCH_COUNTED"
 
-func hostLoad(text string) (*float64, int) {
-	load, cpus, _ := strings.Cut(text, " ")
-	n, err := strconv.Atoi(cpus)
-	if err != nil || n < 1 {
-		return nil, 0
-	}
-	v := loadAverage([]byte(load))
-	if v == nil {
-		return nil, 0
-	}
-	return v, n
-}
+// countsInstructions reports whether one CPU runs at a time, by its instructions.
+func countsInstructions() bool { return os.Getenv(CountedEnv) != "" }
 
 // Stop reads the facts at the end of the run and returns all. Children that have not ended, and
 // been waited for, count as others.
@@ -176,10 +163,7 @@ func (m *Machine) write(b *strings.Builder) {
 	}
 	fmt.Fprintf(b, "machine    %d CPUs, %s, %s, virtualised: %s\n", m.CPUs, m.CPUModel, m.Arch, m.Virtualised)
 	if m.Emulated() {
-		fmt.Fprintf(b, "emulated   %s\n", TimesMeanNothing)
-	}
-	if m.HostLoadBefore != nil {
-		fmt.Fprintf(b, "host       load %.2f before, %d CPUs\n", *m.HostLoadBefore, m.HostCPUs)
+		fmt.Fprintf(b, "emulated   %s\n", m.Times())
 	}
 	fmt.Fprintf(b, "kernel     %s, preemption: %s\n", m.Kernel, m.Preemption)
 	if m.RunStealPercent != nil || m.RunOthersPercent != nil {
@@ -189,8 +173,13 @@ func (m *Machine) write(b *strings.Builder) {
 		num("%.2f", m.LoadBefore), num("%.2f", m.LoadAfter), num("%.1f %%", m.StealPercent), num("%.1f %%", m.OthersPercent), m.GOMAXPROCS, m.GoVersion, m.ClockReadNS)
 }
 
-// TimesMeanNothing is what is said of a run on such a machine.
-const TimesMeanNothing = "times mean nothing here; what can be said is how figures of this run compare with each other"
+// Times is what is said of the times of a run on such a machine.
+func (m *Machine) Times() string {
+	if m.Counted {
+		return "times are instructions of one CPU at a time; what can be said is how figures of this run compare with each other"
+	}
+	return "times mean nothing here; what can be said is how figures of this run compare with each other"
+}
 
 // Emulated reports whether the processor is made of software, so that it has no time of its own.
 func (m *Machine) Emulated() bool { return strings.Contains(m.CPUModel, "QEMU TCG") }

@@ -111,21 +111,22 @@ func TestWatchCPUs(t *testing.T) {
 	}
 }
 
-func TestHostLoad(t *testing.T) {
-	t.Setenv(HostLoadEnv, "8.25 4")
+// TestCounted: whoever says that an emulated machine counts instructions is believed, of a processor nobody is.
+func TestCounted(t *testing.T) {
+	t.Setenv(CountedEnv, "1")
 	m := StartWatch().Stop()
-	if m.HostLoadBefore == nil || *m.HostLoadBefore != 8.25 || m.HostCPUs != 4 {
-		t.Errorf("got %v, %d CPUs, want 8.25 and 4", m.HostLoadBefore, m.HostCPUs)
+	if m.Counted != m.Emulated() {
+		t.Errorf("got %t on a machine that is emulated: %t, want the same", m.Counted, m.Emulated())
 	}
+	m.CPUModel, m.Counted, m.LoadBefore = "QEMU TCG CPU version 2.5+", true, ptr(9.0)
 	var b strings.Builder
 	m.write(&b)
-	if want := "\nhost       load 8.25 before, 4 CPUs\n"; !strings.Contains(b.String(), want) {
-		t.Errorf("got\n%s\nwant %q in it", b.String(), want)
+	if want := "\nemulated   times are instructions"; !strings.Contains(b.String(), want) || len(noisy(m)) != 0 {
+		t.Errorf("got\n%s%q, want %q in it and no noise", b.String(), noisy(m), want)
 	}
-	for _, text := range []string{"", "8.25", "8.25 0", "much 4"} {
-		if load, cpus := hostLoad(text); load != nil || cpus != 0 {
-			t.Errorf("%q: got %v, %d CPUs, want it unknown", text, *load, cpus)
-		}
+	m.Counted = false
+	if want := "the host that emulates"; !strings.Contains(strings.Join(noisy(m), "\n"), want) {
+		t.Errorf("got %q, want a word of %s", noisy(m), want)
 	}
 }
 

@@ -249,14 +249,12 @@ func TestJudge(t *testing.T) {
 	f("stolen from the run", func(r *Report) { r.Machine.RunStealPercent = ptr(2.1) }, CannotTell, CannotTell, "2.1 % of the time of the run's CPUs was stolen")
 	f("others on its CPUs", func(r *Report) { r.Machine.RunOthersPercent = ptr(5.1) }, CannotTell, CannotTell, "5.1 % of the time of the run's CPUs went to other processes")
 	f("few others on its CPUs", func(r *Report) { r.Machine.RunOthersPercent = ptr(5.0) }, Met, Met, "")
-	f("the host is busy", func(r *Report) { r.Machine.HostLoadBefore, r.Machine.HostCPUs = ptr(1.01), 2 }, CannotTell, CannotTell, "load 1.01 of the host that emulates before the start, at most 1.0")
-	f("the host is at the limit", func(r *Report) { r.Machine.HostLoadBefore, r.Machine.HostCPUs = ptr(1.0), 2 }, Met, Met, "")
-	f("emulated by whoever", func(r *Report) { r.Machine.CPUModel = "QEMU TCG CPU version 2.5+" }, CannotTell, CannotTell, "the host that emulates is unknown")
+	f("emulated by whoever", func(r *Report) { r.Machine.CPUModel = "QEMU TCG CPU version 2.5+" }, CannotTell, CannotTell, "what else the host that emulates has to do is unknown")
 	f("emulated", func(r *Report) {
-		r.Machine.CPUModel, r.Machine.HostLoadBefore, r.Machine.HostCPUs = "QEMU TCG CPU version 2.5+", ptr(0.1), 2
-	}, Met, CannotTell, "emulated, times mean nothing")
+		r.Machine.CPUModel, r.Machine.Counted = "QEMU TCG CPU version 2.5+", true
+	}, Met, CannotTell, "emulated, times are instructions")
 	f("emulated, and a variant was left out", func(r *Report) {
-		r.Machine.CPUModel, r.Machine.HostLoadBefore, r.Machine.HostCPUs = "QEMU TCG CPU version 2.5+", ptr(0.1), 2
+		r.Machine.CPUModel, r.Machine.Counted = "QEMU TCG CPU version 2.5+", true
 		r.Scenarios[5].ID = "another"
 	}, CannotTell, CannotTell, "with each other, the best is not known without fanotify-other")
 	f("few failures", func(r *Report) { native(r).Failed = 100 }, Met, Met, "")

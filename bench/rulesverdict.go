@@ -179,7 +179,7 @@ func (b *barOf) judge(r *Report, rows map[string]*ScenarioReport, noisy []string
 // doubt says why the rows do not bear a judgement, "" if they do.
 func (b *barOf) doubt(r *Report, rows map[string]*ScenarioReport) string {
 	if b.nature == timed && r.Machine.Emulated() {
-		return "emulated, " + TimesMeanNothing
+		return "emulated, " + r.Machine.Times()
 	}
 	for _, id := range b.rows {
 		why := rows[id].Empty()

@@ -117,6 +117,9 @@ const rungPatience = 10 * time.Second
 
 // possible says why the row is not to be had on this machine.
 func (s rungScenario) possible() error {
+	if s.rung == polls && countsInstructions() {
+		return &UnavailableError{"polling", "start the machine without counting instructions, which lets one CPU run at a time", nil}
+	}
 	if err := lsmWorks(); err != nil || s.rung != unwinds {
 		return err
 	}

@@ -51,6 +51,9 @@ func startArbiterd(ctx context.Context, program, dir, backend string, rules []by
 		return nil, err
 	}
 	config := fmt.Sprintf("backend: %s\nsocket: %s\nstate_dir: %s\nrules: %s\nmetrics: %s\n", backend, filepath.Join(dir, "socket"), filepath.Join(dir, "state"), filepath.Join(dir, "rules.yaml"), metrics)
+	if countsInstructions() {
+		config += "spin_for: -1ns\n" // a worker that polls keeps those from running whom it waits for
+	}
 	if err := writeFiles(dir, map[string]string{"arbiterd.yaml": config, "rules.yaml": string(rules)}); err != nil {
 		return nil, err
 	}

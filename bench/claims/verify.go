@@ -80,7 +80,7 @@ func (c *Claim) verify(s Source) Finding {
 		return out
 	}
 	if c.isTime() && s.Machine.Emulated() {
-		out.Why = "emulated, " + bench.TimesMeanNothing
+		out.Why = "emulated, " + s.Machine.Times()
 		return out
 	}
 	out.Found = c.text(value)

@@ -144,8 +144,11 @@ func (r *Result) look(before, after *bench.Saved) {
 	differ(&r.Blocked, "asks before them", o.Warmup, p.Warmup)
 	differ(&r.Blocked, "time for a round", bench.Span(o.RoundBudgetNS), bench.Span(p.RoundBudgetNS))
 	differ(&r.Blocked, "CPUs of the run", o.CPUs, p.CPUs)
-	if a.Emulated() || b.Emulated() {
-		r.Blocked = append(r.Blocked, "emulated: "+bench.TimesMeanNothing)
+	for _, m := range []*bench.Machine{a, b} {
+		if m.Emulated() && !(a.Counted && b.Counted) {
+			r.Blocked = append(r.Blocked, "emulated: "+m.Times())
+			break
+		}
 	}
 	for _, why := range before.Noisy() {
 		r.Blocked = append(r.Blocked, "the old run was noisy: "+why)

@@ -142,6 +142,7 @@ func TestRunsThatDiffer(t *testing.T) {
 	f("another place", func(s *bench.Saved) { s.Run.Options.CPUs = []int{2, 3} }, "[0 1], then [2 3]", "")
 	f("more rounds", func(s *bench.Saved) { s.Run.Options.Rounds = 9 }, "", "")
 	f("load", func(s *bench.Saved) { s.Machine.LoadBefore = &noise }, "the new run was noisy: load 4.10", "")
+	f("counted, and emulated otherwise", func(s *bench.Saved) { s.Machine.CPUModel, s.Machine.Counted = "QEMU TCG CPU version 2.5+", true }, "emulated: times are instructions", "")
 	f("emulated", func(s *bench.Saved) { s.Machine.CPUModel = "QEMU TCG CPU version 2.5+" }, "emulated: times mean nothing", "")
 	f("stolen", func(s *bench.Saved) { s.Machine.StealPercent = &steal }, "the new run was noisy: 2.5 %", "")
 	f("load unknown", func(s *bench.Saved) { s.Machine.LoadBefore = nil }, "unknown", "")

@@ -153,9 +153,6 @@ func (r *Run) Facts() []Fact {
 		{"load", fmt.Sprintf("%s before, %s after; stolen %s", num("%.2f", m.LoadBefore), num("%.2f", m.LoadAfter), num("%.1f %%", m.StealPercent))},
 		{"Go", fmt.Sprintf("%s, GOMAXPROCS %d, clock read %d ns", m.GoVersion, m.GOMAXPROCS, m.ClockReadNS)},
 	}
-	if m.HostLoadBefore != nil {
-		facts = append(facts, Fact{"host that emulates", fmt.Sprintf("load %.2f before, %d CPUs", *m.HostLoadBefore, m.HostCPUs)})
-	}
 	if r.Run == nil {
 		return append(facts, Fact{"watched for", bench.Span(int64(r.Daemon.Usage.Window))})
 	}

@@ -63,7 +63,7 @@ func TestSystemsScript(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"-env " + bench.SystemsEnv + "=1", `-env "` + bench.HostLoadEnv + `=$host"`} {
+	for _, want := range []string{"-env " + bench.SystemsEnv + "=1", "-count", "-env " + bench.CountedEnv + "=1"} {
 		if !strings.Contains(string(text), want) {
 			t.Errorf("scripts/systems: got no %q", want)
 		}

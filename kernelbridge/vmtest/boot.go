@@ -29,6 +29,8 @@ type Machine struct {
 	CPUModel  string // qemu's -cpu
 	Append    string // added to the kernel's command line
 	QEMU      string // extra arguments, split at spaces
+	// Count makes the guest's time the instructions that its CPUs execute, a nanosecond each; one CPU runs at a time.
+	Count bool
 
 	BootTimeout time.Duration // until the start marker
 	Timeout     time.Duration // from the start marker to the exit marker
@@ -68,9 +70,13 @@ const commandLine = "console=ttyS0 earlyprintk=serial,ttyS0,115200 loglevel=5 pa
 
 // args is qemu's command line.
 func (m *Machine) args() []string {
+	time := []string{"-accel", "tcg,thread=multi"}
+	if m.Count { // sleep=off: while all CPUs wait for a timer it is the time of that at once
+		time = []string{"-accel", "tcg,thread=single", "-icount", "shift=0,sleep=off"}
+	}
 	a := []string{
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
-		"-machine", "pc", "-accel", "tcg,thread=multi",
+		"-machine", "pc",
 		"-cpu", m.CPUModel,
 		"-smp", strconv.Itoa(m.CPUs),
 		"-m", strconv.Itoa(m.MemoryMiB) + "M",
@@ -79,7 +85,7 @@ func (m *Machine) args() []string {
 		"-serial", "file:" + m.KernelLog,
 		"-serial", "stdio",
 	}
-	return append(a, strings.Fields(m.QEMU)...)
+	return append(append(a, time...), strings.Fields(m.QEMU)...)
 }
 
 // Boot runs the machine until the test in it has ended, one of its bounds is reached, or ctx ends. A Result is whole only

@@ -85,6 +85,15 @@ func TestBootStopsWithItsContext(t *testing.T) {
 	}
 }
 
+// TestCount: qemu counts instructions with one thread for all CPUs alone.
+func TestCount(t *testing.T) {
+	for count, want := range map[bool]string{false: "-accel tcg,thread=multi", true: "-accel tcg,thread=single -icount shift=0,sleep=off"} {
+		if got := strings.Join((&Machine{Count: count, QEMU: "-s -S"}).args(), " "); !strings.Contains(got, want) || strings.Contains(got, "-icount") != count || !strings.HasSuffix(got, " -s -S") {
+			t.Errorf("counting %t: got %s, want %s in it, and the caller's last", count, got, want)
+		}
+	}
+}
+
 func TestBootWithoutQEMU(t *testing.T) {
 	t.Setenv("PATH", t.TempDir())
 	_, err := Boot(t.Context(), &Machine{})

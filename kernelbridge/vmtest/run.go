@@ -45,6 +45,7 @@ type Config struct {
 	CPUModel    string        // "max" when empty
 	Append      string        // to the kernel's command line
 	QEMU        string        // extra arguments
+	Count       bool          // the guest's time is the instructions that it executes: see Machine.Count
 	BootTimeout time.Duration // 2 minutes when 0
 	Timeout     time.Duration // of the test in the guest; 5 minutes when 0
 	KernelLog   string        // keep the kernel log of the last boot here; "" keeps none
@@ -142,7 +143,7 @@ func Run(ctx context.Context, c Config) (int, error) {
 	defer os.RemoveAll(tmp)
 	m := &Machine{
 		Kernel: image, Initrd: filepath.Join(tmp, "initrd"), Nonce: rand.Text(),
-		CPUs: c.CPUs, MemoryMiB: c.MemoryMiB, CPUModel: c.CPUModel, Append: c.Append, QEMU: c.QEMU,
+		CPUs: c.CPUs, MemoryMiB: c.MemoryMiB, CPUModel: c.CPUModel, Append: c.Append, QEMU: c.QEMU, Count: c.Count,
 		BootTimeout: c.BootTimeout, Timeout: c.Timeout,
 		Out: c.Stdout, KernelLog: filepath.Join(tmp, "kernel.log"),
 	}

@@ -58,6 +58,7 @@ func run() int {
 	flag.StringVar(&c.CPUModel, "cpu", "", "qemu's CPU model")
 	flag.StringVar(&c.Append, "append", "", "add to the kernel's command line")
 	flag.StringVar(&c.QEMU, "qemu", "", "add to qemu's arguments, split at spaces")
+	flag.BoolVar(&c.Count, "count", false, "count the guest's time in instructions, a nanosecond each, whatever else the host does; one CPU runs at a time")
 	flag.DurationVar(&c.Timeout, "timeout", 5*time.Minute, "bound of the test in the guest, the boot not counted")
 	flag.DurationVar(&c.BootTimeout, "boot-timeout", 2*time.Minute, "bound of one boot")
 	flag.StringVar(&c.KernelLog, "log", "", "keep the guest's kernel log in this `file`")
