@@ -23,7 +23,7 @@ rules:
     object: {path: /t/**, owner: 1, mode: {any: other_write}}
     detail: {prefix: /t}
     args: {flags: 1}
-    subject: {exe: /bin/**, uid: 1, euid: 2, gid: 3, egid: 4, cgroup: /a, loginuid: 0, capabilities: {any: 1}, host_namespaces: {any: mnt}, process_tree: [/p, /q]}
+    subject: {exe: /bin/**, uid: 1, euid: 2, gid: 3, egid: 4, cgroup: /a, loginuid: 0, session: 1, capabilities: {any: 1}, host_namespaces: {any: mnt}, process_tree: [/p, /q]}
     not: {subject: {uid: 7, process_tree: /r}}
     verdict: {deny: ENOENT}
 `
@@ -53,7 +53,7 @@ func randomRequest(random *rand.Rand) abi.Request {
 	}
 	r.PathLen, r.DetailLen, r.ExeLen = text(&r.PathBuf), text(&r.DetailBuf), text(&r.ExeBuf)
 	r.OwnerUID, r.OwnerGID = random.Uint32N(5), random.Uint32N(5)
-	r.Credentials = abi.Credentials{Known: true, LoginUID: random.Uint32N(3) - 1, Capabilities: random.Uint64N(4), HostNamespaces: abi.Namespaces(random.Uint32N(128))}
+	r.Credentials = abi.Credentials{Known: true, LoginUID: random.Uint32N(3) - 1, Session: random.Uint32N(3) - 1, Capabilities: random.Uint64N(4), HostNamespaces: abi.Namespaces(random.Uint32N(128))}
 	if r.Mode = []uint32{0, 0o100644, 0o40755}[random.IntN(3)]; !r.NoContent() {
 		r.Learn(&abi.Content{Known: abi.ContentFields & abi.Fields(random.Uint32()), Format: 1 + abi.Format(random.IntN(3)), Verity: someVerity(random), Digest: [32]byte{byte(random.IntN(3)), 31: 1},
 			Scan: 1 + abi.Scan(random.IntN(2))})

@@ -238,7 +238,7 @@ func (p *parser) block(m fields, about eventSet) block {
 		p.args(n, about, &b)
 	}
 	if n := m.get("subject"); n != nil {
-		f := p.fields(n, "subject", "exe", "uid", "gid", "euid", "egid", "loginuid", "capabilities", "host_namespaces", "cgroup", "process_tree")
+		f := p.fields(n, "subject", "exe", "uid", "gid", "euid", "egid", "loginuid", "session", "capabilities", "host_namespaces", "cgroup", "process_tree")
 		if f.get("exe") != nil {
 			b.exe = p.patterns(f.get("exe"), pathText("subject.exe"))
 		}

@@ -258,7 +258,7 @@ func (c *compiler) conditions(r *rule, b *block) conditions {
 	if b.credentials.given() {
 		out.has |= abi.FieldCredentials
 		ids.credentials = b.credentials
-		ids.credentials.login = c.merged(b.credentials.login)
+		ids.credentials.login, ids.credentials.session = c.merged(b.credentials.login), c.merged(b.credentials.session)
 	}
 	if out.has&(abi.FieldUID|abi.FieldGID|abi.FieldCgroup|abi.FieldTree|abi.FieldAttributes|abi.FieldCredentials) != 0 {
 		out.ids = c.shared(ids)

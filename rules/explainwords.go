@@ -99,7 +99,7 @@ func (p *pool) words(b *conditions, c condition, r *abi.Request) (subject string
 		ids(of.egid)
 	case condOwner, condGroup, condMode:
 		return of.attributes.words(c, r)
-	case condLogin, condCapabilities, condHost:
+	case condLogin, condSession, condCapabilities, condHost:
 		return of.credentials.words(c, r)
 	case condCgroup:
 		subject = "subject.cgroup"

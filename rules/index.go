@@ -171,6 +171,7 @@ const (
 	factOwner
 	factGroup
 	factLogin
+	factSession
 	factCgroup
 	factAddr
 	factVerity
@@ -198,6 +199,11 @@ func (f fact) number(r *abi.Request) uint64 {
 			return unknownNumber
 		}
 		return uint64(r.Credentials.LoginUID)
+	case factSession:
+		if !r.Credentials.Known {
+			return unknownNumber
+		}
+		return uint64(r.Credentials.Session)
 	}
 	return r.Arg[(f-factArg0)%abi.Args]
 }

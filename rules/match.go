@@ -96,6 +96,7 @@ const (
 	condGroup
 	condMode
 	condLogin
+	condSession
 	condCapabilities
 	condHost
 	condCgroup

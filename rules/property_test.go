@@ -170,6 +170,9 @@ func genBlock(t *rapid.T, object, file, detail, free, access, content bool, args
 	if rarely("capabilities given") {
 		subject = append(subject, "capabilities: "+rapid.SampledFrom([]string{"{any: CAP_SYS_ADMIN}", "{all: [CHOWN, KILL]}", "{any: [CAP_BPF, 0x1], all: 0x2}"}).Draw(t, "capabilities"))
 	}
+	if rarely("session given") {
+		subject = append(subject, "session: "+rapid.SampledFrom([]string{"unset", "[0, unset]", "2-3", "1"}).Draw(t, "session"))
+	}
 	if rarely("host_namespaces given") {
 		subject = append(subject, "host_namespaces: "+rapid.SampledFrom([]string{"{all: [mnt, user]}", "{any: [pid, net]}", "{any: mnt, all: user}"}).Draw(t, "host_namespaces"))
 	}
@@ -273,7 +276,7 @@ func genRequest(t *rapid.T) *abi.Request {
 			r.Flags = rapid.Uint32Range(0, 15).Draw(t, "flags")
 		}
 		if rapid.IntRange(0, 3).Draw(t, "credentials known") > 0 {
-			r.Credentials = abi.Credentials{Known: true, LoginUID: rapid.SampledFrom([]uint32{0, 1, 3, abi.NoLogin}).Draw(t, "loginuid"),
+			r.Credentials = abi.Credentials{Known: true, LoginUID: rapid.SampledFrom([]uint32{0, 1, 3, abi.NoLogin}).Draw(t, "loginuid"), Session: rapid.SampledFrom([]uint32{0, 1, 2, abi.NoSession}).Draw(t, "session"),
 				Capabilities: rapid.SampledFrom([]uint64{0, 1, 2, 3, 1 << 21, 1<<21 | 1<<5 | 1, 1 << 39, 1<<64 - 1}).Draw(t, "capabilities"), HostNamespaces: abi.Namespaces(rapid.Uint32Range(0, 127).Draw(t, "host namespaces"))}
 		}
 		r.Mode = rapid.SampledFrom([]uint32{0o100755, 0, 0o100644, 0o40755, 0o104757, 0o100010}).Draw(t, "mode")
@@ -390,7 +393,7 @@ func forget(r *abi.Request, keep abi.Fields, args uint8) {
 		r.Flags ^= abi.FlagNoObject
 	}
 	if c := &r.Credentials; keep&abi.FieldCredentials == 0 {
-		*c = abi.Credentials{Known: !c.Known, LoginUID: c.LoginUID + 1, Capabilities: ^c.Capabilities, HostNamespaces: ^c.HostNamespaces}
+		*c = abi.Credentials{Known: !c.Known, LoginUID: c.LoginUID + 1, Session: c.Session + 1, Capabilities: ^c.Capabilities, HostNamespaces: ^c.HostNamespaces}
 	}
 	if keep&abi.FieldAttributes == 0 {
 		r.OwnerUID, r.OwnerGID, r.Mode = r.OwnerUID+1, r.OwnerGID+1, r.Mode^abi.ModeBits

@@ -91,7 +91,7 @@ func refBlock(b *block, r *abi.Request) bool {
 	}
 	has, want := r.Credentials, b.credentials
 	bits := func(t bitTest, v uint64) bool { return v&t.all == t.all && (t.any == 0 || v&t.any != 0) }
-	if want.given() && !(has.Known && in(want.login, has.LoginUID) && bits(want.capabilities, has.Capabilities) && bits(want.host, uint64(has.HostNamespaces))) {
+	if want.given() && !(has.Known && in(want.login, has.LoginUID) && in(want.session, has.Session) && bits(want.capabilities, has.Capabilities) && bits(want.host, uint64(has.HostNamespaces))) {
 		return false
 	}
 	path, detail, exe := string(r.Path()), string(r.Detail()), string(r.Exe())

@@ -75,6 +75,7 @@ var absent = map[string]string{
 	"subject.pid":          "verdicts are kept for all requests that look alike, whatever their pid; use subject.exe or subject.uid",
 	"subject.cgroup":       "write subject: {cgroup: ...} beside when",
 	"subject.loginuid":     "write subject: {loginuid: ...} beside when",
+	"subject.session":      "write subject: {session: ...} beside when",
 	"subject.capabilities": "write subject: {capabilities: {any: ...}} beside when",
 	"subject.process_tree": "write subject: {process_tree: ...} beside when",
 	"object.mode":          "write object: {mode: {any: ...}} beside when; args.mode is the one of create, mkdir, mknod and chmod",

@@ -184,7 +184,7 @@ type Unmapped struct {
 	Verity string `json:"fsverity,omitempty"`
 	// The owner, the group and the mode of the object's file.
 	Attributes string `json:"attributes,omitempty"`
-	// The login uid, the effective capabilities and the namespaces that are the host's,
+	// The login uid, the audit session, the effective capabilities and the namespaces that are the host's,
 	// when a rule looked at them; see abi.Credentials.
 	Credentials string `json:"credentials,omitempty"`
 	// What a scanner has said of the object, and what it calls what it has found, likewise.

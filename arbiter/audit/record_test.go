@@ -112,7 +112,7 @@ func samples() []arbiter.Event {
 	unsealed.Seq, unsealed.Verity = 213, abi.Verity{Alg: abi.VerityNone}
 	owned := sample()
 	owned.Seq, owned.Attributes = 214, abi.Attributes{UID: 33, GID: 34, Mode: 0o104755}
-	owned.Credentials = abi.Credentials{Known: true, LoginUID: 1000, Capabilities: 1<<21 | 1, HostNamespaces: 1<<abi.NamespaceMnt | 1<<abi.NamespaceUser}
+	owned.Credentials = abi.Credentials{Known: true, LoginUID: 1000, Session: 3, Capabilities: 1<<21 | 1, HostNamespaces: 1<<abi.NamespaceMnt | 1<<abi.NamespaceUser}
 	infected := sample()
 	infected.Seq, infected.SHA256, infected.Format, infected.Facts = 215, strings.Repeat("0e", 32), abi.FormatOther, infected.Facts|abi.ContentFields
 	infected.Scan, infected.Signature = abi.ScanInfected, "Eicar-Test-Signature"

@@ -8,7 +8,7 @@ package abi
 
 // Version is written into the ring header by the side that creates it and
 // checked by the side that maps it. It changes with every layout change.
-const Version = 7
+const Version = 8
 
 const (
 	// Slots is the number of requests that can be open at once.
@@ -107,8 +107,8 @@ const (
 	FieldVerity
 	// FieldAttributes are the owner, the group and the mode of the object's file.
 	FieldAttributes
-	// FieldCredentials are the login uid, the effective capabilities, and which namespaces are the
-	// host's.
+	// FieldCredentials are the login uid, the audit session, the effective capabilities, and which
+	// namespaces are the host's.
 	FieldCredentials
 	// FieldScan is what a scanner says of the object.
 	FieldScan

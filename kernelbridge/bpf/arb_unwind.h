@@ -354,7 +354,8 @@ static __noinline bool arb_same_question(struct arb_slot *a, struct arb_slot *b)
 	    x->path_len != y->path_len || x->detail_len != y->detail_len ||
 	    x->exe_len != y->exe_len || x->trees != y->trees || x->marks != y->marks ||
 	    x->mode != y->mode || x->owner_uid != y->owner_uid || x->owner_gid != y->owner_gid ||
-	    x->login_uid != y->login_uid || x->capabilities != y->capabilities ||
+	    x->login_uid != y->login_uid || x->session != y->session ||
+	    x->capabilities != y->capabilities ||
 	    x->host_namespaces != y->host_namespaces || x->credentials != y->credentials)
 		return false;
 	for (i = 0; i < ARB_ARGS; i++)

@@ -654,9 +654,9 @@ type Subject struct {
 	Comm []byte `protobuf:"bytes,6,opt,name=comm,proto3" json:"comm,omitempty"`
 	// Bytes, not UTF-8; empty when it is not known.
 	Exe []byte `protobuf:"bytes,7,opt,name=exe,proto3" json:"exe,omitempty"`
-	// The login uid or "unset", the effective capabilities as 16 hex digits, and the names of the
-	// namespaces that are the host's, such as 1000:00000000a80425fb:mnt,user; empty when no rule looks at
-	// them.
+	// The login uid or "unset", the audit session or "unset", the effective capabilities as 16 hex
+	// digits, and the names of the namespaces that are the host's, such as
+	// 1000:3:00000000a80425fb:mnt,user; empty when no rule looks at them.
 	Credentials   string `protobuf:"bytes,8,opt,name=credentials,proto3" json:"credentials,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
