@@ -224,11 +224,12 @@ func (p *parser) block(m fields, about eventSet) block {
 		}
 	}
 	if n := m.get("object"); n != nil {
-		f := p.fields(n, "object", "path", "owner", "group", "mode", "sha256", "format", "fsverity", "scan")
+		f := p.fields(n, "object", "path", "owner", "group", "mode", "size", "sha256", "format", "fsverity", "scan")
 		if f.get("path") != nil {
 			b.path = p.patterns(f.get("path"), objectText(about))
 		}
 		b.attributes = p.attributes(f, about)
+		b.size = p.sizes(f.get("size"), about)
 		p.content(f, about, &b)
 	}
 	if n := m.get("detail"); n != nil && about&withDetail != 0 {

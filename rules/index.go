@@ -170,6 +170,7 @@ const (
 	factEGID
 	factOwner
 	factGroup
+	factSize
 	factLogin
 	factSession
 	factCgroup
@@ -194,6 +195,8 @@ func (f fact) number(r *abi.Request) uint64 {
 		return attribute(r, r.OwnerUID)
 	case factGroup:
 		return attribute(r, r.OwnerGID)
+	case factSize:
+		return fileSize(r)
 	case factLogin:
 		if !r.Credentials.Known {
 			return unknownNumber

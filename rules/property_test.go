@@ -102,6 +102,9 @@ func genBlock(t *rapid.T, object, file, detail, free, access, content bool, args
 				of = append(of, k+": "+genIDs.Draw(t, k))
 			}
 		}
+		if rarely("size given") {
+			of = append(of, "size: "+rapid.SampledFrom([]string{"0", "0-4", "[3, 5-]", "4294967296-", "[1-2, 2-9]", "0x10-9223372036854775807"}).Draw(t, "size"))
+		}
 		if rarely("mode given") {
 			of = append(of, "mode: "+rapid.SampledFrom([]string{"{any: setuid}", "{any: [setuid, 0o1]}", "{all: 0o111}", "{all: user_exec, any: [other_write, group_write]}"}).Draw(t, "mode"))
 		}
@@ -282,6 +285,7 @@ func genRequest(t *rapid.T) *abi.Request {
 		r.Mode = rapid.SampledFrom([]uint32{0o100755, 0, 0o100644, 0o40755, 0o104757, 0o100010}).Draw(t, "mode")
 		owner := rapid.OneOf(id, rapid.Just(uint32(abi.NoOwner)))
 		r.OwnerUID, r.OwnerGID = owner.Draw(t, "owner"), owner.Draw(t, "group")
+		r.Size = rapid.SampledFrom([]abi.Size{{}, {Known: true}, {Known: true, Bytes: 3}, {Known: true, Bytes: 5}, {Known: true, Bytes: 1 << 32}, {Known: true, Bytes: 1<<63 - 1}}).Draw(t, "size")
 		c := rapid.SampledFrom(contents).Draw(t, "content")
 		r.Learn(&c)
 	})
@@ -400,6 +404,9 @@ func forget(r *abi.Request, keep abi.Fields, args uint8) {
 		if keep&abi.ContentFields == 0 {
 			r.Mode = ^r.Mode
 		}
+	}
+	if keep&abi.FieldSize == 0 {
+		r.Size = abi.Size{Known: !r.Size.Known, Bytes: r.Size.Bytes + 1}
 	}
 	r.ForgetContent(^keep)
 	if keep&abi.FieldDetail == 0 {

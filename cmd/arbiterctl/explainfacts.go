@@ -25,6 +25,8 @@ var factFlags = [...]struct {
 		func(q *controlv1.ExplainRequest) *string { return &q.Fsverity }, rules.SetVerity},
 	{"attributes", "owner, group and mode of the object's file, as stat -c %u:%g:0o%a prints them",
 		func(q *controlv1.ExplainRequest) *string { return &q.Attributes }, rules.SetAttributes},
+	{"size", "size of the object's file in bytes, as stat -c %s prints it",
+		func(q *controlv1.ExplainRequest) *string { return &q.Size }, rules.SetSize},
 	{"credentials", "login uid, session, CapEff, host namespaces of the subject: UID:SESSION:HEX:KIND,KIND",
 		func(q *controlv1.ExplainRequest) *string { return &q.Credentials }, rules.SetCredentials},
 	{"scan", "what a scanner says of the object: clean or infected",

@@ -112,11 +112,14 @@ const (
 	FieldCredentials
 	// FieldScan is what a scanner says of the object.
 	FieldScan
+	// FieldSize is the size of the object's file.
+	FieldSize
 	// FieldKeep says that the kernel side may keep allows of the event.
 	FieldKeep Fields = 1 << 31
 	// Keepable are those that the kernel side can tell from each other by itself: it may keep
 	// allows of events of which no other is consulted. Attributes do not change but with the
-	// time of the last change.
+	// time of the last change. A size does: who writes sets the time first, and may take long to
+	// write.
 	Keepable = FieldPath | FieldExe | FieldUID | FieldGID | FieldCgroup | FieldAccess | FieldTree | FieldAttributes
 	// ContentFields are those that no kernel side has: workers have the content looked at.
 	ContentFields = FieldDigest | FieldFormat | FieldVerity | FieldScan
@@ -177,7 +180,7 @@ type Request struct {
 	EUID, EGID    uint32
 
 	Dev, Ino           uint64
-	Size               int64 // bytes
+	Size               Size // of what is a regular file
 	Mode               uint32
 	OwnerUID, OwnerGID uint32
 	Generation         uint32

@@ -123,6 +123,7 @@ enum arb_field {
 	ARB_FIELD_ARGS = 1 << 7,
 	ARB_FIELD_TREE = 1 << 9,
 	ARB_FIELD_CREDENTIALS = 1 << 13,
+	ARB_FIELD_SIZE = 1 << 15, /* always filled in */
 	ARB_FIELD_KEEP = 1 << 31,
 };
 

@@ -224,7 +224,7 @@ func Fill(q *abi.Request, f *Facts) {
 	q.ForgetContent(abi.ContentFields)
 	q.TGID, q.TID, q.StartBoottime = f.TGID, f.TID, f.StartBoottime
 	q.UID, q.GID, q.EUID, q.EGID = f.UID, f.GID, f.EUID, f.EGID
-	q.Dev, q.Ino, q.Size, q.Mode = f.Dev, f.Ino, f.Size, f.Mode
+	q.Dev, q.Ino, q.Size, q.Mode = f.Dev, f.Ino, abi.SizeOf(f.Mode, f.Size), f.Mode
 	q.OwnerUID, q.OwnerGID, q.Generation = f.OwnerUID, f.OwnerGID, f.Generation
 	q.Comm, q.Cgroup, q.Arg = f.Comm, f.Cgroup, f.Arg
 	q.Trees, q.Marks = f.Trees, f.Marks
