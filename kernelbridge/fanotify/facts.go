@@ -161,7 +161,10 @@ func (s *Source) gather(r *abi.Request) bool {
 	s.task(r)
 
 	// It has no detail and no numbers: that much is known of them.
-	r.Have = want&(abi.FieldExe|abi.FieldCgroup|abi.FieldAccess|abi.FieldAttributes|abi.FieldSize) | abi.FieldPath | abi.FieldUID | abi.FieldGID | abi.FieldDetail | abi.FieldArgs
+	r.Have = want&(abi.FieldExe|abi.FieldCgroup|abi.FieldAccess|abi.FieldAttributes) | abi.FieldPath | abi.FieldUID | abi.FieldGID | abi.FieldDetail | abi.FieldArgs
+	if h.statOK {
+		r.Have |= abi.FieldSize
+	}
 	r.ExeLen = 0
 	if want&abi.FieldExe == 0 || !s.exe(r) {
 		r.Flags |= abi.FlagNoExe

@@ -95,7 +95,7 @@ func TestNoAnswerToMixture(t *testing.T) {
 			text[i] = byte(gen)
 		}
 		const slot = 200
-		post(r, slot, gen, ring.Facts{Ino: uint64(gen), Size: int64(gen)}, string(text[:gen%3000+1]))
+		post(r, slot, gen, ring.Facts{Ino: uint64(gen), Mode: 0o100644, Size: int64(gen)}, string(text[:gen%3000+1]))
 		// Wait for anything between nothing and the answer.
 		switch gen % 4 {
 		case 0:

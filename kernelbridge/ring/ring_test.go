@@ -33,6 +33,7 @@ func facts() ring.Facts {
 	}
 	f.Flags = abi.FlagNoExe
 	f.PathLen, f.ExeLen = 0, 0
+	f.Mode |= 0o100000 // a regular file
 	return f
 }
 
