@@ -309,7 +309,7 @@ func (w *worker) question(d rules.Decision) Event {
 		Comm: unix.ByteSliceToString(r.Comm[:]), Exe: string(r.Exe()), Path: string(r.Path()), Dev: r.Dev, Ino: r.Ino,
 		Detail: string(r.Detail()), Args: r.Arg}
 	e.look(r)
-	e.Attributes, e.Credentials = r.Attributes(), r.Credentials
+	e.Attributes, e.Size, e.Credentials = r.Attributes(), r.Size, r.Credentials
 	return e
 }
 

@@ -56,6 +56,7 @@ type Event struct {
 	Scan                abi.Scan         // likewise
 	Signature           string           // what the scanner calls what it has found, chosen by who writes signatures
 	Attributes          abi.Attributes   // of the object's file
+	Size                abi.Size         // likewise
 	Detail              string           // the event's second text
 	Args                [abi.Args]uint64 // its numbers; kernelbridge/catalogue names them
 

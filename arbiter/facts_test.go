@@ -126,6 +126,31 @@ func TestKeyIsInjective(t *testing.T) {
 	}
 }
 
+// The size of a file keys decisions where rules look at it, and not where they look at its owner; the
+// session of a subject where rules look at its credentials.
+func TestKeyHasSizeAndSession(t *testing.T) {
+	size := func(r *abi.Request) { r.Size.Bytes++ }
+	noSize := func(r *abi.Request) { r.Size = abi.Size{} }
+	session := func(r *abi.Request) { r.Credentials.Session++ }
+	f := func(rule string, change func(*abi.Request), other bool) {
+		t.Helper()
+		w := one(t, mustRules(t, "version: 1\ndefault: allow\nscope: {paths: [/t]}\nrules: [{id: a, events: [unlink], verdict: deny, "+rule+"}]\n", 1), 4096, &given{})
+		*w.req = abi.Request{Event: abi.EventUnlink, Mode: 0o100644, Size: abi.Size{Known: true}, Credentials: abi.Credentials{Known: true}}
+		before := string(w.appendKey(nil))
+		if change(w.req); (string(w.appendKey(nil)) != before) != other {
+			t.Errorf("%s: another key: %t, want %t", rule, !other, other)
+		}
+	}
+	f("object: {size: 5-}", size, true)
+	f("object: {size: 5-}", noSize, true)
+	f("object: {size: 5-}", session, false)
+	f("when: object.size > 5u", size, true)
+	f("object: {owner: 5, mode: {any: 2}}", size, false)
+	f("object: {path: /t/x}", size, false)
+	f("subject: {session: 5}", session, true)
+	f("subject: {uid: 5}", session, false)
+}
+
 // appendKeyOfTheLongest returns the key of a request in which everything is looked at
 // and as long as it can be.
 func (w *worker) appendKeyOfTheLongest() []byte {

@@ -173,7 +173,7 @@ func (w *worker) again(since *installed) {
 }
 
 // optional are the facts that a kernel side leaves out unless rules look at them.
-const optional = abi.FieldExe | abi.FieldCgroup | abi.FieldAccess | abi.FieldAttributes
+const optional = abi.FieldExe | abi.FieldCgroup | abi.FieldAccess | abi.FieldAttributes | abi.FieldSize
 
 // lacks reports whether the rules look at facts of an event that those before, by which the
 // request was taken, may have had no use for.

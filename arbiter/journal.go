@@ -33,7 +33,7 @@ const (
 	// journalBytes holds about 1,100 records with usual paths.
 	journalBytes = 256 << 10
 	// fixedBytes is the size of a record's fixed part: see append.
-	fixedBytes = 192
+	fixedBytes = 200
 	// maxRecords is how many records a journal holds at most.
 	maxRecords = journalBytes / (8 + fixedBytes)
 	// journalStart is near overflow, so that the wrap-around of the positions
@@ -144,7 +144,9 @@ func (j *journal) append(w *worker, rec *record) bool {
 	le.PutUint32(f[168:], a.Mode)
 	le.PutUint32(f[172:], r.Credentials.LoginUID)
 	le.PutUint64(f[176:], r.Credentials.Capabilities)
-	le.PutUint64(f[184:], uint64(r.Credentials.HostNamespaces)|uint64(flag(r.Credentials.Known))<<32)
+	le.PutUint32(f[184:], uint32(r.Credentials.HostNamespaces&abi.AllNamespaces)|uint32(flag(r.Credentials.Known))<<31)
+	le.PutUint32(f[188:], r.Credentials.Session)
+	le.PutUint64(f[192:], r.Size.Bytes|uint64(flag(r.Size.Known))<<63) // no file is that long
 	rest := b[8+fixedBytes:]
 	for _, v := range r.Arg[:args] {
 		le.PutUint64(rest, v)
@@ -261,7 +263,8 @@ func decode(f, rest []byte, e *Event) origin {
 		Verity:      verity,
 		Scan:        abi.Scan(f[14] >> 3),
 		Attributes:  abi.Attributes{UID: le.Uint32(f[160:]), GID: le.Uint32(f[164:]), Mode: le.Uint32(f[168:])},
-		Credentials: abi.Credentials{LoginUID: le.Uint32(f[172:]), Capabilities: le.Uint64(f[176:]), HostNamespaces: abi.Namespaces(le.Uint32(f[184:])), Known: f[188] != 0},
+		Size:        abi.Size{Known: f[199]>>7 != 0, Bytes: le.Uint64(f[192:]) &^ (1 << 63)},
+		Credentials: abi.Credentials{LoginUID: le.Uint32(f[172:]), Session: le.Uint32(f[188:]), Capabilities: le.Uint64(f[176:]), HostNamespaces: abi.Namespaces(le.Uint32(f[184:])) & abi.AllNamespaces, Known: f[187]>>7 != 0},
 	}
 	e.Signature = string(text[path+detail+exe:][:f[13]>>1])
 	if len(asked) > 0 {

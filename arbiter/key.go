@@ -10,8 +10,8 @@ import (
 )
 
 // maxKeyBytes is the longest key: event, access, four ids, the cgroups, the process trees, the
-// numbers, the attributes, the credentials, the facts of the content, and three texts with their lengths.
-const maxKeyBytes = 1 + 4 + 4*4 + 8*abi.CgroupLevels + 8 + 8*abi.Args + 3*4 + (1 + 4 + 8 + 4) + maxContentBytes + 3*(4+abi.PathBytes)
+// numbers, the attributes, the size, the credentials, the facts of the content, and three texts with their lengths.
+const maxKeyBytes = 1 + 4 + 4*4 + 8*abi.CgroupLevels + 8 + 8*abi.Args + 3*4 + (1 + 8) + (1 + 4 + 4 + 8 + 4) + maxContentBytes + 3*(4+abi.PathBytes)
 
 // maxContentBytes is the most that appendContent appends: whether there is a content, the
 // format, the fs-verity digest with its hash, the result of a scan, whether the digest is known,
@@ -45,10 +45,14 @@ func (w *worker) appendKey(key []byte) []byte {
 		a := r.Attributes()
 		key = le.AppendUint32(le.AppendUint32(le.AppendUint32(key, a.UID), a.GID), a.Mode)
 	}
+	if want&abi.FieldSize != 0 {
+		key = le.AppendUint64(append(key, flag(r.Size.Known)), r.Size.Bytes)
+	}
 	if want&abi.FieldCredentials != 0 {
 		c := &r.Credentials
 		key = append(key, flag(c.Known))
-		key = le.AppendUint32(le.AppendUint64(le.AppendUint32(key, c.LoginUID), c.Capabilities), uint32(c.HostNamespaces))
+		key = le.AppendUint32(le.AppendUint32(key, c.LoginUID), c.Session)
+		key = le.AppendUint32(le.AppendUint64(key, c.Capabilities), uint32(c.HostNamespaces))
 	}
 	if want&abi.FieldTree != 0 {
 		key = le.AppendUint64(key, r.Trees&w.marks)

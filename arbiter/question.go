@@ -35,6 +35,7 @@ func (e *Event) Question(r *abi.Request) {
 	r.Format, r.Verity, r.Scan, r.Signature = e.Format, e.Verity, e.Scan, [abi.SignatureBytes]byte{}
 	copy(r.Signature[:], e.Signature)
 	r.SetAttributes(e.Attributes)
+	r.Size = e.Size
 	if n, err := hex.Decode(r.Digest[:], []byte(e.SHA256)); err == nil && n == len(r.Digest) {
 		r.Flags |= abi.FlagDigest
 	}

@@ -20,10 +20,10 @@ scope: {paths: [/]}
 rules:
   - id: all
     events: [rename]
-    object: {path: /t/**, owner: 1, mode: {any: other_write}}
+    object: {path: /t/**, owner: 1, mode: {any: other_write}, size: 0-3}
     detail: {prefix: /t}
     args: {flags: 1}
-    subject: {exe: /bin/**, uid: 1, euid: 2, gid: 3, egid: 4, cgroup: /a, loginuid: 0, capabilities: {any: 1}, host_namespaces: {any: mnt}, process_tree: [/p, /q]}
+    subject: {exe: /bin/**, uid: 1, euid: 2, gid: 3, egid: 4, cgroup: /a, loginuid: 0, session: 1, capabilities: {any: 1}, host_namespaces: {any: mnt}, process_tree: [/p, /q]}
     not: {subject: {uid: 7, process_tree: /r}}
     verdict: {deny: ENOENT}
 `
@@ -53,7 +53,8 @@ func randomRequest(random *rand.Rand) abi.Request {
 	}
 	r.PathLen, r.DetailLen, r.ExeLen = text(&r.PathBuf), text(&r.DetailBuf), text(&r.ExeBuf)
 	r.OwnerUID, r.OwnerGID = random.Uint32N(5), random.Uint32N(5)
-	r.Credentials = abi.Credentials{Known: true, LoginUID: random.Uint32N(3) - 1, Capabilities: random.Uint64N(4), HostNamespaces: abi.Namespaces(random.Uint32N(128))}
+	r.Size = []abi.Size{{}, {Known: true}, {Known: true, Bytes: random.Uint64N(5)}, {Known: true, Bytes: 1<<63 - 1}}[random.IntN(4)]
+	r.Credentials = abi.Credentials{Known: true, LoginUID: random.Uint32N(3) - 1, Session: random.Uint32N(3) - 1, Capabilities: random.Uint64N(4), HostNamespaces: abi.Namespaces(random.Uint32N(128))}
 	if r.Mode = []uint32{0, 0o100644, 0o40755}[random.IntN(3)]; !r.NoContent() {
 		r.Learn(&abi.Content{Known: abi.ContentFields & abi.Fields(random.Uint32()), Format: 1 + abi.Format(random.IntN(3)), Verity: someVerity(random), Digest: [32]byte{byte(random.IntN(3)), 31: 1},
 			Scan: 1 + abi.Scan(random.IntN(2))})
@@ -126,7 +127,7 @@ func sameQuestion(a, b *abi.Request) bool {
 	return a.Event == b.Event && a.Access == b.Access && a.Flags == b.Flags && a.Have == b.Have && a.TGID == b.TGID && a.TID == b.TID &&
 		a.StartBoottime == b.StartBoottime && a.UID == b.UID && a.GID == b.GID && a.EUID == b.EUID && a.EGID == b.EGID && a.Dev == b.Dev && a.Ino == b.Ino &&
 		a.Format == b.Format && a.Verity == b.Verity && a.Scan == b.Scan && a.Signature == b.Signature && (a.Flags&abi.FlagDigest == 0 || a.Digest == b.Digest) &&
-		a.NoContent() == b.NoContent() && a.Attributes() == b.Attributes() && a.Credentials == b.Credentials && a.Cgroup == b.Cgroup && a.Arg == b.Arg && a.Comm == b.Comm &&
+		a.NoContent() == b.NoContent() && a.Attributes() == b.Attributes() && a.Size == b.Size && a.Credentials == b.Credentials && a.Cgroup == b.Cgroup && a.Arg == b.Arg && a.Comm == b.Comm &&
 		bytes.Equal(a.Path(), b.Path()) && bytes.Equal(a.Detail(), b.Detail()) && bytes.Equal(a.Exe(), b.Exe())
 }
 

@@ -76,6 +76,7 @@ var constants = map[string]uint64{
 	"ARB_FIELD_CGROUP": uint64(abi.FieldCgroup), "ARB_FIELD_ACCESS": uint64(abi.FieldAccess),
 	"ARB_FIELD_DETAIL": uint64(abi.FieldDetail), "ARB_FIELD_ARGS": uint64(abi.FieldArgs), "ARB_FIELD_TREE": uint64(abi.FieldTree),
 	"ARB_FIELD_CREDENTIALS": uint64(abi.FieldCredentials),
+	"ARB_FIELD_SIZE":        uint64(abi.FieldSize),
 	"ARB_FIELD_KEEP":        uint64(abi.FieldKeep),
 
 	"ARB_FLAG_PATH_TRUNCATED": uint64(abi.FlagPathTruncated), "ARB_FLAG_NO_EXE": uint64(abi.FlagNoExe),

@@ -148,7 +148,9 @@ type hooksArbNotice struct {
 		Capabilities   uint64
 		HostNamespaces uint32
 		Credentials    uint32
-		PadTrees       [4]uint64
+		Session        uint32
+		PadSession     uint32
+		PadTrees       [3]uint64
 	}
 	Reason    uint32
 	FailErrno uint32
@@ -217,7 +219,9 @@ type hooksArbSlot struct {
 		Capabilities   uint64
 		HostNamespaces uint32
 		Credentials    uint32
-		PadTrees       [4]uint64
+		Session        uint32
+		PadSession     uint32
+		PadTrees       [3]uint64
 	}
 	Path    [4096]uint8
 	Detail  [4096]uint8

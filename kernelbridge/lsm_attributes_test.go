@@ -108,6 +108,44 @@ func TestLSMUnwindsOfAttributes(t *testing.T) {
 	}
 }
 
+// Such a verdict is one for a file of that size if rules look at sizes, and for any other file otherwise.
+func TestLSMUnwindsOfSizes(t *testing.T) {
+	needUnwind(t)
+	for name, looked := range map[string]bool{"looked at": true, "not looked at": false} {
+		t.Run(name, func(t *testing.T) {
+			p := asking(abi.EventUnlink)
+			if !looked {
+				p.Want[abi.EventUnlink] &^= abi.FieldSize
+			}
+			b, tree := openSleeper(t, p)
+			path := tree + "/grown"
+			mustWrite(t, path, []byte("x"), 0o644)
+			w := startWorker(t, b, nil)
+			w.judge = func(q *abi.Request) unix.Errno {
+				if q.Size != (abi.Size{Known: true, Bytes: 1}) {
+					return unix.EFBIG
+				}
+				return 0
+			}
+			w.slow = map[string]time.Duration{"unlink " + path: 2 * time.Second}
+			held := startChild(t)
+			result := make(chan string, 1)
+			go func() { result <- held.do("unlink", path) }()
+			await(t, "question", func() bool { return len(w.take()) > 0 })
+			if err := os.Truncate(path, 5); err != nil {
+				t.Fatal(err)
+			}
+			want := "ok"
+			if looked {
+				want = "EFBIG"
+			}
+			if got := <-result; got != want {
+				t.Errorf("unlink of a file that became longer meanwhile: %s, want %s", got, want)
+			}
+		})
+	}
+}
+
 // What root of a user namespace owns on a mount that maps its ids is not the host's root's.
 func TestLSMOwnerOnMappedMount(t *testing.T) {
 	const inside = 100000

@@ -196,10 +196,12 @@ func (of numbering) words() []string {
 	return out
 }
 
+// notSpelled is the hint about what is no number.
+const notSpelled = "write a number such as 443, 0x1f or 0o755"
+
 // parseNumber reads a number: decimal, 0x hexadecimal, or 0o octal. A hint that is not
 // empty says what is wrong.
 func parseNumber(s string) (uint64, string) {
-	const hint = "write a number such as 443, 0x1f or 0o755"
 	digits, base := s, 10
 	if len(s) > 2 && s[0] == '0' {
 		switch s[1] {
@@ -214,7 +216,7 @@ func parseNumber(s string) (uint64, string) {
 			return 0, fmt.Sprintf("numbers have no sign here: write 0x%x, or 0x%x if it has 32 bits", uint64(n), uint32(n))
 		}
 		if strings.Trim(s, "0123456789") != "" {
-			return 0, hint
+			return 0, notSpelled
 		}
 		if len(s) > 1 && s[0] == '0' {
 			return 0, "write 0o" + strings.TrimLeft(s, "0") + " for octal, or leave the leading zeros out for decimal"
@@ -225,7 +227,7 @@ func parseNumber(s string) (uint64, string) {
 		if strings.Trim(digits, "0123456789abcdefABCDEF") == "" && digits != "" && err.(*strconv.NumError).Err == strconv.ErrRange {
 			return 0, "the largest number is 0xffffffffffffffff"
 		}
-		return 0, hint
+		return 0, notSpelled
 	}
 	return v, ""
 }

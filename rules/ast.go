@@ -92,6 +92,7 @@ type block struct {
 	path, detail, exe    []pattern
 	args                 []argTest
 	attributes           attributes
+	size                 []numberRange
 	credentials          credentials
 	addr                 []netip.Prefix    // any of, IPv4 as IPv6
 	digest               []digest          // of the object's content

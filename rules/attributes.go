@@ -6,6 +6,8 @@ import (
 	"encoding/binary"
 	"fmt"
 
+	"go.yaml.in/yaml/v3"
+
 	"github.com/arbiterd/arbiter/kernelbridge/abi"
 )
 
@@ -22,9 +24,7 @@ func (a *attributes) given() bool { return len(a.owner)+len(a.group) > 0 || a.mo
 func (p *parser) attributes(f fields, about eventSet) (a attributes) {
 	for _, key := range [...]string{"owner", "group", "mode"} {
 		if n := f.get(key); n != nil {
-			for _, e := range (about & withObject &^ withFile).list() {
-				p.add(n, "take it out, or put "+e.String()+" in a rule of its own", "the event %s is about no file that is there, to match by object.%s", e, key)
-			}
+			p.needFile(n, key, about)
 		}
 	}
 	a.owner = p.ids32(f.get("owner"), "object.owner")
@@ -33,6 +33,13 @@ func (p *parser) attributes(f fields, about eventSet) (a attributes) {
 		"write the bits that the file has, such as mode: {any: [setuid, setgid]} or mode: {all: 0o111}",
 		"the bits of a mode are those of 0o7777; what kind of file it is, format tells")
 	return a
+}
+
+// needFile refuses a field of an object for events that are about no file that is there.
+func (p *parser) needFile(n *yaml.Node, key string, about eventSet) {
+	for _, e := range (about & withObject &^ withFile).list() {
+		p.add(n, "take it out, or put "+e.String()+" in a rule of its own", "the event %s is about no file that is there, to match by object.%s", e, key)
+	}
 }
 
 // fails returns the condition that does not hold, none when all do. What is not known does not match.

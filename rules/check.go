@@ -224,11 +224,12 @@ func (p *parser) block(m fields, about eventSet) block {
 		}
 	}
 	if n := m.get("object"); n != nil {
-		f := p.fields(n, "object", "path", "owner", "group", "mode", "sha256", "format", "fsverity", "scan")
+		f := p.fields(n, "object", "path", "owner", "group", "mode", "size", "sha256", "format", "fsverity", "scan")
 		if f.get("path") != nil {
 			b.path = p.patterns(f.get("path"), objectText(about))
 		}
 		b.attributes = p.attributes(f, about)
+		b.size = p.sizes(f.get("size"), about)
 		p.content(f, about, &b)
 	}
 	if n := m.get("detail"); n != nil && about&withDetail != 0 {
@@ -238,7 +239,7 @@ func (p *parser) block(m fields, about eventSet) block {
 		p.args(n, about, &b)
 	}
 	if n := m.get("subject"); n != nil {
-		f := p.fields(n, "subject", "exe", "uid", "gid", "euid", "egid", "loginuid", "capabilities", "host_namespaces", "cgroup", "process_tree")
+		f := p.fields(n, "subject", "exe", "uid", "gid", "euid", "egid", "loginuid", "session", "capabilities", "host_namespaces", "cgroup", "process_tree")
 		if f.get("exe") != nil {
 			b.exe = p.patterns(f.get("exe"), pathText("subject.exe"))
 		}

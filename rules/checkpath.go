@@ -188,9 +188,11 @@ func (p *parser) ids32(n *yaml.Node, what string) []numberRange {
 	})
 }
 
+// notANumber is the hint about what is neither a number nor a range.
+const notANumber = "write a number such as 1000 or a range such as 1000-1999; the number of a name is printed by: id -u NAME"
+
 // parseRange reads "5" or "5-9"; a hint that is not empty says what is wrong.
 func parseRange(s string) (numberRange, string) {
-	const hint = "write a number such as 1000 or a range such as 1000-1999; the number of a name is printed by: id -u NAME"
 	first, last, isRange := strings.Cut(s, "-")
 	if !isRange {
 		last = first
@@ -199,7 +201,7 @@ func parseRange(s string) (numberRange, string) {
 	for i, t := range [...]string{first, last} {
 		t = strings.TrimSpace(t)
 		if t == "" || strings.Trim(t, "0123456789") != "" {
-			return numberRange{}, hint
+			return numberRange{}, notANumber
 		}
 		if len(t) > 1 && t[0] == '0' {
 			return numberRange{}, "write it in decimal without leading zeros"

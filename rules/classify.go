@@ -82,7 +82,7 @@ func (rs *RuleSet) keys(m *matcher) int {
 		n += len(a.ranges)
 	}
 	s := &rs.ids[c.ids]
-	return n + len(s.uid) + len(s.gid) + len(s.euid) + len(s.egid) + len(s.cgroup) + len(s.attributes.owner) + len(s.attributes.group) + len(s.credentials.login)
+	return n + len(s.uid) + len(s.gid) + len(s.euid) + len(s.egid) + len(s.cgroup) + len(s.attributes.owner) + len(s.attributes.group) + len(s.size) + len(s.credentials.login) + len(s.credentials.session)
 }
 
 // valueCount returns how many values all rules list, a set that several of them name once.
@@ -126,7 +126,7 @@ func (rs *RuleSet) valueCount() (n int) {
 			verities[v] = true
 		}
 		s := &rs.ids[m.match.ids]
-		once(2, m.match.ids, len(s.uid)+len(s.gid)+len(s.euid)+len(s.egid)+len(s.cgroup)+len(s.attributes.owner)+len(s.attributes.group)+len(s.credentials.login))
+		once(2, m.match.ids, len(s.uid)+len(s.gid)+len(s.euid)+len(s.egid)+len(s.cgroup)+len(s.attributes.owner)+len(s.attributes.group)+len(s.size)+len(s.credentials.login)+len(s.credentials.session))
 	}
 	return n
 }
@@ -329,7 +329,9 @@ func (b *builder) demands(m *matcher, used uint32) (out []demand) {
 	ranges(factEGID, ids.egid)
 	ranges(factOwner, ids.attributes.owner)
 	ranges(factGroup, ids.attributes.group)
+	ranges(factSize, ids.size)
 	ranges(factLogin, ids.credentials.login)
+	ranges(factSession, ids.credentials.session)
 	if used>>factCgroup&1 == 0 {
 		var parts [][]key
 		for _, g := range ids.cgroup {

@@ -255,12 +255,16 @@ func (c *compiler) conditions(r *rule, b *block) conditions {
 		ids.attributes = b.attributes
 		ids.attributes.owner, ids.attributes.group = c.merged(b.attributes.owner), c.merged(b.attributes.group)
 	}
+	if len(b.size) > 0 {
+		out.has |= abi.FieldSize
+		ids.size = c.merged(b.size)
+	}
 	if b.credentials.given() {
 		out.has |= abi.FieldCredentials
 		ids.credentials = b.credentials
-		ids.credentials.login = c.merged(b.credentials.login)
+		ids.credentials.login, ids.credentials.session = c.merged(b.credentials.login), c.merged(b.credentials.session)
 	}
-	if out.has&(abi.FieldUID|abi.FieldGID|abi.FieldCgroup|abi.FieldTree|abi.FieldAttributes|abi.FieldCredentials) != 0 {
+	if out.has&(abi.FieldUID|abi.FieldGID|abi.FieldCgroup|abi.FieldTree|abi.FieldAttributes|abi.FieldSize|abi.FieldCredentials) != 0 {
 		out.ids = c.shared(ids)
 	}
 	return out
@@ -344,7 +348,7 @@ func (c *compiler) index(name string) *[abi.EventCount]uint8 {
 // most rules of a file name the same few users.
 func (c *compiler) shared(ids subjectIDs) uint32 {
 	var key []byte
-	for _, rs := range [...][]numberRange{ids.uid, ids.gid, ids.euid, ids.egid} {
+	for _, rs := range [...][]numberRange{ids.uid, ids.gid, ids.euid, ids.egid, ids.size} {
 		key = binary.AppendUvarint(key, uint64(len(rs)))
 		for _, r := range rs {
 			key = binary.AppendUvarint(binary.AppendUvarint(key, r.lo), r.hi)

@@ -59,6 +59,7 @@ func fingerprint(f *File) uint64 {
 	e.formats(f.rules)
 	e.verities(f.rules)
 	e.attributes(f.rules)
+	e.sizes(f.rules)
 	e.credentials(f.rules)
 	e.scans(f.rules)
 	for i := range f.rules {

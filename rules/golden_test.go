@@ -122,6 +122,10 @@ func parseRequest(t *testing.T, rs *RuleSet, line string) *abi.Request {
 			if err := SetAttributes(r, value); err != nil {
 				t.Fatal(err)
 			}
+		case "size":
+			if err := SetSize(r, value); err != nil {
+				t.Fatal(err)
+			}
 		case "credentials":
 			if err := SetCredentials(r, value); err != nil {
 				t.Fatal(err)

@@ -170,7 +170,9 @@ const (
 	factEGID
 	factOwner
 	factGroup
+	factSize
 	factLogin
+	factSession
 	factCgroup
 	factAddr
 	factVerity
@@ -193,11 +195,18 @@ func (f fact) number(r *abi.Request) uint64 {
 		return attribute(r, r.OwnerUID)
 	case factGroup:
 		return attribute(r, r.OwnerGID)
+	case factSize:
+		return fileSize(r)
 	case factLogin:
 		if !r.Credentials.Known {
 			return unknownNumber
 		}
 		return uint64(r.Credentials.LoginUID)
+	case factSession:
+		if !r.Credentials.Known {
+			return unknownNumber
+		}
+		return uint64(r.Credentials.Session)
 	}
 	return r.Arg[(f-factArg0)%abi.Args]
 }

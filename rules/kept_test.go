@@ -24,6 +24,7 @@ func TestKept(t *testing.T) {
 		{"an open for writing", "{id: a, events: [open], object: {path: /x}, verdict: allow}", abi.EventOpen, open(abi.AccessWrite), false, "", "of opens it keeps those for reading alone"},
 		{"a refusal", "{id: a, events: [open], object: {path: /x}, verdict: deny}", abi.EventOpen, open(abi.AccessRead), false, "", "it keeps plain allows alone"},
 		{"a record", "{id: a, events: [open], object: {path: /x}, verdict: audit}", abi.EventOpen, open(abi.AccessRead), false, "", "it keeps plain allows alone"},
+		{"a size elsewhere", "{id: a, events: [exec], object: {path: /x}, verdict: allow}|{id: b, events: [exec], object: {size: 5-}, verdict: deny}", abi.EventExec, nil, false, "", "rules about exec look at size, which it cannot compare"},
 		{"a content elsewhere", "{id: a, events: [exec], object: {path: /x}, verdict: allow}|{id: b, events: [exec], object: {sha256: " + sumA + "}, verdict: deny}", abi.EventExec, nil, false, "", "rules about exec look at sha256, which it cannot compare"},
 		{"once", "{id: a, events: [open], object: {path: /x}, lifespan: once, verdict: allow}", abi.EventOpen, open(abi.AccessRead), false, "the rule decides once", "the rule decides once"},
 		{"a question", "{id: a, events: [open], object: {path: /x}, verdict: ask}", abi.EventOpen, open(abi.AccessRead), false, "somebody is asked, who says for how long an answer counts", "somebody is asked, who says for how long an answer counts"},

@@ -75,6 +75,9 @@ func (p *pool) holdsKnown(c *conditions, r *abi.Request) truth {
 	if unknown(abi.FieldAttributes) {
 		ids.attributes = attributes{}
 	}
+	if unknown(abi.FieldSize) {
+		ids.size = nil
+	}
 	if unknown(abi.FieldCredentials) {
 		ids.credentials = credentials{}
 	}

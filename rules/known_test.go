@@ -91,6 +91,8 @@ func copyFact(r, other *abi.Request, fact abi.Fields) {
 		r.Verity = other.Verity
 	case abi.FieldCredentials:
 		r.Credentials = other.Credentials
+	case abi.FieldSize:
+		r.Size = other.Size
 	case abi.FieldAttributes:
 		r.OwnerUID, r.OwnerGID, r.Mode = other.OwnerUID, other.OwnerGID, r.Mode&^abi.ModeBits|other.Mode&abi.ModeBits
 	case abi.FieldScan:

@@ -87,6 +87,7 @@ func TestNotesOfCost(t *testing.T) {
 		{"a format", "{id: a, events: [open], object: {format: elf}, verdict: deny}", "the rule looks at format"},
 		{"an fs-verity digest", "{id: a, events: [open], object: {fsverity: any}, verdict: deny}", "the rule looks at fsverity"},
 		{"a scan", "{id: a, events: [open], object: {scan: infected}, verdict: deny}", "the rule looks at scan"},
+		{"a size", "{id: a, events: [exec], object: {size: 5-}, verdict: deny}", "rule a: no exec is kept by the kernel side, and each waits for a worker, whichever rule decides it: the rule looks at size"},
 		{"a content of libraries", "{id: a, events: [mmap_exec], object: {sha256: " + sumA + "}, verdict: deny}", ""},
 		{"a record", "{id: a, events: [open], verdict: audit}|{id: b, events: [exec], verdict: audit}", "rule a: the rule records all that it lets go on, so each waits for a worker: the kernel side keeps plain allows alone; likewise b on line 6"},
 		{"a record of a rename", "{id: a, events: [rename], verdict: audit}", ""},

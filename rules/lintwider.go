@@ -41,7 +41,7 @@ func (p *pool) wider(c, o *conditions, e abi.Event) bool {
 	}
 	a, b := &p.ids[c.ids], &p.ids[o.ids]
 	return covered(a.uid, b.uid) && covered(a.gid, b.gid) && covered(a.euid, b.euid) && covered(a.egid, b.egid) &&
-		a.attributes.covers(&b.attributes) && a.credentials.covers(&b.credentials) &&
+		a.attributes.covers(&b.attributes) && covered(a.size, b.size) && a.credentials.covers(&b.credentials) &&
 		(a.cgroup == nil || b.cgroup != nil && !slices.ContainsFunc(b.cgroup, func(id cgroupID) bool { return !slices.Contains(a.cgroup, id) })) &&
 		(a.tree == 0 || b.tree != 0 && p.treeSets[b.tree]&^p.treeSets[a.tree] == 0)
 }

@@ -52,6 +52,9 @@ func (p *pool) witness(c *conditions, r *abi.Request) bool {
 	ids := &p.ids[c.ids]
 	r.UID, r.GID, r.EUID, r.EGID = first(ids.uid), first(ids.gid), first(ids.euid), first(ids.egid)
 	ids.attributes.witness(r)
+	if ids.size != nil {
+		r.Size = abi.Size{Known: true, Bytes: ids.size[0].lo}
+	}
 	ids.credentials.witness(r)
 	if ids.cgroup != nil {
 		r.Cgroup[0] = ids.cgroup[0].id

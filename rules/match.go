@@ -73,6 +73,7 @@ type subjectIDs struct {
 	cgroup               []cgroupID
 	tree                 uint32 // of pool.treeSets, 0 for none
 	attributes           attributes
+	size                 []numberRange
 	credentials          credentials
 }
 
@@ -95,7 +96,9 @@ const (
 	condOwner
 	condGroup
 	condMode
+	condSize
 	condLogin
+	condSession
 	condCapabilities
 	condHost
 	condCgroup
@@ -250,6 +253,9 @@ func (p *pool) idsFail(s *subjectIDs, r *abi.Request) condition {
 		return condCgroup
 	case s.tree != 0 && r.Trees&p.treeBits[s.tree] == 0:
 		return condTree
+	}
+	if s.size != nil && !inRanges(s.size, fileSize(r)) {
+		return condSize
 	}
 	if c := s.attributes.fails(r); c != none {
 		return c

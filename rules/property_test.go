@@ -102,6 +102,9 @@ func genBlock(t *rapid.T, object, file, detail, free, access, content bool, args
 				of = append(of, k+": "+genIDs.Draw(t, k))
 			}
 		}
+		if rarely("size given") {
+			of = append(of, "size: "+rapid.SampledFrom([]string{"0", "0-4", "[3, 5-]", "4294967296-", "[1-2, 2-9]", "0x10-9223372036854775807"}).Draw(t, "size"))
+		}
 		if rarely("mode given") {
 			of = append(of, "mode: "+rapid.SampledFrom([]string{"{any: setuid}", "{any: [setuid, 0o1]}", "{all: 0o111}", "{all: user_exec, any: [other_write, group_write]}"}).Draw(t, "mode"))
 		}
@@ -169,6 +172,9 @@ func genBlock(t *rapid.T, object, file, detail, free, access, content bool, args
 	}
 	if rarely("capabilities given") {
 		subject = append(subject, "capabilities: "+rapid.SampledFrom([]string{"{any: CAP_SYS_ADMIN}", "{all: [CHOWN, KILL]}", "{any: [CAP_BPF, 0x1], all: 0x2}"}).Draw(t, "capabilities"))
+	}
+	if rarely("session given") {
+		subject = append(subject, "session: "+rapid.SampledFrom([]string{"unset", "[0, unset]", "2-3", "1"}).Draw(t, "session"))
 	}
 	if rarely("host_namespaces given") {
 		subject = append(subject, "host_namespaces: "+rapid.SampledFrom([]string{"{all: [mnt, user]}", "{any: [pid, net]}", "{any: mnt, all: user}"}).Draw(t, "host_namespaces"))
@@ -273,12 +279,13 @@ func genRequest(t *rapid.T) *abi.Request {
 			r.Flags = rapid.Uint32Range(0, 15).Draw(t, "flags")
 		}
 		if rapid.IntRange(0, 3).Draw(t, "credentials known") > 0 {
-			r.Credentials = abi.Credentials{Known: true, LoginUID: rapid.SampledFrom([]uint32{0, 1, 3, abi.NoLogin}).Draw(t, "loginuid"),
+			r.Credentials = abi.Credentials{Known: true, LoginUID: rapid.SampledFrom([]uint32{0, 1, 3, abi.NoLogin}).Draw(t, "loginuid"), Session: rapid.SampledFrom([]uint32{0, 1, 2, abi.NoSession}).Draw(t, "session"),
 				Capabilities: rapid.SampledFrom([]uint64{0, 1, 2, 3, 1 << 21, 1<<21 | 1<<5 | 1, 1 << 39, 1<<64 - 1}).Draw(t, "capabilities"), HostNamespaces: abi.Namespaces(rapid.Uint32Range(0, 127).Draw(t, "host namespaces"))}
 		}
 		r.Mode = rapid.SampledFrom([]uint32{0o100755, 0, 0o100644, 0o40755, 0o104757, 0o100010}).Draw(t, "mode")
 		owner := rapid.OneOf(id, rapid.Just(uint32(abi.NoOwner)))
 		r.OwnerUID, r.OwnerGID = owner.Draw(t, "owner"), owner.Draw(t, "group")
+		r.Size = rapid.SampledFrom([]abi.Size{{}, {Known: true}, {Known: true, Bytes: 3}, {Known: true, Bytes: 5}, {Known: true, Bytes: 1 << 32}, {Known: true, Bytes: 1<<63 - 1}}).Draw(t, "size")
 		c := rapid.SampledFrom(contents).Draw(t, "content")
 		r.Learn(&c)
 	})
@@ -390,13 +397,16 @@ func forget(r *abi.Request, keep abi.Fields, args uint8) {
 		r.Flags ^= abi.FlagNoObject
 	}
 	if c := &r.Credentials; keep&abi.FieldCredentials == 0 {
-		*c = abi.Credentials{Known: !c.Known, LoginUID: c.LoginUID + 1, Capabilities: ^c.Capabilities, HostNamespaces: ^c.HostNamespaces}
+		*c = abi.Credentials{Known: !c.Known, LoginUID: c.LoginUID + 1, Session: c.Session + 1, Capabilities: ^c.Capabilities, HostNamespaces: ^c.HostNamespaces}
 	}
 	if keep&abi.FieldAttributes == 0 {
 		r.OwnerUID, r.OwnerGID, r.Mode = r.OwnerUID+1, r.OwnerGID+1, r.Mode^abi.ModeBits
 		if keep&abi.ContentFields == 0 {
 			r.Mode = ^r.Mode
 		}
+	}
+	if keep&abi.FieldSize == 0 {
+		r.Size = abi.Size{Known: !r.Size.Known, Bytes: r.Size.Bytes + 1}
 	}
 	r.ForgetContent(^keep)
 	if keep&abi.FieldDetail == 0 {

@@ -89,9 +89,12 @@ func refBlock(b *block, r *abi.Request) bool {
 	if a.given() && !(isFile && in(a.owner, r.OwnerUID) && in(a.group, r.OwnerGID) && mode&a.mode.all == a.mode.all && (a.mode.any == 0 || mode&a.mode.any != 0)) {
 		return false
 	}
+	if len(b.size) > 0 && !(r.Size.Known && slices.ContainsFunc(b.size, func(n numberRange) bool { return n.lo <= r.Size.Bytes && r.Size.Bytes <= n.hi })) {
+		return false
+	}
 	has, want := r.Credentials, b.credentials
 	bits := func(t bitTest, v uint64) bool { return v&t.all == t.all && (t.any == 0 || v&t.any != 0) }
-	if want.given() && !(has.Known && in(want.login, has.LoginUID) && bits(want.capabilities, has.Capabilities) && bits(want.host, uint64(has.HostNamespaces))) {
+	if want.given() && !(has.Known && in(want.login, has.LoginUID) && in(want.session, has.Session) && bits(want.capabilities, has.Capabilities) && bits(want.host, uint64(has.HostNamespaces))) {
 		return false
 	}
 	path, detail, exe := string(r.Path()), string(r.Detail()), string(r.Exe())

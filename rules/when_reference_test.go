@@ -123,6 +123,11 @@ func (a celRequest) ResolveName(name string) (any, bool) {
 			return types.NewErr("not known"), true
 		}
 		return types.Uint(id), true
+	case "object.size":
+		if !r.Size.Known {
+			return types.NewErr("not known"), true
+		}
+		return types.Uint(r.Size.Bytes), true
 	case "subject.uid":
 		return types.Uint(r.UID), true
 	case "subject.euid":

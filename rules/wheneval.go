@@ -28,6 +28,7 @@ const (
 	whenEGID
 	whenOwner
 	whenGroup
+	whenFileSize
 	whenAccess
 	whenArg
 	whenAddr

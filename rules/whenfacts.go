@@ -29,13 +29,13 @@ var addrType = types.NewOpaqueType("address")
 const everyEvent = ^eventSet(0)
 
 // whenFacts lists the facts, those of args aside. What no bit of abi.Fields stands for (the
-// process id, comm, the size of the object) is not among them: verdicts are
-// kept for all requests that agree in the fields, and would be wrong for some.
+// process id, comm) is not among them: verdicts are kept for all requests that agree in the fields, and would be wrong for some.
 var whenFacts = []whenFact{
 	{name: "event", typ: types.StringType, op: whenEvent, with: everyEvent},
 	{name: "object.path", typ: types.StringType, op: whenPath, with: withObject, field: abi.FieldPath},
 	{name: "object.owner", typ: types.UintType, op: whenOwner, with: withFile, field: abi.FieldAttributes},
 	{name: "object.group", typ: types.UintType, op: whenGroup, with: withFile, field: abi.FieldAttributes},
+	{name: "object.size", typ: types.UintType, op: whenFileSize, with: withFile, field: abi.FieldSize},
 	{name: "detail", typ: types.StringType, op: whenDetail, with: withDetail, field: abi.FieldDetail},
 	{name: "subject.exe", typ: types.StringType, op: whenExe, with: everyEvent, field: abi.FieldExe},
 	{name: "subject.uid", typ: types.UintType, op: whenUID, with: everyEvent, field: abi.FieldUID},
@@ -75,15 +75,15 @@ var absent = map[string]string{
 	"subject.pid":          "verdicts are kept for all requests that look alike, whatever their pid; use subject.exe or subject.uid",
 	"subject.cgroup":       "write subject: {cgroup: ...} beside when",
 	"subject.loginuid":     "write subject: {loginuid: ...} beside when",
+	"subject.session":      "write subject: {session: ...} beside when",
 	"subject.capabilities": "write subject: {capabilities: {any: ...}} beside when",
 	"subject.process_tree": "write subject: {process_tree: ...} beside when",
 	"object.mode":          "write object: {mode: {any: ...}} beside when; args.mode is the one of create, mkdir, mknod and chmod",
-	"object.size":          "the size of a file is not looked at",
 	"object.uid":           "write object.owner; args.uid is the new one of chown",
 	"object.gid":           "write object.group; args.gid is the new one of chown",
 	"access":               "write access.read, access.write, access.append, access.truncate or access.create",
 	"args":                 "write args. and the name of a number",
-	"object":               "write object.path, object.owner or object.group",
+	"object":               "write object.path, object.owner, object.group or object.size",
 	"subject":              "write subject.exe, subject.uid, subject.gid, subject.euid or subject.egid",
 }
 

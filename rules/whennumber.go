@@ -33,6 +33,8 @@ func (n *whenNode) value(r *abi.Request) (uint64, bool) {
 		return uint64(r.OwnerUID), r.HasAttributes() && r.OwnerUID != abi.NoOwner
 	case whenGroup:
 		return uint64(r.OwnerGID), r.HasAttributes() && r.OwnerGID != abi.NoOwner
+	case whenFileSize:
+		return r.Size.Bytes, r.Size.Known
 	case whenIf:
 		if branch := n.branch(r); branch != nil {
 			return branch.value(r)

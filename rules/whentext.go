@@ -207,7 +207,7 @@ func (n *whenNode) tell(r *abi.Request, facts *[]string) {
 	case whenEvent, whenPath, whenDetail, whenExe:
 		text, _ := n.bytes(r)
 		value = quote(string(text))
-	case whenUID, whenEUID, whenGID, whenEGID, whenOwner, whenGroup:
+	case whenUID, whenEUID, whenGID, whenEGID, whenOwner, whenGroup, whenFileSize:
 		v, _ := n.value(r)
 		value = strconv.FormatUint(v, 10)
 	case whenArg:

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -127,6 +128,10 @@ func (r *Record) event() (*arbiter.Event, error) {
 		var ok bool
 		e.Attributes, ok = abi.ParseAttributes(u.Attributes)
 		f.check(ok, "unmapped.attributes", u.Attributes)
+	}
+	if u.Size != nil {
+		e.Size = abi.Size{Known: true, Bytes: *u.Size}
+		f.check(*u.Size <= math.MaxInt64, "unmapped.size", strconv.FormatUint(*u.Size, 10))
 	}
 	if u.Credentials != "" {
 		var ok bool

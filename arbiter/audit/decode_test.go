@@ -58,6 +58,8 @@ func TestDecodeRefuses(t *testing.T) {
 		{"a verdict", `"verdict":"deny"`, `"verdict":"maybe"`, `unmapped.verdict cannot be "maybe"`},
 		{"an errno", `"status_code":"EACCES"`, `"status_code":"EWHAT"`, `status_code cannot be "EWHAT"`},
 		{"a fact", `"facts":["path"`, `"facts":["paths"`, `unmapped.facts cannot be "paths"`},
+		{"a size that no file has", `"euid":1001`, `"size":9223372036854775808,"euid":1001`, `unmapped.size cannot be "9223372036854775808"`},
+		{"a size below nothing", `"euid":1001`, `"size":-1,"euid":1001`, "cannot be a JSON number"},
 		{"nine cgroups", `"cgroups":[12,345]`, `"cgroups":[1,2,3,4,5,6,7,8,9]`, `unmapped.cgroups cannot be "9"`},
 		{"process trees in another order", `"in":true}`, `"in":false},{"path":"/x","in":true}`, "from here on"},
 		{"a program in no base64", `{"path":"/usr/sbin/sshd",`, `{"path":"/usr/sbin/sshd","path_b64":"?",`, `a text in base64 cannot be "?"`},

@@ -84,6 +84,9 @@ func (r *Record) Append(dst []byte) []byte {
 	o.optional("format", u.Format)
 	o.optional("fsverity", u.Verity)
 	o.optional("attributes", u.Attributes)
+	if u.Size != nil {
+		o.uint("size", *u.Size)
+	}
 	o.optional("credentials", u.Credentials)
 	o.optional("scan", u.Scan)
 	o.optional("signature", u.Signature)

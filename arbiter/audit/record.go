@@ -184,7 +184,9 @@ type Unmapped struct {
 	Verity string `json:"fsverity,omitempty"`
 	// The owner, the group and the mode of the object's file.
 	Attributes string `json:"attributes,omitempty"`
-	// The login uid, the effective capabilities and the namespaces that are the host's,
+	// The size of the file in bytes, of a regular one.
+	Size *uint64 `json:"size,omitempty"`
+	// The login uid, the audit session, the effective capabilities and the namespaces that are the host's,
 	// when a rule looked at them; see abi.Credentials.
 	Credentials string `json:"credentials,omitempty"`
 	// What a scanner has said of the object, and what it calls what it has found, likewise.
@@ -256,6 +258,9 @@ func NewRecord(e *arbiter.Event) Record {
 	r.Unmapped.Format, r.Unmapped.Verity, r.Unmapped.Scan = e.Format.String(), e.Verity.String(), e.Scan.String()
 	r.Unmapped.Signature, r.Unmapped.SignatureB64 = show(e.Signature)
 	r.Unmapped.Attributes = e.Attributes.String()
+	if e.Size.Known {
+		r.Unmapped.Size = &e.Size.Bytes
+	}
 	r.Unmapped.Detail, r.Unmapped.DetailB64 = show(e.Detail)
 	r.classify(e, object)
 	return r

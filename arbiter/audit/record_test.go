@@ -111,8 +111,8 @@ func samples() []arbiter.Event {
 	sealed.Seq, sealed.Verity = 212, abi.Verity{Alg: abi.VeritySHA512, Sum: [64]byte{1, 63: 2}}
 	unsealed.Seq, unsealed.Verity = 213, abi.Verity{Alg: abi.VerityNone}
 	owned := sample()
-	owned.Seq, owned.Attributes = 214, abi.Attributes{UID: 33, GID: 34, Mode: 0o104755}
-	owned.Credentials = abi.Credentials{Known: true, LoginUID: 1000, Capabilities: 1<<21 | 1, HostNamespaces: 1<<abi.NamespaceMnt | 1<<abi.NamespaceUser}
+	owned.Seq, owned.Attributes, owned.Size = 214, abi.Attributes{UID: 33, GID: 34, Mode: 0o104755}, abi.Size{Known: true, Bytes: 4096}
+	owned.Credentials = abi.Credentials{Known: true, LoginUID: 1000, Session: 3, Capabilities: 1<<21 | 1, HostNamespaces: 1<<abi.NamespaceMnt | 1<<abi.NamespaceUser}
 	infected := sample()
 	infected.Seq, infected.SHA256, infected.Format, infected.Facts = 215, strings.Repeat("0e", 32), abi.FormatOther, infected.Facts|abi.ContentFields
 	infected.Scan, infected.Signature = abi.ScanInfected, "Eicar-Test-Signature"

@@ -111,7 +111,7 @@ func (s *rulesService) request(req *controlv1.ExplainRequest) (*abi.Request, err
 		add("%v", err)
 	}
 	for _, err := range [...]error{rules.SetDigest(r, req.GetSha256()), rules.SetFormat(r, req.GetFormat()), rules.SetVerity(r, req.GetFsverity()),
-		rules.SetAttributes(r, req.GetAttributes()), rules.SetCredentials(r, req.GetCredentials()), rules.SetScan(r, req.GetScan())} {
+		rules.SetAttributes(r, req.GetAttributes()), rules.SetCredentials(r, req.GetCredentials()), rules.SetScan(r, req.GetScan()), rules.SetSize(r, req.GetSize())} {
 		if err != nil {
 			add("%v", err)
 		}

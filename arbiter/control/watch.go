@@ -199,7 +199,7 @@ func eventMessage(e *arbiter.Event) *controlv1.Event {
 		Subject: &controlv1.Subject{Tgid: e.TGID, Tid: e.TID, Uid: e.UID, Gid: e.GID, StartBoottimeNs: e.StartBoottime,
 			Comm: []byte(e.Comm), Exe: []byte(e.Exe), Credentials: e.Credentials.String()},
 		Object: &controlv1.Object{Path: []byte(e.Path), Dev: e.Dev, Ino: e.Ino, Sha256: e.SHA256, Format: e.Format.String(), Fsverity: e.Verity.String(), Attributes: e.Attributes.String(),
-			Scan: e.Scan.String(), Signature: []byte(e.Signature)},
+			Scan: e.Scan.String(), Signature: []byte(e.Signature), Size: e.Size.String()},
 		Detail: []byte(e.Detail), Asked: e.Asked, AnsweredBy: e.AnsweredBy,
 		Euid: e.EUID, Egid: e.EGID, Flags: abi.FlagNames(e.Flags), Facts: e.Facts.Names(),
 		InTrees: byteSlices(e.InTrees), NotInTrees: byteSlices(e.NotInTrees),

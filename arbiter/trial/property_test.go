@@ -89,6 +89,7 @@ func genRules(t *rapid.T, name string) *rules.RuleSet {
 		add(&object, "path: %s", maybe("path", "/a", "{prefix: /a}", "/**/b", `"/{a,b}/*"`))
 		if event != "connect" {
 			add(&object, "owner: %s", maybe("owner", "0", "[0, 2]", "1-2"))
+			add(&object, "size: %s", maybe("size", "0", "[0, 2-]", "1-2"))
 			add(&object, "mode: %s", maybe("mode", "{any: [setuid, other_write]}", "{all: 0o111}"))
 		}
 		if event == "open" {
@@ -119,6 +120,7 @@ func genRules(t *rapid.T, name string) *rules.RuleSet {
 			add(&subject, id+": %s", maybe(id, "0", "[0, 2]", "1-2"))
 		}
 		add(&subject, "loginuid: %s", maybe("loginuid", "unset", "[0, unset]"))
+		add(&subject, "session: %s", maybe("session", "unset", "[2, unset]"))
 		add(&subject, "capabilities: %s", maybe("capabilities", "{any: [CHOWN, KILL]}", "{all: CAP_CHOWN}"))
 		add(&subject, "host_namespaces: %s", maybe("host_namespaces", "{all: [mnt, user]}", "{any: pid}"))
 		add(&subject, "cgroup: %s", maybe("cgroup", "/g1", "[/g1, /g2]"))
@@ -159,7 +161,8 @@ func genRequest(t *rapid.T) *abi.Request {
 	r := &abi.Request{PostedNS: 1 << 62, Event: rapid.SampledFrom([]abi.Event{abi.EventOpen, abi.EventRename, abi.EventConnect}).Draw(t, "event"),
 		Access: abi.Access(rapid.Uint32Range(0, 63).Draw(t, "access")), Have: abi.AllFields &^ abi.ContentFields,
 		Mode: rapid.SampledFrom([]uint32{0o100644, 0o100757, 0o40755, 0}).Draw(t, "mode"), OwnerUID: rapid.Uint32Range(0, 2).Draw(t, "owner"),
-		Credentials: abi.Credentials{Known: true, LoginUID: rapid.SampledFrom([]uint32{0, 7, abi.NoLogin}).Draw(t, "loginuid"),
+		Size: rapid.SampledFrom([]abi.Size{{}, {Known: true}, {Known: true, Bytes: 2}, {Known: true, Bytes: 1 << 40}}).Draw(t, "size"),
+		Credentials: abi.Credentials{Known: true, LoginUID: rapid.SampledFrom([]uint32{0, 7, abi.NoLogin}).Draw(t, "loginuid"), Session: rapid.SampledFrom([]uint32{0, 2, abi.NoSession}).Draw(t, "session"),
 			Capabilities: rapid.Uint64Range(0, 63).Draw(t, "capabilities"), HostNamespaces: abi.Namespaces(rapid.Uint32Range(0, 127).Draw(t, "host namespaces"))}}
 	if rapid.IntRange(0, 3).Draw(t, "flagged") == 0 {
 		r.Flags = rapid.Uint32Range(0, uint32(abi.AllFlags)).Draw(t, "flags")

@@ -253,6 +253,11 @@ func eventOf(m *controlv1.Event) *arbiter.Event {
 	} else if m.Object.GetAttributes() != "" {
 		e.Facts &^= abi.FieldAttributes
 	}
+	if size, ok := abi.ParseSize(m.Object.GetSize()); ok {
+		e.Size = size
+	} else if m.Object.GetSize() != "" {
+		e.Facts &^= abi.FieldSize
+	}
 	if c, ok := abi.ParseCredentials(m.Subject.GetCredentials()); ok {
 		e.Credentials = c
 	} else if m.Subject.GetCredentials() != "" {

@@ -141,8 +141,8 @@ func TestEventOfLosesNothing(t *testing.T) {
 	got := eventOf(&controlv1.Event{Seq: 1, Time: at, Event: "connect", Access: []string{"read", "write", "exec", "append", "truncate", "create"},
 		Verdict: "deny", Errno: 13, Rule: "r", Line: 2, Message: "m", Epoch: 3, Fingerprint: 4, Reason: "worker_error", Cached: true, Late: true,
 		Latency: durationpb.New(5), Worker: 6,
-		Subject: &controlv1.Subject{Tgid: 7, Tid: 8, Uid: 9, Gid: 10, StartBoottimeNs: 11, Comm: []byte("c"), Exe: []byte("/e"), Credentials: "1:0000000000000002:net"},
-		Object:  &controlv1.Object{Path: []byte("/p"), Dev: 12, Ino: 13, Sha256: "ab", Format: "script", Fsverity: "none", Attributes: "1:2:0o4755", Scan: "infected", Signature: []byte("a\xffb")},
+		Subject: &controlv1.Subject{Tgid: 7, Tid: 8, Uid: 9, Gid: 10, StartBoottimeNs: 11, Comm: []byte("c"), Exe: []byte("/e"), Credentials: "1:5:0000000000000002:net"},
+		Object:  &controlv1.Object{Path: []byte("/p"), Dev: 12, Ino: 13, Sha256: "ab", Format: "script", Fsverity: "none", Attributes: "1:2:0o4755", Scan: "infected", Size: "4096", Signature: []byte("a\xffb")},
 		Detail:  []byte("d"), Asked: "answered", AnsweredBy: 16,
 		Args: []*controlv1.Argument{{Name: "port", Value: 14}, {Name: "of_tomorrow", Value: 15}},
 		Euid: 16, Egid: 17, Flags: []string{"no_exe", "detail_truncated"}, Cgroups: []uint64{18, 19}, Facts: []string{"path", "args", "of_tomorrow"},
@@ -151,8 +151,8 @@ func TestEventOfLosesNothing(t *testing.T) {
 		Access:  abi.AccessRead | abi.AccessWrite | abi.AccessExec | abi.AccessAppend | abi.AccessTruncate | abi.AccessCreated,
 		Verdict: "deny", Errno: 13, Rule: "r", Line: 2, Message: "m", Epoch: 3, Fingerprint: 4, Reason: abi.ReasonWorkerError, Cached: true,
 		Late: true, Latency: 5, Worker: 6, TGID: 7, TID: 8, UID: 9, GID: 10, StartBoottime: 11, Comm: "c", Exe: "/e", Path: "/p", Dev: 12, Ino: 13, SHA256: "ab", Format: abi.FormatScript, Verity: abi.Verity{Alg: abi.VerityNone}, Attributes: abi.Attributes{UID: 1, GID: 2, Mode: 0o104755},
-		Credentials: abi.Credentials{Known: true, LoginUID: 1, Capabilities: 2, HostNamespaces: 1 << abi.NamespaceNet},
-		Scan:        abi.ScanInfected, Signature: "a\xffb",
+		Credentials: abi.Credentials{Known: true, LoginUID: 1, Session: 5, Capabilities: 2, HostNamespaces: 1 << abi.NamespaceNet},
+		Scan:        abi.ScanInfected, Size: abi.Size{Known: true, Bytes: 4096}, Signature: "a\xffb",
 		Detail: "d", Asked: "answered", AnsweredBy: 16, Args: [abi.Args]uint64{3: 14}, EUID: 16, EGID: 17, Flags: abi.FlagNoExe | abi.FlagDetailTruncated,
 		Cgroup: [abi.CgroupLevels]uint64{18, 19}, Facts: abi.FieldPath | abi.FieldArgs,
 		InTrees: []string{"/t"}, NotInTrees: []string{"/u", "/v"}}
@@ -165,9 +165,9 @@ func TestEventOfLosesNothing(t *testing.T) {
 			t.Errorf("the event's %s is not carried", f.Name)
 		}
 	}
-	kind := eventOf(&controlv1.Event{Time: at, Event: "open", Object: &controlv1.Object{Format: "of_tomorrow", Fsverity: "of_tomorrow:00", Attributes: "of_tomorrow", Scan: "of_tomorrow"}, Subject: &controlv1.Subject{Credentials: "of_tomorrow"},
-		Facts: []string{"path", "format", "fsverity", "attributes", "credentials", "scan"}})
-	if kind.Facts != abi.FieldPath || kind.Format != abi.FormatUnknown || kind.Verity.Alg != abi.VerityUnknown || kind.Attributes.Known() || kind.Credentials.Known || kind.Scan != abi.ScanUnknown {
+	kind := eventOf(&controlv1.Event{Time: at, Event: "open", Object: &controlv1.Object{Format: "of_tomorrow", Fsverity: "of_tomorrow:00", Attributes: "of_tomorrow", Size: "of_tomorrow", Scan: "of_tomorrow"}, Subject: &controlv1.Subject{Credentials: "of_tomorrow"},
+		Facts: []string{"path", "format", "fsverity", "attributes", "credentials", "scan", "size"}})
+	if kind.Facts != abi.FieldPath || kind.Format != abi.FormatUnknown || kind.Verity.Alg != abi.VerityUnknown || kind.Attributes.Known() || kind.Credentials.Known || kind.Scan != abi.ScanUnknown || kind.Size.Known {
 		t.Errorf("with a format, a hash and a result of a newer daemon: %q, %v, %q, and the facts %v, want none and path", kind.Format, kind.Verity, kind.Scan, kind.Facts.Names())
 	}
 	unknown := eventOf(&controlv1.Event{Time: at, Event: "of_tomorrow", Reason: "new_reason", Flags: []string{"new_flag"}, Facts: []string{"path"}})

@@ -108,7 +108,7 @@ func hasObject(e *controlv1.Event) bool {
 func explainOf(e *controlv1.Event) *controlv1.ExplainRequest {
 	q := &controlv1.ExplainRequest{Event: e.Event, Path: e.Object.GetPath(), Detail: e.Detail, Args: e.Args, Exe: e.Subject.GetExe(),
 		Uid: e.Subject.GetUid(), Gid: e.Subject.GetGid(), Sha256: e.Object.GetSha256(), Format: e.Object.GetFormat(), Fsverity: e.Object.GetFsverity(), Attributes: e.Object.GetAttributes(),
-		Credentials: e.Subject.GetCredentials(), Scan: e.Object.GetScan(), ProcessTrees: e.InTrees, Epoch: &e.Epoch}
+		Credentials: e.Subject.GetCredentials(), Scan: e.Object.GetScan(), Size: e.Object.GetSize(), ProcessTrees: e.InTrees, Epoch: &e.Epoch}
 	if e.Event == "open" {
 		q.Access = slices.DeleteFunc(slices.Clone(e.Access), func(name string) bool { return name == "exec" })
 	}

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -71,6 +72,62 @@ func TestAttributesOfExecs(t *testing.T) {
 				_, _ = fmt.Sscan(tc.rule, &rule)
 				if e := d.await(events, "exec deny "+rule+" "+good); rule+" "+e.Object.Attributes != tc.rule {
 					t.Errorf("the record has %s, want %s", rule+" "+e.Object.Attributes, tc.rule)
+				}
+			}
+			d.stop()
+		})
+	}
+}
+
+const sizeRules = `version: 1
+default: allow
+scope: {paths: [%[1]q]}
+rules:
+  - {id: as-it-was, events: [exec], object: {path: %[2]q, size: %[3]d}, verdict: audit}
+  - {id: longer, events: [exec], object: {path: %[2]q, size: %[4]d-}, verdict: {deny: EPERM}}
+  - {id: sized, events: [exec], object: {size: 0-}, verdict: allow}
+  - {id: directory, events: [open], object: {path: %[1]q}, not: {object: {size: 0-}}, verdict: {deny: ENOTDIR}}
+`
+
+// How long a program is decides on each backend, and at once when that changes. A directory has no size.
+func TestSizeOfExecs(t *testing.T) {
+	backends := []string{kernelbridge.BackendFanotify}
+	if inGuest() {
+		backends = append(backends, kernelbridge.BackendLSM)
+	}
+	for _, backend := range backends {
+		t.Run(backend, func(t *testing.T) {
+			d := startDaemon(t, newTree(t), "--backend", backend)
+			good := d.tree + "/good"
+			info, err := os.Stat(good)
+			if err != nil {
+				t.Fatal(err)
+			}
+			size := info.Size()
+			d.push(fmt.Sprintf(sizeRules, d.tree, good, size, size+1))
+			events := d.watch()
+			for _, tc := range []struct {
+				more   int64
+				want   unix.Errno
+				record string
+			}{
+				{0, 0, "audit as-it-was"},
+				{1, unix.EPERM, "deny longer"},
+				{1 << 33, unix.EPERM, "deny longer"}, // with a hole
+				{0, 0, "audit as-it-was"},
+			} {
+				if err := os.Truncate(good, size+tc.more); err != nil {
+					t.Fatal(err)
+				}
+				d.soon(tc.want, "good")
+				if e, want := d.await(events, "exec "+tc.record+" "+good), fmt.Sprint(size+tc.more); e.Object.Size != want {
+					t.Errorf("the record of %s has size %q, want %s", tc.record, e.Object.Size, want)
+				}
+			}
+			if backend == kernelbridge.BackendLSM { // fanotify is not asked about directories
+				_, err := os.ReadDir(d.tree)
+				if !errors.Is(err, unix.ENOTDIR) {
+					t.Errorf("opening a directory: %v, want ENOTDIR", err)
 				}
 			}
 			d.stop()

@@ -20,10 +20,10 @@ import (
 )
 
 // credentialRules has a rule for each kind of namespace, which allows who is in another one of that
-// kind, and of no other.
-func credentialRules(tree string) string {
+// kind, and of no other, and before them more.
+func credentialRules(tree, more string) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "version: 1\ndefault: allow\non_fail: deny\nscope: {paths: [%q]}\nrules:\n", tree)
+	fmt.Fprintf(&b, "version: 1\ndefault: allow\non_fail: deny\nscope: {paths: [%q]}\nrules:\n%s", tree, more)
 	b.WriteString("- {id: nobody-has-it, events: [exec], subject: {capabilities: {all: 0x8000000000000000}}, verdict: deny}\n")
 	for kind, name := range abi.NamespaceNames {
 		others := append(append([]string{}, abi.NamespaceNames[:kind]...), abi.NamespaceNames[kind+1:]...)
@@ -31,7 +31,7 @@ func credentialRules(tree string) string {
 	}
 	b.WriteString(`- {id: elsewhere, events: [exec], not: {subject: {host_namespaces: {all: [cgroup, ipc, mnt, net, pid, user, uts]}}}, verdict: deny}
 - {id: logged-in, events: [exec], subject: {loginuid: 4711}, verdict: audit}
-- {id: mighty, events: [exec], subject: {capabilities: {all: [CAP_SYS_ADMIN, CAP_BPF]}, loginuid: unset}, verdict: deny}
+- {id: mighty, events: [exec], subject: {capabilities: {all: [CAP_SYS_ADMIN, CAP_BPF]}, loginuid: unset, session: unset}, verdict: deny}
 `)
 	return b.String()
 }
@@ -45,7 +45,7 @@ func TestCredentialsOfExecs(t *testing.T) {
 	for _, backend := range backends {
 		t.Run(backend, func(t *testing.T) {
 			d := startDaemon(t, newTree(t), "--backend", backend)
-			d.push(credentialRules(d.tree))
+			d.push(credentialRules(d.tree, ""))
 			events := d.watch()
 			good := d.tree + "/good"
 			// expect executes the program as that says, and wants the verdict, and the rule in its record.
@@ -81,21 +81,28 @@ func TestCredentialsOfExecs(t *testing.T) {
 				expect(nil, "audit in-"+abi.NamespaceNames[kind], syscall.SysProcAttr{Cloneflags: flag})
 			}
 			expect(unix.EPERM, "deny elsewhere", syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWUTS | unix.CLONE_NEWIPC})
-			loggedIn(t, 4711, func() { expect(nil, "audit logged-in", syscall.SysProcAttr{}) })
+			loggedIn(t, 4711, func(session string) {
+				expect(nil, "audit logged-in", syscall.SysProcAttr{})
+				d.push(credentialRules(d.tree, "- {id: in-session, events: [exec], subject: {session: "+session+", loginuid: 4711}, verdict: audit}\n"))
+				expect(nil, "audit in-session", syscall.SysProcAttr{})
+			})
+			loggedIn(t, 4711, func(string) { expect(nil, "audit logged-in", syscall.SysProcAttr{}) }) // another session
 			d.stop()
 		})
 	}
 }
 
-// loggedIn calls f on a thread with that login uid, from which what it starts has it.
-func loggedIn(t *testing.T, uid int, f func()) {
+// loggedIn calls f on a thread with that login uid, and in a session of its own, from which what it
+// starts has both.
+func loggedIn(t *testing.T, uid int, f func(session string)) {
 	t.Helper()
 	done := make(chan error)
 	go func() {
 		runtime.LockOSThread() // never unlocked: the thread ends
 		err := os.WriteFile("/proc/thread-self/loginuid", fmt.Append(nil, uid), 0)
-		if err == nil {
-			f()
+		session, err2 := os.ReadFile("/proc/thread-self/sessionid")
+		if err = errors.Join(err, err2); err == nil {
+			f(strings.TrimSpace(string(session)))
 		}
 		done <- err
 	}()

@@ -8,7 +8,7 @@ package abi
 
 // Version is written into the ring header by the side that creates it and
 // checked by the side that maps it. It changes with every layout change.
-const Version = 7
+const Version = 8
 
 const (
 	// Slots is the number of requests that can be open at once.
@@ -107,16 +107,19 @@ const (
 	FieldVerity
 	// FieldAttributes are the owner, the group and the mode of the object's file.
 	FieldAttributes
-	// FieldCredentials are the login uid, the effective capabilities, and which namespaces are the
-	// host's.
+	// FieldCredentials are the login uid, the audit session, the effective capabilities, and which
+	// namespaces are the host's.
 	FieldCredentials
 	// FieldScan is what a scanner says of the object.
 	FieldScan
+	// FieldSize is the size of the object's file.
+	FieldSize
 	// FieldKeep says that the kernel side may keep allows of the event.
 	FieldKeep Fields = 1 << 31
 	// Keepable are those that the kernel side can tell from each other by itself: it may keep
 	// allows of events of which no other is consulted. Attributes do not change but with the
-	// time of the last change.
+	// time of the last change. A size does: who writes sets the time first, and may take long to
+	// write.
 	Keepable = FieldPath | FieldExe | FieldUID | FieldGID | FieldCgroup | FieldAccess | FieldTree | FieldAttributes
 	// ContentFields are those that no kernel side has: workers have the content looked at.
 	ContentFields = FieldDigest | FieldFormat | FieldVerity | FieldScan
@@ -177,7 +180,7 @@ type Request struct {
 	EUID, EGID    uint32
 
 	Dev, Ino           uint64
-	Size               int64 // bytes
+	Size               Size // of what is a regular file
 	Mode               uint32
 	OwnerUID, OwnerGID uint32
 	Generation         uint32

@@ -27,55 +27,69 @@ const (
 // NamespaceNames are the kinds as /proc/PID/ns has them.
 var NamespaceNames = [NamespaceCount]string{"cgroup", "ipc", "mnt", "net", "user", "uts", "pid"}
 
-// NoLogin is the login uid of who has not logged in: daemons, and what they start.
-const NoLogin = ^uint32(0)
+// What they have who have not logged in: daemons, and what they start.
+const (
+	NoLogin   = ^uint32(0) // for a login uid
+	NoSession = ^uint32(0) // for an audit session
+)
 
 // Credentials are what a subject has beside its ids. The zero value is not known.
 type Credentials struct {
 	Known bool
 	// LoginUID is the uid that the audit session was begun with, which no setuid changes; NoLogin when
 	// it is not set, or the kernel has none.
-	LoginUID     uint32
+	LoginUID uint32
+	// Session is the number of the audit session, which the kernel counts from boot on; NoSession when
+	// there is none.
+	Session      uint32
 	Capabilities uint64 // the effective ones, a bit for each
 	// HostNamespaces are those of the subject's namespaces that are the host's: pid 1's.
 	HostNamespaces Namespaces
 }
 
-// String returns the credentials as rules and records write them: the login uid, or unset; the
-// capabilities as /proc/PID/status has them; and the names of the namespaces that are the host's. ""
-// when they are not known.
+// String returns the credentials as rules and records write them: the login uid and the session, each
+// a number or unset; the capabilities as /proc/PID/status has them; and the names of the namespaces that
+// are the host's. "" when they are not known.
 func (c Credentials) String() string {
 	if !c.Known {
 		return ""
 	}
-	login := "unset"
-	if c.LoginUID != NoLogin {
-		login = strconv.FormatUint(uint64(c.LoginUID), 10)
+	return fmt.Sprintf("%s:%s:%016x:%s", NumberOrUnset(c.LoginUID), NumberOrUnset(c.Session), c.Capabilities,
+		strings.Join(names(uint32(c.HostNamespaces&AllNamespaces), NamespaceNames[:]), ","))
+}
+
+// NumberOrUnset returns a login uid or a session as rules write it.
+func NumberOrUnset(v uint32) string {
+	if v == NoLogin {
+		return "unset"
 	}
-	return fmt.Sprintf("%s:%016x:%s", login, c.Capabilities, strings.Join(names(uint32(c.HostNamespaces&AllNamespaces), NamespaceNames[:]), ","))
+	return strconv.FormatUint(uint64(v), 10)
 }
 
 // ParseCredentials returns what String has written, false for anything else and for "".
 func ParseCredentials(s string) (c Credentials, ok bool) {
 	parts := strings.Split(s, ":")
-	if len(parts) != 3 {
+	if len(parts) != 4 {
 		return c, false
 	}
-	c.Known, c.LoginUID = true, NoLogin
-	if parts[0] != "unset" {
-		id, err := strconv.ParseUint(parts[0], 10, 32)
+	c.Known, c.LoginUID, c.Session = true, NoLogin, NoSession
+	for i, to := range [...]*uint32{&c.LoginUID, &c.Session} {
+		if parts[i] == "unset" {
+			continue
+		}
+		n, err := strconv.ParseUint(parts[i], 10, 32)
 		if err != nil {
 			return Credentials{}, false
 		}
-		c.LoginUID = uint32(id)
+		*to = uint32(n)
 	}
-	caps, err := strconv.ParseUint(parts[1], 16, 64)
+	caps, err := strconv.ParseUint(parts[2], 16, 64)
 	if err != nil {
 		return Credentials{}, false
 	}
 	c.Capabilities = caps
-	for name := range strings.SplitSeq(parts[2], ",") {
-		if parts[2] == "" {
+	for name := range strings.SplitSeq(parts[3], ",") {
+		if parts[3] == "" {
 			break
 		}
 		kind, ok := parse(name, NamespaceNames[:])

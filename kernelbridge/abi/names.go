@@ -5,7 +5,7 @@ package abi
 import "math/bits"
 
 // fieldNames are the words for the facts, by bit.
-var fieldNames = [...]string{"path", "exe", "uid", "gid", "cgroup", "access", "detail", "args", "sha256", "process_tree", "format", "fsverity", "attributes", "credentials", "scan"}
+var fieldNames = [...]string{"path", "exe", "uid", "gid", "cgroup", "access", "detail", "args", "sha256", "process_tree", "format", "fsverity", "attributes", "credentials", "scan", "size"}
 
 // flagNames are the words for the flags of a Request, by bit.
 var flagNames = [...]string{"path_truncated", "no_exe", "no_object", "detail_truncated"}

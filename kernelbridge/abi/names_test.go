@@ -9,7 +9,7 @@ import (
 
 // Every fact and every flag has a word that leads back to it, and nothing else has one.
 func TestNamesOfSets(t *testing.T) {
-	if got, want := strings.Join((AllFields|FieldKeep).Names(), " "), "path exe uid gid cgroup access detail args sha256 process_tree format fsverity attributes credentials scan"; got != want {
+	if got, want := strings.Join((AllFields|FieldKeep).Names(), " "), "path exe uid gid cgroup access detail args sha256 process_tree format fsverity attributes credentials scan size"; got != want {
 		t.Errorf("facts: got %s, want %s", got, want)
 	}
 	if got, want := strings.Join(FlagNames(^uint32(0)), " "), "path_truncated no_exe no_object detail_truncated"; got != want {

@@ -8,7 +8,7 @@
 #ifndef ARB_ABI_H
 #define ARB_ABI_H
 
-#define ARB_VERSION 7
+#define ARB_VERSION 8
 
 #define ARB_SLOTS 1024		/* requests open at once */
 #define ARB_SLOT_WORDS (ARB_SLOTS / 64)
@@ -123,6 +123,7 @@ enum arb_field {
 	ARB_FIELD_ARGS = 1 << 7,
 	ARB_FIELD_TREE = 1 << 9,
 	ARB_FIELD_CREDENTIALS = 1 << 13,
+	ARB_FIELD_SIZE = 1 << 15, /* always filled in */
 	ARB_FIELD_KEEP = 1 << 31,
 };
 
@@ -214,8 +215,10 @@ struct arb_facts {
 	__u32 login_uid;	/* of the audit session, ~0: it is not set */
 	__u64 capabilities;	/* the effective ones */
 	__u32 host_namespaces;	/* a bit for each arb_namespace that is the host's */
-	__u32 credentials;	/* 1: the last three are known */
-	__u64 pad_trees[4];
+	__u32 credentials;	/* 1: the last three and the next one are known */
+	__u32 session;		/* of audit, ~0: there is none */
+	__u32 pad_session;
+	__u64 pad_trees[3];
 };
 
 /* One slot. The word is changed by compare-and-swap from both sides; the rest is

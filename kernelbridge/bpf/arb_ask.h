@@ -181,6 +181,9 @@ static __noinline void arb_fill_credentials(struct arb_header *h, struct arb_fac
 	f->login_uid = ~0u;
 	if (bpf_core_field_exists(t->loginuid))
 		f->login_uid = BPF_CORE_READ(t, loginuid.val);
+	f->session = ~0u;
+	if (bpf_core_field_exists(t->sessionid))
+		f->session = BPF_CORE_READ(t, sessionid);
 	bpf_probe_read_kernel(&f->capabilities, sizeof(f->capabilities), &cred->cap_effective);
 	host = arb_host_bit(h, ARB_NS_CGROUP, BPF_CORE_READ(ns, cgroup_ns, ns.inum));
 	host |= arb_host_bit(h, ARB_NS_IPC, BPF_CORE_READ(ns, ipc_ns, ns.inum));

@@ -395,6 +395,7 @@ struct task_struct {
 	struct sigpending pending;
 	struct callback_head *task_works;
 	kuid_t loginuid; /* with CONFIG_AUDIT */
+	unsigned int sessionid; /* likewise */
 };
 
 struct bpf_map {

@@ -336,7 +336,7 @@ static __noinline bool arb_same_text(__u8 *a, __u8 *b, __u32 len)
 }
 
 /* Do two slots hold the same question, asked by one task? The time does not count, nor
- * what no rule looks at: the size of the object.
+ * the size of the object, which may change all the time: see arb_same_size.
  */
 static __noinline bool arb_same_question(struct arb_slot *a, struct arb_slot *b)
 {
@@ -354,7 +354,8 @@ static __noinline bool arb_same_question(struct arb_slot *a, struct arb_slot *b)
 	    x->path_len != y->path_len || x->detail_len != y->detail_len ||
 	    x->exe_len != y->exe_len || x->trees != y->trees || x->marks != y->marks ||
 	    x->mode != y->mode || x->owner_uid != y->owner_uid || x->owner_gid != y->owner_gid ||
-	    x->login_uid != y->login_uid || x->capabilities != y->capabilities ||
+	    x->login_uid != y->login_uid || x->session != y->session ||
+	    x->capabilities != y->capabilities ||
 	    x->host_namespaces != y->host_namespaces || x->credentials != y->credentials)
 		return false;
 	for (i = 0; i < ARB_ARGS; i++)
@@ -366,6 +367,16 @@ static __noinline bool arb_same_question(struct arb_slot *a, struct arb_slot *b)
 	return arb_same_text(a->path, b->path, x->path_len) &&
 	       arb_same_text(a->detail, b->detail, x->detail_len) &&
 	       arb_same_text(a->exe, b->exe, x->exe_len);
+}
+
+/* Is the object as long as it was, if that matters to a rule? */
+static __always_inline bool arb_same_size(struct arb_slot *a, struct arb_slot *b)
+{
+	struct arb_header *h = arb_get_header();
+
+	if (!h || !(h->want[b->facts.event & 63] & ARB_FIELD_SIZE))
+		return true;
+	return a->facts.size == b->facts.size;
 }
 
 /* Frees a slot whose verdict was not used. */
@@ -403,7 +414,7 @@ static __always_inline int arb_verdict_of(struct arb_unwinding *u, struct arb_op
 		o->used = 0; /* the daemon has freed it */
 		return 1;
 	}
-	if (!arb_same_question(before, s))
+	if (!arb_same_question(before, s) || !arb_same_size(before, s))
 		return 1;
 	err = (word >> 8) & 4095;
 	if (err || !u->lost) {

@@ -29,7 +29,7 @@ type Backend struct {
 	fdDir     int             // O_PATH of /proc/self/fd
 	cgroupDir int             // O_PATH of the cgroup v2 hierarchy, -1 without one
 	hostLinks *namespaceLinks // nil: they are not known
-	audit     bool            // the kernel has login uids
+	audit     bool            // the kernel has login uids and sessions
 	stop      int             // eventfd: the watcher returns
 	end       int             // eventfd: the watchdog and its reader return
 	mountinfo *os.File

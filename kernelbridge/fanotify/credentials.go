@@ -46,14 +46,8 @@ func (s *Source) credentialsOf(tid uint32) (c abi.Credentials) {
 	if s.b.hostLinks == nil {
 		return abi.Credentials{}
 	}
-	c.LoginUID = abi.NoLogin
-	if text, ok := s.readProc(tid, "/loginuid\x00"); ok {
-		n, err := strconv.ParseUint(string(bytes.TrimSpace(text)), 10, 32)
-		if err != nil {
-			return abi.Credentials{}
-		}
-		c.LoginUID = uint32(n)
-	} else if s.b.audit {
+	c.LoginUID, c.Session = abi.NoLogin, abi.NoSession
+	if s.b.audit && !(s.number(tid, "/loginuid\x00", &c.LoginUID) && s.number(tid, "/sessionid\x00", &c.Session)) {
 		return abi.Credentials{}
 	}
 	for kind, host := range s.b.hostLinks {
@@ -68,6 +62,17 @@ func (s *Source) credentialsOf(tid uint32) (c abi.Credentials) {
 	// The last to be asked: there is a task then that all of this was said of.
 	c.Capabilities, c.Known = effective(tid)
 	return c
+}
+
+// number reads a file of a thread that has a number and nothing else.
+func (s *Source) number(tid uint32, name string, to *uint32) bool {
+	text, ok := s.readProc(tid, name)
+	if !ok {
+		return false
+	}
+	n, err := strconv.ParseUint(string(bytes.TrimSpace(text)), 10, 32)
+	*to = uint32(n)
+	return err == nil
 }
 
 // effective returns the effective capabilities of a thread. They stand in /proc/PID/status too, behind

@@ -140,12 +140,12 @@ func (s *Source) gather(r *abi.Request) bool {
 	r.Ticket, r.PostedNS, r.Event = h.ticket, h.since.Load(), h.event
 	r.TID, r.Generation = h.tid, 0
 	r.Cgroup = [abi.CgroupLevels]uint64{}
-	r.Dev, r.Ino, r.Size, r.Mode, r.OwnerUID, r.OwnerGID = 0, 0, 0, 0, 0, 0
+	r.Dev, r.Ino, r.Size, r.Mode, r.OwnerUID, r.OwnerGID = 0, 0, abi.Size{}, 0, 0, 0
 	if s.object() {
-		r.Dev, r.Ino, r.Size, r.Mode = dev(&s.stat), s.stat.Ino, int64(s.stat.Size), uint32(s.stat.Mode)
+		r.Dev, r.Ino, r.Size, r.Mode = dev(&s.stat), s.stat.Ino, abi.SizeOf(uint32(s.stat.Mode), int64(s.stat.Size)), uint32(s.stat.Mode)
 		r.OwnerUID, r.OwnerGID = s.stat.Uid, s.stat.Gid
 	}
-	if want&abi.FieldAttributes != 0 && !s.attributes(r) {
+	if want&abi.FieldAttributes != 0 && !s.attributes(r) || want&abi.FieldSize != 0 && !s.held.statOK {
 		s.fail(abi.ReasonFactsTruncated)
 		return false
 	}
@@ -162,6 +162,9 @@ func (s *Source) gather(r *abi.Request) bool {
 
 	// It has no detail and no numbers: that much is known of them.
 	r.Have = want&(abi.FieldExe|abi.FieldCgroup|abi.FieldAccess|abi.FieldAttributes) | abi.FieldPath | abi.FieldUID | abi.FieldGID | abi.FieldDetail | abi.FieldArgs
+	if h.statOK {
+		r.Have |= abi.FieldSize
+	}
 	r.ExeLen = 0
 	if want&abi.FieldExe == 0 || !s.exe(r) {
 		r.Flags |= abi.FlagNoExe

@@ -56,9 +56,12 @@ func TestSubjectFacts(t *testing.T) {
 			if err := unix.Stat(dir+"/file", &st); err != nil {
 				t.Fatal(err)
 			}
-			if r.Ino != st.Ino || r.Size != st.Size || r.Mode != st.Mode ||
+			if r.Ino != st.Ino || r.Size != (abi.Size{Known: true, Bytes: uint64(st.Size)}) || r.Mode != st.Mode ||
 				r.Dev != uint64(unix.Major(st.Dev))<<20|uint64(unix.Minor(st.Dev)) {
-				t.Errorf("object: got dev %x ino %d size %d mode %o, want %+v", r.Dev, r.Ino, r.Size, r.Mode, st)
+				t.Errorf("object: got dev %x ino %d size %v mode %o, want %+v", r.Dev, r.Ino, r.Size, r.Mode, st)
+			}
+			if r.Have&abi.FieldSize == 0 {
+				t.Errorf("of the facts that are known, %v, the size is none", r.Have.Names())
 			}
 			var up unix.Timespec
 			if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &up); err != nil {

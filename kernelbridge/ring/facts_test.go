@@ -77,6 +77,9 @@ func FuzzFacts(f *testing.F) {
 		if q.ExeLen != facts.ExeLen && q.Flags&abi.FlagNoExe == 0 {
 			t.Errorf("an exe of %d bytes became %d and nothing says so", facts.ExeLen, q.ExeLen)
 		}
+		if want := abi.SizeOf(facts.Mode, facts.Size); q.Size != want || q.Size.Bytes > 1<<63-1 {
+			t.Errorf("mode %o, size %d became %+v, want %+v", facts.Mode, facts.Size, q.Size, want)
+		}
 		if ours := abi.FlagDigest | abi.FlagNoContent; q.Flags&^facts.Flags&^abi.AllFlags != 0 || facts.Flags&^q.Flags != facts.Flags&ours {
 			t.Errorf("flags %#x became %#x", facts.Flags, q.Flags)
 		}

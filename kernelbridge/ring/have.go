@@ -5,7 +5,7 @@ package ring
 import "github.com/arbiterd/arbiter/kernelbridge/abi"
 
 // always are the facts that the kernel side fills in whatever is wanted.
-const always = abi.FieldPath | abi.FieldUID | abi.FieldGID | abi.FieldAccess | abi.FieldDetail | abi.FieldArgs | abi.FieldAttributes
+const always = abi.FieldPath | abi.FieldUID | abi.FieldGID | abi.FieldAccess | abi.FieldDetail | abi.FieldArgs | abi.FieldAttributes | abi.FieldSize
 
 // fetches says what the kernel side fetches beside that, under one epoch of its policy.
 type fetches struct {

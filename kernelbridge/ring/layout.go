@@ -115,8 +115,10 @@ type Facts struct {
 	LoginUID       uint32 // of the audit session, ^0: it is not set
 	Capabilities   uint64 // the effective ones
 	HostNamespaces uint32 // a bit for each kind of namespace that is the host's
-	Credentials    uint32 // 1: the last three are known
-	_              [4]uint64
+	Credentials    uint32 // 1: the last three and the next one are known
+	Session        uint32 // of audit, ^0: there is none
+	_              uint32
+	_              [3]uint64
 }
 
 // Slot mirrors struct arb_slot. Word is changed by compare-and-swap from both

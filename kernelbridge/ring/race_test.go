@@ -75,7 +75,7 @@ func TestNoAnswerToMixture(t *testing.T) {
 	startWorkers(t, r,
 		func(_ int, q *abi.Request) abi.Verdict { return abi.Verdict{Errno: errnoOf(q.Ino)} },
 		func(q *abi.Request, inTime bool) {
-			whole := len(q.Path()) == int(q.Ino%3000)+1 && q.Size == int64(q.Ino) && uint32(q.Ino) == q.Word.Gen()
+			whole := len(q.Path()) == int(q.Ino%3000)+1 && q.Size == (abi.Size{Known: true, Bytes: q.Ino}) && uint32(q.Ino) == q.Word.Gen()
 			for _, b := range q.Path() {
 				whole = whole && b == byte(q.Ino)
 			}
@@ -95,7 +95,7 @@ func TestNoAnswerToMixture(t *testing.T) {
 			text[i] = byte(gen)
 		}
 		const slot = 200
-		post(r, slot, gen, ring.Facts{Ino: uint64(gen), Size: int64(gen)}, string(text[:gen%3000+1]))
+		post(r, slot, gen, ring.Facts{Ino: uint64(gen), Mode: 0o100644, Size: int64(gen)}, string(text[:gen%3000+1]))
 		// Wait for anything between nothing and the answer.
 		switch gen % 4 {
 		case 0:

@@ -224,11 +224,11 @@ func Fill(q *abi.Request, f *Facts) {
 	q.ForgetContent(abi.ContentFields)
 	q.TGID, q.TID, q.StartBoottime = f.TGID, f.TID, f.StartBoottime
 	q.UID, q.GID, q.EUID, q.EGID = f.UID, f.GID, f.EUID, f.EGID
-	q.Dev, q.Ino, q.Size, q.Mode = f.Dev, f.Ino, f.Size, f.Mode
+	q.Dev, q.Ino, q.Size, q.Mode = f.Dev, f.Ino, abi.SizeOf(f.Mode, f.Size), f.Mode
 	q.OwnerUID, q.OwnerGID, q.Generation = f.OwnerUID, f.OwnerGID, f.Generation
 	q.Comm, q.Cgroup, q.Arg = f.Comm, f.Cgroup, f.Arg
 	q.Trees, q.Marks = f.Trees, f.Marks
-	q.Credentials = abi.Credentials{Known: f.Credentials != 0, LoginUID: f.LoginUID, Capabilities: f.Capabilities, HostNamespaces: abi.Namespaces(f.HostNamespaces)}
+	q.Credentials = abi.Credentials{Known: f.Credentials != 0, LoginUID: f.LoginUID, Session: f.Session, Capabilities: f.Capabilities, HostNamespaces: abi.Namespaces(f.HostNamespaces)}
 	q.PathLen, q.DetailLen, q.ExeLen = f.PathLen, f.DetailLen, f.ExeLen
 	if q.PathLen >= abi.PathBytes {
 		q.PathLen, q.Flags = 0, q.Flags|abi.FlagPathTruncated

@@ -33,6 +33,7 @@ func facts() ring.Facts {
 	}
 	f.Flags = abi.FlagNoExe
 	f.PathLen, f.ExeLen = 0, 0
+	f.Mode |= 0o100000 // a regular file
 	return f
 }
 
@@ -64,6 +65,12 @@ func TestFactsArrive(t *testing.T) {
 		if name == "Credentials" { // of three fields whether they are known
 			if !q.Credentials.Known {
 				t.Error("the credentials are not known")
+			}
+			continue
+		}
+		if name == "Size" { // of regular files alone
+			if want := (abi.Size{Known: true, Bytes: uint64(f.Size)}); q.Size != want || f.Size == 0 {
+				t.Errorf("Size: got %+v, want %+v, not zero", q.Size, want)
 			}
 			continue
 		}

@@ -19,8 +19,8 @@ type attributes struct {
 
 // unknownHere is why an attribute has no equal in a rule file.
 var unknownHere = map[string]string{
-	"auid":       "the login uid of the audit system is not compared here",
-	"sessionid":  "the session of the audit system is not compared here",
+	"auid":       "the login uid, which who has none can choose, is not taken over; subject.loginuid compares it",
+	"sessionid":  "sessions are numbered anew at each boot, and not taken over; subject.session compares them",
 	"pid":        "process ids are not compared here; name the program by exe",
 	"ppid":       "process ids are not compared here; scope and rules can name a process tree by its program",
 	"comm":       "the name of a process, which it can change itself, is not compared here; name the program by exe",

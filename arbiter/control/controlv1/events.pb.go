@@ -654,9 +654,9 @@ type Subject struct {
 	Comm []byte `protobuf:"bytes,6,opt,name=comm,proto3" json:"comm,omitempty"`
 	// Bytes, not UTF-8; empty when it is not known.
 	Exe []byte `protobuf:"bytes,7,opt,name=exe,proto3" json:"exe,omitempty"`
-	// The login uid or "unset", the effective capabilities as 16 hex digits, and the names of the
-	// namespaces that are the host's, such as 1000:00000000a80425fb:mnt,user; empty when no rule looks at
-	// them.
+	// The login uid or "unset", the audit session or "unset", the effective capabilities as 16 hex
+	// digits, and the names of the namespaces that are the host's, such as
+	// 1000:3:00000000a80425fb:mnt,user; empty when no rule looks at them.
 	Credentials   string `protobuf:"bytes,8,opt,name=credentials,proto3" json:"credentials,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -768,7 +768,9 @@ type Object struct {
 	// clean or infected, as a scanner has said; likewise.
 	Scan string `protobuf:"bytes,8,opt,name=scan,proto3" json:"scan,omitempty"`
 	// What the scanner calls what it has found: bytes of whoever writes signatures, not UTF-8.
-	Signature     []byte `protobuf:"bytes,9,opt,name=signature,proto3" json:"signature,omitempty"`
+	Signature []byte `protobuf:"bytes,9,opt,name=signature,proto3" json:"signature,omitempty"`
+	// The size of the file in bytes, as a decimal number; empty when it is no regular file.
+	Size          string `protobuf:"bytes,10,opt,name=size,proto3" json:"size,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -866,6 +868,13 @@ func (x *Object) GetSignature() []byte {
 	return nil
 }
 
+func (x *Object) GetSize() string {
+	if x != nil {
+		return x.Size
+	}
+	return ""
+}
+
 var File_arbiter_control_controlv1_events_proto protoreflect.FileDescriptor
 
 const file_arbiter_control_controlv1_events_proto_rawDesc = "" +
@@ -934,7 +943,7 @@ const file_arbiter_control_controlv1_events_proto_rawDesc = "" +
 	"\x11start_boottime_ns\x18\x05 \x01(\x04R\x0fstartBoottimeNs\x12\x12\n" +
 	"\x04comm\x18\x06 \x01(\fR\x04comm\x12\x10\n" +
 	"\x03exe\x18\a \x01(\fR\x03exe\x12 \n" +
-	"\vcredentials\x18\b \x01(\tR\vcredentials\"\xde\x01\n" +
+	"\vcredentials\x18\b \x01(\tR\vcredentials\"\xf2\x01\n" +
 	"\x06Object\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\fR\x04path\x12\x10\n" +
 	"\x03dev\x18\x02 \x01(\x04R\x03dev\x12\x10\n" +
@@ -946,7 +955,9 @@ const file_arbiter_control_controlv1_events_proto_rawDesc = "" +
 	"attributes\x18\a \x01(\tR\n" +
 	"attributes\x12\x12\n" +
 	"\x04scan\x18\b \x01(\tR\x04scan\x12\x1c\n" +
-	"\tsignature\x18\t \x01(\fR\tsignature2_\n" +
+	"\tsignature\x18\t \x01(\fR\tsignature\x12\x12\n" +
+	"\x04size\x18\n" +
+	" \x01(\tR\x04size2_\n" +
 	"\rEventsService\x12N\n" +
 	"\x05Watch\x12 .arbiter.control.v1.WatchRequest\x1a!.arbiter.control.v1.WatchResponse0\x01BAZ?github.com/arbiterd/arbiter/arbiter/control/controlv1;controlv1b\x06proto3"
 

@@ -1866,7 +1866,9 @@ type ExplainRequest struct {
 	// clean or infected, as a scanner says; empty: not known.
 	Scan string `protobuf:"bytes,16,opt,name=scan,proto3" json:"scan,omitempty"`
 	// Of the subject, as Subject.credentials; empty: not known.
-	Credentials   string `protobuf:"bytes,17,opt,name=credentials,proto3" json:"credentials,omitempty"`
+	Credentials string `protobuf:"bytes,17,opt,name=credentials,proto3" json:"credentials,omitempty"`
+	// The size of the object's file in bytes, as a decimal number; empty: it is no regular file.
+	Size          string `protobuf:"bytes,18,opt,name=size,proto3" json:"size,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2020,6 +2022,13 @@ func (x *ExplainRequest) GetCredentials() string {
 	return ""
 }
 
+func (x *ExplainRequest) GetSize() string {
+	if x != nil {
+		return x.Size
+	}
+	return ""
+}
+
 type ExplainResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// "allow", "deny", "audit" or "kill"; "undecided" when the rule looks at a content that is
@@ -2061,7 +2070,7 @@ type ExplainResponse struct {
 	WrittenDeadline *durationpb.Duration `protobuf:"bytes,13,opt,name=written_deadline,json=writtenDeadline,proto3" json:"written_deadline,omitempty"`
 	WrittenOnFail   string               `protobuf:"bytes,14,opt,name=written_on_fail,json=writtenOnFail,proto3" json:"written_on_fail,omitempty"`
 	// The facts that rules about the event look at, in the order of the catalogue: path, exe, uid,
-	// gid, cgroup, access, detail, args, sha256, process_tree, format, fsverity, attributes, credentials, scan. Requests that agree in them are decided alike.
+	// gid, cgroup, access, detail, args, sha256, process_tree, format, fsverity, attributes, credentials, scan, size. Requests that agree in them are decided alike.
 	Consulted []string `protobuf:"bytes,30,rep,name=consulted,proto3" json:"consulted,omitempty"`
 	// Who gives the decision again without deciding anew.
 	Kept *ExplainKept `protobuf:"bytes,31,opt,name=kept,proto3" json:"kept,omitempty"`
@@ -2537,7 +2546,7 @@ const file_arbiter_control_controlv1_rules_proto_rawDesc = "" +
 	"\tRulesLock\x127\n" +
 	"\tlocked_at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\blockedAt\x12\x10\n" +
 	"\x03uid\x18\x02 \x01(\rR\x03uid\x12\x16\n" +
-	"\x06reason\x18\x03 \x01(\tR\x06reason\"\xd6\x03\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\"\xea\x03\n" +
 	"\x0eExplainRequest\x12\x14\n" +
 	"\x05event\x18\x01 \x01(\tR\x05event\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\fR\x04path\x12\x10\n" +
@@ -2558,7 +2567,8 @@ const file_arbiter_control_controlv1_rules_proto_rawDesc = "" +
 	"attributes\x18\x0f \x01(\tR\n" +
 	"attributes\x12\x12\n" +
 	"\x04scan\x18\x10 \x01(\tR\x04scan\x12 \n" +
-	"\vcredentials\x18\x11 \x01(\tR\vcredentialsB\b\n" +
+	"\vcredentials\x18\x11 \x01(\tR\vcredentials\x12\x12\n" +
+	"\x04size\x18\x12 \x01(\tR\x04sizeB\b\n" +
 	"\x06_epoch\"\xee\x05\n" +
 	"\x0fExplainResponse\x12\x18\n" +
 	"\averdict\x18\x01 \x01(\tR\averdict\x12\x14\n" +
