@@ -16,7 +16,7 @@ import (
 const rungBudget = time.Minute
 
 // RungsReport is one run of the rungs of the wait ladder. The one bar is a factor: the hooks are known
-// of an emulated machine, whose times mean nothing.
+// of an emulated machine, which has no times.
 type RungsReport struct {
 	*Report
 	Verdict RungsVerdict `json:"verdict"`
