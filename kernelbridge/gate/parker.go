@@ -72,20 +72,12 @@ func (p *Parker) open() (err error) {
 	return nil
 }
 
-// nap is for how long a worker that parks keeps its processor of the Go scheduler. To give it back
-// and to get another one takes time when there is a question, and has the scheduler look after it every 20 µs
-// for a while. A stop of the world ends a nap by a signal. It is less than the 10 ms after which the scheduler would.
-const nap = 5 * time.Millisecond
-
 // Wait blocks the calling thread, for d at most, and reads the first sleeper's
 // request. It leaves others for Serve, for the sooner the worker looks at the queue
 // the better, and for the next Wait. One thread at a time. After the gate has gone
 // it waits for the other two still.
 func (p *Parker) Wait(d time.Duration) {
-	n, errno := epollNap(p.epoll, p.events[:], min(d, nap))
-	if n == 0 && errno == 0 && d > nap {
-		n, errno = epollWait(p.epoll, p.events[:], d-nap)
-	}
+	n, errno := epollWait(p.epoll, p.events[:], d)
 	if errno != 0 {
 		return // EINTR by the runtime's own signals: the worker looks and parks again
 	}

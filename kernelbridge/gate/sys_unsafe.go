@@ -29,14 +29,6 @@ func epollWait(epoll int, events []unix.EpollEvent, d time.Duration) (int, unix.
 	return int(n), errno
 }
 
-// epollNap is epollWait without telling the Go scheduler.
-func epollNap(epoll int, events []unix.EpollEvent, d time.Duration) (int, unix.Errno) {
-	timeout := unix.NsecToTimespec(int64(max(d, 0)))
-	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT2, uintptr(epoll), uintptr(unsafe.Pointer(unsafe.SliceData(events))),
-		uintptr(len(events)), uintptr(unsafe.Pointer(&timeout)), 0, 0)
-	return int(n), errno
-}
-
 // read and write are those of a descriptor that does not block, so the Go scheduler is not
 // told: that takes longer, and could cost the worker its processor. They take no error
 // value, which would have to be allocated for some.

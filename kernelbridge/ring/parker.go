@@ -33,23 +33,15 @@ func NewFDParker(kick int, drain func()) (*FDParker, error) {
 	return &FDParker{kick: kick, wake: wake, drain: drain}, nil
 }
 
-// nap is for how long a worker that parks keeps its processor of the Go scheduler, for the reasons that
-// package gate gives for its own.
-const nap = 5 * time.Millisecond
-
 // Wait blocks the calling thread. One worker at a time.
 func (p *FDParker) Wait(d time.Duration) {
 	p.fds[0] = unix.PollFd{Fd: int32(p.kick), Events: unix.POLLIN}
 	p.fds[1] = unix.PollFd{Fd: int32(p.wake), Events: unix.POLLIN}
-	n, errno := pollNap(p.fds[:], min(d, nap))
-	var err error
-	if n == 0 && errno == 0 && d > nap {
-		timeout := unix.NsecToTimespec(int64(d - nap))
-		n, err = unix.Ppoll(p.fds[:], &timeout, nil)
-	}
+	timeout := unix.NsecToTimespec(int64(d))
 	// An error (EINTR by the runtime's own signals) is a wake-up like another:
 	// the worker looks and parks again.
-	if errno != 0 || err != nil || n == 0 {
+	n, err := unix.Ppoll(p.fds[:], &timeout, nil)
+	if err != nil || n == 0 {
 		return
 	}
 	if p.fds[1].Revents != 0 {

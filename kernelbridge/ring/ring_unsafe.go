@@ -3,10 +3,7 @@
 package ring
 
 import (
-	"time"
 	"unsafe"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/arbiterd/arbiter/kernelbridge/abi"
 )
@@ -28,10 +25,3 @@ func slotsOf(b []byte) *[abi.Slots]Slot {
 
 // SlotOf views mapped memory of at least one slot's size as a slot.
 func SlotOf(b []byte) *Slot { return (*Slot)(unsafe.Pointer(unsafe.SliceData(b))) }
-
-// pollNap is ppoll(2) without telling the Go scheduler.
-func pollNap(fds []unix.PollFd, d time.Duration) (int, unix.Errno) {
-	timeout := unix.NsecToTimespec(int64(max(d, 0)))
-	n, _, errno := unix.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(unsafe.SliceData(fds))), uintptr(len(fds)), uintptr(unsafe.Pointer(&timeout)), 0, 0, 0)
-	return int(n), errno
-}
