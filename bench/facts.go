@@ -87,8 +87,8 @@ func StartWatch(cpus ...int) *Watch {
 	return w
 }
 
-// CountedEnv is set where scripts/systems has the machine count its time in instructions.
-const CountedEnv = "ARBITER_BENCH_COUNTED"
+// CountedEnv is set by vmrun in a machine that counts its time in instructions.
+const CountedEnv = "ARBITER_VM_COUNTS"
 
 // countsInstructions reports whether one CPU runs at a time, by its instructions.
 func countsInstructions() bool { return os.Getenv(CountedEnv) != "" }

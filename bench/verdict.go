@@ -187,7 +187,8 @@ func addedFactor(rows map[string]*ScenarioReport, ours, theirs string) []Factor 
 	return []Factor{{ours, theirs, float64(*t.AddedP50NS) / float64(*o.AddedP50NS)}}
 }
 
-// noisy returns why the machine was too noisy for a verdict. Who counts instructions counts the machine's own alone.
+// noisy returns why the machine was too noisy for a verdict. One that counts instructions counts its own alone, and
+// vmrun starts nothing in it but the program.
 func noisy(m Machine) []string {
 	if m.Counted {
 		return nil

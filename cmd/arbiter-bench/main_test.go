@@ -23,6 +23,7 @@ import (
 
 	"github.com/arbiterd/arbiter/arbiter/control/controlv1"
 	"github.com/arbiterd/arbiter/bench"
+	"github.com/arbiterd/arbiter/kernelbridge/vmtest"
 )
 
 // TestMain lets the test binary be the program: bridge starts its children by the
@@ -63,10 +64,13 @@ func TestSystemsScript(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"-env " + bench.SystemsEnv + "=1", "-count", "-env " + bench.CountedEnv + "=1"} {
+	for _, want := range []string{"-env " + bench.SystemsEnv + "=1", " -count "} {
 		if !strings.Contains(string(text), want) {
 			t.Errorf("scripts/systems: got no %q", want)
 		}
+	}
+	if bench.CountedEnv != vmtest.EnvCounts {
+		t.Errorf("a machine that counts says so in %s, and %s is looked at", vmtest.EnvCounts, bench.CountedEnv)
 	}
 }
 

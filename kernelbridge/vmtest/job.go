@@ -13,6 +13,9 @@ import (
 // EnvVM is set in the guest, and only there, to the series of its kernel, such as "6.12".
 const EnvVM = "ARBITER_VM"
 
+// EnvCounts is set in a guest that counts its time in instructions: see Machine.Count.
+const EnvCounts = "ARBITER_VM_COUNTS"
+
 // Where things are in the guest. jobPath is read by the guest's init before anything else.
 const (
 	jobPath    = "/vm/job.json"

@@ -221,6 +221,9 @@ func (c *Config) writeInitrd(m *Machine, series string, modules []string) (err e
 		Args: c.Args, Env: c.Env,
 		Timeout: max(c.Timeout-10*time.Second, c.Timeout/2), // leaves time to print goroutines
 	}
+	if c.Count {
+		job.Env = append(slices.Clone(job.Env), EnvCounts+"=1")
+	}
 	a := NewArchive(f)
 	add := func(e error) {
 		if err == nil {
