@@ -96,8 +96,8 @@ func (s rungScenario) Open(at Place) (_ Session, err error) {
 	if err := s.possible(); err != nil {
 		return nil, err
 	}
-	// An emulated CPU stands still for a while whenever its host has something else to do: that
-	// is neither a dead daemon nor another rung.
+	// A CPU of a machine that emulates can stand still for a while: that is neither a dead daemon
+	// nor another rung.
 	o := kernelbridge.LSMOptions{CPUs: []int{at.Responder}, Wait: nativeWait, Heartbeat: rungPatience}
 	if s.rung == polls {
 		o.Spin = rungPatience

@@ -50,9 +50,11 @@ func having(which func(*catalogue.Event) bool) (s eventSet) {
 var (
 	withObject = having(func(e *catalogue.Event) bool { return e.Object != "" })
 	// withFile are the events whose object is a file that is there already.
-	withFile   = withObject &^ sockets &^ setOf(abi.EventCreate, abi.EventMkdir, abi.EventMknod, abi.EventSymlink)
-	withDetail = having(func(e *catalogue.Event) bool { return e.Detail != "" })
-	withAccess = having(func(e *catalogue.Event) bool { return e.Access })
+	withFile = withObject &^ sockets &^ setOf(abi.EventCreate, abi.EventMkdir, abi.EventMknod, abi.EventSymlink)
+	// neverRegular are those of which it is no regular file.
+	neverRegular = setOf(abi.EventRmdir, abi.EventChroot, abi.EventUnixConnect)
+	withDetail   = having(func(e *catalogue.Event) bool { return e.Detail != "" })
+	withAccess   = having(func(e *catalogue.Event) bool { return e.Access })
 	// sockets are the events whose object can be the name of an abstract socket,
 	// which begins with @.
 	sockets = having(func(e *catalogue.Event) bool { return e.Object != "" && e.Arg("family") >= 0 })

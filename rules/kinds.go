@@ -8,14 +8,14 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// aKind is one of the few values of a fact, of which 0 says that it is not known.
-type aKind interface {
+// enumeration is the type of the few values of a fact, of which 0 says that it is not known.
+type enumeration interface {
 	~uint8
 	String() string
 }
 
 // kinds is a set of them, a bit each.
-type kinds[K aKind] uint8
+type kinds[K enumeration] uint8
 
 // kindBits is how many there can be.
 const kindBits = 8
@@ -32,7 +32,7 @@ func (s kinds[K]) names() (out []string) {
 }
 
 // parseKinds reads one of any, or a list of them. stranger says what is wrong with a name that is none.
-func parseKinds[K aKind](p *parser, n *yaml.Node, key, what string, about eventSet, any kinds[K], parse func(string) (K, bool), stranger func(e *yaml.Node, name, hint string)) (set kinds[K]) {
+func parseKinds[K enumeration](p *parser, n *yaml.Node, key, what string, about eventSet, any kinds[K], parse func(string) (K, bool), stranger func(e *yaml.Node, name, hint string)) (set kinds[K]) {
 	p.needContent(n, key, about)
 	hint := "write any of " + strings.Join(any.names(), ", ")
 	for _, e := range p.list(n, key) {

@@ -20,6 +20,9 @@ func (p *parser) sizes(n *yaml.Node, about eventSet) []numberRange {
 		return nil
 	}
 	p.needFile(n, "size", about)
+	for _, e := range (about & withFile & neverRegular).list() {
+		p.add(n, "take it out, or put "+e.String()+" in a rule of its own", "the event %s is about no regular file, and nothing else has a size", e)
+	}
 	return values(p, n, "object.size", "size", false, func(e *yaml.Node) (r numberRange, ok bool) {
 		s, ok := p.text(e, "object.size", sizeHint)
 		if !ok {

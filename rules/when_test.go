@@ -226,6 +226,7 @@ func TestWhenExplain(t *testing.T) {
 		{"names", `args.signal in ["KILL", 15]`, abi.EventSignal, `args.signal in ["KILL", 15] is false: args.signal is SIGINT`},
 		{"an address", `args.addr.inNet("10.2.0.0/16")`, abi.EventConnect, `args.addr.inNet(["10.2.0.0/16"]) is false: args.addr is 10.0.0.1`},
 		{"not known", `subject.uid == 0 && detail.startsWith("user.")`, abi.EventSetXattr, `detail has no value: detail is not known`},
+		{"no regular file", `object.size + 1u > 0u`, abi.EventUnlink, `object.size has no value: it is not known, or there is no regular file`},
 		{"below 0", `size(object.path) == 9 && subject.uid - 1 == 2`, abi.EventChmod, `subject.uid - 1 has no value: the result does not fit, subject.uid is 0`},
 		{"division", `subject.gid % subject.uid == 2`, abi.EventOpen, `subject.gid % subject.uid has no value: it divides by 0, subject.gid is 100, subject.uid is 0`},
 		{"bytes", `detail == "a"`, abi.EventRename, `detail == "a" is false: detail is "\xff"`},

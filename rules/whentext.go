@@ -192,6 +192,10 @@ func (n *whenNode) unknown(r *abi.Request) string {
 		return notKnown(condDetail, r)
 	case whenExe:
 		return notKnown(condExe, r)
+	case whenOwner, whenGroup:
+		return "it is not known, or there is no file"
+	case whenFileSize:
+		return "it is not known, or there is no regular file"
 	case whenDivide, whenModulo:
 		return "it divides by 0"
 	case whenArg, whenEvent:
@@ -208,8 +212,9 @@ func (n *whenNode) tell(r *abi.Request, facts *[]string) {
 		text, _ := n.bytes(r)
 		value = quote(string(text))
 	case whenUID, whenEUID, whenGID, whenEGID, whenOwner, whenGroup, whenFileSize:
-		v, _ := n.value(r)
-		value = strconv.FormatUint(v, 10)
+		if v, known := n.value(r); known {
+			value = strconv.FormatUint(v, 10)
+		}
 	case whenArg:
 		v, _ := n.value(r)
 		value = ArgText(r.Event, n.name, v)

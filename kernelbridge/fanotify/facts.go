@@ -141,11 +141,15 @@ func (s *Source) gather(r *abi.Request) bool {
 	r.TID, r.Generation = h.tid, 0
 	r.Cgroup = [abi.CgroupLevels]uint64{}
 	r.Dev, r.Ino, r.Size, r.Mode, r.OwnerUID, r.OwnerGID = 0, 0, abi.Size{}, 0, 0, 0
+	sized := false
 	if s.object() {
-		r.Dev, r.Ino, r.Size, r.Mode = dev(&s.stat), s.stat.Ino, abi.SizeOf(uint32(s.stat.Mode), int64(s.stat.Size)), uint32(s.stat.Mode)
+		r.Dev, r.Ino, r.Mode = dev(&s.stat), s.stat.Ino, uint32(s.stat.Mode)
 		r.OwnerUID, r.OwnerGID = s.stat.Uid, s.stat.Gid
+		if sized = s.stat.Mask&unix.STATX_SIZE != 0; sized {
+			r.Size = abi.SizeOf(r.Mode, int64(s.stat.Size))
+		}
 	}
-	if want&abi.FieldAttributes != 0 && !s.attributes(r) || want&abi.FieldSize != 0 && !s.held.statOK {
+	if want&abi.FieldAttributes != 0 && !s.attributes(r) || want&abi.FieldSize != 0 && !sized {
 		s.fail(abi.ReasonFactsTruncated)
 		return false
 	}
@@ -162,7 +166,7 @@ func (s *Source) gather(r *abi.Request) bool {
 
 	// It has no detail and no numbers: that much is known of them.
 	r.Have = want&(abi.FieldExe|abi.FieldCgroup|abi.FieldAccess|abi.FieldAttributes) | abi.FieldPath | abi.FieldUID | abi.FieldGID | abi.FieldDetail | abi.FieldArgs
-	if h.statOK {
+	if sized {
 		r.Have |= abi.FieldSize
 	}
 	r.ExeLen = 0
