@@ -40,7 +40,7 @@ generate: ## write the generated files again (clang-19, libbpf)
 	@scripts/setup generate
 	@scripts/generate
 
-vm: ## kernel tests in a virtual machine, on each of K="6.1 newest", less on 6.12 and 6.18
+vm: ## kernel tests in a virtual machine, on each of K="6.1 newest", a few on 6.12 and 6.18
 	@scripts/setup vm
 	@K="$(K)" scripts/test vm
 

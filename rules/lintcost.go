@@ -39,15 +39,15 @@ func (l *linter) recorded() {
 	}
 }
 
-// manyValued are the arguments that hardly two requests agree in; the size of a file is another such fact.
+// manyValued are the arguments that hardly two requests agree in.
 var manyValued = []string{"addr_low", "addr_high", "port", "target_pid", "size", "id", "seconds"}
 
 // perValue names the rules because of which a worker's cache knows a decision for one value
 // of a number alone.
 func (l *linter) perValue() {
 	for e := abi.EventOpen; e < abi.EventCount; e++ {
-		args, size := l.rs.lists[e].args, l.rs.lists[e].consulted&abi.FieldSize
-		if args == 0 && size == 0 || l.rs.kernelDecides(e, -1) {
+		args := l.rs.lists[e].args
+		if l.rs.lists[e].consulted&abi.FieldArgs == 0 || args == 0 || l.rs.kernelDecides(e, -1) {
 			continue
 		}
 		var many uint8
@@ -58,12 +58,9 @@ func (l *linter) perValue() {
 				names = append(names, name)
 			}
 		}
-		if size != 0 {
-			names = append(names, "object.size")
-		}
 		rules := l.about([]abi.Event{e}, func(i int32, e abi.Event) bool {
-			fields, args := l.rs.consulted(&l.rs.all[i], e)
-			return args&many != 0 || fields&size != 0
+			_, args := l.rs.consulted(&l.rs.all[i], e)
+			return args&many != 0
 		})
 		if rules != nil {
 			l.note(rules, fmt.Sprintf("a decision of %s is cached for one value of %s alone: the rule looks at it", e, strings.Join(names, ", ")), "")

@@ -92,7 +92,6 @@ func TestNotesOfCost(t *testing.T) {
 		{"a record", "{id: a, events: [open], verdict: audit}|{id: b, events: [exec], verdict: audit}", "rule a: the rule records all that it lets go on, so each waits for a worker: the kernel side keeps plain allows alone; likewise b on line 6"},
 		{"a record of a rename", "{id: a, events: [rename], verdict: audit}", ""},
 		{"once", "{id: a, events: [open], lifespan: once, verdict: allow}", "rule a: what the rule decides is kept nowhere: it decides once"},
-		{"a size", "{id: a, events: [unlink], object: {size: 0}, verdict: deny}", "rule a: a decision of unlink is cached for one value of object.size alone"},
 		{"a port", "{id: a, events: [connect], subject: {exe: /x}, args: {port: 80}, verdict: deny}", "rule a: a decision of connect is cached for one value of port alone"},
 		{"a port, in the kernel", "{id: a, events: [connect], args: {port: 80}, verdict: deny}", ""},
 		{"a family", "{id: a, events: [connect], subject: {exe: /x}, args: {family: inet}, verdict: deny}", ""},
