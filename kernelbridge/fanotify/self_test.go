@@ -50,6 +50,7 @@ func selfMain() {
 	}
 	fmt.Println("started")
 	io.Copy(io.Discard, os.Stdin)
+	fmt.Printf("%+v\n", b.Stats())
 	g.Close()
 }
 
@@ -95,7 +96,8 @@ func TestSelfInScope(t *testing.T) {
 	}
 	// Only while it starts: everybody else is asked as before.
 	if e := newSubject(t).exec(dir + "/daemon"); e != unix.EPERM {
-		t.Errorf("exec of the daemon's file by others: got %v, want %v", e, unix.EPERM)
+		in.Close()
+		t.Errorf("exec of the daemon's file by others: got %v, want %v; what the daemon counted: %s", e, unix.EPERM, <-lines)
 	}
 }
 
