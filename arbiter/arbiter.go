@@ -122,8 +122,12 @@ func New(cfg Config) (*Arbiter, error) {
 	return a, nil
 }
 
-// Start runs the workers and returns when each one is pinned and polling. An
-// error means that a worker could not be pinned; then none runs.
+// firstLook bounds how long Start waits for a worker that runs to look for requests.
+const firstLook = time.Second
+
+// Start runs the workers and returns when each one is pinned and polling, but waits
+// no longer than firstLook for one whose source keeps it. An error means that a worker
+// could not be pinned; then none runs.
 func (a *Arbiter) Start() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -147,6 +151,9 @@ func (a *Arbiter) Start() error {
 		a.shutdown()
 		return fmt.Errorf("starting workers: %w", err)
 	}
+	ctx, cancel := context.WithTimeout(context.Background(), firstLook)
+	defer cancel()
+	_ = a.Check(ctx) // an idle worker has looked, or has parked: one that has not is found by the watchdog
 	return nil
 }
 

@@ -39,7 +39,8 @@ type Backend struct {
 	sources  []*Source
 	twins    twinTable
 	counters counters
-	served   atomic.Bool // a worker has called Next
+	served   atomic.Bool  // a worker has called Next
+	serving  atomic.Int64 // readers that answer because none has
 
 	failures   chan *abi.Failure // to OnFailure
 	halt       chan struct{}     // no more failures will come

@@ -3,6 +3,7 @@
 package fanotify
 
 import (
+	"fmt"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -111,6 +112,35 @@ func TestNobodyReads(t *testing.T) {
 	until(t, "no_worker is counted for each", func() bool { // after the answer, so the subject may be faster
 		return b.Stats().Failed[abi.ReasonNoWorker] == uint64(1+len(subs))
 	})
+}
+
+// TestTakeOver: a reader that has looked whether a worker comes may answer one event more.
+// The first worker waits for it, and not for ever.
+func TestTakeOver(t *testing.T) {
+	needRoot(t)
+	for _, stays := range []bool{false, true} {
+		t.Run(fmt.Sprintf("stays %t", stays), func(t *testing.T) {
+			b := open(t, Options{Trees: []string{mounted(t)}})
+			b.serving.Add(1)
+			back := make(chan time.Time)
+			begin := time.Now()
+			go func() {
+				b.Sources()[0].Next(new(abi.Request))
+				back <- time.Now()
+			}()
+			until(t, "the worker has come", b.served.Load)
+			gone := time.Now()
+			if !stays {
+				unix.Poll(nil, 10)
+				gone = time.Now()
+				b.serving.Add(-1)
+			}
+			end := <-back
+			if stays && end.Sub(begin) < maxTick || end.Before(gone) {
+				t.Errorf("the worker went on after %v, before the reader did", end.Sub(begin))
+			}
+		})
+	}
 }
 
 func TestKilledWhileHeld(t *testing.T) {

@@ -347,7 +347,7 @@ type judge struct {
 func serve(t testing.TB, s *Source, decide func(*abi.Request) abi.Verdict) *judge {
 	t.Helper()
 	j := &judge{stop: make(chan struct{}), source: s}
-	s.b.served.Store(true) // or the watchdog might be faster than the goroutine
+	s.b.takeOver() // or the watchdog might be faster than the goroutine
 	j.done.Go(func() {
 		r := new(abi.Request)
 		for {

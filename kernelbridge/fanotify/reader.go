@@ -99,6 +99,16 @@ func (r *reader) read(n int) bool {
 // unserved reports whether no worker comes: not yet, or no more.
 func (b *Backend) unserved() bool { return !b.served.Load() || b.closing.Load() }
 
+// takeOver is the first worker's. Who asks after it has returned is not answered by a
+// reader that had looked before whether a worker comes, unless a file system keeps that
+// reader for longer than maxTick.
+func (b *Backend) takeOver() {
+	b.served.Store(true)
+	for until := b.clock.now() + int64(maxTick); b.serving.Load() > 0 && b.clock.now() < until; {
+		unix.Nanosleep(&unix.Timespec{Nsec: 20_000}, nil)
+	}
+}
+
 // serve answers at once, our own scan first of all, until a worker comes or the
 // backend closes.
 func (r *reader) serve() {
@@ -112,7 +122,15 @@ func (r *reader) serve() {
 		if err == nil && n > 0 && fds[0].Revents != 0 {
 			return
 		}
-		for b.unserved() && r.read(1) {
+		for r.readUnserved() {
 		}
 	}
+}
+
+// readUnserved is read(1) if no worker comes.
+func (r *reader) readUnserved() bool {
+	b := r.own.b
+	b.serving.Add(1) // before the look: see takeOver
+	defer b.serving.Add(-1)
+	return b.unserved() && r.read(1)
 }

@@ -27,9 +27,10 @@ func selfMain() {
 	if err != nil {
 		panic(err)
 	}
-	s := b.Sources()[0]
+	s, r := b.Sources()[0], new(abi.Request)
+	s.Next(r) // before it, all get the failure verdict
 	go func() {
-		for r := new(abi.Request); ; s.Park(time.Second) {
+		for ; ; s.Park(time.Second) {
 			for s.Next(r) {
 				v := abi.Verdict{}
 				if r.Event == abi.EventExec {

@@ -152,7 +152,7 @@ func (s *Source) Next(r *abi.Request) bool {
 	}
 	defer s.leave()
 	if !s.b.served.Load() {
-		s.b.served.Store(true)
+		s.b.takeOver()
 	}
 	if s.held.state.Load() != s.held.word(idle) {
 		// A worker that never replied: its question ends here.
