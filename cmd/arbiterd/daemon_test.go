@@ -419,14 +419,33 @@ func (d *runs) watch() pb.EventsService_WatchClient {
 // await reads events until one is the wanted one, and returns it.
 func (d *runs) await(w pb.EventsService_WatchClient, want string) *pb.Event {
 	d.t.Helper()
+	return d.awaitThat(w, want, func(e *pb.Event) bool { return describe(e) == want })
+}
+
+// awaitExec is await for the next exec of a path, however it was decided.
+func (d *runs) awaitExec(w pb.EventsService_WatchClient, path string) *pb.Event {
+	d.t.Helper()
+	return d.awaitThat(w, "exec of "+path, func(e *pb.Event) bool {
+		return e.GetEvent() == "exec" && string(e.GetObject().GetPath()) == path
+	})
+}
+
+func (d *runs) awaitThat(w pb.EventsService_WatchClient, what string, wanted func(*pb.Event) bool) *pb.Event {
+	d.t.Helper()
+	var others []string
 	for {
 		m, err := w.Recv()
 		if err != nil {
-			d.t.Fatalf("waiting for the event %q: %v", want, err)
+			d.t.Fatalf("waiting for the event %q: %v; others came: %q", what, err, others)
 		}
-		if e := m.GetEvent(); e != nil && describe(e) == want {
+		e := m.GetEvent()
+		if e == nil {
+			continue
+		}
+		if wanted(e) {
 			return e
 		}
+		others = append(others, describe(e)+" "+e.GetReason())
 	}
 }
 
