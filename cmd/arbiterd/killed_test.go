@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"os/exec"
 	"testing"
@@ -104,9 +105,13 @@ func (a *asker) end() (at time.Duration, errno unix.Errno) {
 	return at, errno
 }
 
+// stillBeats is how long after a daemon was stopped the kernel side takes it for alive
+// at least: its heartbeat, which comes every 20 ms, may be 100 ms old.
+const stillBeats = 50 * time.Millisecond
+
 // frozen is a daemon that has refused an open and is stopped now, and who will ask it
-// again. It answers nobody.
-func frozen(t *testing.T) (*runs, *asker) {
+// again. It answers nobody. It says since when.
+func frozen(t *testing.T) (*runs, *asker, time.Duration) {
 	t.Helper()
 	dir := newTree(t)
 	d := startDaemon(t, dir)
@@ -116,62 +121,77 @@ func frozen(t *testing.T) (*runs, *asker) {
 	for range 5 { // as soon does: under emulation a wait can reach its bound
 		a.begin()
 		if _, errno := a.end(); errno != 0 {
+			since := monotonic()
 			d.freeze()
-			return d, a
+			return d, a, since
 		}
 	}
 	t.Fatalf("the open is not refused while the daemon lives: %v\n%s", d.status().KernelCounters, d.log)
-	return nil, nil
+	return nil, nil, 0
 }
+
+// tries is how often what a slow machine can make meaningless is tried.
+const tries = 5
 
 // With a daemon that is stopped and not dead the kernel side ends the hold at its bound.
 func TestStoppedDaemon(t *testing.T) {
 	if !inGuest() {
 		t.Skip("runs only inside the virtual machine: it is about the bound of bpf-lsm")
 	}
-	_, a := frozen(t)
-	begin := a.begin()
-	end, errno := a.end()
-	if took := end - begin; took < kernelbridge.MaxWait || errno != 0 {
-		t.Errorf("the open ended after %v with %v; want it held for %v, then success, the open failure verdict", took, errno, kernelbridge.MaxWait)
+	for range tries {
+		d, a, since := frozen(t)
+		begin := a.begin()
+		end, errno := a.end()
+		took := end - begin
+		if errno != 0 {
+			t.Errorf("the open ended after %v with %v; want success, the open failure verdict", took, errno)
+		}
+		if took >= kernelbridge.MaxWait {
+			return
+		}
+		if begin-since < stillBeats {
+			t.Fatalf("the open ended after %v; want it held for %v", took, kernelbridge.MaxWait)
+		}
+		t.Logf("asked %v after the daemon was stopped, when nobody took it for alive", begin-since)
+		d.kill()
 	}
+	t.Errorf("in %d tries nobody asked while the daemon was taken for alive", tries)
 }
 
 // kill -9 of the daemon while a task is held: the task goes on by the failure verdict,
 // which is open, and nothing stays behind. An open that is not held takes microseconds,
-// so one that lasts until the kill is held. A kill that comes after the bound of bpf-lsm,
-// on a machine that is slow, proves nothing and is tried again.
+// so one that lasts until the kill is held.
 func TestKilledDaemon(t *testing.T) {
-	const tries = 5
-	for try := range tries {
+	for range tries {
 		if killWhileHeld(t) {
 			return
 		}
-		t.Logf("try %d: the hold had reached its bound before the kill", try+1)
 	}
 	t.Errorf("in %d tries no kill fell into a held open", tries)
 }
 
-// killWhileHeld reports whether the open was held when the daemon was killed.
+// killWhileHeld reports whether the open was held when the daemon was killed. A kill that
+// comes after the bound of bpf-lsm proves nothing, nor does an open that comes when the
+// stopped daemon is not taken for alive any more: a slow machine.
 func killWhileHeld(t *testing.T) bool {
 	t.Helper()
-	wait, bound := 300*time.Millisecond, time.Duration(defaults().HoldLimit)
+	wait, bound, alive := 300*time.Millisecond, time.Duration(defaults().HoldLimit), time.Duration(math.MaxInt64)
 	if inGuest() {
-		wait, bound = kernelbridge.MaxWait/5, kernelbridge.MaxWait
+		wait, bound, alive = kernelbridge.MaxWait/5, kernelbridge.MaxWait, stillBeats
 	}
-	d, a := frozen(t)
+	d, a, since := frozen(t)
 	begin := a.begin()
 	unix.Poll(nil, int(wait.Milliseconds())) // it ends by itself before, or is held
 	killed := monotonic()
 	d.kill()
 	end, errno := a.end()
-	if end < killed && end-begin < bound {
+	if end < killed && end-begin < bound && begin-since < alive {
 		t.Errorf("with a stopped daemon the open was not held: it took %v", end-begin)
 	}
 	if errno != 0 {
 		t.Errorf("held while the daemon was killed: %v, want success, the open failure verdict", errno)
 	}
-	t.Logf("asked, killed after %v, went on %v after the kill", killed-begin, end-killed)
+	t.Logf("asked %v after the stop, killed after %v, went on %v after the kill", begin-since, killed-begin, end-killed)
 	if got := d.try("bad"); got != 0 {
 		t.Errorf("an exec after the daemon is gone: %v, want success", got)
 	}
