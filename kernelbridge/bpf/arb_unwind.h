@@ -245,7 +245,7 @@ static __noinline int arb_unwind(struct arb_wait *w)
 	bool others = false;
 	int err = -1, i;
 
-	if (!arb_can_unwind() || !arb_restarts(w->slot->facts.event))
+	if (!arb_can_unwind())
 		return -1;
 	u = bpf_task_storage_get(&arb_unwindings, task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
 	work = bpf_map_lookup_elem(&arb_works, &index);
@@ -283,22 +283,19 @@ static __noinline int arb_unwind(struct arb_wait *w)
 /* The wait in a hook that must not sleep; true: return -ERESTARTNOINTR. */
 static __always_inline bool arb_wait_locked(struct arb_header *h, struct arb_wait *w)
 {
-	bool unwinds = arb_can_unwind() && arb_restarts(w->slot->facts.event);
 	__u64 bound = h->wait_ns;
 
+	if (arb_can_unwind() && arb_restarts(w->slot->facts.event)) {
+		if (arb_wait_shortly(h, w))
+			return false;
+		if (!arb_unwind(w))
+			return true;
+	}
 	if (bound > ARB_LOCKED_NS)
 		bound = ARB_LOCKED_NS;
-	arb_wait_polling(h, w, unwinds ? h->spin_ns : bound);
-	if (arb_answered(w) || w->killed)
-		return false;
-	if (!unwinds) {
-		if (arb_can_unwind() && w->reason == ARB_REASON_DEADLINE)
-			w->reason = ARB_REASON_UNSUPPORTED_CALLER;
-		return false;
-	}
-	if (!arb_unwind(w))
-		return true;
-	w->reason = ARB_REASON_UNSUPPORTED_CALLER;
+	arb_wait_polling(h, w, bound);
+	if (arb_can_unwind() && w->reason == ARB_REASON_DEADLINE)
+		w->reason = ARB_REASON_UNSUPPORTED_CALLER;
 	return false;
 }
 

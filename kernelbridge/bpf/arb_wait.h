@@ -153,24 +153,31 @@ static __always_inline void arb_wait_asleep(struct arb_header *h, struct arb_wai
 	}
 }
 
-/* The wait in a sleepable program that holds no lock. */
-static __always_inline void arb_wait_free(struct arb_header *h, struct arb_wait *w)
+/* Polls for as long as the rung above is worth it, if a worker polls too; else the way to
+ * the gate, which wakes a worker, is the shorter one. True: that was the whole wait.
+ */
+static __always_inline bool arb_wait_shortly(struct arb_header *h, struct arb_wait *w)
 {
 	__u64 here;
 
-	if (!arb_can_sleep(h)) {
+	if (!arb_hot_elsewhere(h, &here))
+		return false;
+	w->deadline = w->slot->facts.posted_ns + h->spin_ns;
+	w->kick_at = ~0ull;
+	arb_wait_hot(w);
+	if (arb_answered(w) || w->killed)
+		return true;
+	w->over = 0;
+	return false;
+}
+
+/* The wait in a sleepable program that holds no lock. */
+static __always_inline void arb_wait_free(struct arb_header *h, struct arb_wait *w)
+{
+	if (!arb_can_sleep(h))
 		arb_wait_polling(h, w, h->wait_ns);
-		return;
-	}
-	if (arb_hot_elsewhere(h, &here)) {
-		w->deadline = w->slot->facts.posted_ns + h->spin_ns;
-		w->kick_at = ~0ull;
-		arb_wait_hot(w);
-		if (arb_answered(w) || w->killed)
-			return;
-		w->over = 0;
-	}
-	arb_wait_asleep(h, w);
+	else if (!arb_wait_shortly(h, w))
+		arb_wait_asleep(h, w);
 }
 
 #endif
