@@ -113,6 +113,13 @@ type hooksArbHeader struct {
 	Pinned           [1024]uint64
 }
 
+type hooksArbMatch struct {
+	_      structs.HostLayout
+	Key    hooksArbPattern
+	Rules  uint32
+	Deeper uint32
+}
+
 type hooksArbNotice struct {
 	_     structs.HostLayout
 	Facts struct {
@@ -159,12 +166,34 @@ type hooksArbNotice struct {
 	Path      [256]uint8
 }
 
+type hooksArbPattern struct {
+	_    structs.HostLayout
+	List uint32
+	Len  uint32
+	Text [120]uint8
+}
+
+type hooksArbPatternLens struct {
+	_     structs.HostLayout
+	Count uint32
+	Whole uint32
+	Len   [16]uint8
+}
+
+type hooksArbPatternRules struct {
+	_      structs.HostLayout
+	Whole  uint32
+	Below  uint32
+	Within uint32
+	Pad    uint32
+}
+
 type hooksArbRule struct {
 	_         structs.HostLayout
 	Tests     uint32
 	Rule      int32
 	RuleErrno uint32
-	Pad       uint32
+	AboutPath uint32
 	Test      [4]struct {
 		_     structs.HostLayout
 		Mask  uint64
@@ -280,9 +309,12 @@ const (
 	hooksMapArbGateValue           = "arb_gate_value"
 	hooksMapArbHeader              = "arb_header"
 	hooksMapArbKick                = "arb_kick"
+	hooksMapArbLens                = "arb_lens"
 	hooksMapArbLineage             = "arb_lineage"
+	hooksMapArbMatches             = "arb_matches"
 	hooksMapArbMounted             = "arb_mounted"
 	hooksMapArbNotices             = "arb_notices"
+	hooksMapArbPatterns            = "arb_patterns"
 	hooksMapArbRescue              = "arb_rescue"
 	hooksMapArbRoots               = "arb_roots"
 	hooksMapArbRules               = "arb_rules"
@@ -463,9 +495,12 @@ type hooksMapSpecs struct {
 	ArbGateValue    *ebpf.MapSpec `ebpf:"arb_gate_value"`
 	ArbHeader       *ebpf.MapSpec `ebpf:"arb_header"`
 	ArbKick         *ebpf.MapSpec `ebpf:"arb_kick"`
+	ArbLens         *ebpf.MapSpec `ebpf:"arb_lens"`
 	ArbLineage      *ebpf.MapSpec `ebpf:"arb_lineage"`
+	ArbMatches      *ebpf.MapSpec `ebpf:"arb_matches"`
 	ArbMounted      *ebpf.MapSpec `ebpf:"arb_mounted"`
 	ArbNotices      *ebpf.MapSpec `ebpf:"arb_notices"`
+	ArbPatterns     *ebpf.MapSpec `ebpf:"arb_patterns"`
 	ArbRescue       *ebpf.MapSpec `ebpf:"arb_rescue"`
 	ArbRoots        *ebpf.MapSpec `ebpf:"arb_roots"`
 	ArbRules        *ebpf.MapSpec `ebpf:"arb_rules"`
@@ -512,9 +547,12 @@ type hooksMaps struct {
 	ArbGateValue    *ebpf.Map `ebpf:"arb_gate_value"`
 	ArbHeader       *ebpf.Map `ebpf:"arb_header"`
 	ArbKick         *ebpf.Map `ebpf:"arb_kick"`
+	ArbLens         *ebpf.Map `ebpf:"arb_lens"`
 	ArbLineage      *ebpf.Map `ebpf:"arb_lineage"`
+	ArbMatches      *ebpf.Map `ebpf:"arb_matches"`
 	ArbMounted      *ebpf.Map `ebpf:"arb_mounted"`
 	ArbNotices      *ebpf.Map `ebpf:"arb_notices"`
+	ArbPatterns     *ebpf.Map `ebpf:"arb_patterns"`
 	ArbRescue       *ebpf.Map `ebpf:"arb_rescue"`
 	ArbRoots        *ebpf.Map `ebpf:"arb_roots"`
 	ArbRules        *ebpf.Map `ebpf:"arb_rules"`
@@ -535,9 +573,12 @@ func (m *hooksMaps) Close() error {
 		m.ArbGateValue,
 		m.ArbHeader,
 		m.ArbKick,
+		m.ArbLens,
 		m.ArbLineage,
+		m.ArbMatches,
 		m.ArbMounted,
 		m.ArbNotices,
+		m.ArbPatterns,
 		m.ArbRescue,
 		m.ArbRoots,
 		m.ArbRules,

@@ -21,25 +21,28 @@ import (
 // mirrors are the C structs of bpf/arb_abi.h and what the Go side has for them. What
 // stands only inside of another one is compared with that.
 var mirrors = map[string]reflect.Type{
-	"arb_header":       reflect.TypeFor[ring.Header](),
-	"arb_slot":         reflect.TypeFor[ring.Slot](),
-	"arb_facts":        reflect.TypeFor[ring.Facts](),
-	"arb_counts":       reflect.TypeFor[Counts](),
-	"arb_notice":       reflect.TypeFor[notice](),
-	"arb_tree":         reflect.TypeFor[treeKey](),
-	"arb_cgroup_key":   reflect.TypeFor[cgroupKey](),
-	"arb_uid_range":    reflect.TypeFor[uidRange](),
-	"arb_scope_config": reflect.TypeFor[scopeConfig](),
-	"arb_marking":      reflect.TypeFor[marking](),
-	"arb_native_args":  reflect.TypeFor[nativeQueueArbNativeArgs](),
-	"arb_protection":   reflect.TypeFor[protectArbProtection](),
-	"arb_guarded":      reflect.TypeFor[protectArbGuarded](),
-	"arb_token":        reflect.TypeFor[protectArbToken](),
-	"arb_place":        reflect.TypeFor[protectArbPlace](),
-	"arb_refusals":     reflect.TypeFor[protectArbRefusals](),
-	"arb_refusal":      reflect.TypeFor[protectArbRefusal](),
-	"arb_test":         reflect.TypeFor[kernelTest](),
-	"arb_rule":         reflect.TypeFor[kernelRule](),
+	"arb_header":        reflect.TypeFor[ring.Header](),
+	"arb_slot":          reflect.TypeFor[ring.Slot](),
+	"arb_facts":         reflect.TypeFor[ring.Facts](),
+	"arb_counts":        reflect.TypeFor[Counts](),
+	"arb_notice":        reflect.TypeFor[notice](),
+	"arb_tree":          reflect.TypeFor[treeKey](),
+	"arb_cgroup_key":    reflect.TypeFor[cgroupKey](),
+	"arb_uid_range":     reflect.TypeFor[uidRange](),
+	"arb_scope_config":  reflect.TypeFor[scopeConfig](),
+	"arb_marking":       reflect.TypeFor[marking](),
+	"arb_native_args":   reflect.TypeFor[nativeQueueArbNativeArgs](),
+	"arb_protection":    reflect.TypeFor[protectArbProtection](),
+	"arb_guarded":       reflect.TypeFor[protectArbGuarded](),
+	"arb_token":         reflect.TypeFor[protectArbToken](),
+	"arb_place":         reflect.TypeFor[protectArbPlace](),
+	"arb_refusals":      reflect.TypeFor[protectArbRefusals](),
+	"arb_refusal":       reflect.TypeFor[protectArbRefusal](),
+	"arb_test":          reflect.TypeFor[kernelTest](),
+	"arb_rule":          reflect.TypeFor[kernelRule](),
+	"arb_pattern":       reflect.TypeFor[kernelPattern](),
+	"arb_pattern_rules": reflect.TypeFor[patternRules](),
+	"arb_pattern_lens":  reflect.TypeFor[patternLens](),
 }
 
 // objects are the compiled programs and the structs that each of them must show.
@@ -67,7 +70,7 @@ func objects(t *testing.T) map[string]*ebpf.CollectionSpec {
 // Every struct of the shared memory has the same members in Go and in each
 // compiled object: name, offset, size and kind, down to the last.
 func TestLayout(t *testing.T) {
-	only := map[string]string{"arb_tree": "hooks", "arb_test": "hooks", "arb_rule": "hooks", "arb_native_args": "native", "arb_protection": "protect", "arb_guarded": "protect",
+	only := map[string]string{"arb_tree": "hooks", "arb_test": "hooks", "arb_rule": "hooks", "arb_pattern": "hooks", "arb_pattern_rules": "hooks", "arb_pattern_lens": "hooks", "arb_native_args": "native", "arb_protection": "protect", "arb_guarded": "protect",
 		"arb_token": "protect", "arb_place": "protect", "arb_refusals": "protect", "arb_refusal": "protect",
 		"arb_cgroup_key": "hooks", "arb_uid_range": "hooks", "arb_scope_config": "hooks", "arb_marking": "lineage"}
 	for object, spec := range objects(t) {

@@ -97,7 +97,7 @@ func OpenLSM(o LSMOptions) (_ *LSM, err error) {
 	}
 	m := &b.hooks.maps
 	b.lineage.maps = m
-	b.decide.rules = m.ArbRules
+	b.decide.rules, b.decide.patterns, b.decide.lens = m.ArbRules, m.ArbPatterns, m.ArbLens
 	b.queue, err = openQueue(queueMaps{m.ArbHeader, m.ArbSlots, m.ArbCounts, m.ArbKick, m.ArbNotices}, o.CPUs, o.Wait)
 	if err != nil {
 		return nil, err

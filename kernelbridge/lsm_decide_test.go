@@ -6,6 +6,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 
@@ -98,5 +99,82 @@ func TestLSMDecidesInTheKernel(t *testing.T) {
 	}
 	if got := two.do("mkdir", tree+"/f"); got != "ok" || len(w.take()) != 1 {
 		t.Errorf("without rules in the kernel: %s, want ok, by the worker", got)
+	}
+}
+
+// Rules that look at paths allow without a worker: there is none here. What they refuse is asked
+// about.
+func TestLSMDecidesByPath(t *testing.T) {
+	b := openLSM(t, LSMOptions{CPUs: []int{1}, Wait: MaxWait})
+	tree := t.TempDir()
+	long := "/" + strings.Repeat("l", abi.KernelPatternBytes-len(tree)-1)
+	for _, dir := range []string{"/in", "/in/deeper", "/un", "/out"} {
+		if err := os.Mkdir(tree+dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, file := range []string{"/in/file", "/in/deeper/file", "/un/file", "/out/file", "/out/refused", "/alone", "/alone2", long, long + "2"} {
+		if err := os.WriteFile(tree+file, nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p := asking(abi.EventOpen, abi.EventMkdir)
+	p.OnFail[abi.EventOpen], p.OnFail[abi.EventMkdir] = abi.Verdict{Errno: uint16(unix.ENOTUNIQ)}, abi.Verdict{Errno: uint16(unix.ENOTUNIQ)}
+	allow := func(kind abi.PatternKind, paths ...string) (r abi.KernelRule) {
+		for _, path := range paths {
+			r.Paths = append(r.Paths, abi.KernelPattern{Text: tree + path, Kind: kind})
+		}
+		return r
+	}
+	refuse := allow(abi.PatternWhole, "/out/refused")
+	refuse.Errno = uint16(unix.EBUSY)
+	p.Rules[abi.EventOpen] = []abi.KernelRule{refuse, allow(abi.PatternBelow, "/in/", "/un/"), allow(abi.PatternWhole, "/alone", long), allow(abi.PatternWithin, "/out/")}
+	p.Rules[abi.EventMkdir] = []abi.KernelRule{allow(abi.PatternWithin, "/in/")}
+	configure := func() {
+		t.Helper()
+		if err := b.Configure(Scope{Trees: []string{tree}}, p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	configure()
+	b.Arm(true)
+	c := startChild(t)
+	type step struct{ verb, path, want string }
+	do := func(steps ...step) {
+		t.Helper()
+		for _, s := range steps {
+			if got := c.do(s.verb, tree+s.path); got != s.want {
+				t.Errorf("%s %s: %s, want %s", s.verb, s.path, got, s.want)
+			}
+		}
+	}
+	do(step{"read", "/in/file", "ok"}, step{"write", "/in/deeper/file", "ok"}, step{"read", "/un/file", "ok"},
+		step{"read", "/alone", "ok"}, step{"read", "/alone2", "ENOTUNIQ"}, step{"read", long, "ok"}, step{"read", long + "2", "ENOTUNIQ"},
+		step{"read", "/out/file", "ok"}, step{"read", "/out/refused", "ENOTUNIQ"},
+		step{"mkdir", "/in/new", "ok"}, step{"mkdir", "/in/deeper/new", "ENOTUNIQ"}, step{"mkdir", "/out/new", "ENOTUNIQ"})
+	counts, err := b.Counts(abi.EventOpen)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if counts.Decided+counts.Cached != 6 || counts.Asked != 9 {
+		t.Errorf("counts of open %+v, want nine asked, six decided in the kernel", counts)
+	}
+	// The other half, and then this one again: what was there before does not count.
+	p.Rules[abi.EventOpen] = []abi.KernelRule{allow(abi.PatternBelow, "/un/")}
+	for range 2 {
+		configure()
+		do(step{"read", "/in/file", "ENOTUNIQ"}, step{"read", "/un/file", "ok"}, step{"read", "/alone", "ENOTUNIQ"}, step{"read", "/out/file", "ENOTUNIQ"})
+	}
+	// Who watches allows is told of them.
+	w := startWorker(t, b, nil)
+	b.Watch(true)
+	do(step{"read", "/un/file", "ok"})
+	if n := len(w.take()); n != 1 {
+		t.Errorf("an allow while somebody watches: %d questions, want one", n)
+	}
+	b.Watch(false)
+	do(step{"read", "/un/file", "ok"})
+	if n := len(w.take()); n != 0 {
+		t.Errorf("an allow when nobody watches: %d questions, want none", n)
 	}
 }

@@ -30,6 +30,7 @@ type Native struct {
 	samples  []uint64
 	stages   []uint64  // stageWords for each question
 	keys     scopeKeys // what Arm has put into the maps
+	decide   decider
 	runner   *nativeRun
 }
 
@@ -46,6 +47,7 @@ func OpenNative(o NativeOptions) (_ *Native, err error) {
 		}
 	}()
 	m := &n.objs
+	n.decide = decider{rules: m.ArbRules, patterns: m.ArbPatterns, lens: m.ArbLens}
 	n.queue, err = openQueue(queueMaps{m.ArbHeader, m.ArbSlots, m.ArbCounts, m.ArbKick, m.ArbNotices}, o.CPUs, o.Wait)
 	if err != nil {
 		return nil, err
@@ -129,6 +131,24 @@ func (n *Native) RunEach(cpu int, took []uint64, prepare func(i int)) error {
 func (n *Native) RunCached(cpu int, took []uint64) (hit bool, err error) {
 	last, err := n.run(n.objs.ArbNativeCached, cpu, took)
 	return last == 1, err
+}
+
+// Decide says by which rules the kernel side decides alone. Not while a RunDecided is under way.
+func (n *Native) Decide(rules [abi.EventCount][]abi.KernelRule) error {
+	words, err := n.decide.write(rules)
+	if err != nil {
+		return err
+	}
+	n.decide.enforce(n.queue.Header(), words)
+	return nil
+}
+
+// RunDecided is Run for the rules of Decide. False when they leave the question to a worker;
+// nobody is asked. The path of the question counts as known if it is not empty.
+func (n *Native) RunDecided(cpu int, took []uint64) (v abi.Verdict, decided bool, err error) {
+	n.question.Facts.Epoch = n.queue.Header().Epoch
+	last, err := n.run(n.objs.ArbNativeDecided, cpu, took)
+	return abi.Verdict{Errno: uint16(-min(last, 0))}, last <= 0, err
 }
 
 func (n *Native) run(prog *ebpf.Program, cpu int, took []uint64) (last int32, err error) {

@@ -113,6 +113,13 @@ type nativeQueueArbHeader struct {
 	Pinned           [1024]uint64
 }
 
+type nativeQueueArbMatch struct {
+	_      structs.HostLayout
+	Key    nativeQueueArbPattern
+	Rules  uint32
+	Deeper uint32
+}
+
 type nativeQueueArbNativeArgs struct {
 	_           structs.HostLayout
 	Count       uint32
@@ -126,6 +133,44 @@ type nativeQueueArbNativeStages struct {
 	Filled  uint64
 	Posted  uint64
 	Settled uint64
+}
+
+type nativeQueueArbPattern struct {
+	_    structs.HostLayout
+	List uint32
+	Len  uint32
+	Text [120]uint8
+}
+
+type nativeQueueArbPatternLens struct {
+	_     structs.HostLayout
+	Count uint32
+	Whole uint32
+	Len   [16]uint8
+}
+
+type nativeQueueArbPatternRules struct {
+	_      structs.HostLayout
+	Whole  uint32
+	Below  uint32
+	Within uint32
+	Pad    uint32
+}
+
+type nativeQueueArbRule struct {
+	_         structs.HostLayout
+	Tests     uint32
+	Rule      int32
+	RuleErrno uint32
+	AboutPath uint32
+	Test      [4]struct {
+		_     structs.HostLayout
+		Mask  uint64
+		Low   uint64
+		High  uint64
+		Field uint32
+		Pad   uint32
+	}
 }
 
 type nativeQueueArbScopeConfig struct {
@@ -198,30 +243,35 @@ type nativeQueueArbUidRange struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	nativeQueueMapArbCache         = "arb_cache"
-	nativeQueueMapArbCgroups       = "arb_cgroups"
-	nativeQueueMapArbCounts        = "arb_counts"
-	nativeQueueMapArbHeader        = "arb_header"
-	nativeQueueMapArbKick          = "arb_kick"
-	nativeQueueMapArbLineage       = "arb_lineage"
-	nativeQueueMapArbMounted       = "arb_mounted"
-	nativeQueueMapArbNotices       = "arb_notices"
-	nativeQueueMapArbQuestion      = "arb_question"
-	nativeQueueMapArbRescue        = "arb_rescue"
-	nativeQueueMapArbRoots         = "arb_roots"
-	nativeQueueMapArbSamples       = "arb_samples"
-	nativeQueueMapArbScopeConfigs  = "arb_scope_configs"
-	nativeQueueMapArbSlots         = "arb_slots"
-	nativeQueueMapArbStages        = "arb_stages"
-	nativeQueueMapArbTrees         = "arb_trees"
-	nativeQueueMapArbUids          = "arb_uids"
-	nativeQueueProgArbNative       = "arb_native"
-	nativeQueueProgArbNativeCached = "arb_native_cached"
-	nativeQueueProgArbNativeDue    = "arb_native_due"
-	nativeQueueProgArbNativeHook   = "arb_native_hook"
-	nativeQueueProgArbNativeStaged = "arb_native_staged"
-	nativeQueueVarArbNativeArgsBtf = "arb_native_args_btf"
-	nativeQueueVarArbNoticeBtf     = "arb_notice_btf"
+	nativeQueueMapArbCache          = "arb_cache"
+	nativeQueueMapArbCgroups        = "arb_cgroups"
+	nativeQueueMapArbCounts         = "arb_counts"
+	nativeQueueMapArbHeader         = "arb_header"
+	nativeQueueMapArbKick           = "arb_kick"
+	nativeQueueMapArbLens           = "arb_lens"
+	nativeQueueMapArbLineage        = "arb_lineage"
+	nativeQueueMapArbMatches        = "arb_matches"
+	nativeQueueMapArbMounted        = "arb_mounted"
+	nativeQueueMapArbNotices        = "arb_notices"
+	nativeQueueMapArbPatterns       = "arb_patterns"
+	nativeQueueMapArbQuestion       = "arb_question"
+	nativeQueueMapArbRescue         = "arb_rescue"
+	nativeQueueMapArbRoots          = "arb_roots"
+	nativeQueueMapArbRules          = "arb_rules"
+	nativeQueueMapArbSamples        = "arb_samples"
+	nativeQueueMapArbScopeConfigs   = "arb_scope_configs"
+	nativeQueueMapArbSlots          = "arb_slots"
+	nativeQueueMapArbStages         = "arb_stages"
+	nativeQueueMapArbTrees          = "arb_trees"
+	nativeQueueMapArbUids           = "arb_uids"
+	nativeQueueProgArbNative        = "arb_native"
+	nativeQueueProgArbNativeCached  = "arb_native_cached"
+	nativeQueueProgArbNativeDecided = "arb_native_decided"
+	nativeQueueProgArbNativeDue     = "arb_native_due"
+	nativeQueueProgArbNativeHook    = "arb_native_hook"
+	nativeQueueProgArbNativeStaged  = "arb_native_staged"
+	nativeQueueVarArbNativeArgsBtf  = "arb_native_args_btf"
+	nativeQueueVarArbNoticeBtf      = "arb_notice_btf"
 )
 
 // loadNativeQueue returns the embedded CollectionSpec for nativeQueue.
@@ -266,11 +316,12 @@ type nativeQueueSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type nativeQueueProgramSpecs struct {
-	ArbNative       *ebpf.ProgramSpec `ebpf:"arb_native"`
-	ArbNativeCached *ebpf.ProgramSpec `ebpf:"arb_native_cached"`
-	ArbNativeDue    *ebpf.ProgramSpec `ebpf:"arb_native_due"`
-	ArbNativeHook   *ebpf.ProgramSpec `ebpf:"arb_native_hook"`
-	ArbNativeStaged *ebpf.ProgramSpec `ebpf:"arb_native_staged"`
+	ArbNative        *ebpf.ProgramSpec `ebpf:"arb_native"`
+	ArbNativeCached  *ebpf.ProgramSpec `ebpf:"arb_native_cached"`
+	ArbNativeDecided *ebpf.ProgramSpec `ebpf:"arb_native_decided"`
+	ArbNativeDue     *ebpf.ProgramSpec `ebpf:"arb_native_due"`
+	ArbNativeHook    *ebpf.ProgramSpec `ebpf:"arb_native_hook"`
+	ArbNativeStaged  *ebpf.ProgramSpec `ebpf:"arb_native_staged"`
 }
 
 // nativeQueueMapSpecs contains maps before they are loaded into the kernel.
@@ -282,12 +333,16 @@ type nativeQueueMapSpecs struct {
 	ArbCounts       *ebpf.MapSpec `ebpf:"arb_counts"`
 	ArbHeader       *ebpf.MapSpec `ebpf:"arb_header"`
 	ArbKick         *ebpf.MapSpec `ebpf:"arb_kick"`
+	ArbLens         *ebpf.MapSpec `ebpf:"arb_lens"`
 	ArbLineage      *ebpf.MapSpec `ebpf:"arb_lineage"`
+	ArbMatches      *ebpf.MapSpec `ebpf:"arb_matches"`
 	ArbMounted      *ebpf.MapSpec `ebpf:"arb_mounted"`
 	ArbNotices      *ebpf.MapSpec `ebpf:"arb_notices"`
+	ArbPatterns     *ebpf.MapSpec `ebpf:"arb_patterns"`
 	ArbQuestion     *ebpf.MapSpec `ebpf:"arb_question"`
 	ArbRescue       *ebpf.MapSpec `ebpf:"arb_rescue"`
 	ArbRoots        *ebpf.MapSpec `ebpf:"arb_roots"`
+	ArbRules        *ebpf.MapSpec `ebpf:"arb_rules"`
 	ArbSamples      *ebpf.MapSpec `ebpf:"arb_samples"`
 	ArbScopeConfigs *ebpf.MapSpec `ebpf:"arb_scope_configs"`
 	ArbSlots        *ebpf.MapSpec `ebpf:"arb_slots"`
@@ -329,12 +384,16 @@ type nativeQueueMaps struct {
 	ArbCounts       *ebpf.Map `ebpf:"arb_counts"`
 	ArbHeader       *ebpf.Map `ebpf:"arb_header"`
 	ArbKick         *ebpf.Map `ebpf:"arb_kick"`
+	ArbLens         *ebpf.Map `ebpf:"arb_lens"`
 	ArbLineage      *ebpf.Map `ebpf:"arb_lineage"`
+	ArbMatches      *ebpf.Map `ebpf:"arb_matches"`
 	ArbMounted      *ebpf.Map `ebpf:"arb_mounted"`
 	ArbNotices      *ebpf.Map `ebpf:"arb_notices"`
+	ArbPatterns     *ebpf.Map `ebpf:"arb_patterns"`
 	ArbQuestion     *ebpf.Map `ebpf:"arb_question"`
 	ArbRescue       *ebpf.Map `ebpf:"arb_rescue"`
 	ArbRoots        *ebpf.Map `ebpf:"arb_roots"`
+	ArbRules        *ebpf.Map `ebpf:"arb_rules"`
 	ArbSamples      *ebpf.Map `ebpf:"arb_samples"`
 	ArbScopeConfigs *ebpf.Map `ebpf:"arb_scope_configs"`
 	ArbSlots        *ebpf.Map `ebpf:"arb_slots"`
@@ -350,12 +409,16 @@ func (m *nativeQueueMaps) Close() error {
 		m.ArbCounts,
 		m.ArbHeader,
 		m.ArbKick,
+		m.ArbLens,
 		m.ArbLineage,
+		m.ArbMatches,
 		m.ArbMounted,
 		m.ArbNotices,
+		m.ArbPatterns,
 		m.ArbQuestion,
 		m.ArbRescue,
 		m.ArbRoots,
+		m.ArbRules,
 		m.ArbSamples,
 		m.ArbScopeConfigs,
 		m.ArbSlots,
@@ -377,17 +440,19 @@ type nativeQueueVariables struct {
 //
 // It can be passed to loadNativeQueueObjects or ebpf.CollectionSpec.LoadAndAssign.
 type nativeQueuePrograms struct {
-	ArbNative       *ebpf.Program `ebpf:"arb_native"`
-	ArbNativeCached *ebpf.Program `ebpf:"arb_native_cached"`
-	ArbNativeDue    *ebpf.Program `ebpf:"arb_native_due"`
-	ArbNativeHook   *ebpf.Program `ebpf:"arb_native_hook"`
-	ArbNativeStaged *ebpf.Program `ebpf:"arb_native_staged"`
+	ArbNative        *ebpf.Program `ebpf:"arb_native"`
+	ArbNativeCached  *ebpf.Program `ebpf:"arb_native_cached"`
+	ArbNativeDecided *ebpf.Program `ebpf:"arb_native_decided"`
+	ArbNativeDue     *ebpf.Program `ebpf:"arb_native_due"`
+	ArbNativeHook    *ebpf.Program `ebpf:"arb_native_hook"`
+	ArbNativeStaged  *ebpf.Program `ebpf:"arb_native_staged"`
 }
 
 func (p *nativeQueuePrograms) Close() error {
 	return _NativeQueueClose(
 		p.ArbNative,
 		p.ArbNativeCached,
+		p.ArbNativeDecided,
 		p.ArbNativeDue,
 		p.ArbNativeHook,
 		p.ArbNativeStaged,

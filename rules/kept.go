@@ -3,7 +3,6 @@
 package rules
 
 import (
-	"slices"
 	"strings"
 
 	"github.com/arbiterd/arbiter/kernelbridge/abi"
@@ -14,7 +13,7 @@ var kept = setOf(abi.EventOpen, abi.EventExec)
 
 // Kept says who gives a decision again without deciding anew.
 type Kept struct {
-	// InKernel: the kernel side decides such a request by itself, and keeps nothing.
+	// InKernel: the kernel side decides such a request by itself, the next time as well.
 	InKernel bool
 	// NotByWorker and NotByKernel say why the cache of a worker, or the kernel side, does
 	// not keep it; empty when it does. What the machine lacks for it is not known here.
@@ -26,8 +25,8 @@ func (rs *RuleSet) Kept(r *abi.Request, d Decision) Kept {
 	if r.Event >= abi.EventCount {
 		return Kept{}
 	}
-	if rs.kernelDecides(r.Event, d.Rule) {
-		const why = "the kernel side decides it by itself, from ids, numbers and access"
+	if rs.kernelDecides(r) {
+		const why = "the kernel side decides it by itself, from ids, numbers, access and path"
 		return Kept{InKernel: true, NotByWorker: why, NotByKernel: why}
 	}
 	var k Kept
@@ -54,8 +53,8 @@ func (rs *RuleSet) Kept(r *abi.Request, d Decision) Kept {
 	return k
 }
 
-// kernelDecides reports whether the kernel side comes to rule i of an event, -1 for the
-// default, without asking.
-func (rs *RuleSet) kernelDecides(e abi.Event, i int32) bool {
-	return slices.ContainsFunc(rs.KernelRules(e), func(k abi.KernelRule) bool { return k.Rule == i })
+// kernelDecides reports whether the kernel side decides a request by itself.
+func (rs *RuleSet) kernelDecides(r *abi.Request) bool {
+	_, ok := abi.DecideKernel(rs.KernelRules(r.Event), r)
+	return ok
 }

@@ -4,15 +4,16 @@ package rules
 
 import (
 	"math"
+	"slices"
 
 	"github.com/arbiterd/arbiter/kernelbridge/abi"
 )
 
 // KernelRules returns the beginning of what an event is decided by, as far as the kernel
-// side can decide it alone: rules that look at ids, numbers and access only, and, when
-// all rules of the event are of that kind, the default. A request that none of them
-// matches has to be asked about. One rule can become several, for a list of values is a
-// rule for each. Nil when there is nothing to decide there.
+// side can decide it alone: rules that look at ids, numbers, access and simple patterns of the
+// path only, and, when all rules of the event are of that kind, the default. A request that none
+// of them matches has to be asked about, and more: see abi.DecideKernel. One rule can become
+// several, for a list of values is a rule for each. Nil when there is nothing to decide there.
 //
 // The first that matches wins, as in Decide, and both come to the same verdict.
 func (rs *RuleSet) KernelRules(e abi.Event) []abi.KernelRule {
@@ -20,6 +21,7 @@ func (rs *RuleSet) KernelRules(e abi.Event) []abi.KernelRule {
 		return nil
 	}
 	var out []abi.KernelRule
+	var room patternRoom
 	l := &rs.lists[e]
 	for i := range l.rules {
 		m := &rs.all[l.rules[i]]
@@ -31,8 +33,12 @@ func (rs *RuleSet) KernelRules(e abi.Event) []abi.KernelRule {
 		if !ok || len(out)+len(tests) > abi.MaxKernelRules {
 			return out
 		}
+		paths, ok := rs.kernelPatterns(m.match.path)
+		if !ok || !room.take(paths, len(tests)) {
+			return out
+		}
 		for _, t := range tests {
-			out = append(out, abi.KernelRule{Rule: l.rules[i], Errno: then.Verdict.Errno, Tests: t})
+			out = append(out, abi.KernelRule{Rule: l.rules[i], Errno: then.Verdict.Errno, Tests: t, Paths: paths})
 		}
 	}
 	if len(out) == 0 || rs.fallback.Verdict.Action == Audit || len(out) == abi.MaxKernelRules {
@@ -41,10 +47,72 @@ func (rs *RuleSet) KernelRules(e abi.Event) []abi.KernelRule {
 	return append(out, abi.KernelRule{Rule: -1, Errno: rs.fallback.Verdict.Errno})
 }
 
+// kernelDecidesAll reports whether no request of an event is asked about.
+func (rs *RuleSet) kernelDecidesAll(e abi.Event) bool {
+	rules := rs.KernelRules(e)
+	return len(rules) > 0 && rules[len(rules)-1].Rule < 0 &&
+		!slices.ContainsFunc(rules, func(k abi.KernelRule) bool { return k.Paths != nil })
+}
+
+// kernelPatterns returns the patterns of a condition on the path, nil when it is not given. False
+// when there is one that the kernel side cannot compare with.
+func (p *pool) kernelPatterns(t texts) (out []abi.KernelPattern, ok bool) {
+	if t.kind == noTexts {
+		return nil, true
+	}
+	if p.len(t) > abi.MaxKernelPatterns {
+		return nil, false
+	}
+	for q := range p.each(t) {
+		k := abi.KernelPattern{Text: q.text}
+		switch q.kind {
+		case literal:
+		case prefix:
+			k.Kind = abi.PatternBelow
+		default:
+			if len(q.glob.code) != 1 || q.glob.tail != "" {
+				return nil, false
+			}
+			k.Text, k.Kind = q.glob.head, abi.PatternWithin
+			if q.glob.code[0].op == opDeep {
+				k.Kind = abi.PatternBelow
+			} else if q.glob.code[0].op != opStar {
+				return nil, false
+			}
+		}
+		if k.Text == "" || len(k.Text) > abi.KernelPatternBytes {
+			return nil, false
+		}
+		out = append(out, k)
+	}
+	return out, true
+}
+
+// patternRoom is what the kernel side's room for the patterns of an event is taken up by.
+type patternRoom struct {
+	patterns   int
+	beginnings map[int]bool // their lengths
+}
+
+// take takes room for patterns of so many rules. False when there is not enough.
+func (r *patternRoom) take(patterns []abi.KernelPattern, rules int) bool {
+	r.patterns += len(patterns) * rules
+	for _, k := range patterns {
+		if k.Kind == abi.PatternWhole {
+			continue
+		}
+		if r.beginnings == nil {
+			r.beginnings = map[int]bool{}
+		}
+		r.beginnings[len(k.Text)] = true
+	}
+	return r.patterns <= abi.MaxKernelPatterns && len(r.beginnings) <= abi.MaxKernelBeginnings
+}
+
 // kernelTests turns conditions into lists of tests: one of the lists has to hold. False
 // when there is a condition that the kernel side does not know, or there are too many.
 func (p *pool) kernelTests(c *conditions, e abi.Event) ([][]abi.KernelTest, bool) {
-	const known = abi.FieldUID | abi.FieldGID | abi.FieldArgs | abi.FieldAccess
+	const known = abi.FieldPath | abi.FieldUID | abi.FieldGID | abi.FieldArgs | abi.FieldAccess
 	ids := &p.ids[c.ids]
 	if c.has&^known != 0 || c.addr != 0 || ids.cgroup != nil {
 		return nil, false

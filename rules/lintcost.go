@@ -47,7 +47,7 @@ var manyValued = []string{"addr_low", "addr_high", "port", "target_pid", "size",
 func (l *linter) perValue() {
 	for e := abi.EventOpen; e < abi.EventCount; e++ {
 		args := l.rs.lists[e].args
-		if l.rs.lists[e].consulted&abi.FieldArgs == 0 || args == 0 || l.rs.kernelDecides(e, -1) {
+		if l.rs.lists[e].consulted&abi.FieldArgs == 0 || args == 0 || l.rs.kernelDecidesAll(e) {
 			continue
 		}
 		var many uint8

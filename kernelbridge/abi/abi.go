@@ -8,7 +8,7 @@ package abi
 
 // Version is written into the ring header by the side that creates it and
 // checked by the side that maps it. It changes with every layout change.
-const Version = 8
+const Version = 9
 
 const (
 	// Slots is the number of requests that can be open at once.

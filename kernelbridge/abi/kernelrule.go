@@ -2,11 +2,15 @@
 
 package abi
 
+import "bytes"
+
+// What the kernel side has room for.
 const (
-	// MaxKernelRules is how many rules of one event the kernel side decides by.
-	MaxKernelRules = 16
-	// MaxKernelTests is how many tests one of them has.
-	MaxKernelTests = 4
+	MaxKernelRules      = 32  // of one event
+	MaxKernelTests      = 4   // of one rule
+	MaxKernelPatterns   = 256 // of one event, each counted once for each rule
+	KernelPatternBytes  = 120 // of one pattern
+	MaxKernelBeginnings = 16  // lengths that the patterns of one event have which are no whole paths
 )
 
 // KernelField is a fact that the kernel side can test by itself.
@@ -30,11 +34,39 @@ type KernelTest struct {
 }
 
 // KernelRule is a rule that the kernel side decides by alone: it matches when all of its
-// tests hold, and there can be none.
+// tests hold, and there can be none, and one of its patterns matches the path, if there are any.
 type KernelRule struct {
 	Rule  int32  // index in the rule set, -1 for the default
 	Errno uint16 // 0 allows
 	Tests []KernelTest
+	Paths []KernelPattern // nil: it is not about paths
+}
+
+// PatternKind says how a path is compared with a pattern's text.
+type PatternKind uint8
+
+const (
+	PatternWhole  PatternKind = iota // it is the text
+	PatternBelow                     // it begins with the text
+	PatternWithin                    // it begins with the text, and has no '/' behind it
+)
+
+// KernelPattern is a pattern of paths that the kernel side knows. Its text is not empty.
+type KernelPattern struct {
+	Text string
+	Kind PatternKind
+}
+
+// Matches reports whether the pattern matches a path: what the kernel side does.
+func (p *KernelPattern) Matches(path []byte) bool {
+	rest, ok := bytes.CutPrefix(path, []byte(p.Text))
+	switch p.Kind {
+	case PatternWhole:
+		return ok && len(rest) == 0
+	case PatternWithin:
+		return ok && bytes.IndexByte(rest, '/') < 0
+	}
+	return ok
 }
 
 // Holds reports whether the test holds for a request: what the kernel side does.
@@ -62,16 +94,34 @@ func (t *KernelTest) Holds(r *Request) bool {
 }
 
 // DecideKernel returns the first rule that matches: what the kernel side does. False when
-// none does, and a worker has to be asked.
+// none does, and a worker has to be asked, as about all that is refused from the first rule on
+// that looks at the path, and about paths that are not known.
 func DecideKernel(rules []KernelRule, r *Request) (KernelRule, bool) {
+	known, pathed := r.PathLen > 0 && r.Flags&(FlagPathTruncated|FlagNoObject) == 0, false
 	for _, rule := range rules {
-		ok := true
-		for i := range rule.Tests {
-			ok = ok && rule.Tests[i].Holds(r)
+		if pathed = pathed || rule.Paths != nil; pathed && !known {
+			break
 		}
-		if ok {
-			return rule, true
+		if rule.matches(r) {
+			return rule, !pathed || rule.Errno == 0
 		}
 	}
 	return KernelRule{}, false
+}
+
+func (k *KernelRule) matches(r *Request) bool {
+	for i := range k.Tests {
+		if !k.Tests[i].Holds(r) {
+			return false
+		}
+	}
+	if k.Paths == nil {
+		return true
+	}
+	for i := range k.Paths {
+		if k.Paths[i].Matches(r.Path()) {
+			return true
+		}
+	}
+	return false
 }

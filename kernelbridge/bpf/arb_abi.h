@@ -8,7 +8,7 @@
 #ifndef ARB_ABI_H
 #define ARB_ABI_H
 
-#define ARB_VERSION 8
+#define ARB_VERSION 9
 
 #define ARB_SLOTS 1024		/* requests open at once */
 #define ARB_SLOT_WORDS (ARB_SLOTS / 64)
@@ -149,10 +149,15 @@ enum arb_test_field {
 	ARB_TEST_ARG, /* and ARB_ARGS - 1 more */
 };
 
-#define ARB_MAX_RULES 16 /* of one event */
+#define ARB_MAX_RULES 32 /* of one event */
 #define ARB_MAX_TESTS 4
-#define ARB_TEST_FIELDS 13 /* ARB_TEST_ARG + ARB_ARGS */
-#define ARB_DECIDE_ODD 0x8000u /* in header.decide: the rules of the second half */
+
+/* header.decide: how many rules there are, how many of them come before the first that looks
+ * at the path, and whether they are those of the second half.
+ */
+#define ARB_DECIDE_COUNT 0x3fu
+#define ARB_DECIDE_BEFORE 6 /* shift; as many bits */
+#define ARB_DECIDE_ODD 0x8000u
 
 /* Holds when low <= (field & mask) <= high. */
 struct arb_test {
@@ -163,13 +168,39 @@ struct arb_test {
 	__u32 pad;
 };
 
-/* Matches when all of its tests hold. */
+/* Matches when all of its tests hold and, if it is about paths, one of its patterns. */
 struct arb_rule {
 	__u32 tests;
 	__s32 rule; /* index in the rule set, -1 for the default */
 	__u32 rule_errno; /* 0 allows */
-	__u32 pad;
+	__u32 about_path;
 	struct arb_test test[ARB_MAX_TESTS];
+};
+
+#define ARB_MAX_PATTERNS 256 /* of one event */
+#define ARB_PATTERN_BYTES 120
+#define ARB_PATTERN_LENS 16
+
+/* A text that rules compare paths with. */
+struct arb_pattern {
+	__u32 list; /* 2 * event, and 1 in the second half */
+	__u32 len;
+	__u8 text[ARB_PATTERN_BYTES]; /* zeroes behind it */
+};
+
+/* Which rules that text is a pattern of: bit i, the event's rule i. */
+struct arb_pattern_rules {
+	__u32 whole;	/* the path is the text */
+	__u32 below;	/* it begins with the text */
+	__u32 within;	/* and has no '/' behind it */
+	__u32 pad;
+};
+
+/* The lengths of a list's patterns that are not whole paths, in rising order. */
+struct arb_pattern_lens {
+	__u32 count;
+	__u32 whole; /* there are whole paths */
+	__u8 len[ARB_PATTERN_LENS];
 };
 
 enum arb_flag {
@@ -255,7 +286,7 @@ struct arb_header {
 	__u32 gate_pid;		/* of the gate's helper, 0: there is no gate */
 	__u32 want[ARB_EVENT_COUNT];	/* arb_field bits to fetch */
 	__u32 keep[ARB_EVENT_COUNT];	/* those that an allow which is kept depends on */
-	__u16 decide[ARB_EVENT_COUNT];	/* how many of arb_rules, with ARB_DECIDE_ODD */
+	__u16 decide[ARB_EVENT_COUNT];	/* the rules to decide by, see ARB_DECIDE_COUNT */
 	__u16 pad_decide[2];
 	__u32 scope;		/* arb_scope bits in force */
 	__u32 watched;		/* somebody wants to be told of plain allows */

@@ -125,14 +125,13 @@ static __always_inline __u32 arb_write_name(__u8 *text, const char *name, __u32 
 }
 
 /* file is the object for bpf_d_path(), or NULL. */
-static __always_inline void arb_fill_texts(struct arb_slot *s, struct arb_question *q, __u32 want,
-					   struct file *file, bool d_path)
+static __always_inline void arb_fill_path(struct arb_slot *s, struct arb_question *q,
+					  struct file *file)
 {
 	struct arb_facts *f = &s->facts;
-	long n;
 
 	if (q->dentry) {
-		if (d_path && file)
+		if (file)
 			f->path_len = arb_d_path(file, s->path);
 		else
 			f->path_len = arb_write_path((void *)s->path, (__u64)q->mnt,
@@ -144,6 +143,15 @@ static __always_inline void arb_fill_texts(struct arb_slot *s, struct arb_questi
 	} else {
 		f->flags |= ARB_FLAG_NO_OBJECT;
 	}
+}
+
+/* All the other texts. */
+static __always_inline void arb_fill_texts(struct arb_slot *s, struct arb_question *q, __u32 want,
+					   bool d_path)
+{
+	struct arb_facts *f = &s->facts;
+	long n;
+
 	if (q->detail_dentry) {
 		f->detail_len = arb_write_path((void *)s->detail, (__u64)q->detail_mnt,
 					       (__u64)q->detail_dentry);
@@ -254,8 +262,8 @@ static __always_inline struct arb_slot *arb_claim_for(struct arb_header *h, stru
 static __noinline int arb_ask_free(struct arb_header *h, struct arb_question *q,
 					struct file *file, bool *keep)
 {
-	struct arb_counts *counts = arb_get_counts(q->event);
 	struct arb_claim claim = {};
+	struct arb_counts *counts;
 	struct arb_wait w = {};
 	struct arb_slot *s;
 	int ret;
@@ -265,12 +273,20 @@ static __noinline int arb_ask_free(struct arb_header *h, struct arb_question *q,
 	s = arb_claim_for(h, q, &claim, &ret);
 	if (!s)
 		return ret;
+	arb_begin_wait(&w, s, &claim);
+	arb_fill_path(s, q, file);
+	if (!arb_decide_path(h, q, s, w.index)) {
+		WRITE_ONCE(s->word, arb_word(w.gen, ARB_FREE));
+		if (keep)
+			*keep = true;
+		return 0;
+	}
 	if (q->dentry)
 		arb_fill_object(&s->facts, q->dentry, q->mnt);
-	arb_fill_texts(s, q, h->want[q->event & 63], file, true);
+	arb_fill_texts(s, q, h->want[q->event & 63], true);
+	counts = arb_get_counts(q->event);
 	if (counts)
 		arb_count(&counts->asked);
-	arb_begin_wait(&w, s, &claim);
 	arb_post(h, &w);
 	arb_wait_free(h, &w);
 	ret = arb_settle(&w);
@@ -297,8 +313,11 @@ static __noinline int arb_ask_locked(struct arb_question *q)
 		return ret;
 	if (q->dentry)
 		arb_fill_object(&s->facts, q->dentry, q->mnt);
-	arb_fill_texts(s, q, h->want[q->event & 63], NULL, false);
+	arb_fill_path(s, q, NULL);
+	arb_fill_texts(s, q, h->want[q->event & 63], false);
 	ret = arb_unwound_verdict(s);
+	if (ret > 0)
+		ret = arb_decide_path(h, q, s, claim.index);
 	if (ret <= 0) {
 		WRITE_ONCE(s->word, arb_word(claim.gen, ARB_FREE));
 		return ret;

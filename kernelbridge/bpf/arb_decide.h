@@ -1,14 +1,19 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Rules that the kernel decides alone: those that look at ids, numbers and access only, as
- * far as they stand before all others of their event. Nobody has to be there to answer,
- * so they hold in every hook and for every caller.
+ * Rules that the kernel decides alone: those that look at ids, numbers, access and simple
+ * patterns of the path only, as far as they stand before all others of their event.
  *
- * Worst case: ARB_MAX_RULES rules.
+ * Before the path is known those are tried that come before the first that looks at it.
+ * Nobody has to be there to answer, so they hold in every hook and for every caller. The others
+ * are tried when the path has been written into a slot, and only allow: a refusal is asked
+ * about, for its record has more facts than are known here.
+ *
+ * Worst case: ARB_MAX_RULES rules, and arb_pattern.h.
  */
 #ifndef ARB_DECIDE_H
 #define ARB_DECIDE_H
 
+#include "arb_pattern.h"
 #include "arb_question.h"
 
 /* Two halves: the daemon writes the one that header.decide does not name. */
@@ -20,17 +25,27 @@ struct {
 } arb_rules SEC(".maps");
 
 struct arb_decision {
-	__u64 value[16]; /* ARB_TEST_FIELDS of them are used */
+	struct arb_question *q;
+	__u32 id[ARB_TEST_ACCESS]; /* by arb_test_field */
 	__u32 first;	 /* of arb_rules */
 	__u32 count;
+	__u32 paths; /* bit i: rule i has a pattern that matches */
 	__s32 rule;
 	__s32 verdict; /* 1: none yet */
+	__u32 pad;
 };
 
 static __always_inline bool arb_test_holds(struct arb_decision *d, const struct arb_test *t)
 {
-	__u64 v = d->value[t->field & 15] & t->mask;
+	__u64 v;
 
+	if (t->field >= ARB_TEST_ARG)
+		v = d->q->arg[(t->field - ARB_TEST_ARG) & (ARB_ARGS - 1)];
+	else if (t->field == ARB_TEST_ACCESS)
+		v = d->q->access;
+	else
+		v = d->id[t->field & 3];
+	v &= t->mask;
 	return v >= t->low && v <= t->high;
 }
 
@@ -45,7 +60,7 @@ static long arb_decide_step(__u32 i, struct arb_decision *d)
 	if (!r)
 		return 1;
 	tests = r->tests;
-	if ((tests > 0 && !arb_test_holds(d, &r->test[0])) ||
+	if ((r->about_path && !(d->paths >> (i & 31) & 1)) || (tests > 0 && !arb_test_holds(d, &r->test[0])) ||
 	    (tests > 1 && !arb_test_holds(d, &r->test[1])) ||
 	    (tests > 2 && !arb_test_holds(d, &r->test[2])) ||
 	    (tests > 3 && !arb_test_holds(d, &r->test[3])))
@@ -80,47 +95,99 @@ static __noinline void arb_notify_rule(struct arb_question *q, __s32 rule, __u32
 	bpf_ringbuf_submit(n, 0);
 }
 
-/* The verdict of the rules that the kernel decides by: 0 or a negative errno. 1: a worker
- * has to be asked.
+/* The verdict of the first of d->count rules that matches. 1: none does, or other rules count
+ * by now: the half that these are in stays as it is until they do not count any more.
  */
-ARB_GLOBAL int arb_decide(struct arb_question *q)
+static __always_inline int arb_decide_by(struct arb_header *h, struct arb_question *q,
+					 struct arb_decision *d, __u32 word, __u64 epoch)
 {
-	struct arb_header *h = arb_get_header();
 	const struct cred *cred = bpf_get_current_task_btf()->cred;
-	struct arb_counts *counts;
-	struct arb_decision d;
-	__u32 word;
-	int i;
 
-	if (!h || !q)
-		return 1;
-	word = READ_ONCE(h->decide[q->event & 63]);
-	if (!word || READ_ONCE(h->dead)) /* hooks without a daemon have one verdict for all */
-		return 1;
-	__builtin_memset(&d, 0, sizeof(d));
-	d.count = word & ~ARB_DECIDE_ODD;
-	d.first = q->event * ARB_MAX_RULES;
+	d->first = q->event * ARB_MAX_RULES;
 	if (word & ARB_DECIDE_ODD)
-		d.first += ARB_EVENT_COUNT * ARB_MAX_RULES;
-	d.verdict = 1;
-	d.value[ARB_TEST_UID] = cred->uid.val;
-	d.value[ARB_TEST_EUID] = cred->euid.val;
-	d.value[ARB_TEST_GID] = cred->gid.val;
-	d.value[ARB_TEST_EGID] = cred->egid.val;
-	d.value[ARB_TEST_ACCESS] = q->access;
-	for (i = 0; i < ARB_ARGS; i++)
-		d.value[ARB_TEST_ARG + i] = q->arg[i];
-	bpf_loop(ARB_MAX_RULES, arb_decide_step, &d, 0);
-	if (d.verdict > 0 || (!d.verdict && READ_ONCE(h->watched)))
+		d->first += ARB_EVENT_COUNT * ARB_MAX_RULES;
+	d->verdict = 1;
+	d->q = q;
+	d->id[ARB_TEST_UID] = cred->uid.val;
+	d->id[ARB_TEST_EUID] = cred->euid.val;
+	d->id[ARB_TEST_GID] = cred->gid.val;
+	d->id[ARB_TEST_EGID] = cred->egid.val;
+	bpf_loop(ARB_MAX_RULES, arb_decide_step, d, 0);
+	if (READ_ONCE(h->epoch) != epoch || (!d->verdict && READ_ONCE(h->watched)))
 		return 1;
-	counts = arb_get_counts(q->event);
+	return d->verdict;
+}
+
+static __always_inline int arb_decided(__u32 event, int verdict)
+{
+	struct arb_counts *counts = arb_get_counts(event);
+
 	if (counts) {
 		arb_count(&counts->asked);
 		arb_count(&counts->decided);
 	}
-	if (d.verdict)
-		arb_notify_rule(q, d.rule, -d.verdict);
-	return d.verdict;
+	return verdict;
+}
+
+/* The verdict of the rules that the kernel decides by before the path is known: 0 or a negative
+ * errno. 1: a worker has to be asked.
+ */
+ARB_GLOBAL int arb_decide(struct arb_question *q)
+{
+	struct arb_header *h = arb_get_header();
+	struct arb_decision d;
+	__u32 word, before;
+	__u64 epoch;
+	int verdict;
+
+	if (!h || !q)
+		return 1;
+	epoch = READ_ONCE(h->epoch);
+	word = READ_ONCE(h->decide[q->event & 63]);
+	before = word >> ARB_DECIDE_BEFORE & ARB_DECIDE_COUNT;
+	if (!before || READ_ONCE(h->dead)) /* hooks without a daemon have one verdict for all */
+		return 1;
+	__builtin_memset(&d, 0, sizeof(d));
+	d.count = before;
+	verdict = arb_decide_by(h, q, &d, word, epoch);
+	if (verdict > 0)
+		return 1;
+	if (verdict)
+		arb_notify_rule(q, d.rule, -verdict);
+	return arb_decided(q->event, verdict);
+}
+
+/* 0 if the rules that the kernel decides by allow what is asked in slot s. 1: a worker has to be
+ * asked. paths are the rules with a pattern that matches.
+ */
+ARB_GLOBAL int arb_decide_by_path(struct arb_question *q, struct arb_slot *s, __u32 paths)
+{
+	struct arb_header *h = arb_get_header();
+	struct arb_decision d;
+	__u32 word;
+
+	if (!h || !q || !s)
+		return 1;
+	word = READ_ONCE(h->decide[q->event & 63]);
+	__builtin_memset(&d, 0, sizeof(d));
+	d.count = word & ARB_DECIDE_COUNT;
+	d.paths = paths;
+	if (arb_decide_by(h, q, &d, word, s->facts.epoch))
+		return 1;
+	return arb_decided(q->event, 0);
+}
+
+/* The same for a question whose path has just been written into slot s, number index. */
+static __always_inline int arb_decide_path(struct arb_header *h, struct arb_question *q,
+					   struct arb_slot *s, __u32 index)
+{
+	__u32 word = READ_ONCE(h->decide[q->event & 63]);
+
+	if (!s->facts.path_len || READ_ONCE(h->dead) ||
+	    (word & ARB_DECIDE_COUNT) == (word >> ARB_DECIDE_BEFORE & ARB_DECIDE_COUNT))
+		return 1;
+	return arb_decide_by_path(
+		q, s, arb_match_path(s, index, 2 * q->event + (word / ARB_DECIDE_ODD & 1)));
 }
 
 #endif

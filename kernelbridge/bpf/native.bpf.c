@@ -16,6 +16,9 @@
  *   syscall/arb_native_cached: arb_native for the verdict cache: whether an exec of the
  *   caller's own executable is in it, after it was kept.
  *
+ *   syscall/arb_native_decided: arb_native for the rules that the kernel decides by, of the
+ *   question as it stands there.
+ *
  *   syscall/arb_native_hook: what a hook does until it knows that nobody is asked about an
  *   open of the caller's own executable, ARB_NATIVE_HOOKS times for one sample. Worst case:
  *   so many walks of arb_in_scope(). It takes one sample only: before 6.12 a loop around
@@ -31,6 +34,7 @@ static __always_inline const void *arb_native_lock(void);
 #define ARB_RENAME_LOCK arb_native_lock()
 #define ARB_MOUNT_LOCK arb_native_lock()
 #include "arb_cache.h"
+#include "arb_decide.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
@@ -245,6 +249,41 @@ int arb_native_cached(struct arb_native_args *args)
 	struct arb_run run = { .args = args };
 
 	bpf_loop(args->count, arb_native_cached_step, &run, 0);
+	return 0;
+}
+
+static long arb_native_decided_step(__u32 i, struct arb_run *run)
+{
+	struct arb_header *h = arb_get_header();
+	struct arb_question q = {};
+	__u64 start, took, *sample;
+	struct arb_slot *s;
+	__u32 zero = 0;
+	int verdict;
+
+	s = bpf_map_lookup_elem(&arb_question, &zero);
+	if (!h || !s)
+		return 1;
+	q.event = s->facts.event;
+	q.access = s->facts.access;
+	start = bpf_ktime_get_ns();
+	verdict = arb_decide(&q);
+	if (verdict > 0)
+		verdict = arb_decide_path(h, &q, s, zero);
+	took = bpf_ktime_get_ns() - start;
+	sample = bpf_map_lookup_elem(&arb_samples, &i);
+	if (sample)
+		*sample = took;
+	run->args->last_verdict = verdict;
+	return 0;
+}
+
+SEC("syscall")
+int arb_native_decided(struct arb_native_args *args)
+{
+	struct arb_run run = { .args = args };
+
+	bpf_loop(args->count, arb_native_decided_step, &run, 0);
 	return 0;
 }
 

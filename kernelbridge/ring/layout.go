@@ -31,7 +31,7 @@ type Header struct {
 	GatePID          uint32                 // of the gate's helper, 0: there is no gate
 	Want             [abi.EventCount]uint32 // abi.Fields to fetch
 	Keep             [abi.EventCount]uint32 // those that a kept allow depends on; abi.FieldKeep: may be kept
-	Decide           [abi.EventCount]uint16 // how many of the kernel's rules, with DecideOdd
+	Decide           [abi.EventCount]uint16 // the kernel's rules, see DecideCount
 	_                [2]uint16
 	Scope            uint32
 	Watched          uint32                 // somebody wants to be told of plain allows
@@ -64,8 +64,13 @@ type Header struct {
 // NoHostNS in Header.HostNS says that the host's namespaces are not known.
 const NoHostNS = ^uint32(0)
 
-// DecideOdd in Header.Decide names the second half of the kernel's rules.
-const DecideOdd = 1 << 15
+// In Header.Decide: how many of the kernel's rules there are, shifted by DecideBefore how many of
+// them come before the first that looks at the path, and DecideOdd for those of the second half.
+const (
+	DecideCount  = 1<<6 - 1
+	DecideBefore = 6
+	DecideOdd    = 1 << 15
+)
 
 // Bits of Header.Scope: the dimensions that the scope names; shifted by ScopeMuted those
 // that the mute names, by ScopeInverted those of them that are inverted.
