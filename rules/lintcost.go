@@ -20,7 +20,7 @@ func (l *linter) unkept() {
 			return f&^abi.Keepable != 0
 		})
 		if rules != nil {
-			l.note(rules, fmt.Sprintf("no %s is kept by the kernel side, and each waits for a worker, whichever rule decides it: the rule looks at %s", e, strings.Join(FieldNames(facts), ", ")),
+			l.note(rules, fmt.Sprintf("no %s is kept by the kernel side, and each that it does not decide alone waits for a worker: the rule looks at %s", e, strings.Join(FieldNames(facts), ", ")),
 				"if that is too slow, say it with other facts, or by rules about fewer events")
 		}
 	}

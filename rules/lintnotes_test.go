@@ -83,11 +83,11 @@ func TestNotesOfCost(t *testing.T) {
 	}
 	for _, tc := range []struct{ name, rules, want string }{
 		{"plain", "{id: a, events: [open, exec], object: {path: /x}, verdict: deny}", ""},
-		{"a content", "{id: a, events: [exec], object: {sha256: " + sumA + "}, verdict: deny}", "rule a: no exec is kept by the kernel side, and each waits for a worker, whichever rule decides it: the rule looks at sha256"},
+		{"a content", "{id: a, events: [exec], object: {sha256: " + sumA + "}, verdict: deny}", "rule a: no exec is kept by the kernel side, and each that it does not decide alone waits for a worker: the rule looks at sha256"},
 		{"a format", "{id: a, events: [open], object: {format: elf}, verdict: deny}", "the rule looks at format"},
 		{"an fs-verity digest", "{id: a, events: [open], object: {fsverity: any}, verdict: deny}", "the rule looks at fsverity"},
 		{"a scan", "{id: a, events: [open], object: {scan: infected}, verdict: deny}", "the rule looks at scan"},
-		{"a size", "{id: a, events: [exec], object: {size: 5-}, verdict: deny}", "rule a: no exec is kept by the kernel side, and each waits for a worker, whichever rule decides it: the rule looks at size"},
+		{"a size", "{id: a, events: [exec], object: {size: 5-}, verdict: deny}", "rule a: no exec is kept by the kernel side, and each that it does not decide alone waits for a worker: the rule looks at size"},
 		{"a content of libraries", "{id: a, events: [mmap_exec], object: {sha256: " + sumA + "}, verdict: deny}", ""},
 		{"a record", "{id: a, events: [open], verdict: audit}|{id: b, events: [exec], verdict: audit}", "rule a: the rule records all that it lets go on, so each waits for a worker: the kernel side keeps plain allows alone; likewise b on line 6"},
 		{"a record of a rename", "{id: a, events: [rename], verdict: audit}", ""},

@@ -60,7 +60,8 @@ static long arb_decide_step(__u32 i, struct arb_decision *d)
 	if (!r)
 		return 1;
 	tests = r->tests;
-	if ((r->about_path && !(d->paths >> (i & 31) & 1)) || (tests > 0 && !arb_test_holds(d, &r->test[0])) ||
+	if ((r->about_path && !(d->paths >> (i & 31) & 1)) ||
+	    (tests > 0 && !arb_test_holds(d, &r->test[0])) ||
 	    (tests > 1 && !arb_test_holds(d, &r->test[1])) ||
 	    (tests > 2 && !arb_test_holds(d, &r->test[2])) ||
 	    (tests > 3 && !arb_test_holds(d, &r->test[3])))

@@ -2269,7 +2269,7 @@ func (x *ExplainResponse) GetNeeds() []string {
 
 type ExplainKept struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The kernel side decides such a request by itself, with nobody there to answer.
+	// The kernel side decides such a request by itself, without a worker.
 	InKernel bool `protobuf:"varint,1,opt,name=in_kernel,json=inKernel,proto3" json:"in_kernel,omitempty"`
 	// Why the cache of a worker does not keep it; empty when it does.
 	NotByWorker string `protobuf:"bytes,2,opt,name=not_by_worker,json=notByWorker,proto3" json:"not_by_worker,omitempty"`
