@@ -37,6 +37,7 @@ type Mechanism string
 const (
 	NativeQueue Mechanism = "native queue"
 	KernelCache Mechanism = "kernel cache"
+	KernelRules Mechanism = "kernel rules"
 	HookCost    Mechanism = "hook, not asked"
 	Gate        Mechanism = "gate (sleep)"
 	Fanotify    Mechanism = "fanotify permission"
@@ -103,6 +104,7 @@ func Bridge() []Scenario {
 		throughputScenario{},
 		stagesScenario{},
 		cacheScenario{},
+		pathScenario{},
 		hookScenario{noRule},
 		hookScenario{otherUser},
 		hookScenario{otherTree},
