@@ -52,34 +52,43 @@ func RunSystems(ctx context.Context, o Options, versions []string) (*SystemsRepo
 	return report, err
 }
 
-// judgeSystems compares what is added. An emulated machine does not see what disturbs its host, so how far
-// a row moved between its rounds is taken for its error: what is neither surely met nor surely
-// missed cannot be told.
+// judgeSystems compares what is added, by rules that the kernel side decides and by rules that a
+// worker does.
 func judgeSystems(r *Report) SystemsVerdict {
 	v := SystemsVerdict{Noisy: noisy(r.Machine)}
-	plain, ours, theirs := systemPrefix+"plain", systemPrefix+"arbiter", systemPrefix+"fapolicyd"
+	v.Bars = []Bar{
+		judgeSystem(r, "what the arbiter adds to the exec of a new program : what fapolicyd adds, p50", "arbiter", v.Noisy),
+		judgeSystem(r, "the same where a worker decides", "arbiter-worker", v.Noisy),
+	}
+	return v
+}
+
+// judgeSystem compares one of our rows. An emulated machine does not see what disturbs its host,
+// so how far a row moved between its rounds is taken for its error: what is neither surely met nor
+// surely missed cannot be told.
+func judgeSystem(r *Report, name, id string, noise []string) Bar {
+	plain, ours, theirs := systemPrefix+"plain", systemPrefix+id, systemPrefix+"fapolicyd"
 	ids := []string{plain, ours, theirs}
 	added := func(rows map[string]*ScenarioReport, id string) float64 { return p50(rows[id]) - p50(rows[plain]) }
-	v.Bars = judgeBars(r, []barOf{{name: "what the arbiter adds to the exec of a new program : what fapolicyd adds, p50", limit: SystemBar, nature: ratio,
+	b := judgeBars(r, []barOf{{name: name, limit: SystemBar, nature: ratio,
 		rows: ids, value: func(rows map[string]*ScenarioReport) float64 {
 			return max(added(rows, ours), 0) / max(added(rows, theirs), 1)
-		}}}, v.Noisy)
-	b := &v.Bars[0]
+		}}}, noise)[0]
 	if b.Outcome == CannotTell {
-		return v
+		return b
 	}
 	rows := measuredRows(r)
 	moved := map[string]float64{}
 	for _, id := range ids {
 		if n := len(rows[id].Rounds); n < systemRounds {
 			b.Outcome, b.Why = CannotTell, fmt.Sprintf("%d rounds of %s, at least %d say how far it moves", n, id, systemRounds)
-			return v
+			return b
 		}
 		moved[id] = spread(rows[id])
 	}
 	if added(rows, theirs) <= 0 {
 		b.Outcome, b.Why = CannotTell, "fapolicyd added nothing, so there is nothing to compare with"
-		return v
+		return b
 	}
 	off := func(id string) float64 { return moved[id] + moved[plain] } // the error of what is added
 	least := (added(rows, ours) - off(ours)) / (added(rows, theirs) + off(theirs))
@@ -89,7 +98,7 @@ func judgeSystems(r *Report) SystemsVerdict {
 		b.Outcome, b.Why = CannotTell, fmt.Sprintf("between their rounds p50 moved by %.1f %% without a system, %.1f %% with the arbiter, %.1f %% with fapolicyd",
 			share(plain), share(ours), share(theirs))
 	}
-	return v
+	return b
 }
 
 // systemRounds is of how many rounds it can be said how far they are apart.

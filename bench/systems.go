@@ -47,25 +47,25 @@ type inForce struct {
 
 // systemsOf are the systems of the comparison; arbiterd is the path of that program.
 func systemsOf(arbiterd string) []system {
+	start := func(ctx context.Context, dir, policy string) (_ inForce, err error) {
+		program := arbiterd
+		if program == "" {
+			if program, err = arbiterdBeside(); err != nil {
+				return inForce{}, err
+			}
+		}
+		d, err := startArbiterd(ctx, program, dir, kernelbridge.BackendLSM, []byte(policy))
+		if err != nil {
+			return inForce{}, err
+		}
+		return inForce{d.close, d.counts}, nil
+	}
 	return []system{
 		{id: "plain", what: "nobody is asked"},
-		{id: "arbiter", what: "arbiterd on bpf-lsm",
-			policy: "version: 1\ndefault: allow\non_fail: deny\nscope: {paths: [/tmp]}\nrules:\n" +
-				"  - {id: allowed, events: [open, exec], object: {path: {prefix: " + systemAllowed + "/}}, verdict: allow}\n" +
-				"  - {id: denied, events: [open, exec], object: {path: {prefix: " + systemDenied + "/}}, verdict: deny}\n",
-			start: func(ctx context.Context, dir, policy string) (_ inForce, err error) {
-				program := arbiterd
-				if program == "" {
-					if program, err = arbiterdBeside(); err != nil {
-						return inForce{}, err
-					}
-				}
-				d, err := startArbiterd(ctx, program, dir, kernelbridge.BackendLSM, []byte(policy))
-				if err != nil {
-					return inForce{}, err
-				}
-				return inForce{d.close, d.counts}, nil
-			}},
+		// Rules about paths, as fapolicyd's are: the kernel side allows by them alone.
+		{id: "arbiter", what: "arbiterd on bpf-lsm", policy: arbiterPolicy(""), start: start},
+		// The same said in a way that the kernel side cannot decide: whoever executes runs some program.
+		{id: "arbiter-worker", what: "arbiterd on bpf-lsm, a worker decides", policy: arbiterPolicy(", subject: {exe: {prefix: /}}"), start: start},
 		{id: "fapolicyd", what: "fapolicyd",
 			policy: "allow perm=any all : dir=" + systemAllowed + "/\ndeny perm=any all : dir=" + systemDenied + "/\nallow perm=any all : all\n",
 			start:  startFapolicyd},
@@ -74,6 +74,13 @@ func systemsOf(arbiterd string) []system {
 				"audit deny " + systemDenied + "/** x,\n}\n",
 			start: startAppArmor, enter: enterAppArmor},
 	}
+}
+
+// arbiterPolicy has one more condition on what is allowed.
+func arbiterPolicy(more string) string {
+	return "version: 1\ndefault: allow\non_fail: deny\nscope: {paths: [/tmp]}\nrules:\n" +
+		"  - {id: allowed, events: [open, exec], object: {path: {prefix: " + systemAllowed + "/}}" + more + ", verdict: allow}\n" +
+		"  - {id: denied, events: [open, exec], object: {path: {prefix: " + systemDenied + "/}}, verdict: deny}\n"
 }
 
 // fapolicydChanges is what is other than in the package's configuration: who it runs as, where nobody else is, and the
