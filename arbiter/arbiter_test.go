@@ -266,6 +266,29 @@ func TestTruncatedFacts(t *testing.T) {
 	}
 }
 
+// A rule that comes first and looks at none of what is unknown decides, here as in the kernel side,
+// and each time anew: the key of such a request says nothing of what is unknown.
+func TestTruncatedFactsOfOthers(t *testing.T) {
+	a, k := start(t, 1, func(c *Config) {
+		c.Rules = mustRules(t, "version: 1\ndefault: deny\non_fail: {deny: EIO}\nscope: {paths: [/t]}\nrules:\n"+
+			"- {id: refused, events: [rename], object: {path: /t/refused}, verdict: {deny: EXDEV}}\n"+
+			"- {id: here, events: [rename], object: {path: {prefix: /t/}}, verdict: allow}\n"+
+			"- {id: not-there, events: [rename], detail: {prefix: /etc/}, verdict: deny}\n", 1)
+	})
+	f := facts(abi.EventRename, 0)
+	f.Flags = abi.FlagDetailTruncated
+	for range 2 {
+		for path, want := range map[string]unix.Errno{"/t/x": 0, "/t/refused": unix.EXDEV, "/u/x": unix.EIO} {
+			if got := k.Ask(f, path, ""); got.Errno != uint16(want) {
+				t.Errorf("%s: errno %d, want %d", path, got.Errno, want)
+			}
+		}
+	}
+	if s := settled(t, a); s.Failed[abi.ReasonFactsTruncated] != 2 || s.Decided != 4 || s.Hits != 0 {
+		t.Errorf("stats %+v, want two facts_truncated, and four decided anew", s)
+	}
+}
+
 // A request of an event that no rule can be about is a fault of the kernel side.
 func TestUnknownEvent(t *testing.T) {
 	a, k := start(t, 1, nil)

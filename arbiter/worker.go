@@ -236,21 +236,23 @@ func (w *worker) answer() {
 		return
 	}
 	want := w.consulted[r.Event]
-	if r.Flags&abi.FlagPathTruncated != 0 && want&abi.FieldPath != 0 || r.Flags&abi.FlagDetailTruncated != 0 && want&abi.FieldDetail != 0 {
-		w.fail(abi.ReasonFactsTruncated)
-		return
-	}
-	if want&abi.FieldTree != 0 && !w.knowsTrees() || want&abi.FieldCredentials != 0 && !w.req.Credentials.Known {
-		w.fail(abi.ReasonFactsTruncated)
-		return
+	cache := w.cache
+	if !w.knowsFacts(want) {
+		// Slow path: as in the kernel side, rules that come first need not wait for facts that
+		// others look at. The key would mix such requests up.
+		if !w.rules.Sure(r) {
+			w.fail(abi.ReasonFactsTruncated)
+			return
+		}
+		cache = nil
 	}
 
 	key := w.appendKey(w.key[:0])
 	var d rules.Decision
 	var hash uint64
 	hit := false
-	if w.cache != nil {
-		d, hash, hit = w.cache.Get(key)
+	if cache != nil {
+		d, hash, hit = cache.Get(key)
 	}
 	if !hit {
 		for d = w.rules.Decide(r); d.Once && !w.rules.Take(d.Rule); { // another worker was first
@@ -259,8 +261,8 @@ func (w *worker) answer() {
 	}
 	if d.Verdict.Action >= rules.Ask { // or a fact is needed
 		// Slow path: it cannot be decided yet. That is cached, too.
-		if !hit && w.cache != nil && !d.Once {
-			w.cache.Put(key, hash, d)
+		if !hit && cache != nil && !d.Once {
+			cache.Put(key, hash, d)
 		}
 		w.hold(d)
 		return
@@ -293,11 +295,20 @@ func (w *worker) answer() {
 		c.hits.Add(1)
 	default:
 		c.decided.Add(1)
-		if inTime && w.cache != nil && !d.Once && !w.cache.Put(key, hash, d) {
+		if inTime && cache != nil && !d.Once && !cache.Put(key, hash, d) {
 			c.skipped.Add(1)
 		}
 	}
 	w.account(record{decision: d.Rule, verdict: verdict, reason: reason, cached: hit, inTime: inTime, waited: w.waited()})
+}
+
+// knowsFacts reports whether the request at hand has those of the facts that can be wanting.
+func (w *worker) knowsFacts(want abi.Fields) bool {
+	r := w.req
+	return (r.Flags&abi.FlagPathTruncated == 0 || want&abi.FieldPath == 0) &&
+		(r.Flags&abi.FlagDetailTruncated == 0 || want&abi.FieldDetail == 0) &&
+		(want&abi.FieldTree == 0 || w.knowsTrees()) &&
+		(want&abi.FieldCredentials == 0 || r.Credentials.Known)
 }
 
 // knowsTrees reports whether the marks of the request at hand tell of the process trees that

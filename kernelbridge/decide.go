@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 
 	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
 
 	"github.com/arbiterd/arbiter/kernelbridge/abi"
 	"github.com/arbiterd/arbiter/kernelbridge/ring"
@@ -141,11 +142,23 @@ func (d *decider) writePatterns(rules [abi.EventCount][]abi.KernelRule, parity u
 	}
 	for key, of := range next {
 		d.there[parity][key] = of // also if it fails: then it may be there
-		if err := d.patterns.Put(key, of); err != nil {
+		if err := put(d.patterns, key, of); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// put is Put for a map whose entries are allocated one by one, from a stock that the kernel fills
+// up behind: a burst of them can be faster.
+func put(m *ebpf.Map, key, value any) (err error) {
+	for range 20 {
+		if err = m.Put(key, value); !errors.Is(err, unix.ENOMEM) {
+			break
+		}
+		unix.Nanosleep(&unix.Timespec{Nsec: 1_000_000}, nil)
+	}
+	return err
 }
 
 // add adds the length of a beginning, in its place.

@@ -35,7 +35,7 @@ type Native struct {
 }
 
 // OpenNative loads the program. It needs CAP_BPF and CAP_PERFMON, and a kernel
-// with BPF_PROG_TYPE_SYSCALL, bpf_loop and BTF (5.17).
+// with BPF_PROG_TYPE_SYSCALL, bpf_loop, BTF and hash tables that grow in sleepable programs (6.1).
 func OpenNative(o NativeOptions) (_ *Native, err error) {
 	n := &Native{runner: new(nativeRun)}
 	if err := loadNativeQueueObjects(&n.objs, nil); err != nil {

@@ -87,6 +87,38 @@ func TestNativeDecidesByPath(t *testing.T) {
 	t.Attr("seen", fmt.Sprintf("%d paths decided in the kernel, %d left to workers", decided, asked))
 }
 
+// An allow by path holds for the rules that the slot was claimed under alone, and while nobody
+// watches allows and the daemon lives.
+func TestNativeDecidesByPathOrAsks(t *testing.T) {
+	n := openNative(t, NativeOptions{CPUs: []int{-1}, Wait: MaxWait})
+	var rules [abi.EventCount][]abi.KernelRule
+	rules[abi.EventExec] = []abi.KernelRule{{Paths: []abi.KernelPattern{{Text: "/usr/", Kind: abi.PatternBelow}}}}
+	if err := n.Decide(rules); err != nil {
+		t.Fatal(err)
+	}
+	n.SetQuestion(ring.Facts{Event: uint32(abi.EventExec), Access: uint32(abi.AccessExec)}, "/usr/bin/true", "")
+	h := n.queue.Header()
+	for _, tc := range []struct {
+		name     string
+		set      func(on uint32)
+		epochOff uint64
+		decided  bool
+	}{
+		{"as it is", func(uint32) {}, 0, true},
+		{"claimed under other rules", func(uint32) {}, 1, false},
+		{"watched", func(on uint32) { h.Watched = on }, 0, false},
+		{"a dead daemon", func(on uint32) { h.Dead = on }, 0, false},
+	} {
+		tc.set(1)
+		n.question.Facts.Epoch = h.Epoch + tc.epochOff
+		last, err := n.run(n.objs.ArbNativeDecided, -1, make([]uint64, 1))
+		if err != nil || (last <= 0) != tc.decided {
+			t.Errorf("%s: got %d, %v, want it decided: %t", tc.name, last, err, tc.decided)
+		}
+		tc.set(0)
+	}
+}
+
 // How long the kernel side takes for a path, of one rule and of all that fit.
 func TestNativeDecidesInTime(t *testing.T) {
 	n := openNative(t, NativeOptions{CPUs: []int{-1}, Wait: MaxWait})

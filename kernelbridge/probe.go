@@ -63,7 +63,7 @@ func Probe() []Feature {
 		probeBTF(),
 		probeLSMList(),
 		probeLSM(),
-		probeHelper("bounded wait in BPF (bpf_loop)", asm.FnLoop, "boot a kernel of 5.17 or later"),
+		probeHelper("bounded wait in BPF (bpf_loop)", asm.FnLoop, "boot a kernel of 6.1 or later"),
 		probeQueue(),
 		probeProtection(),
 		probeFanotify(),
@@ -168,7 +168,7 @@ func probeLSM() Feature {
 		f.Detail, f.Hint = unix.EPERM.Error(), "probe as root"
 	default:
 		f.Outcome, f.Detail = No, err.Error()
-		f.Hint = "boot a kernel of 5.17 or later with CONFIG_BPF_LSM=y"
+		f.Hint = "boot a kernel of 6.1 or later with CONFIG_BPF_LSM=y"
 	}
 	return f
 }

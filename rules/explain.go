@@ -28,7 +28,7 @@ type Explanation struct {
 	// Consulted are the facts that rules about this event look at.
 	Consulted abi.Fields
 	// Needs are those of them that the outcome depends on and that are not known of the request: what
-	// Decision.Needs says, and the subject's credentials, without which a worker decides nothing.
+	// Decision.Needs says, and the subject's credentials, without which a worker decides nothing but what is Sure.
 	Needs abi.Fields
 }
 
@@ -48,7 +48,7 @@ type Step struct {
 func (rs *RuleSet) Explain(r *abi.Request) Explanation {
 	x := Explanation{Event: r.Event, Decision: rs.Decide(r), Consulted: rs.Consulted(r.Event)}
 	x.Needs = x.Decision.Needs()
-	if !r.Credentials.Known {
+	if !r.Credentials.Known && !rs.Sure(r) {
 		x.Needs |= x.Consulted & abi.FieldCredentials
 	}
 	considered := int32(len(rs.all))

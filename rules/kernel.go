@@ -47,6 +47,12 @@ func (rs *RuleSet) KernelRules(e abi.Event) []abi.KernelRule {
 	return append(out, abi.KernelRule{Rule: -1, Errno: rs.fallback.Verdict.Errno})
 }
 
+// Sure reports whether a request is decided by one of KernelRules: what else of it is not known
+// does not matter then.
+func (rs *RuleSet) Sure(r *abi.Request) bool {
+	return abi.MatchKernel(rs.KernelRules(r.Event), r) >= 0
+}
+
 // kernelDecidesAll reports whether no request of an event is asked about.
 func (rs *RuleSet) kernelDecidesAll(e abi.Event) bool {
 	rules := rs.KernelRules(e)

@@ -121,7 +121,7 @@ func (c *Candidate) Decide(e *arbiter.Event) (o Outcome, missing abi.Fields) {
 		return Outcome{Verdict: rules.Verdict{Action: rules.Allow}}, 0
 	}
 	want := c.rules.Consulted(r.Event)
-	if r.Flags&abi.FlagPathTruncated != 0 && want&abi.FieldPath != 0 || r.Flags&abi.FlagDetailTruncated != 0 && want&abi.FieldDetail != 0 {
+	if (r.Flags&abi.FlagPathTruncated != 0 && want&abi.FieldPath != 0 || r.Flags&abi.FlagDetailTruncated != 0 && want&abi.FieldDetail != 0) && !c.rules.Sure(r) {
 		// As the worker does: no rule can be trusted on a text that is cut.
 		return Outcome{Verdict: c.rules.Default().OnFail, Reason: abi.ReasonFactsTruncated}, 0
 	}

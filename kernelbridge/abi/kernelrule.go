@@ -2,7 +2,10 @@
 
 package abi
 
-import "bytes"
+import (
+	"bytes"
+	"slices"
+)
 
 // What the kernel side has room for.
 const (
@@ -93,20 +96,31 @@ func (t *KernelTest) Holds(r *Request) bool {
 	return v >= t.Low && v <= t.High
 }
 
-// DecideKernel returns the first rule that matches: what the kernel side does. False when
-// none does, and a worker has to be asked, as about all that is refused from the first rule on
-// that looks at the path, and about paths that are not known.
+// DecideKernel returns the rule that the kernel side decides by. False when a worker has to be
+// asked: about what MatchKernel does not know, and about all that is refused from the first rule
+// on that looks at the path.
 func DecideKernel(rules []KernelRule, r *Request) (KernelRule, bool) {
-	known, pathed := r.PathLen > 0 && r.Flags&(FlagPathTruncated|FlagNoObject) == 0, false
-	for _, rule := range rules {
-		if pathed = pathed || rule.Paths != nil; pathed && !known {
+	i := MatchKernel(rules, r)
+	if i < 0 {
+		return KernelRule{}, false
+	}
+	pathed := slices.ContainsFunc(rules[:i+1], func(k KernelRule) bool { return k.Paths != nil })
+	return rules[i], !pathed || rules[i].Errno == 0
+}
+
+// MatchKernel returns the first rule that matches, below 0 when none does, or when one comes
+// before that looks at a path which is not known.
+func MatchKernel(rules []KernelRule, r *Request) int {
+	known := r.PathLen > 0 && r.Flags&(FlagPathTruncated|FlagNoObject) == 0
+	for i := range rules {
+		if rules[i].Paths != nil && !known {
 			break
 		}
-		if rule.matches(r) {
-			return rule, !pathed || rule.Errno == 0
+		if rules[i].matches(r) {
+			return i
 		}
 	}
-	return KernelRule{}, false
+	return -1
 }
 
 func (k *KernelRule) matches(r *Request) bool {

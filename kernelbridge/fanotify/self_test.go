@@ -28,7 +28,9 @@ func selfMain() {
 		panic(err)
 	}
 	s, r := b.Sources()[0], new(abi.Request)
-	s.Next(r) // before it, all get the failure verdict
+	if s.Next(r) { // before it, all get the failure verdict
+		panic("somebody asks already")
+	}
 	go func() {
 		for ; ; s.Park(time.Second) {
 			for s.Next(r) {
