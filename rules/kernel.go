@@ -24,21 +24,12 @@ func (rs *RuleSet) KernelRules(e abi.Event) []abi.KernelRule {
 	var room patternRoom
 	l := &rs.lists[e]
 	for i := range l.rules {
-		m := &rs.all[l.rules[i]]
-		then := &rs.thens[m.then]
-		if a := then.Verdict.Action; m.not != 0 || m.when != 0 || a != Allow && a != Deny || m.once || then.only != 0 {
-			return out
-		}
-		tests, ok := rs.kernelTests(&m.match, e)
-		if !ok || len(out)+len(tests) > abi.MaxKernelRules {
-			return out
-		}
-		paths, ok := rs.kernelPatterns(m.match.path)
-		if !ok || !room.take(paths, len(tests)) {
+		tests, paths, ok := rs.simple(l.rules[i], e)
+		if !ok || len(out)+len(tests) > abi.MaxKernelRules || !room.take(paths, len(tests)) {
 			return out
 		}
 		for _, t := range tests {
-			out = append(out, abi.KernelRule{Rule: l.rules[i], Errno: then.Verdict.Errno, Tests: t, Paths: paths})
+			out = append(out, abi.KernelRule{Rule: l.rules[i], Errno: rs.thens[rs.all[l.rules[i]].then].Verdict.Errno, Tests: t, Paths: paths})
 		}
 	}
 	if len(out) == 0 || rs.fallback.Verdict.Action == Audit || len(out) == abi.MaxKernelRules {
@@ -58,6 +49,19 @@ func (rs *RuleSet) kernelDecidesAll(e abi.Event) bool {
 	rules := rs.KernelRules(e)
 	return len(rules) > 0 && rules[len(rules)-1].Rule < 0 &&
 		!slices.ContainsFunc(rules, func(k abi.KernelRule) bool { return k.Paths != nil })
+}
+
+// simple returns a rule as the kernel side could decide by it, and whether it could.
+func (rs *RuleSet) simple(i int32, e abi.Event) (tests [][]abi.KernelTest, paths []abi.KernelPattern, ok bool) {
+	m := &rs.all[i]
+	then := &rs.thens[m.then]
+	if a := then.Verdict.Action; m.not != 0 || m.when != 0 || a != Allow && a != Deny || m.once || then.only != 0 {
+		return nil, nil, false
+	}
+	if tests, ok = rs.kernelTests(&m.match, e); ok {
+		paths, ok = rs.kernelPatterns(m.match.path)
+	}
+	return tests, paths, ok
 }
 
 // kernelPatterns returns the patterns of a condition on the path, nil when it is not given. False

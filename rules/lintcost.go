@@ -4,6 +4,8 @@ package rules
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/arbiterd/arbiter/kernelbridge/abi"
@@ -65,6 +67,39 @@ func (l *linter) perValue() {
 		if rules != nil {
 			l.note(rules, fmt.Sprintf("a decision of %s is cached for one value of %s alone: the rule looks at it", e, strings.Join(names, ", ")), "")
 		}
+	}
+}
+
+// behind names the rules that keep the kernel side from deciding by those that come after them,
+// which it could.
+func (l *linter) behind() {
+	could := map[int32]map[int32]bool{}
+	for e := abi.EventOpen; e < abi.EventCount; e++ {
+		list := l.rs.lists[e].rules
+		first := slices.IndexFunc(list, func(i int32) bool {
+			_, _, ok := l.rs.simple(i, e)
+			return !ok
+		})
+		if first < 0 {
+			continue
+		}
+		for _, i := range list[first+1:] {
+			if _, paths, ok := l.rs.simple(i, e); ok && paths != nil && l.lets(i) {
+				if could[list[first]] == nil {
+					could[list[first]] = map[int32]bool{}
+				}
+				could[list[first]][i] = true
+			}
+		}
+	}
+	for i, rules := range could {
+		var names []string
+		all := slices.Sorted(maps.Keys(rules))
+		for _, k := range all[:min(len(all), notedRules)] {
+			names = append(names, l.named(k))
+		}
+		l.add(int(i), "what rules behind it let go on by path waits for a worker, and the kernel side could decide it alone: "+several(names, len(all)),
+			"put them before it, where it does not matter which comes first")
 	}
 }
 

@@ -19,6 +19,7 @@ func (rs *RuleSet) Notes() Problems {
 	l.unkept()
 	l.recorded()
 	l.perValue()
+	l.behind()
 	l.unfiled()
 	l.costly()
 	return l.found.sorted()
