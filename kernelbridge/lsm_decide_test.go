@@ -8,7 +8,9 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -107,18 +109,23 @@ func TestLSMDecidesInTheKernel(t *testing.T) {
 func TestLSMDecidesByPath(t *testing.T) {
 	b := openLSM(t, LSMOptions{CPUs: []int{1}, Wait: MaxWait})
 	tree := t.TempDir()
-	long := "/" + strings.Repeat("l", abi.KernelPatternBytes-len(tree)-1)
+	deep := "/" + strings.Repeat("l", abi.KernelPatternBytes-len(tree)-1)
 	for _, dir := range []string{"/in", "/in/deeper", "/un", "/out"} {
 		if err := os.Mkdir(tree+dir, 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
-	for _, file := range []string{"/in/file", "/in/deeper/file", "/un/file", "/out/file", "/out/refused", "/alone", "/alone2", long, long + "2"} {
+	for _, file := range []string{"/in/file", "/in/deeper/file", "/un/file", "/out/file", "/out/refused", "/alone", "/alone2", deep, deep + "2"} {
 		if err := os.WriteFile(tree+file, nil, 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
 	p := asking(abi.EventOpen, abi.EventMkdir)
+	// Nobody answers what is asked, so it is not waited for as long as openLSM has it.
+	patient := p.Sleep
+	p.Sleep = 100 * time.Millisecond
+	waitNS := &b.queue.Header().WaitNS
+	long := atomic.SwapUint64(waitNS, uint64(p.Sleep))
 	p.OnFail[abi.EventOpen], p.OnFail[abi.EventMkdir] = abi.Verdict{Errno: uint16(unix.ENOTUNIQ)}, abi.Verdict{Errno: uint16(unix.ENOTUNIQ)}
 	allow := func(kind abi.PatternKind, paths ...string) (r abi.KernelRule) {
 		for _, path := range paths {
@@ -128,7 +135,7 @@ func TestLSMDecidesByPath(t *testing.T) {
 	}
 	refuse := allow(abi.PatternWhole, "/out/refused")
 	refuse.Errno = uint16(unix.EBUSY)
-	p.Rules[abi.EventOpen] = []abi.KernelRule{refuse, allow(abi.PatternBelow, "/in/", "/un/"), allow(abi.PatternWhole, "/alone", long), allow(abi.PatternWithin, "/out/")}
+	p.Rules[abi.EventOpen] = []abi.KernelRule{refuse, allow(abi.PatternBelow, "/in/", "/un/"), allow(abi.PatternWhole, "/alone", deep), allow(abi.PatternWithin, "/out/")}
 	p.Rules[abi.EventMkdir] = []abi.KernelRule{allow(abi.PatternWithin, "/in/")}
 	configure := func() {
 		t.Helper()
@@ -149,7 +156,7 @@ func TestLSMDecidesByPath(t *testing.T) {
 		}
 	}
 	do(step{"read", "/in/file", "ok"}, step{"write", "/in/deeper/file", "ok"}, step{"read", "/un/file", "ok"},
-		step{"read", "/alone", "ok"}, step{"read", "/alone2", "ENOTUNIQ"}, step{"read", long, "ok"}, step{"read", long + "2", "ENOTUNIQ"},
+		step{"read", "/alone", "ok"}, step{"read", "/alone2", "ENOTUNIQ"}, step{"read", deep, "ok"}, step{"read", deep + "2", "ENOTUNIQ"},
 		step{"read", "/out/file", "ok"}, step{"read", "/out/refused", "ENOTUNIQ"},
 		step{"mkdir", "/in/new", "ok"}, step{"mkdir", "/in/deeper/new", "ENOTUNIQ"}, step{"mkdir", "/out/new", "ENOTUNIQ"})
 	counts, err := b.Counts(abi.EventOpen)
@@ -166,6 +173,9 @@ func TestLSMDecidesByPath(t *testing.T) {
 		do(step{"read", "/in/file", "ENOTUNIQ"}, step{"read", "/un/file", "ok"}, step{"read", "/alone", "ENOTUNIQ"}, step{"read", "/out/file", "ENOTUNIQ"})
 	}
 	// Who watches allows is told of them.
+	atomic.StoreUint64(waitNS, long)
+	p.Sleep = patient
+	configure()
 	w := startWorker(t, b, nil)
 	b.Watch(true)
 	do(step{"read", "/un/file", "ok"})
