@@ -75,15 +75,17 @@ func (p *parser) rules(n *yaml.Node, f *File) {
 		p.add(n.Content[p.rulesMax], "match many paths by a prefix, a glob or a list", "the file has %d rules, at most %d are read", len(n.Content), p.rulesMax)
 		return
 	}
-	f.rules = make([]rule, 0, len(n.Content))
+	f.rules = make([]rule, len(n.Content))
 	for i, e := range n.Content {
-		f.rules = append(f.rules, p.oneRule(e, i, f))
+		p.oneRule(e, i, f)
 		p.rule = ""
 	}
 }
 
-func (p *parser) oneRule(n *yaml.Node, index int, f *File) rule {
-	r := rule{pos: pos{n.Line, n.Column}, deadline: f.deadline, onFail: f.onFail}
+// oneRule reads a rule into its place in f.rules.
+func (p *parser) oneRule(n *yaml.Node, index int, f *File) {
+	r := &f.rules[index]
+	r.pos, r.deadline, r.onFail = pos{n.Line, n.Column}, f.deadline, f.onFail
 	what := "the rule"
 	if n.Kind == yaml.MappingNode { // the id goes with every problem of the rule
 		for i := 0; i+1 < len(n.Content); i += 2 {
@@ -98,7 +100,7 @@ func (p *parser) oneRule(n *yaml.Node, index int, f *File) rule {
 	}
 	m := p.mapping(n, what, "id", "events", "object", "detail", "args", "subject", "access", "not", "when", "verdict", "message", "owner", "reason", "ticket", "lifespan", "expires", "times", "deadline", "on_fail")
 	if m == nil {
-		return r
+		return
 	}
 	if v := m.get("id"); v != nil {
 		r.id = p.id(v)
@@ -111,11 +113,11 @@ func (p *parser) oneRule(n *yaml.Node, index int, f *File) rule {
 	} else {
 		p.add(n, eventsHint, "%s has no events", what)
 	}
-	r.match = p.block(m, r.events)
+	p.block(m, r.events, &r.match)
 	if v := m.get("not"); v != nil {
 		if nm := p.mapping(v, "not", "object", "detail", "args", "subject", "access"); nm != nil {
-			b := p.block(nm, r.events)
-			r.not = &b
+			r.not = new(block)
+			p.block(nm, r.events, r.not)
 			if len(nm) == 0 {
 				p.add(v, "name object, detail, args, subject or access in it, or leave it out", "the not block is empty: the rule would never match")
 			}
@@ -125,7 +127,7 @@ func (p *parser) oneRule(n *yaml.Node, index int, f *File) rule {
 		r.when = p.when(v, r.events)
 	}
 	if v := m.get("verdict"); v != nil && asks(v) {
-		p.ask(v, &r)
+		p.ask(v, r)
 	} else if v != nil {
 		r.verdict, r.only = p.ruleVerdict(v, r.events)
 	} else {
@@ -147,7 +149,6 @@ func (p *parser) oneRule(n *yaml.Node, index int, f *File) rule {
 	if v := m.get("on_fail"); v != nil {
 		r.onFail = p.verdict(v, "on_fail", false)
 	}
-	return r
 }
 
 // validID reports whether s is [a-z0-9][a-z0-9._-]{0,63}.
@@ -209,8 +210,7 @@ func (p *parser) eventList(n *yaml.Node, hint string) (set eventSet) {
 
 // block reads the conditions from the fields of a rule or of its not block, and checks
 // by the catalogue that the events have what they are about.
-func (p *parser) block(m fields, about eventSet) block {
-	var b block
+func (p *parser) block(m fields, about eventSet, b *block) {
 	for _, c := range [...]struct {
 		field string
 		with  eventSet
@@ -230,13 +230,13 @@ func (p *parser) block(m fields, about eventSet) block {
 		}
 		b.attributes = p.attributes(f, about)
 		b.size = p.sizes(f.get("size"), about)
-		p.content(f, about, &b)
+		p.content(f, about, b)
 	}
 	if n := m.get("detail"); n != nil && about&withDetail != 0 {
 		b.detail = p.patterns(n, detailText(about))
 	}
 	if n := m.get("args"); n != nil {
-		p.args(n, about, &b)
+		p.args(n, about, b)
 	}
 	if n := m.get("subject"); n != nil {
 		f := p.fields(n, "subject", "exe", "uid", "gid", "euid", "egid", "loginuid", "session", "capabilities", "host_namespaces", "cgroup", "process_tree")
@@ -256,7 +256,6 @@ func (p *parser) block(m fields, about eventSet) block {
 	if n := m.get("access"); n != nil {
 		b.access = p.access(n)
 	}
-	return b
 }
 
 // instead says what to write when the event e has no such field to match.

@@ -63,6 +63,15 @@ type builder struct {
 	event abi.Event
 	few   int // up to so many are not filed
 	left  int // how many keys may still be looked at
+
+	// What rules demand, and what that is put together in.
+	keys    lists[key]
+	parts   lists[[]key]
+	demands lists[demand]
+	scratch struct {
+		parts   [][]key
+		demands []demand
+	}
 }
 
 // A rule is filed under each of its paths, and below each of them under each of its users:
@@ -144,9 +153,9 @@ func (b *builder) node(rules []int32, used uint32) *node {
 		return n
 	}
 	demands := make([][]demand, len(rules))
-	counts := newCounts()
+	counts := newCounts(len(rules))
 	for at, i := range rules {
-		demands[at] = b.demands(&b.rs.all[i], used)
+		demands[at] = b.demandsOf(&b.rs.all[i], used)
 		counts.add(demands[at])
 	}
 	counts.finish()
@@ -154,7 +163,7 @@ func (b *builder) node(rules []int32, used uint32) *node {
 		key
 		rule int32
 	}
-	var filed []filing
+	filed := make([]filing, 0, len(rules))
 	byContent := map[fact][]int32{}
 	n.rest = nil
 	for at, i := range rules {
@@ -295,32 +304,35 @@ func newNetIndex(groups []group, e abi.Event) *netIndex {
 	return x
 }
 
-// demands lists what a rule demands of each fact that is not in used.
-func (b *builder) demands(m *matcher, used uint32) (out []demand) {
-	add := func(f fact, parts [][]key) {
+// demandsOf lists what a rule demands of each fact that is not in used.
+func (b *builder) demandsOf(m *matcher, used uint32) []demand {
+	out, parts := b.scratch.demands[:0], b.scratch.parts[:0]
+	// add takes the parts since the last one.
+	add := func(f fact) {
 		if len(parts) > 0 && !slices.ContainsFunc(parts, func(keys []key) bool { return len(keys) == 0 }) {
-			out = append(out, demand{f, parts})
+			out = append(out, demand{f, b.parts.copy(parts...)})
 		}
+		parts = parts[:0]
 	}
 	c := &m.match
 	for f, t := range [...]texts{factPath: c.path, factDetail: c.detail, factExe: c.exe} {
 		if t.kind != noTexts && used>>f&1 == 0 {
-			add(fact(f), b.rs.textKeys(fact(f), t))
+			parts = b.textKeys(parts, fact(f), t)
+			add(fact(f))
 		}
 	}
 	ranges := func(f fact, rs []numberRange) {
 		if used>>f&1 != 0 {
 			return
 		}
-		var parts [][]key
 		for _, r := range rs {
 			k := key{fact: f, kind: keySpan, a: r.lo, b: r.hi}
 			if r.lo == r.hi {
 				k.kind, k.b = keyNumber, 0
 			}
-			parts = append(parts, []key{k})
+			parts = append(parts, b.keys.copy(k))
 		}
-		add(f, parts)
+		add(f)
 	}
 	ids := &b.rs.ids[c.ids]
 	ranges(factUID, ids.uid)
@@ -333,11 +345,10 @@ func (b *builder) demands(m *matcher, used uint32) (out []demand) {
 	ranges(factLogin, ids.credentials.login)
 	ranges(factSession, ids.credentials.session)
 	if used>>factCgroup&1 == 0 {
-		var parts [][]key
 		for _, g := range ids.cgroup {
-			parts = append(parts, []key{{fact: factCgroup, kind: keyCgroup, a: g.id}})
+			parts = append(parts, b.keys.copy(key{fact: factCgroup, kind: keyCgroup, a: g.id}))
 		}
-		add(factCgroup, parts)
+		add(factCgroup)
 	}
 	for _, a := range b.rs.argsOf(c) {
 		if at := a.at[b.event]; at < abi.Args {
@@ -345,36 +356,36 @@ func (b *builder) demands(m *matcher, used uint32) (out []demand) {
 		}
 	}
 	if a := &b.rs.addrs[c.addr]; c.addr != 0 && used>>factAddr&1 == 0 && a.high[b.event] < abi.Args && a.low[b.event] < abi.Args {
-		var parts [][]key
 		for _, n := range a.nets {
-			parts = append(parts, []key{{fact: factAddr, kind: keyNet, n: n.bits, a: n.high, b: n.low}})
+			parts = append(parts, b.keys.copy(key{fact: factAddr, kind: keyNet, n: n.bits, a: n.high, b: n.low}))
 		}
-		add(factAddr, parts)
+		add(factAddr)
 	}
 	content := &b.rs.contents[c.content]
 	if used>>factVerity&1 == 0 {
-		add(factVerity, content.verity.keys())
+		parts = append(parts, content.verity.keys()...)
+		add(factVerity)
 	}
 	if sums := content.sums; sums != nil && used>>factDigest&1 == 0 {
-		var parts [][]key
 		for _, d := range sums {
-			parts = append(parts, []key{digestKey(d)})
+			parts = append(parts, b.keys.copy(digestKey(d)))
 		}
-		add(factDigest, parts)
+		add(factDigest)
 	}
-	return out
+	b.scratch.demands, b.scratch.parts = out, parts
+	return b.demands.copy(out...)
 }
 
-// textKeys returns, for each pattern, what it can be filed under.
-func (p *pool) textKeys(f fact, t texts) (parts [][]key) {
-	for q := range p.each(t) {
+// textKeys appends, for each pattern, what it can be filed under.
+func (b *builder) textKeys(parts [][]key, f fact, t texts) [][]key {
+	for q := range b.rs.each(t) {
 		var keys []key
 		switch q.kind {
 		case literal:
-			keys = []key{{fact: f, kind: keyWhole, n: uint16(len(q.text)), a: hashText(q.text)}}
+			keys = b.keys.copy(key{fact: f, kind: keyWhole, n: uint16(len(q.text)), a: hashText(q.text)})
 		case prefix:
 			if q.text != "" { // else any text, of a detail that is no path
-				keys = []key{beginKey(f, q.text)}
+				keys = b.keys.copy(beginKey(f, q.text))
 			}
 		default:
 			keys = q.glob.keys(f)
@@ -462,12 +473,13 @@ func (g *glob) parts() (parts []string) {
 
 // counts says how many rules share a demand.
 type counts struct {
-	keys       map[key]int32
+	number     map[key]int32
 	from, upTo map[fact][]uint64 // first and last numbers of all ranges, sorted
+	chosen     []key             // the last ones that were the best
 }
 
-func newCounts() *counts {
-	return &counts{map[key]int32{}, map[fact][]uint64{}, map[fact][]uint64{}}
+func newCounts(rules int) *counts {
+	return &counts{number: make(map[key]int32, rules), from: map[fact][]uint64{}, upTo: map[fact][]uint64{}}
 }
 
 func (c *counts) add(ds []demand) {
@@ -480,7 +492,7 @@ func (c *counts) add(ds []demand) {
 				case keyNumber:
 					c.from[d.fact], c.upTo[d.fact] = append(c.from[d.fact], k.a), append(c.upTo[d.fact], k.a)
 				default:
-					c.keys[k]++
+					c.number[k]++
 				}
 			}
 		}
@@ -502,7 +514,7 @@ func (c *counts) of(k key) int {
 	case keyNumber:
 		hi = k.a
 	default:
-		return int(c.keys[k])
+		return int(c.number[k])
 	}
 	// All ranges but those that begin behind it and those that end before it.
 	begun, _ := slices.BinarySearch(c.from[k.fact], hi+1)
@@ -514,21 +526,37 @@ func (c *counts) of(k key) int {
 }
 
 // best returns the keys to file a rule under: of the fact of which it demands what the
-// fewest others do. Nil: filing does not help.
+// fewest others do. They are good until the next call. Nil: filing does not help.
 func (c *counts) best(ds []demand, all int) []key {
-	var best []key
+	var best *demand
 	least := all
-	for _, d := range ds {
-		var keys []key
+	for i := range ds {
 		most := 0
-		for _, part := range d.parts {
-			key := slices.MinFunc(part, func(x, y key) int { return cmp.Compare(c.of(x), c.of(y)) })
-			keys = append(keys, key)
-			most = max(most, c.of(key))
+		for _, part := range ds[i].parts {
+			_, n := c.fewest(part)
+			most = max(most, n)
 		}
 		if most < least {
-			best, least = keys, most
+			best, least = &ds[i], most
 		}
 	}
-	return best
+	if best == nil {
+		return nil
+	}
+	c.chosen = c.chosen[:0]
+	for _, part := range best.parts {
+		k, _ := c.fewest(part)
+		c.chosen = append(c.chosen, k)
+	}
+	return c.chosen
+}
+
+// fewest returns the key of a part under which the fewest rules are found, and how many.
+func (c *counts) fewest(part []key) (k key, n int) {
+	for i := range part {
+		if of := c.of(part[i]); i == 0 || of < n {
+			k, n = part[i], of
+		}
+	}
+	return k, n
 }

@@ -56,6 +56,7 @@ func Compile(f *File, o Options) (*RuleSet, error) {
 	c.finish()
 	packed := make(chan packed, 1)
 	go func() { packed <- pack(f.source) }()
+	rs.sums = textSums(f.source, rs.about)
 	rs.list()
 	rs.classify(few)
 	rs.source = <-packed

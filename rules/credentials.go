@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"strings"
+	"sync"
 
 	"go.yaml.in/yaml/v3"
 
@@ -33,9 +34,11 @@ func (p *parser) credentials(f fields) (c credentials) {
 		"write those that the subject has in effect, such as capabilities: {any: [CAP_SYS_ADMIN, CAP_SYS_PTRACE]}", "")
 	c.host = p.bitTest(f.get("host_namespaces"), "subject.host_namespaces", namespaceBits, uint64(abi.AllNamespaces),
 		"write those that the subject shares with the host, such as host_namespaces: {all: [mnt, user, pid]}",
-		"the kinds are "+strings.Join(namespaceBits.words(), ", "))
+		namespaceHint())
 	return c
 }
+
+var namespaceHint = sync.OnceValue(func() string { return "the kinds are " + strings.Join(namespaceBits.words(), ", ") })
 
 const sessionHint = "write a number such as 3, a range such as 3-9, or unset for who is in no session; that of a task is in /proc/PID/sessionid"
 

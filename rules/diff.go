@@ -6,6 +6,8 @@ import (
 	"bytes"
 	"reflect"
 	"slices"
+
+	"github.com/cespare/xxhash/v2"
 )
 
 // Diff says by which rules two rule sets differ, by id in the order of the file, and by which
@@ -37,7 +39,6 @@ func Compare(before, after *RuleSet) Diff {
 		!reflect.DeepEqual(before.Mute(), after.Mute()) ||
 		!slices.Equal(before.Listed(), after.Listed()))
 	// What is first and last in both is mostly all but a few rules of a large file.
-	old, now := newRuleTexts(before), newRuleTexts(after)
 	first, rest := 0, 0
 	for first < min(before.Len(), after.Len()) && before.RuleID(int32(first)) == after.RuleID(int32(first)) {
 		first++
@@ -79,7 +80,7 @@ func Compare(before, after *RuleSet) Diff {
 			}
 			stays = unmoved[place]
 		}
-		if !stays || !same(old.lines(place), now.lines(i)) {
+		if !stays || before.sums[place] != after.sums[i] {
 			d.Changed = append(d.Changed, id)
 		}
 	}
@@ -127,45 +128,44 @@ func setTexts(rs *RuleSet) map[string][]string {
 	return texts
 }
 
-// ruleTexts is the source of a rule set by lines.
-type ruleTexts struct {
-	rs     *RuleSet
-	source [][]byte
-}
-
-func newRuleTexts(rs *RuleSet) ruleTexts {
-	return ruleTexts{rs, bytes.Split(rs.Source(), []byte{'\n'})}
-}
-
-// lines returns those of a rule.
-func (t *ruleTexts) lines(rule int) [][]byte {
-	first, end := t.rs.Line(int32(rule))-1, len(t.source)
-	if rule+1 < t.rs.Len() {
-		end = t.rs.Line(int32(rule+1)) - 1
-	}
-	first = min(max(first, 0), len(t.source))
-	end = min(max(end, first+1), len(t.source)) // rules may share a line
-	return t.source[first:end]
-}
-
-// same reports whether two rules have the same text, comments and indentation left out.
-func same(a, b [][]byte) bool {
-	return slices.EqualFunc(a, b, bytes.Equal) || bytes.Equal(ruleText(a), ruleText(b))
-}
-
-// ruleText returns what counts of the lines of a rule.
-func ruleText(lines [][]byte) (text []byte) {
-	for n, line := range lines {
-		if n > 0 && len(line) > 0 && !bytes.ContainsAny(line[:1], " \t-#\r") {
-			break // the next key of the file
+// textSums returns a hash of the text of each rule, comments and indentation left out. It
+// tells texts apart for people, as Fingerprint does.
+func textSums(source []byte, rules []about) []uint64 {
+	begins := []int{0} // of each line
+	for at := 0; ; {
+		n := bytes.IndexByte(source[at:], '\n')
+		if n < 0 {
+			break
 		}
-		line = bytes.TrimSpace(line)
-		if len(line) == 0 || line[0] == '#' {
-			continue
-		}
-		text = append(append(text, line...), '\n')
+		at += n + 1
+		begins = append(begins, at)
 	}
-	return text
+	lines := len(begins)
+	begins = append(begins, len(source))
+	sums := make([]uint64, len(rules))
+	var d xxhash.Digest
+	for i := range rules {
+		first, end := int(rules[i].line)-1, lines
+		if i+1 < len(rules) {
+			end = int(rules[i+1].line) - 1
+		}
+		// YAML knows line ends that are none here, and rules may share a line.
+		first = min(first, lines-1)
+		end = min(max(end, first+1), lines)
+		d.Reset()
+		for n := first; n < end; n++ {
+			line := source[begins[n]:begins[n+1]]
+			if n > first && len(line) > 0 && !bytes.ContainsAny(line[:1], " \t-#\r\n") {
+				break // the next key of the file
+			}
+			if line = bytes.TrimSpace(line); len(line) > 0 && line[0] != '#' {
+				d.Write(line) // never fails
+				d.WriteString("\n")
+			}
+		}
+		sums[i] = d.Sum64()
+	}
+	return sums
 }
 
 // longestIncreasing returns the members of a longest increasing subsequence of

@@ -16,8 +16,7 @@ const encodingVersion = 2
 // fingerprint hashes the canonical form of f: what it says after everything
 // inherited is filled in, without positions and without its text.
 func fingerprint(f *File) uint64 {
-	e := &encoder{sums: map[any]uint64{}}
-	e.d.Reset()
+	e := newEncoder()
 	e.number(encodingVersion)
 	e.verdict(f.def)
 	e.number(uint64(f.deadline))
@@ -28,6 +27,9 @@ func fingerprint(f *File) uint64 {
 	e.number(uint64(len(f.rules)))
 	for i := range f.rules {
 		r := &f.rules[i]
+		if r.match.hasLater() || r.not != nil && r.not.hasLater() {
+			e.later = append(e.later, i)
+		}
 		e.text(r.id)
 		e.number(uint64(r.events))
 		e.block(&r.match)
@@ -73,26 +75,44 @@ func fingerprint(f *File) uint64 {
 			}
 		}
 	}
-	return e.d.Sum64()
+	return e.sum()
 }
 
 // encoder writes the canonical form into a hash. Numbers have a fixed width and
 // texts and lists their length in front, so that no two forms are the same
 // bytes.
 type encoder struct {
-	d    xxhash.Digest
-	buf  [8]byte
-	sums map[any]uint64 // of long lists, by their first value's place
+	d     xxhash.Digest
+	buf   []byte         // what is not in d yet
+	sums  map[any]uint64 // of long lists, by their first value's place
+	later []int          // rules with something that blocks writes
 }
 
-func (e *encoder) number(n uint64) {
-	binary.LittleEndian.PutUint64(e.buf[:], n)
-	e.d.Write(e.buf[:]) // never fails
+func newEncoder() *encoder {
+	e := &encoder{sums: map[any]uint64{}}
+	e.d.Reset()
+	return e
 }
+
+func (e *encoder) number(n uint64) { e.room(binary.LittleEndian.AppendUint64(e.buf, n)) }
 
 func (e *encoder) text(s string) {
 	e.number(uint64(len(s)))
-	e.d.WriteString(s)
+	e.room(append(e.buf, s...))
+}
+
+// room keeps the buffer, and empties it when it is full: the hash is quick where it gets much.
+func (e *encoder) room(buf []byte) {
+	if e.buf = buf; len(buf) >= 4<<10 {
+		e.d.Write(buf) // never fails
+		e.buf = buf[:0]
+	}
+}
+
+func (e *encoder) sum() uint64 {
+	e.d.Write(e.buf)
+	e.buf = e.buf[:0]
+	return e.d.Sum64()
 }
 
 func (e *encoder) list(ss []string) {
@@ -159,9 +179,14 @@ func (e *encoder) block(b *block) {
 	long(e, b.addr, func(e *encoder, n netip.Prefix) { e.text(n.String()) })
 }
 
+// hasLater reports whether there is something in the block that blocks appends.
+func (b *block) hasLater() bool {
+	return b.contentFields() != 0 || len(b.tree)+len(b.size)+len(b.credentials.session) > 0 || b.attributes.given() || b.credentials.given()
+}
+
 // blocks appends something that came later than the rest of the form, of the blocks that have it.
 func (e *encoder) blocks(rs []rule, word string, has func(*block) bool, write func(*block)) {
-	for i := range rs {
+	for _, i := range e.later {
 		for in, b := range [...]*block{&rs[i].match, rs[i].not} {
 			if b == nil || !has(b) {
 				continue
@@ -187,14 +212,13 @@ func long[T any](e *encoder, vs []T, write func(*encoder, T)) {
 			e.number(sum)
 			return
 		}
-		to = &encoder{}
-		to.d.Reset()
+		to = newEncoder()
 	}
 	for _, v := range vs {
 		write(to, v)
 	}
 	if to != e {
-		sum := to.d.Sum64()
+		sum := to.sum()
 		e.sums[&vs[0]] = sum
 		e.number(sum)
 	}

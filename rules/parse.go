@@ -60,6 +60,8 @@ type parser struct {
 	ids      map[string]int // line of each rule id
 	whens    *fileWhens
 	sets     map[string]*valueSet
+	nodes    lists[*yaml.Node]
+	found    lists[field]
 }
 
 func newParser(v version, file string) *parser {
@@ -116,6 +118,11 @@ func (p *parser) document(src []byte) *yaml.Node {
 func firstBadByte(src []byte) (pos, string) {
 	at := pos{1, 1}
 	for i := 0; i < len(src); {
+		if c := src[i]; c >= ' ' && c < 0x7f {
+			at.column++
+			i++
+			continue
+		}
 		r, n := utf8.DecodeRune(src[i:])
 		switch {
 		case r == utf8.RuneError && n == 1:
@@ -283,7 +290,7 @@ func (p *parser) mapping(n *yaml.Node, what string, known ...string) fields {
 		}
 		return nil
 	}
-	out := make(fields, 0, min(len(n.Content)/2, len(known)))
+	out := fields(p.found.room(min(len(n.Content)/2, len(known))))
 	var strange map[string]int // unknown fields, by the line of the first
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		k, v := n.Content[i], n.Content[i+1]
@@ -318,14 +325,18 @@ func (p *parser) mapping(n *yaml.Node, what string, known ...string) fields {
 // list returns the entries of a list; a single value is a list of one. An empty
 // list is reported.
 func (p *parser) list(n *yaml.Node, what string) []*yaml.Node {
-	return p.listHint(n, what, "name at least one, or leave "+what+" out")
+	return p.listHint(n, what, "")
 }
 
+// listHint is list with what to write instead of an empty list; empty: leave it out.
 func (p *parser) listHint(n *yaml.Node, what, hint string) []*yaml.Node {
 	if n.Kind != yaml.SequenceNode {
-		return []*yaml.Node{n}
+		return p.nodes.copy(n)
 	}
 	if len(n.Content) == 0 {
+		if hint == "" {
+			hint = "name at least one, or leave " + what + " out"
+		}
 		p.add(n, hint, "%s is an empty list", what)
 	}
 	return n.Content

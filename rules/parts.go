@@ -138,7 +138,7 @@ func (pt *part) read(s *simple, frame *parser, f *File) bool {
 		return false
 	}
 	for i, n := range list.Content {
-		f.rules[pt.first+i] = p.oneRule(n, pt.first+i, f)
+		p.oneRule(n, pt.first+i, f)
 		p.rule = ""
 	}
 	return len(p.problems) == 0
@@ -172,6 +172,8 @@ func cut(src []byte) (frame []byte, items []item, key int) {
 	begin, line := -1, 0 // of the sequence
 	lineNumber, indent := 0, -1
 	at := 0
+	const ruleBytes = 100 // of a typical rule
+	items = make([]item, 0, len(src)/ruleBytes)
 	for at < len(src) {
 		end := at + bytes.IndexByte(src[at:], '\n') + 1
 		if end == at {

@@ -20,6 +20,7 @@ type RuleSet struct {
 	pool
 	all   []matcher
 	about []about  // of each rule
+	sums  []uint64 // of the text of each rule, see textSums
 	named eventSet // that rules are about
 	lists [abi.EventCount]list
 	nodes []*node // of the classifiers, by ref
@@ -91,6 +92,11 @@ func (rs *RuleSet) Source() []byte { return rs.source.bytes() }
 
 // SourceIs reports whether src is the text that was parsed, without unpacking it.
 func (rs *RuleSet) SourceIs(src []byte) bool { return rs.source.is(src) }
+
+// SameSource reports whether both were compiled from the same text.
+func (rs *RuleSet) SameSource(as *RuleSet) bool {
+	return rs.source.len == as.source.len && rs.source.sum == as.source.sum
+}
 
 // SourceLen returns how many bytes the text has.
 func (rs *RuleSet) SourceLen() int { return rs.source.len }

@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rules
+
+// lists has many short lists in few pieces of memory. It is not for concurrent use.
+type lists[T any] struct{ free []T }
+
+// listsPiece is how many elements a piece has: some KiB.
+const listsPiece = 256
+
+// room returns an empty list with room for n.
+func (l *lists[T]) room(n int) []T {
+	if n > len(l.free) {
+		l.free = make([]T, max(listsPiece, n))
+	}
+	list := l.free[:0:n]
+	l.free = l.free[n:]
+	return list
+}
+
+// copy returns a copy of a list.
+func (l *lists[T]) copy(list ...T) []T { return append(l.room(len(list)), list...) }
