@@ -43,6 +43,8 @@ var bans = []ban{
 		"the store keeps bytes; what they mean is not its business, so its crash tests stay small"},
 	{"arbiter/signature", slices.Concat(heavy, ebpf, []string{"arbiter", "arbiter/control/...", "arbiter/store", "rules/...", "kernelbridge/...", "log/slog"}), nil,
 		"whose signature a text has is asked of bytes, by the daemon and by a client without one"},
+	{"arbiter/compiler", slices.Concat(heavy, ebpf, []string{"arbiter", "arbiter/control/...", "arbiter/store", "kernelbridge/..."}), []string{"kernelbridge/abi", "kernelbridge/catalogue"},
+		"it turns text into rules, for whoever asks; where they go is not its business"},
 	{"arbiter/control", []string{"kernelbridge/...", "bench/...", "cmd/..."}, []string{"kernelbridge/abi", "kernelbridge/catalogue"},
 		"the control plane talks to the engine; which backend serves it is said by main"},
 	{"arbiter/control", ebpf, nil, "a bug in the control plane must not be able to reach for BPF objects"},
@@ -80,7 +82,7 @@ type use struct {
 
 var uses = []use{
 	{"github.com/cilium/ebpf", []string{"kernelbridge"}, []string{"kernelbridge/..."}, "0003-bpf-loader.md"},
-	{"golang.org/x/sys", []string{"arbiter", "arbiter/control", "kernelbridge/...", "bench/...", "cmd/..."}, []string{"..."}, "0004-system-calls.md"},
+	{"golang.org/x/sys", []string{"arbiter", "arbiter/compiler", "arbiter/control", "kernelbridge/...", "bench/...", "cmd/..."}, []string{"..."}, "0004-system-calls.md"},
 	{"google.golang.org/grpc", []string{"arbiter/control/...", "cmd/..."}, nil, "0005-control-plane.md"},
 	{"google.golang.org/protobuf", []string{"arbiter/control/...", "cmd/..."}, nil, "0005-control-plane.md"},
 	{"github.com/grpc-ecosystem/go-grpc-middleware/v2", []string{"arbiter/control"}, nil, "0005-control-plane.md"},

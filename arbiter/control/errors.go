@@ -38,10 +38,11 @@ type Stage string
 
 // The stages after the rules were found to be well-formed.
 const (
-	StageCheck  Stage = "checking the rules against this machine"
-	StageStore  Stage = "storing the rules"
-	StageApply  Stage = "putting the rules in force"
-	StageCommit Stage = "recording that the rules are in force"
+	StageCompile Stage = "compiling the rules"
+	StageCheck   Stage = "checking the rules against this machine"
+	StageStore   Stage = "storing the rules"
+	StageApply   Stage = "putting the rules in force"
+	StageCommit  Stage = "recording that the rules are in force"
 )
 
 // StageError is the error of a push that failed at a stage. The set that was in

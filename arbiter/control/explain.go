@@ -30,8 +30,8 @@ var accessNames = []struct {
 }
 
 // Explain decides a request that nobody made.
-func (s *rulesService) Explain(_ context.Context, req *controlv1.ExplainRequest) (*controlv1.ExplainResponse, error) {
-	rs, err := s.ruleSet(req.Epoch)
+func (s *rulesService) Explain(ctx context.Context, req *controlv1.ExplainRequest) (*controlv1.ExplainResponse, error) {
+	rs, err := s.ruleSet(ctx, req.Epoch)
 	if err != nil {
 		return nil, err
 	}
@@ -78,7 +78,7 @@ func (s *rulesService) Explain(_ context.Context, req *controlv1.ExplainRequest)
 }
 
 // ruleSet returns the rule set of an epoch, nil for the one in force.
-func (s *rulesService) ruleSet(epoch *uint64) (*rules.RuleSet, error) {
+func (s *rulesService) ruleSet(ctx context.Context, epoch *uint64) (*rules.RuleSet, error) {
 	live := s.rules.inForce()
 	if epoch == nil && live == nil {
 		return nil, errNoRules()
@@ -90,9 +90,11 @@ func (s *rulesService) ruleSet(epoch *uint64) (*rules.RuleSet, error) {
 	if err != nil {
 		return nil, pushStatus(err)
 	}
-	rs, err := rules.Load(m.Name, source, rules.Options{Epoch: m.Epoch, CgroupID: s.rules.cfg.CgroupID})
-	if err != nil {
+	rs, err := s.rules.cfg.Load(ctx, m.Name, source, rules.Options{Epoch: m.Epoch, CgroupID: s.rules.cfg.CgroupID})
+	if problems := (rules.Problems)(nil); errors.As(err, &problems) {
 		return nil, status.Errorf(codes.FailedPrecondition, "the rules of epoch %d mean nothing here any more: %s", *epoch, utf8(err.Error()))
+	} else if err != nil {
+		return nil, pushStatus(err)
 	}
 	return rs, nil
 }

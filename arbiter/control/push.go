@@ -44,6 +44,11 @@ func NewRules(cfg RulesConfig) (*Rules, error) {
 	if cfg.ApplyTimeout == 0 {
 		cfg.ApplyTimeout = DefaultApplyTimeout
 	}
+	if cfg.Load == nil {
+		cfg.Load = func(_ context.Context, name string, src []byte, o rules.Options) (*rules.RuleSet, error) {
+			return rules.Load(name, src, o)
+		}
+	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -218,7 +223,7 @@ func (r *Rules) push(ctx context.Context, p Push) (Pushed, error) {
 	}
 	st := r.cfg.Store
 	epoch := st.Next()
-	rs, err := rules.Load(p.Name, p.Source, rules.Options{Epoch: epoch, CgroupID: r.cfg.CgroupID, Program: r.cfg.Program})
+	rs, err := r.compile(ctx, &p, epoch)
 	if err != nil {
 		return Pushed{}, err
 	}
@@ -234,7 +239,7 @@ func (r *Rules) push(ctx context.Context, p Push) (Pushed, error) {
 	}
 	if before != nil {
 		out.Previous = before.Epoch()
-		if before.SourceIs(p.Source) && !bound(rs) && r.recorded(before.Epoch()) && r.alsoSigned(signed) && !r.cfg.Applier.Moved(before) {
+		if before.SameSource(rs) && !bound(rs) && r.recorded(before.Epoch()) && r.alsoSigned(signed) && !r.cfg.Applier.Moved(before) {
 			out.Epoch, out.Unchanged = before.Epoch(), true
 			return out, nil
 		}
@@ -300,6 +305,15 @@ func (r *Rules) push(ctx context.Context, p Push) (Pushed, error) {
 	log.Info("rules are in force", "epoch", epoch, "previous", out.Previous, "fingerprint", fmt.Sprintf("%016x", out.Fingerprint),
 		"rules", out.Rules, "uid", p.UID, "name", p.Name, "reason", p.Reason, "warnings", len(out.Warnings))
 	return out, nil
+}
+
+// compile compiles the rules of a push.
+func (r *Rules) compile(ctx context.Context, p *Push, epoch uint64) (*rules.RuleSet, error) {
+	rs, err := r.cfg.Load(ctx, p.Name, p.Source, rules.Options{Epoch: epoch, CgroupID: r.cfg.CgroupID, Program: r.cfg.Program})
+	if problems := (rules.Problems)(nil); err != nil && ctx.Err() == nil && !errors.As(err, &problems) {
+		return nil, &StageError{Stage: StageCompile, Err: err}
+	}
+	return rs, err
 }
 
 // expect compares the epoch in force with what the pusher believes.

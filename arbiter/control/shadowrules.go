@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/arbiterd/arbiter/arbiter"
-	"github.com/arbiterd/arbiter/rules"
 )
 
 // Errors of the calls about a candidate.
@@ -54,7 +53,7 @@ func (r *Rules) StartShadow(ctx context.Context, p ShadowStart) (checked Pushed,
 	if err != nil {
 		return Pushed{}, err
 	}
-	set, err := rules.Load(p.Name, p.Source, rules.Options{Epoch: checked.Epoch, CgroupID: r.cfg.CgroupID, Program: r.cfg.Program})
+	set, err := r.compile(ctx, &Push{Source: p.Source, Name: p.Name}, checked.Epoch)
 	if err != nil {
 		return Pushed{}, err
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/arbiterd/arbiter/arbiter"
 	"github.com/arbiterd/arbiter/arbiter/cache"
+	"github.com/arbiterd/arbiter/arbiter/compiler"
 	"github.com/arbiterd/arbiter/arbiter/control"
 	"github.com/arbiterd/arbiter/arbiter/store"
 	"github.com/arbiterd/arbiter/bench"
@@ -79,7 +80,7 @@ func open(n int, verdicts bool, at bench.Place) (_ *session, err error) {
 	if err := s.engine.Start(); err != nil {
 		return nil, err
 	}
-	if s.rules, err = control.NewRules(control.RulesConfig{Engine: s.engine, Applier: applier{s.engine}, Store: s.store}); err != nil {
+	if s.rules, err = control.NewRules(control.RulesConfig{Engine: s.engine, Applier: applier{s.engine}, Store: s.store, Load: compiler.New(nil).Load}); err != nil {
 		return nil, err
 	}
 	if err := s.push(); err != nil { // so that there is always a set that an answer must be of

@@ -16,6 +16,7 @@ import (
 	"os/signal"
 	"syscall"
 
+	"github.com/arbiterd/arbiter/arbiter/compiler"
 	"github.com/arbiterd/arbiter/bench"
 )
 
@@ -57,6 +58,7 @@ const (
 type usageError struct{ error }
 
 func main() {
+	compiler.Main() // a push has large rules compiled by this very program
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	code := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
 	stop()

@@ -20,6 +20,7 @@ import (
 
 	"github.com/arbiterd/arbiter/arbiter"
 	"github.com/arbiterd/arbiter/arbiter/audit"
+	"github.com/arbiterd/arbiter/arbiter/compiler"
 	"github.com/arbiterd/arbiter/arbiter/control"
 	"github.com/arbiterd/arbiter/arbiter/store"
 	"github.com/arbiterd/arbiter/kernelbridge"
@@ -171,7 +172,8 @@ func (d *daemon) startAudit(context.Context) (err error) {
 }
 
 func (d *daemon) startControl(context.Context) (err error) {
-	d.rules, err = control.NewRules(control.RulesConfig{Engine: d.engine, Applier: d, Store: d.store, Trust: d.trust, CgroupID: kernelbridge.CgroupID, Program: findProgram, Logger: d.log})
+	d.rules, err = control.NewRules(control.RulesConfig{Engine: d.engine, Applier: d, Store: d.store, Trust: d.trust,
+		Load: compiler.New(d.log).Load, CgroupID: kernelbridge.CgroupID, Program: findProgram, Logger: d.log})
 	if err != nil {
 		return err
 	}

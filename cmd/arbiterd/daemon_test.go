@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
+	"github.com/arbiterd/arbiter/arbiter/compiler"
 	pb "github.com/arbiterd/arbiter/arbiter/control/controlv1"
 	"github.com/arbiterd/arbiter/kernelbridge"
 	"github.com/arbiterd/arbiter/kernelbridge/guard"
@@ -30,6 +31,7 @@ const roleEnv = "ARBITER_TEST_ROLE"
 
 func TestMain(m *testing.M) {
 	guard.Main()
+	compiler.Main()
 	switch os.Getenv(roleEnv) {
 	case "daemon":
 		os.Exit(run(os.Args[1:]))

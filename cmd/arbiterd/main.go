@@ -19,6 +19,7 @@ import (
 
 	sd "github.com/coreos/go-systemd/v22/daemon"
 
+	"github.com/arbiterd/arbiter/arbiter/compiler"
 	"github.com/arbiterd/arbiter/kernelbridge/guard"
 )
 
@@ -26,6 +27,7 @@ var logLevels = map[string]slog.Level{"debug": slog.LevelDebug, "info": slog.Lev
 
 func main() {
 	guard.Main() // a guard is this very program
+	compiler.Main()
 	os.Exit(run(os.Args[1:]))
 }
 

@@ -1,0 +1,261 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package compiler compiles large rule files in a process of their own, so that a push takes
+// neither the CPU nor the garbage collector of the daemon from the workers.
+//
+// A worker is a goroutine. Each collection of garbage stops it twice, and parsing leaves garbage
+// for one collection after another; and a thread of the daemon that has much to do keeps the CPU
+// from those that wake the worker, until the next tick of the clock. So the text goes to another
+// process, in memory that both have, and comes back as an image (rules.FromImage), which is
+// mostly copied. That process runs when nobody else wants its CPU (for a while: see idleFor), is the first to
+// go when memory runs out, and ends when the daemon does. What it needs to know of the machine,
+// such as the id of a cgroup, it asks the daemon, whom no rule in force can refuse it.
+//
+// The process is the program's own executable, started again: Main, called first thing in main,
+// takes over in it.
+package compiler
+
+import (
+	"context"
+	"encoding/gob"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"runtime"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/arbiterd/arbiter/rules"
+)
+
+const (
+	// From is from how many bytes on a file is compiled in a process of its own: starting one
+	// takes some 20 ms, in which 200 KiB of rules are compiled.
+	From = 256 << 10
+	// limit bounds compiling. A million rules take a quarter of a minute.
+	limit = 5 * time.Minute
+
+	argZero = "arbiter-compiler"
+)
+
+// executable is the program that Main is the first thing of.
+var executable = "/proc/self/exe"
+
+// Descriptors of the process, in the order of ExtraFiles. Answers come on its standard
+// input, and it asks on its standard output.
+const (
+	sourceFD = 3 + iota
+	imageFD
+)
+
+// job is the first thing that the process reads.
+type job struct {
+	Name              string
+	Epoch             uint64
+	Size              int  // of the source, in bytes
+	Cgroups, Programs bool // can be looked up
+}
+
+// message is what the process says: first the zero value, then questions, and at last what
+// became of the file: it is Done, or Wrong, or something else Failed.
+type message struct {
+	Cgroup, Program string
+	Done, Wrong     bool
+	Failed          string
+}
+
+// answer is what it is told.
+type answer struct {
+	ID, Dev, Ino uint64
+	Err          string // empty: there is none
+}
+
+// Compiler compiles rule files. Load may be called from anywhere; large files are compiled one
+// after another.
+type Compiler struct {
+	log  *slog.Logger
+	turn chan struct{} // one place
+}
+
+// New returns a Compiler for a program that calls Main. A nil log discards.
+func New(log *slog.Logger) *Compiler {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	return &Compiler{log: log, turn: make(chan struct{}, 1)}
+}
+
+// Load is rules.Load, and its errors; besides ctx's, and one that says that the process that
+// compiled a large file did not finish. If no process can be started the file is compiled in this one.
+func (c *Compiler) Load(ctx context.Context, name string, src []byte, o rules.Options) (*rules.RuleSet, error) {
+	if len(src) < From || len(src) > rules.MaxFileBytes { // what is too large is not even read
+		return rules.Load(name, src, o)
+	}
+	select {
+	case c.turn <- struct{}{}:
+	case <-ctx.Done():
+		return nil, fmt.Errorf("waiting for the rule file that is being compiled: %w", ctx.Err())
+	}
+	defer func() { <-c.turn }()
+	rs, err := load(ctx, name, src, o)
+	var none *startError
+	if errors.As(err, &none) && ctx.Err() == nil {
+		c.log.Warn("compiling a large rule file in the daemon itself, verdicts may take longer meanwhile", slog.Any("error", err))
+		return rules.Load(name, src, o)
+	}
+	return rs, err
+}
+
+// startError says why there is no process.
+type startError struct{ err error }
+
+func (e *startError) Error() string {
+	return "starting a process that compiles rules: " + e.err.Error()
+}
+func (e *startError) Unwrap() error { return e.err }
+
+func load(ctx context.Context, name string, src []byte, o rules.Options) (*rules.RuleSet, error) {
+	bound, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("it took longer than %v", limit))
+	defer cancel()
+	source, err := memory("arbiter-rules", src)
+	if err != nil {
+		return nil, &startError{err}
+	}
+	defer source.Close()
+	image, err := memory("arbiter-compiled-rules", nil)
+	if err != nil {
+		return nil, &startError{err}
+	}
+	defer image.Close()
+	p, err := start(bound, source, image)
+	if err != nil {
+		return nil, &startError{err}
+	}
+	last, err := p.converse(job{name, o.Epoch, len(src), o.CgroupID != nil, o.Program != nil}, o)
+	p.end(err != nil)
+	if err != nil {
+		if bound.Err() != nil {
+			err = context.Cause(bound)
+		}
+		if !p.up {
+			return nil, &startError{err}
+		}
+		return nil, fmt.Errorf("compiling the rules in a process of their own: %w (%v); if it was killed, memory has run out: split the rules, or give the daemon's control group more", err, p.cmd.ProcessState)
+	}
+	if last.Wrong { // what is, the daemon says itself, which may open files that the process may not
+		return rules.Load(name, src, o)
+	}
+	return read(image)
+}
+
+// memory returns a file that is nowhere but in memory.
+func memory(name string, content []byte) (*os.File, error) {
+	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("creating memory for rules: %w", err)
+	}
+	f := os.NewFile(uintptr(fd), name)
+	if _, err := f.WriteAt(content, 0); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("writing rules into memory: %w", err)
+	}
+	return f, nil
+}
+
+// read returns the rule set in an image that nobody else has any more.
+func read(image *os.File) (*rules.RuleSet, error) {
+	info, err := image.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("reading compiled rules: %w", err)
+	}
+	b, err := unix.Mmap(int(image.Fd()), 0, int(info.Size()), unix.PROT_READ, unix.MAP_SHARED|unix.MAP_POPULATE)
+	if err != nil {
+		return nil, fmt.Errorf("mapping compiled rules: %w", err)
+	}
+	defer unix.Munmap(b)
+	return rules.FromImage(b)
+}
+
+// process is one that compiles a file.
+type process struct {
+	cmd     *exec.Cmd
+	answers *os.File
+	asks    *os.File
+	up      bool // it has said something
+}
+
+func start(ctx context.Context, source, image *os.File) (*process, error) {
+	in, answers, err := os.Pipe()
+	if err != nil {
+		return nil, fmt.Errorf("making a pipe: %w", err)
+	}
+	defer in.Close()
+	asks, out, err := os.Pipe()
+	if err != nil {
+		answers.Close()
+		return nil, fmt.Errorf("making a pipe: %w", err)
+	}
+	defer out.Close()
+	p := &process{cmd: exec.CommandContext(ctx, executable), answers: answers, asks: asks}
+	p.cmd.Args, p.cmd.Dir = []string{argZero}, "/"
+	p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr, p.cmd.ExtraFiles = in, out, os.Stderr, []*os.File{source, image}
+	// The worker keeps a CPU. The variable also keeps the runtime from reading control group files.
+	p.cmd.Env = []string{"GOMAXPROCS=" + strconv.Itoa(max(1, runtime.NumCPU()-1))}
+	if err := p.cmd.Start(); err != nil {
+		answers.Close()
+		asks.Close()
+		return nil, fmt.Errorf("executing %s: %w", executable, err)
+	}
+	// Before the daemon, and before anybody else. It is not worth an error.
+	_ = os.WriteFile("/proc/"+strconv.Itoa(p.cmd.Process.Pid)+"/oom_score_adj", []byte("1000"), 0)
+	return p, nil
+}
+
+// converse answers what the process asks until it is done.
+func (p *process) converse(j job, o rules.Options) (message, error) {
+	say, hear := gob.NewEncoder(p.answers), gob.NewDecoder(p.asks)
+	if err := say.Encode(j); err != nil {
+		return message{}, fmt.Errorf("telling it what to do: %w", err)
+	}
+	for {
+		var m message
+		if err := hear.Decode(&m); err != nil {
+			return message{}, fmt.Errorf("waiting for what it says: %w", err)
+		}
+		p.up = true
+		var a answer
+		var err error
+		switch {
+		case m.Failed != "":
+			return message{}, errors.New(m.Failed)
+		case m.Done, m.Wrong:
+			return m, nil
+		case m.Cgroup != "":
+			a.ID, err = o.CgroupID(m.Cgroup)
+		case m.Program != "":
+			a.Dev, a.Ino, err = o.Program(m.Program)
+		default:
+			continue // it is up
+		}
+		if err != nil {
+			a.Err = err.Error()
+		}
+		if err := say.Encode(a); err != nil {
+			return message{}, fmt.Errorf("answering it: %w", err)
+		}
+	}
+}
+
+// end waits for the process, which has said its last word, or has to end.
+func (p *process) end(failed bool) {
+	if failed {
+		_ = p.cmd.Process.Kill() // it may have ended
+	}
+	p.answers.Close()
+	p.asks.Close()
+	_ = p.cmd.Wait() // what became of it is in cmd.ProcessState
+}

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package compiler
+
+import (
+	"encoding/gob"
+	"errors"
+	"fmt"
+	"os"
+	"runtime/debug"
+	"time"
+
+	"github.com/arbiterd/arbiter/rules"
+)
+
+// Main is the compiling process. In every other process it returns at once; call it before
+// anything else in main.
+func Main() {
+	if len(os.Args) == 1 && os.Args[0] == argZero {
+		os.Exit(compile())
+	}
+}
+
+const (
+	// collected is from how large a source on garbage is collected; what a smaller one leaves
+	// behind, some 20 times its size, ends with the process.
+	collected = 32 << 20
+	// idleFor is how long the process runs only when nobody else wants its CPU: then it takes its
+	// turn, or a push to a busy machine would never end.
+	idleFor = 5 * time.Second
+)
+
+// compile carries out one job and returns the exit status.
+func compile() int {
+	background()
+	time.AfterFunc(idleFor, foreground)
+	say, hear := gob.NewEncoder(os.Stdout), gob.NewDecoder(os.Stdin)
+	if say.Encode(message{}) != nil {
+		return 1
+	}
+	var j job
+	if hear.Decode(&j) != nil {
+		return 1
+	}
+	answers := make(chan answer)
+	go func() {
+		for {
+			var a answer
+			if hear.Decode(&a) != nil {
+				os.Exit(1) // the daemon has ended, or wants no more
+			}
+			answers <- a
+		}
+	}()
+	ask := func(m message) (answer, error) {
+		if err := say.Encode(m); err != nil {
+			return answer{}, fmt.Errorf("asking the daemon: %w", err)
+		}
+		a := <-answers
+		if a.Err != "" {
+			return a, errors.New(a.Err)
+		}
+		return a, nil
+	}
+	o := rules.Options{Epoch: j.Epoch}
+	if j.Cgroups {
+		o.CgroupID = func(path string) (uint64, error) {
+			a, err := ask(message{Cgroup: path})
+			return a.ID, err
+		}
+	}
+	if j.Programs {
+		o.Program = func(path string) (dev, ino uint64, err error) {
+			a, err := ask(message{Program: path})
+			return a.Dev, a.Ino, err
+		}
+	}
+	if say.Encode(result(j, o)) != nil {
+		return 1
+	}
+	return 0
+}
+
+// result compiles the file.
+func result(j job, o rules.Options) message {
+	source, image := os.NewFile(sourceFD, "source"), os.NewFile(imageFD, "image")
+	if j.Size < collected {
+		debug.SetGCPercent(-1)
+	}
+	text := make([]byte, j.Size)
+	if _, err := source.ReadAt(text, 0); err != nil {
+		return message{Failed: "reading the source: " + err.Error()}
+	}
+	rs, err := rules.Load(j.Name, text, o)
+	if err != nil {
+		return message{Wrong: true}
+	}
+	if err := rs.WriteImage(image); err != nil {
+		return message{Failed: "writing what was compiled: " + err.Error()}
+	}
+	return message{Done: true}
+}
