@@ -156,8 +156,11 @@ func (r *imageReader) made(l *layout) (v reflect.Value) {
 // values reads n values, from p on.
 func (r *imageReader) values(l *layout, p unsafe.Pointer, n int) {
 	if l.flat {
-		memory := l.memory(p, n)
-		copy(memory, r.take(len(memory)))
+		for memory := l.memory(p, n); len(memory) > 0; {
+			piece := min(len(memory), restBytes)
+			copy(memory, r.take(piece))
+			memory = memory[piece:]
+		}
 		return
 	}
 	for i := range n {

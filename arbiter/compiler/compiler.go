@@ -58,6 +58,7 @@ type job struct {
 	Epoch             uint64
 	Size              int  // of the source, in bytes
 	Cgroups, Programs bool // can be looked up
+	CPUs              unix.CPUSet
 }
 
 // message is what the process says: first the zero value, then questions, and at last what
@@ -78,15 +79,30 @@ type answer struct {
 // after another.
 type Compiler struct {
 	log  *slog.Logger
+	cpus unix.CPUSet
 	turn chan struct{} // one place
 }
 
-// New returns a Compiler for a program that calls Main. A nil log discards.
-func New(log *slog.Logger) *Compiler {
+// New returns a Compiler for a program that calls Main. Where there are other CPUs than those of
+// workers, it uses these. A nil log discards.
+func New(log *slog.Logger, workers []int) *Compiler {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Compiler{log: log, turn: make(chan struct{}, 1)}
+	c := &Compiler{log: log, turn: make(chan struct{}, 1)}
+	if err := unix.SchedGetaffinity(0, &c.cpus); err != nil { // more CPUs than the set has room for
+		c.cpus.Fill()
+	}
+	others := c.cpus
+	for _, cpu := range workers {
+		if cpu >= 0 { // else it is nowhere in particular
+			others.Clear(cpu)
+		}
+	}
+	if others.Count() > 0 {
+		c.cpus = others
+	}
+	return c
 }
 
 // Load is rules.Load, and its errors; besides ctx's, and one that says that the process that
@@ -101,7 +117,7 @@ func (c *Compiler) Load(ctx context.Context, name string, src []byte, o rules.Op
 		return nil, fmt.Errorf("waiting for the rule file that is being compiled: %w", ctx.Err())
 	}
 	defer func() { <-c.turn }()
-	rs, err := load(ctx, name, src, o)
+	rs, err := c.load(ctx, name, src, o)
 	var none *startError
 	if errors.As(err, &none) && ctx.Err() == nil {
 		c.log.Warn("compiling a large rule file in the daemon itself, verdicts may take longer meanwhile", slog.Any("error", err))
@@ -118,7 +134,7 @@ func (e *startError) Error() string {
 }
 func (e *startError) Unwrap() error { return e.err }
 
-func load(ctx context.Context, name string, src []byte, o rules.Options) (*rules.RuleSet, error) {
+func (c *Compiler) load(ctx context.Context, name string, src []byte, o rules.Options) (*rules.RuleSet, error) {
 	bound, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("it took longer than %v", limit))
 	defer cancel()
 	source, err := memory("arbiter-rules", src)
@@ -131,13 +147,18 @@ func load(ctx context.Context, name string, src []byte, o rules.Options) (*rules
 		return nil, &startError{err}
 	}
 	defer image.Close()
-	p, err := start(bound, source, image)
+	p, err := start(bound, c.cpus.Count(), source, image)
 	if err != nil {
 		return nil, &startError{err}
 	}
-	last, err := p.converse(job{name, o.Epoch, len(src), o.CgroupID != nil, o.Program != nil}, o)
+	last, err := p.converse(job{name, o.Epoch, len(src), o.CgroupID != nil, o.Program != nil, c.cpus}, o)
+	var rs *rules.RuleSet
+	if err == nil && last.Done {
+		rs, err = read(image) // while the process takes its time to end
+	}
 	p.end(err != nil)
-	if err != nil {
+	switch {
+	case err != nil:
 		if bound.Err() != nil {
 			err = context.Cause(bound)
 		}
@@ -145,11 +166,10 @@ func load(ctx context.Context, name string, src []byte, o rules.Options) (*rules
 			return nil, &startError{err}
 		}
 		return nil, fmt.Errorf("compiling the rules in a process of their own: %w (%v); if it was killed, memory has run out: split the rules, or give the daemon's control group more", err, p.cmd.ProcessState)
-	}
-	if last.Wrong { // what is, the daemon says itself, which may open files that the process may not
+	case last.Wrong: // what is, the daemon says itself, which may open files that the process may not
 		return rules.Load(name, src, o)
 	}
-	return read(image)
+	return rs, nil
 }
 
 // memory returns a file that is nowhere but in memory.
@@ -166,7 +186,7 @@ func memory(name string, content []byte) (*os.File, error) {
 	return f, nil
 }
 
-// read returns the rule set in an image that nobody else has any more.
+// read returns the rule set in an image that is written.
 func read(image *os.File) (*rules.RuleSet, error) {
 	info, err := image.Stat()
 	if err != nil {
@@ -177,7 +197,9 @@ func read(image *os.File) (*rules.RuleSet, error) {
 		return nil, fmt.Errorf("mapping compiled rules: %w", err)
 	}
 	defer unix.Munmap(b)
-	return rules.FromImage(b)
+	// A thread that is busy keeps those that wake the worker from its CPU, until the next tick of
+	// the clock, 4 ms with CONFIG_HZ=250.
+	return rules.FromImage(b, func() { time.Sleep(10 * time.Microsecond) })
 }
 
 // process is one that compiles a file.
@@ -188,7 +210,7 @@ type process struct {
 	up      bool // it has said something
 }
 
-func start(ctx context.Context, source, image *os.File) (*process, error) {
+func start(ctx context.Context, cpus int, source, image *os.File) (*process, error) {
 	in, answers, err := os.Pipe()
 	if err != nil {
 		return nil, fmt.Errorf("making a pipe: %w", err)
@@ -203,8 +225,8 @@ func start(ctx context.Context, source, image *os.File) (*process, error) {
 	p := &process{cmd: exec.CommandContext(ctx, executable), answers: answers, asks: asks}
 	p.cmd.Args, p.cmd.Dir = []string{argZero}, "/"
 	p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr, p.cmd.ExtraFiles = in, out, os.Stderr, []*os.File{source, image}
-	// The worker keeps a CPU. The variable also keeps the runtime from reading control group files.
-	p.cmd.Env = []string{"GOMAXPROCS=" + strconv.Itoa(max(1, runtime.NumCPU()-1))}
+	// It also keeps the runtime from reading control group files.
+	p.cmd.Env = []string{"GOMAXPROCS=" + strconv.Itoa(min(cpus, runtime.NumCPU()))}
 	if err := p.cmd.Start(); err != nil {
 		answers.Close()
 		asks.Close()

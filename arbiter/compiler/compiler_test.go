@@ -92,7 +92,7 @@ func TestLargeRulesAreCompiledApart(t *testing.T) {
 	src := large("")
 	asked := 0
 	o := machine(func() { child(t); asked++ })
-	got, err := New(nil).Load(t.Context(), "large.yaml", src, o)
+	got, err := New(nil, nil).Load(t.Context(), "large.yaml", src, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -114,7 +114,7 @@ func TestLargeRulesAreCompiledApart(t *testing.T) {
 func TestSmallRulesAreCompiledHere(t *testing.T) {
 	src := []byte("version: 1\ndefault: allow\nscope: {paths: [/srv]}\nrules:\n- {id: box, events: [open], subject: {cgroup: /box}, verdict: deny}\n")
 	asked := false
-	_, err := New(nil).Load(t.Context(), "small.yaml", src, machine(func() {
+	_, err := New(nil, nil).Load(t.Context(), "small.yaml", src, machine(func() {
 		asked = true
 		if pids := children(t); len(pids) > 0 {
 			t.Errorf("the processes %v compile a small file", pids)
@@ -133,7 +133,7 @@ func TestProblemsAreThoseOfRules(t *testing.T) {
 		"\x00",
 	} {
 		src := large(wrong)
-		_, got := New(nil).Load(t.Context(), "wrong.yaml", src, machine(func() {}))
+		_, got := New(nil, nil).Load(t.Context(), "wrong.yaml", src, machine(func() {}))
 		_, want := rules.Load("wrong.yaml", src, machine(func() {}))
 		var problems rules.Problems
 		if !errors.As(got, &problems) || !reflect.DeepEqual(got, want) {
@@ -143,7 +143,7 @@ func TestProblemsAreThoseOfRules(t *testing.T) {
 }
 
 func TestKilledProcess(t *testing.T) {
-	c := New(nil)
+	c := New(nil, nil)
 	_, err := c.Load(t.Context(), "large.yaml", large(""), machine(func() {
 		if err := unix.Kill(child(t), unix.SIGKILL); err != nil {
 			t.Error(err)
@@ -159,7 +159,7 @@ func TestKilledProcess(t *testing.T) {
 
 func TestCanceledLoad(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
-	_, err := New(nil).Load(ctx, "large.yaml", large(""), machine(cancel))
+	_, err := New(nil, nil).Load(ctx, "large.yaml", large(""), machine(cancel))
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("Load: %v, want the error of its context", err)
 	}
@@ -170,7 +170,7 @@ func TestCanceledLoad(t *testing.T) {
 
 // TestOneAfterAnother: who waits for the file before gives up with its context.
 func TestOneAfterAnother(t *testing.T) {
-	c := New(nil)
+	c := New(nil, nil)
 	_, err := c.Load(t.Context(), "large.yaml", large(""), machine(func() {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
@@ -189,7 +189,7 @@ func TestNoProcess(t *testing.T) {
 	defer func() { executable = before }()
 	for _, executable = range []string{"/bin/true", "/nowhere/at/all"} {
 		var log bytes.Buffer
-		_, err := New(slog.New(slog.NewTextHandler(&log, nil))).Load(t.Context(), "large.yaml", large(""), machine(func() {}))
+		_, err := New(slog.New(slog.NewTextHandler(&log, nil)), nil).Load(t.Context(), "large.yaml", large(""), machine(func() {}))
 		if err != nil {
 			t.Errorf("%s: Load: %v", executable, err)
 		}
@@ -201,7 +201,7 @@ func TestNoProcess(t *testing.T) {
 
 // TestNobodyListens: the process ends with the daemon.
 func TestNobodyListens(t *testing.T) {
-	p, err := start(t.Context(), os.Stdin, os.Stdin)
+	p, err := start(t.Context(), 1, os.Stdin, os.Stdin)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -219,7 +219,7 @@ func TestBehindEverybodyElse(t *testing.T) {
 		want = []string{strconv.Itoa(unix.SCHED_NORMAL)} // built with cgo, for the race detector
 	}
 	first := true
-	_, err := New(nil).Load(t.Context(), "large.yaml", large(""), machine(func() {
+	_, err := New(nil, nil).Load(t.Context(), "large.yaml", large(""), machine(func() {
 		if !first {
 			return
 		}

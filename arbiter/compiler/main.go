@@ -42,6 +42,7 @@ func compile() int {
 	if hear.Decode(&j) != nil {
 		return 1
 	}
+	stayOn(&j.CPUs)
 	answers := make(chan answer)
 	go func() {
 		for {

@@ -44,6 +44,7 @@ type daemon struct {
 	store      *store.Store
 	backend    backend
 	engine     *arbiter.Arbiter
+	workerCPUs []int // where each worker is pinned, below 0 for nowhere
 	contents   *contents
 	rules      *control.Rules
 	server     *control.Server
@@ -135,6 +136,7 @@ func (d *daemon) startEngine(context.Context) (err error) {
 		return err
 	}
 	cpus := d.cfg.workerCPUs(usable)
+	d.workerCPUs = cpus
 	// A polling worker occupies a processor of the Go scheduler for good: the
 	// control plane and the collector of garbage have their own beside them.
 	runtime.GOMAXPROCS(len(usable) + len(cpus) + 2)
@@ -173,7 +175,7 @@ func (d *daemon) startAudit(context.Context) (err error) {
 
 func (d *daemon) startControl(context.Context) (err error) {
 	d.rules, err = control.NewRules(control.RulesConfig{Engine: d.engine, Applier: d, Store: d.store, Trust: d.trust,
-		Load: compiler.New(d.log).Load, CgroupID: kernelbridge.CgroupID, Program: findProgram, Logger: d.log})
+		Load: compiler.New(d.log, d.workerCPUs).Load, CgroupID: kernelbridge.CgroupID, Program: findProgram, Logger: d.log})
 	if err != nil {
 		return err
 	}
