@@ -55,6 +55,7 @@ type stream struct {
 	mu       sync.Mutex
 	seq      uint64   // of the last event, or of the last loss behind it
 	recorded uint64   // events published
+	next     *Event   // for the next record: most looks into a journal find none
 	recent   []*Event // ring of the last events; the oldest at recorded % len
 	subs     map[*Subscription]struct{}
 	closed   bool
@@ -135,10 +136,14 @@ func (s *stream) publishNext(w *worker) bool {
 	// Before the look: when the journal is empty then, these were lost before
 	// whatever will come.
 	dropped := w.counters.dropped.Load()
-	e := new(Event)
+	if s.next == nil {
+		s.next = new(Event)
+	}
+	e := s.next
 	o, ok := w.journal.next(e)
 	if ok {
 		dropped = o.dropped
+		s.next = nil
 	}
 	s.seq += dropped - w.passed
 	w.passed = dropped

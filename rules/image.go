@@ -54,7 +54,8 @@ func FromImage(b []byte, rest func()) (*RuleSet, error) {
 	if rest == nil {
 		rest = func() {}
 	}
-	r := imageReader{b: b, rest: rest, restAt: len(b) - restBytes}
+	const each = 96 // bytes of an image for one thing that may be there again, about
+	r := imageReader{b: b, seen: make([]reflect.Value, 0, len(b)/each), rest: rest, restAt: len(b) - restBytes}
 	rs := new(RuleSet)
 	r.value(ruleSetLayout(), rs.address())
 	if r.err == nil && len(r.b) > 0 {

@@ -22,9 +22,9 @@ func Main() {
 }
 
 const (
-	// collected is from how large a source on garbage is collected; what a smaller one leaves
-	// behind, some 20 times its size, ends with the process.
-	collected = 32 << 20
+	// collected is from how large a source on garbage is collected. What a smaller one leaves
+	// behind, some 30 times its size, ends with the process.
+	collected = 16 << 20
 	// idleFor is how long the process runs only when nobody else wants its CPU: then it takes its
 	// turn, or a push to a busy machine would never end.
 	idleFor = 5 * time.Second
