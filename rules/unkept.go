@@ -4,15 +4,17 @@ package rules
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/arbiterd/arbiter/kernelbridge/abi"
 )
 
 // Unkept returns what of the rule set cannot be kept where some events are not asked
-// about: a problem for each rule and event. cannot says of these events why.
+// about: a problem for each rule and event. cannot says of these events why. If there are some
+// the text is parsed for their places, which takes time and memory where it is large.
 func (rs *RuleSet) Unkept(cannot map[abi.Event]string) Problems {
-	if len(cannot) == 0 {
+	if !slices.ContainsFunc(rs.Events(), func(e abi.Event) bool { _, ok := cannot[e]; return ok }) {
 		return nil
 	}
 	var ps Problems

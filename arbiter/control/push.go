@@ -228,8 +228,10 @@ func (r *Rules) push(ctx context.Context, p Push) (Pushed, error) {
 		return Pushed{}, err
 	}
 	cannot := r.cfg.Applier.Unavailable(rs.Events())
-	if ps := rs.Unkept(cannot); len(ps) > 0 && !p.BestEffort {
-		return Pushed{}, &StageError{Stage: StageCheck, Err: &UnkeptError{ps}}
+	if !p.BestEffort {
+		if ps := rs.Unkept(cannot); len(ps) > 0 {
+			return Pushed{}, &StageError{Stage: StageCheck, Err: &UnkeptError{ps}}
+		}
 	}
 	before := r.cfg.Engine.Rules()
 	out := Pushed{Epoch: epoch, Fingerprint: rs.Fingerprint(), Rules: rs.Len(), Diff: rules.Compare(before, rs), Warnings: rs.UnkeptWarnings(cannot),
