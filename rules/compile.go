@@ -83,6 +83,9 @@ func (rs *RuleSet) list() {
 			}
 		}
 	}
+	for e := abi.EventNone + 1; e < abi.EventCount; e++ {
+		rs.lists[e].kernel = rs.newKernelRules(e)
+	}
 }
 
 // classify files the rules of each event. Events with the same rules share what they are

@@ -15,11 +15,17 @@ import (
 // of them matches has to be asked about, and more: see abi.DecideKernel. One rule can become
 // several, for a list of values is a rule for each. Nil when there is nothing to decide there.
 //
-// The first that matches wins, as in Decide, and both come to the same verdict.
+// The first that matches wins, as in Decide, and both come to the same verdict. They must not be
+// modified.
 func (rs *RuleSet) KernelRules(e abi.Event) []abi.KernelRule {
 	if e == abi.EventNone || e >= abi.EventCount {
 		return nil
 	}
+	return rs.lists[e].kernel
+}
+
+// newKernelRules makes what KernelRules returns.
+func (rs *RuleSet) newKernelRules(e abi.Event) []abi.KernelRule {
 	var out []abi.KernelRule
 	var room patternRoom
 	l := &rs.lists[e]
@@ -39,7 +45,7 @@ func (rs *RuleSet) KernelRules(e abi.Event) []abi.KernelRule {
 }
 
 // Sure reports whether a request is decided by one of KernelRules: what else of it is not known
-// does not matter then.
+// does not matter then. It allocates nothing.
 func (rs *RuleSet) Sure(r *abi.Request) bool {
 	return abi.MatchKernel(rs.KernelRules(r.Event), r) >= 0
 }

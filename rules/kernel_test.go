@@ -101,5 +101,8 @@ func TestSure(t *testing.T) {
 		if got := rs.Sure(r); got != tc.want {
 			t.Errorf("%s by uid %d, flags %#x: got %t, want %t", tc.path, tc.uid, tc.flags, got, tc.want)
 		}
+		if n := testing.AllocsPerRun(100, func() { rs.Sure(r) }); n > 0 { // a worker asks it
+			t.Errorf("%s: %v allocations, want none", tc.path, n)
+		}
 	}
 }

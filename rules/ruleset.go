@@ -39,7 +39,8 @@ type list struct {
 	rules     []int32 // of all, in order
 	root      *node   // the same, filed; nil when there are none
 	consulted abi.Fields
-	args      uint8 // bit i: Request.Arg[i] is consulted
+	args      uint8            // bit i: Request.Arg[i] is consulted
+	kernel    []abi.KernelRule // see KernelRules
 }
 
 // about is what people want to know of a rule.
