@@ -88,6 +88,6 @@ func digestKey(d digest) key {
 // digests appends the digests of all rules, which came later than the rest of the form.
 func (e *encoder) digests(rs []rule) {
 	e.contents(rs, "sha256", abi.FieldDigest, func(b *block) {
-		long(e, b.digest, func(e *encoder, d digest) { e.d.Write(d[:]) })
+		long(e, b.digest, func(e *encoder, d digest) { e.bytes(d[:]) })
 	})
 }

@@ -101,6 +101,9 @@ func (e *encoder) text(s string) {
 	e.room(append(e.buf, s...))
 }
 
+// bytes writes some of which each list has the same number.
+func (e *encoder) bytes(b []byte) { e.room(append(e.buf, b...)) }
+
 // room keeps the buffer, and empties it when it is full: the hash is quick where it gets much.
 func (e *encoder) room(buf []byte) {
 	if e.buf = buf; len(buf) >= 4<<10 {

@@ -4,6 +4,7 @@ package rules
 
 import (
 	"encoding/base64"
+	"fmt"
 	"strings"
 	"testing"
 )
@@ -22,9 +23,40 @@ func printOf(t *testing.T, src string) uint64 {
 // TestFingerprintPinned holds the canonical form still: histories and events
 // name rule sets by it across versions.
 func TestFingerprintPinned(t *testing.T) {
-	if got, want := printOf(t, contractFile), uint64(0x9218f57d5a607818); got != want {
-		t.Errorf("got %#x, want %#x; a new canonical form needs a new encodingVersion", got, want)
+	for src, want := range map[string]uint64{contractFile: 0x9218f57d5a607818, everything(): 0x7fe399f2c70ebc1c} {
+		if got := printOf(t, src); got != want {
+			t.Errorf("got %#x, want %#x; a new canonical form needs a new encodingVersion", got, want)
+		}
 	}
+}
+
+// everything returns a file with each kind of condition, with short lists and with long ones.
+func everything() string {
+	var long, verity, uids strings.Builder
+	for i := range 80 {
+		fmt.Fprintf(&long, "%s%064x", map[bool]string{true: ", "}[i > 0], i+1)
+		fmt.Fprintf(&verity, "%ssha256:%064x", map[bool]string{true: ", "}[i > 0], i+1)
+		fmt.Fprintf(&uids, "%s%d", map[bool]string{true: ", "}[i > 0], 3*i)
+	}
+	return fmt.Sprintf(`version: 1
+default: allow
+deadline: 20ms
+on_fail: deny
+scope: {paths: [/srv, /opt], uids: [1000-1999], exes: [/usr/bin/x]}
+mute: {exes: [/usr/bin/y]}
+events: [connect]
+sets: {office: [10.0.0.0/8, 192.168.0.0/16]}
+rules:
+- {id: a, events: [exec], object: {path: /srv/a, sha256: ["%064x", "%064x"]}, verdict: deny}
+- {id: b, events: [exec], object: {sha256: [%s]}, verdict: {deny: EACCES}, message: no}
+- {id: c, events: [exec], object: {fsverity: ["sha256:%064x"]}, verdict: audit}
+- {id: d, events: [exec], object: {fsverity: [%s]}, verdict: deny}
+- {id: e, events: [open], object: {path: ["/srv/*/x", {prefix: /opt/}], size: [0-4096], owner: 0, mode: {any: [setuid]}, format: elf}, access: [write], verdict: deny}
+- {id: f, events: [connect], args: {addr: "@office", port: [1-1023, 8080]}, subject: {uid: [%s], loginuid: 1000, session: unset, capabilities: {any: [CAP_SYS_ADMIN]}}, verdict: deny}
+- {id: g, events: [open], when: "subject.uid != subject.euid", not: {object: {path: /srv/z, sha256: "%064x"}}, verdict: deny, deadline: 5ms, on_fail: allow}
+- {id: h, events: [open], subject: {process_tree: /usr/bin/x, exe: /usr/bin/z}, verdict: {allow: [read]}, owner: me, reason: so, ticket: T-1, lifespan: 8h, times: {days: [mon-fri], hours: "09:00-17:00", zone: UTC}}
+- {id: i, events: [open], object: {path: /srv/i, scan: infected}, verdict: kill, expires: 2030-01-01T00:00:00Z}
+`, 7, 8, long.String(), 9, verity.String(), uids.String(), 5)
 }
 
 func TestFingerprintIgnoresWriting(t *testing.T) {

@@ -92,28 +92,38 @@ func newLayout(t reflect.Type, known map[reflect.Type]*layout) *layout {
 	if l != nil {
 		return l
 	}
-	l = &layout{Type: t, flat: reflect.Bool <= t.Kind() && t.Kind() <= reflect.Complex128}
+	l = &layout{Type: t, flat: isFlat(t)}
 	known[t] = l
 	switch t.Kind() {
 	case reflect.Struct:
-		l.flat = true
 		for i := range t.NumField() {
 			f := t.Field(i)
-			of := newLayout(f.Type, known)
-			l.flat = l.flat && of.flat
-			l.fields = append(l.fields, fieldLayout{of, f.Offset})
+			l.fields = append(l.fields, fieldLayout{newLayout(f.Type, known), f.Offset})
 		}
-	case reflect.Array:
+	case reflect.Array, reflect.Slice, reflect.Pointer:
 		l.elem = newLayout(t.Elem(), known)
-		l.flat = l.elem.flat
 	case reflect.Map:
 		l.key, l.elem = newLayout(t.Key(), known), newLayout(t.Elem(), known)
-	case reflect.Slice, reflect.Pointer:
-		l.elem = newLayout(t.Elem(), known)
 	case reflect.Chan, reflect.Func, reflect.Interface, reflect.UnsafePointer:
 		panic("BUG: a rule set has a " + t.String() + " in it, which no image can hold")
 	}
 	return l
+}
+
+// isFlat reports whether there is no pointer in the memory of a t.
+func isFlat(t reflect.Type) bool {
+	switch t.Kind() {
+	case reflect.Struct:
+		for i := range t.NumField() {
+			if !isFlat(t.Field(i).Type) {
+				return false
+			}
+		}
+		return true
+	case reflect.Array:
+		return isFlat(t.Elem())
+	}
+	return reflect.Bool <= t.Kind() && t.Kind() <= reflect.Complex128
 }
 
 type imageWriter struct {

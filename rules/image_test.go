@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -59,6 +60,11 @@ func TestImageIsTheRuleSet(t *testing.T) {
 		t.Errorf("%d golden files can be loaded, want 10 and more", read)
 	}
 	sameImage(t, Nothing())
+	all, err := Load("f.yaml", []byte(everything()), Options{CgroupID: fakeCgroups})
+	if err != nil {
+		t.Fatal(err)
+	}
+	sameImage(t, all)
 	rapid.Check(t, func(t *rapid.T) {
 		rs, err := Load("f.yaml", []byte(genFile(t)), Options{CgroupID: fakeCgroups})
 		if err != nil {
@@ -118,7 +124,65 @@ func TestImageOfLargeRules(t *testing.T) {
 	}
 }
 
-// FuzzImage: no bytes bring the reader down, or have it make much of little.
+// TestFlatTypes: what is written as it is in memory is what another process understands.
+func TestFlatTypes(t *testing.T) {
+	type loop struct {
+		self *loop
+		n    int
+	}
+	type around struct{ of [2]loop }
+	for _, tc := range []struct {
+		of   reflect.Type
+		flat bool
+	}{
+		{reflect.TypeFor[matcher](), true},
+		{reflect.TypeFor[about](), true},
+		{reflect.TypeFor[[2]slot](), true},
+		{reflect.TypeFor[uintptr](), true},
+		{reflect.TypeFor[struct{}](), true},
+		{reflect.TypeFor[loop](), false},
+		{reflect.TypeFor[around](), false},
+		{reflect.TypeFor[[1]string](), false},
+		{reflect.TypeFor[RuleSet](), false},
+	} {
+		if got := newLayout(tc.of, map[reflect.Type]*layout{}).flat; got != tc.flat {
+			t.Errorf("%v: flat is %t, want %t", tc.of, got, tc.flat)
+		}
+	}
+	// And each type of a rule set, by what reflect says of pointers in it.
+	seen := map[*layout]bool{}
+	var look func(*layout)
+	look = func(l *layout) {
+		if l == nil || seen[l] {
+			return
+		}
+		seen[l] = true
+		if l.flat && holdsPointer(l.Type) {
+			t.Errorf("%v is flat, and has pointers", l.Type)
+		}
+		look(l.key)
+		look(l.elem)
+		for _, f := range l.fields {
+			look(f.layout)
+		}
+	}
+	look(ruleSetLayout())
+	if len(seen) < 100 {
+		t.Errorf("%d types in a rule set, want 100 and more", len(seen))
+	}
+}
+
+// holdsPointer is another way to say it.
+func holdsPointer(t reflect.Type) bool {
+	if k := t.Kind(); k == reflect.Array {
+		return holdsPointer(t.Elem())
+	} else if k != reflect.Struct {
+		return k == reflect.String || k == reflect.Slice || k == reflect.Pointer || k == reflect.Map || k > reflect.Complex128 && k != reflect.Struct
+	}
+	return slices.ContainsFunc(reflect.VisibleFields(t), func(f reflect.StructField) bool { return holdsPointer(f.Type) })
+}
+
+// FuzzImage: no bytes bring the reader down.
 func FuzzImage(f *testing.F) {
 	f.Add(imageOf(Nothing()))
 	rs, err := Load("f.yaml", []byte(contractFile), Options{CgroupID: fakeCgroups})

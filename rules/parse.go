@@ -290,7 +290,10 @@ func (p *parser) mapping(n *yaml.Node, what string, known ...string) fields {
 		}
 		return nil
 	}
-	out := fields(p.found.room(min(len(n.Content)/2, len(known))))
+	out := fields{}
+	if n := min(len(n.Content)/2, len(known)); n > 0 { // else it is empty, and not nil: it is a mapping
+		out = p.found.room(n)
+	}
 	var strange map[string]int // unknown fields, by the line of the first
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		k, v := n.Content[i], n.Content[i+1]

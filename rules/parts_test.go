@@ -115,3 +115,18 @@ func TestProblemOfALargeFile(t *testing.T) {
 		t.Errorf("got %v, want %s", err, want)
 	}
 }
+
+// TestEmptyRule: one without anything in it is none, wherever it stands.
+func TestEmptyRule(t *testing.T) {
+	if _, err := Parse("f", []byte("{}")); err == nil {
+		t.Error("a file without anything in it is read")
+	}
+	var b strings.Builder
+	b.WriteString(head + "rules:\n- {}\n")
+	for i := 0; b.Len() < current.partsFrom+current.partBytes; i++ {
+		fmt.Fprintf(&b, "- {id: r%d, events: [open], verdict: deny}\n", i)
+	}
+	if _, err := Parse("f", []byte(b.String())); err == nil || !strings.Contains(err.Error(), "rule number 1 has no id") {
+		t.Errorf("a large file that begins with an empty rule: %v, want that said", err)
+	}
+}

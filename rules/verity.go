@@ -179,7 +179,7 @@ func (e *encoder) verities(rs []rule) {
 	e.contents(rs, "fsverity", abi.FieldVerity, func(b *block) {
 		long(e, b.verity, func(e *encoder, v abi.Verity) {
 			e.number(uint64(v.Alg))
-			e.d.Write(v.Sum[:])
+			e.bytes(v.Sum[:])
 		})
 	})
 }
