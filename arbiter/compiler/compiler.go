@@ -20,6 +20,7 @@ import (
 	"encoding/gob"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -75,21 +76,25 @@ type answer struct {
 	Err          string // empty: there is none
 }
 
-// Compiler compiles rule files. Load may be called from anywhere; large files are compiled one
-// after another.
+// Compiler compiles rule files. Load may be called from anywhere; each call with a large file has
+// a process of its own.
 type Compiler struct {
 	log  *slog.Logger
 	cpus unix.CPUSet
-	turn chan struct{} // one place
+	exec func(start func() error) error
 }
 
 // New returns a Compiler for a program that calls Main. Where there are other CPUs than those of
-// workers, it uses these. A nil log discards.
-func New(log *slog.Logger, workers []int) *Compiler {
+// workers, it uses these. exec, if not nil, calls start, which executes the own file, in a way
+// that lets it: a daemon that decides about it must not have to answer itself then. A nil log discards.
+func New(log *slog.Logger, workers []int, exec func(start func() error) error) *Compiler {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	c := &Compiler{log: log, turn: make(chan struct{}, 1)}
+	if exec == nil {
+		exec = func(start func() error) error { return start() }
+	}
+	c := &Compiler{log: log, exec: exec}
 	if err := unix.SchedGetaffinity(0, &c.cpus); err != nil { // more CPUs than the set has room for
 		c.cpus.Fill()
 	}
@@ -111,15 +116,9 @@ func (c *Compiler) Load(ctx context.Context, name string, src []byte, o rules.Op
 	if len(src) < From || len(src) > rules.MaxFileBytes { // what is too large is not even read
 		return rules.Load(name, src, o)
 	}
-	select {
-	case c.turn <- struct{}{}:
-	case <-ctx.Done():
-		return nil, fmt.Errorf("waiting for the rule file that is being compiled: %w", ctx.Err())
-	}
-	defer func() { <-c.turn }()
 	rs, err := c.load(ctx, name, src, o)
 	var none *startError
-	if errors.As(err, &none) && ctx.Err() == nil {
+	if errors.As(err, &none) {
 		c.log.Warn("compiling a large rule file in the daemon itself, verdicts may take longer meanwhile", slog.Any("error", err))
 		return rules.Load(name, src, o)
 	}
@@ -147,7 +146,7 @@ func (c *Compiler) load(ctx context.Context, name string, src []byte, o rules.Op
 		return nil, &startError{err}
 	}
 	defer image.Close()
-	p, err := start(bound, c.cpus.Count(), source, image)
+	p, err := c.start(bound, source, image)
 	if err != nil {
 		return nil, &startError{err}
 	}
@@ -156,16 +155,18 @@ func (c *Compiler) load(ctx context.Context, name string, src []byte, o rules.Op
 	if err == nil && last.Done {
 		rs, err = read(image) // while the process takes its time to end
 	}
-	p.end(err != nil)
+	// It has said its last word, or ended without one; else it has to end.
+	over := err == nil || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, unix.EPIPE)
+	p.end(over)
 	switch {
+	case bound.Err() != nil:
+		return nil, fmt.Errorf("compiling the rules: %w", context.Cause(bound))
+	case err != nil && !p.up:
+		return nil, &startError{err}
+	case err != nil && over:
+		return nil, fmt.Errorf("compiling the rules in a process of their own: it ended before it was done: %v; if nobody killed it, memory has run out: split the rules, or give the daemon's control group more", p.cmd.ProcessState)
 	case err != nil:
-		if bound.Err() != nil {
-			err = context.Cause(bound)
-		}
-		if !p.up {
-			return nil, &startError{err}
-		}
-		return nil, fmt.Errorf("compiling the rules in a process of their own: %w (%v); if it was killed, memory has run out: split the rules, or give the daemon's control group more", err, p.cmd.ProcessState)
+		return nil, fmt.Errorf("compiling the rules in a process of their own: %w", err)
 	case last.Wrong: // what is, the daemon says itself, which may open files that the process may not
 		return rules.Load(name, src, o)
 	}
@@ -210,7 +211,7 @@ type process struct {
 	up      bool // it has said something
 }
 
-func start(ctx context.Context, cpus int, source, image *os.File) (*process, error) {
+func (c *Compiler) start(ctx context.Context, source, image *os.File) (*process, error) {
 	in, answers, err := os.Pipe()
 	if err != nil {
 		return nil, fmt.Errorf("making a pipe: %w", err)
@@ -226,8 +227,16 @@ func start(ctx context.Context, cpus int, source, image *os.File) (*process, err
 	p.cmd.Args, p.cmd.Dir = []string{argZero}, "/"
 	p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr, p.cmd.ExtraFiles = in, out, os.Stderr, []*os.File{source, image}
 	// It also keeps the runtime from reading control group files.
-	p.cmd.Env = []string{"GOMAXPROCS=" + strconv.Itoa(min(cpus, runtime.NumCPU()))}
-	if err := p.cmd.Start(); err != nil {
+	p.cmd.Env = []string{"GOMAXPROCS=" + strconv.Itoa(min(c.cpus.Count(), runtime.NumCPU()))}
+	for _, name := range [...]string{"TZ", "ZONEINFO"} { // rules can name time zones
+		if value, ok := os.LookupEnv(name); ok {
+			p.cmd.Env = append(p.cmd.Env, name+"="+value)
+		}
+	}
+	if err := c.exec(p.cmd.Start); err != nil {
+		if p.cmd.Process != nil { // it was started, and then something else failed
+			p.end(false)
+		}
 		answers.Close()
 		asks.Close()
 		return nil, fmt.Errorf("executing %s: %w", executable, err)
@@ -272,9 +281,9 @@ func (p *process) converse(j job, o rules.Options) (message, error) {
 	}
 }
 
-// end waits for the process, which has said its last word, or has to end.
-func (p *process) end(failed bool) {
-	if failed {
+// end waits for the process: one that is over, or is killed.
+func (p *process) end(over bool) {
+	if !over {
 		_ = p.cmd.Process.Kill() // it may have ended
 	}
 	p.answers.Close()

@@ -5,6 +5,7 @@ package compiler
 import (
 	"bytes"
 	"context"
+	"encoding/gob"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -29,13 +30,23 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// large returns a rule file of more than From bytes, with one cgroup and one process tree.
+// large returns a rule file of more than From bytes, with one cgroup, one process tree, and of
+// everything else some.
 func large(more string) []byte {
 	var b bytes.Buffer
-	b.WriteString("version: 1\ndefault: allow\nscope: {paths: [/srv]}\nrules:\n")
+	b.WriteString("version: 1\ndefault: allow\nscope: {paths: [/srv]}\nsets: {office: [10.0.0.0/8, 192.168.0.0/16]}\nrules:\n")
 	b.WriteString("- {id: box, events: [open], subject: {cgroup: /box}, verdict: deny}\n")
 	b.WriteString("- {id: tree, events: [open], subject: {process_tree: /usr/bin/true}, verdict: deny}\n")
 	b.WriteString("- {id: office, events: [open], times: {hours: \"09:00-17:00\"}, verdict: deny}\n")
+	fmt.Fprintf(&b, "- {id: sum, events: [exec], object: {sha256: [\"%064x\"], format: elf}, verdict: deny}\n", 1)
+	fmt.Fprintf(&b, "- {id: verity, events: [exec], object: {fsverity: [\"sha256:%064x\"]}, verdict: audit}\n", 2)
+	b.WriteString(`- {id: net, events: [connect], args: {addr: "@office", port: [1-1023, 8080]}, verdict: deny}
+- {id: who, events: [open], subject: {uid: [0, 1000-1999], loginuid: 1000, capabilities: {any: [CAP_SYS_ADMIN]}}, verdict: deny}
+- {id: what, events: [open], object: {size: [0-4096], owner: 0, mode: {any: [setuid]}}, access: [write], verdict: deny}
+- {id: when, events: [open], when: 'subject.uid != subject.euid && object.path.matches("^/srv/.*[.]so$")', verdict: deny, deadline: 5ms}
+- {id: night, events: [open], times: {days: [mon-fri], hours: "22:00-06:00", zone: UTC}, verdict: deny, expires: 2030-01-01T00:00:00Z}
+- {id: once, events: [open], not: {object: {path: /srv/z}}, verdict: deny, lifespan: once, owner: me, reason: so, ticket: T-1}
+`)
 	for i := 0; b.Len() <= From; i++ {
 		fmt.Fprintf(&b, "- {id: r%d, events: [open], object: {path: ['/srv/%d/**', '/srv/*/%d']}, verdict: {deny: EPERM}}\n", i, i, i)
 	}
@@ -92,7 +103,7 @@ func TestLargeRulesAreCompiledApart(t *testing.T) {
 	src := large("")
 	asked := 0
 	o := machine(func() { child(t); asked++ })
-	got, err := New(nil, nil).Load(t.Context(), "large.yaml", src, o)
+	got, err := New(nil, nil, nil).Load(t.Context(), "large.yaml", src, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -114,7 +125,7 @@ func TestLargeRulesAreCompiledApart(t *testing.T) {
 func TestSmallRulesAreCompiledHere(t *testing.T) {
 	src := []byte("version: 1\ndefault: allow\nscope: {paths: [/srv]}\nrules:\n- {id: box, events: [open], subject: {cgroup: /box}, verdict: deny}\n")
 	asked := false
-	_, err := New(nil, nil).Load(t.Context(), "small.yaml", src, machine(func() {
+	_, err := New(nil, nil, nil).Load(t.Context(), "small.yaml", src, machine(func() {
 		asked = true
 		if pids := children(t); len(pids) > 0 {
 			t.Errorf("the processes %v compile a small file", pids)
@@ -133,7 +144,7 @@ func TestProblemsAreThoseOfRules(t *testing.T) {
 		"\x00",
 	} {
 		src := large(wrong)
-		_, got := New(nil, nil).Load(t.Context(), "wrong.yaml", src, machine(func() {}))
+		_, got := New(nil, nil, nil).Load(t.Context(), "wrong.yaml", src, machine(func() {}))
 		_, want := rules.Load("wrong.yaml", src, machine(func() {}))
 		var problems rules.Problems
 		if !errors.As(got, &problems) || !reflect.DeepEqual(got, want) {
@@ -143,7 +154,7 @@ func TestProblemsAreThoseOfRules(t *testing.T) {
 }
 
 func TestKilledProcess(t *testing.T) {
-	c := New(nil, nil)
+	c := New(nil, nil, nil)
 	_, err := c.Load(t.Context(), "large.yaml", large(""), machine(func() {
 		if err := unix.Kill(child(t), unix.SIGKILL); err != nil {
 			t.Error(err)
@@ -159,27 +170,29 @@ func TestKilledProcess(t *testing.T) {
 
 func TestCanceledLoad(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
-	_, err := New(nil, nil).Load(ctx, "large.yaml", large(""), machine(cancel))
-	if !errors.Is(err, context.Canceled) {
-		t.Errorf("Load: %v, want the error of its context", err)
+	_, err := New(nil, nil, nil).Load(ctx, "large.yaml", large(""), machine(cancel))
+	if !errors.Is(err, context.Canceled) || strings.Contains(err.Error(), "memory") {
+		t.Errorf("Load: %v, want the error of its context, and nothing else", err)
 	}
 	if pids := children(t); len(pids) > 0 {
 		t.Errorf("the processes %v are left", pids)
 	}
 }
 
-// TestOneAfterAnother: who waits for the file before gives up with its context.
-func TestOneAfterAnother(t *testing.T) {
-	c := New(nil, nil)
-	_, err := c.Load(t.Context(), "large.yaml", large(""), machine(func() {
-		ctx, cancel := context.WithCancel(t.Context())
-		cancel()
-		if _, err := c.Load(ctx, "second.yaml", large(""), rules.Options{}); !errors.Is(err, context.Canceled) {
-			t.Errorf("a second Load: %v, want the error of its context", err)
-		}
-	}))
-	if err != nil {
-		t.Error(err)
+// TestOwnFile: the process is started by who was given for that.
+func TestOwnFile(t *testing.T) {
+	inside := false
+	exec := func(start func() error) error {
+		inside = true
+		return errors.Join(start(), errors.New("the mark is there still"))
+	}
+	var log bytes.Buffer
+	_, err := New(slog.New(slog.NewTextHandler(&log, nil)), nil, exec).Load(t.Context(), "large.yaml", large(""), machine(func() {}))
+	if err != nil || !inside || !strings.Contains(log.String(), "the mark is there still") {
+		t.Errorf("Load: %v; started inside: %t; the log says %q; want the rules, true, and why they were compiled here", err, inside, log.String())
+	}
+	if pids := children(t); len(pids) > 0 {
+		t.Errorf("the processes %v are left", pids)
 	}
 }
 
@@ -189,7 +202,7 @@ func TestNoProcess(t *testing.T) {
 	defer func() { executable = before }()
 	for _, executable = range []string{"/bin/true", "/nowhere/at/all"} {
 		var log bytes.Buffer
-		_, err := New(slog.New(slog.NewTextHandler(&log, nil)), nil).Load(t.Context(), "large.yaml", large(""), machine(func() {}))
+		_, err := New(slog.New(slog.NewTextHandler(&log, nil)), nil, nil).Load(t.Context(), "large.yaml", large(""), machine(func() {}))
 		if err != nil {
 			t.Errorf("%s: Load: %v", executable, err)
 		}
@@ -201,11 +214,11 @@ func TestNoProcess(t *testing.T) {
 
 // TestNobodyListens: the process ends with the daemon.
 func TestNobodyListens(t *testing.T) {
-	p, err := start(t.Context(), 1, os.Stdin, os.Stdin)
+	p, err := New(nil, nil, nil).start(t.Context(), os.Stdin, os.Stdin)
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.end(false)
+	p.end(true)
 	if p.cmd.ProcessState.Success() {
 		t.Error("the process says that it has done what nobody asked for")
 	}
@@ -218,33 +231,33 @@ func TestBehindEverybodyElse(t *testing.T) {
 	if _, _, err := syscall.AllThreadsSyscall(unix.SYS_GETPID, 0, 0, 0); err == syscall.ENOTSUP {
 		want = []string{strconv.Itoa(unix.SCHED_NORMAL)} // built with cgo, for the race detector
 	}
-	first := true
-	_, err := New(nil, nil).Load(t.Context(), "large.yaml", large(""), machine(func() {
-		if !first {
-			return
-		}
-		first = false
-		pid := child(t)
-		if got := policies(t, pid); !slices.Equal(got, want) {
-			t.Errorf("the threads have the policies %q, want %q", got, want)
-		}
-		score, err := os.ReadFile(fmt.Sprintf("/proc/%d/oom_score_adj", pid))
-		if err != nil || string(score) != "1000\n" {
-			t.Errorf("oom_score_adj: %q, %v, want 1000", score, err)
-		}
-		tick := time.NewTicker(50 * time.Millisecond)
-		defer tick.Stop()
-		deadline := time.After(idleFor + 10*time.Second)
-		for !slices.Equal(policies(t, pid), []string{strconv.Itoa(unix.SCHED_NORMAL)}) {
-			select {
-			case <-tick.C:
-			case <-deadline:
-				t.Fatalf("after %v the threads have the policies %q still", idleFor, policies(t, pid))
-			}
-		}
-	}))
+	begin := time.Now()
+	p, err := New(nil, nil, nil).start(t.Context(), os.Stdin, os.Stdin)
 	if err != nil {
-		t.Error(err)
+		t.Fatal(err)
+	}
+	defer p.end(false)
+	var up message
+	if err := gob.NewDecoder(p.asks).Decode(&up); err != nil {
+		t.Fatal(err)
+	}
+	pid := p.cmd.Process.Pid
+	if got := policies(t, pid); !slices.Equal(got, want) && time.Since(begin) < idleFor {
+		t.Errorf("the threads have the policies %q, want %q", got, want)
+	}
+	score, err := os.ReadFile(fmt.Sprintf("/proc/%d/oom_score_adj", pid))
+	if err != nil || string(score) != "1000\n" {
+		t.Errorf("oom_score_adj: %q, %v, want 1000", score, err)
+	}
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	deadline := time.After(idleFor + 20*time.Second)
+	for !slices.Equal(policies(t, pid), []string{strconv.Itoa(unix.SCHED_NORMAL)}) {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatalf("after %v the threads have the policies %q still", idleFor, policies(t, pid))
+		}
 	}
 }
 

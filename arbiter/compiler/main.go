@@ -22,9 +22,11 @@ func Main() {
 }
 
 const (
-	// collected is from how large a source on garbage is collected. What a smaller one leaves
-	// behind, some 30 times its size, ends with the process.
+	// From how large a source on garbage is collected all along. That of a smaller one ends with
+	// the process: it is collected only when there is more of it than most files leave behind.
 	collected = 16 << 20
+	garbage   = 40 // bytes for each of the source
+	least     = 128 << 20
 	// idleFor is how long the process runs only when nobody else wants its CPU: then it takes its
 	// turn, or a push to a busy machine would never end.
 	idleFor = 5 * time.Second
@@ -87,6 +89,7 @@ func result(j job, o rules.Options) message {
 	source, image := os.NewFile(sourceFD, "source"), os.NewFile(imageFD, "image")
 	if j.Size < collected {
 		debug.SetGCPercent(-1)
+		debug.SetMemoryLimit(int64(max(least, garbage*j.Size)))
 	}
 	text := make([]byte, j.Size)
 	if _, err := source.ReadAt(text, 0); err != nil {

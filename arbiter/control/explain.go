@@ -86,6 +86,13 @@ func (s *rulesService) ruleSet(ctx context.Context, epoch *uint64) (*rules.RuleS
 	if epoch == nil || live != nil && live.Epoch() == *epoch {
 		return live, nil
 	}
+	// One at a time: who may only read does not have the daemon compile many.
+	select {
+	case s.compiling <- struct{}{}:
+		defer func() { <-s.compiling }()
+	case <-ctx.Done():
+		return nil, status.FromContextError(ctx.Err()).Err()
+	}
 	m, source, err := s.rules.load(*epoch)
 	if err != nil {
 		return nil, pushStatus(err)

@@ -27,6 +27,8 @@ type rulesService struct {
 	rules *Rules
 	info  func() Info
 	files chan struct{} // one place for each file that is being sent
+
+	compiling chan struct{} // one place, for rules that are compiled to explain by them
 }
 
 func (s *rulesService) Push(ctx context.Context, req *controlv1.PushRequest) (*controlv1.PushResponse, error) {

@@ -60,7 +60,7 @@ func newServer(cfg Config, more func(*grpc.Server)) (*Server, error) {
 		grpc.WaitForHandlers(true),
 		grpc.MaxConcurrentStreams(maxStreams), grpc.ConnectionTimeout(handshakeTimeout))...)
 	s.events = &eventsService{cfg: &cfg, stopping: s.stopping}
-	controlv1.RegisterRulesServiceServer(s.grpc, &rulesService{rules: cfg.Rules, info: cfg.Info, files: make(chan struct{}, maxFiles)})
+	controlv1.RegisterRulesServiceServer(s.grpc, &rulesService{rules: cfg.Rules, info: cfg.Info, files: make(chan struct{}, maxFiles), compiling: make(chan struct{}, 1)})
 	controlv1.RegisterShadowServiceServer(s.grpc, &shadowService{rules: cfg.Rules})
 	controlv1.RegisterCanaryServiceServer(s.grpc, &canaryService{rules: cfg.Rules})
 	controlv1.RegisterEventsServiceServer(s.grpc, s.events)

@@ -80,7 +80,7 @@ func open(n int, verdicts bool, at bench.Place) (_ *session, err error) {
 	if err := s.engine.Start(); err != nil {
 		return nil, err
 	}
-	if s.rules, err = control.NewRules(control.RulesConfig{Engine: s.engine, Applier: applier{s.engine}, Store: s.store, Load: compiler.New(nil, []int{at.Responder}).Load}); err != nil {
+	if s.rules, err = control.NewRules(control.RulesConfig{Engine: s.engine, Applier: applier{s.engine}, Store: s.store, Load: compiler.New(nil, []int{at.Responder}, nil).Load}); err != nil {
 		return nil, err
 	}
 	if err := s.push(); err != nil { // so that there is always a set that an answer must be of

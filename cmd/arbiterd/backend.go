@@ -67,6 +67,8 @@ type backend interface {
 	// drain stops asking and returns when who has asked is answered, or with an error when
 	// ctx ends first. The workers run. It may be called more than once.
 	drain(ctx context.Context) error
+	// execSelf calls start, which executes the daemon's own file: nobody is asked about that.
+	execSelf(start func() error) error
 	// counters returns the kernel side's counters by name.
 	counters() map[string]uint64
 	// close lets go of everything; held tasks go on.
@@ -175,6 +177,9 @@ func (b *lsmBackend) waits(e abi.Event) string {
 }
 
 // wait implements backend. A task that sleeps waits for as long as its rule says.
+// execSelf implements backend: the hooks let an exec of a child of the daemon's go.
+func (b *lsmBackend) execSelf(start func() error) error { return start() }
+
 func (b *lsmBackend) wait() time.Duration {
 	if b.lsm.NoGate() == nil {
 		return rules.MaxDeadline
@@ -430,6 +435,8 @@ func (b *fanotifyBackend) sources() (s []arbiter.Source) {
 }
 
 func (b *fanotifyBackend) wait() time.Duration { return b.bound }
+
+func (b *fanotifyBackend) execSelf(start func() error) error { return b.fan.ExecSelf(start) }
 
 func (b *fanotifyBackend) waits(abi.Event) string {
 	return "it sleeps, and can be killed"

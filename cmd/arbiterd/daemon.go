@@ -175,7 +175,7 @@ func (d *daemon) startAudit(context.Context) (err error) {
 
 func (d *daemon) startControl(context.Context) (err error) {
 	d.rules, err = control.NewRules(control.RulesConfig{Engine: d.engine, Applier: d, Store: d.store, Trust: d.trust,
-		Load: compiler.New(d.log, d.workerCPUs).Load, CgroupID: kernelbridge.CgroupID, Program: findProgram, Logger: d.log})
+		Load: compiler.New(d.log, d.workerCPUs, d.backend.execSelf).Load, CgroupID: kernelbridge.CgroupID, Program: findProgram, Logger: d.log})
 	if err != nil {
 		return err
 	}

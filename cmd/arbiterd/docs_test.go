@@ -220,10 +220,13 @@ func TestUnit(t *testing.T) {
 	if !slices.Equal(got, want) {
 		t.Errorf("the unit leaves the system calls %v, TestUnitIsEnough %v", got, want)
 	}
-	for _, want := range []string{"Type", "WatchdogSec", "Restart", "LimitMEMLOCK"} {
+	for _, want := range []string{"Type", "WatchdogSec", "Restart", "LimitMEMLOCK", "OOMScoreAdjust"} {
 		if !seen[want] {
 			t.Errorf("the unit lacks %s=", want)
 		}
+	}
+	if got := value("OOMPolicy"); !slices.Equal(got, []string{"continue"}) {
+		t.Errorf("OOMPolicy=%v: the daemon would be stopped when a process that compiles rules is killed", got)
 	}
 }
 

@@ -362,6 +362,7 @@ func (fakeBackend) mutes() []control.DefaultMute                         { retur
 func (fakeBackend) watch(bool)                                           {}
 func (fakeBackend) bury() (int, error)                                   { return 0, nil }
 func (fakeBackend) exemptPeer(int) error                                 { return nil }
+func (fakeBackend) execSelf(start func() error) error                    { return start() }
 func (fakeBackend) drain(context.Context) error                          { return nil }
 func (fakeBackend) counters() map[string]uint64                          { return nil }
 func (fakeBackend) close() error                                         { return nil }

@@ -35,6 +35,7 @@ type Backend struct {
 	mountinfo *os.File
 
 	exempt   atomic.Pointer[[]exemptProcess]
+	selfMu   sync.Mutex // of ExecSelf
 	settings atomic.Pointer[settings]
 	sources  []*Source
 	twins    twinTable

@@ -88,8 +88,10 @@ const selfFile = "/proc/self/exe"
 // asked about that file. Without it the daemon could wait for itself: Go forks with
 // vfork and keeps a scheduler's CPU until the child has executed, so the last one, or
 // a collection of garbage, stops every worker. To kill the daemon would not help
-// either, for the child still has the group open. One call at a time.
+// either, for the child still has the group open. Calls wait for each other.
 func (b *Backend) ExecSelf(start func() error) error {
+	b.selfMu.Lock()
+	defer b.selfMu.Unlock()
 	if err := b.markSelf(unix.FAN_MARK_ADD); err != nil {
 		return fmt.Errorf("executing the own file: %w", err)
 	}
