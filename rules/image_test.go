@@ -127,10 +127,10 @@ func TestImageOfLargeRules(t *testing.T) {
 // TestFlatTypes: what is written as it is in memory is what another process understands.
 func TestFlatTypes(t *testing.T) {
 	type loop struct {
-		self *loop
-		n    int
+		Self *loop
+		N    int
 	}
-	type around struct{ of [2]loop }
+	type around struct{ Of [2]loop }
 	for _, tc := range []struct {
 		of   reflect.Type
 		flat bool
