@@ -62,13 +62,24 @@ type job struct {
 	CPUs              unix.CPUSet
 }
 
-// message is what the process says: first the zero value, then questions, and at last what
-// became of the file: it is Done, or Wrong, or something else Failed.
+// message is what the process says.
 type message struct {
-	Cgroup, Program string
-	Done, Wrong     bool
-	Failed          string
+	Kind messageKind
+	Text string // of a question, the path; of a failure, why
 }
+
+type messageKind uint8
+
+// First the process is up. Then it may ask, and at last it is done, or the file is wrong, or
+// something else has failed.
+const (
+	isUp messageKind = iota + 1
+	asksCgroup
+	asksProgram
+	isDone
+	isWrong
+	hasFailed
+)
 
 // answer is what it is told.
 type answer struct {
@@ -152,7 +163,7 @@ func (c *Compiler) load(ctx context.Context, name string, src []byte, o rules.Op
 	}
 	last, err := p.converse(job{name, o.Epoch, len(src), o.CgroupID != nil, o.Program != nil, c.cpus}, o)
 	var rs *rules.RuleSet
-	if err == nil && last.Done {
+	if err == nil && last == isDone {
 		rs, err = read(image) // while the process takes its time to end
 	}
 	// It has said its last word, or ended without one; else it has to end.
@@ -167,7 +178,7 @@ func (c *Compiler) load(ctx context.Context, name string, src []byte, o rules.Op
 		return nil, fmt.Errorf("compiling the rules in a process of their own: it ended before it was done: %v; if nobody killed it, memory has run out: split the rules, or give the daemon's control group more", p.cmd.ProcessState)
 	case err != nil:
 		return nil, fmt.Errorf("compiling the rules in a process of their own: %w", err)
-	case last.Wrong: // what is, the daemon says itself, which may open files that the process may not
+	case last == isWrong: // what is, the daemon says itself, which may open files that the process may not
 		return rules.Load(name, src, o)
 	}
 	return rs, nil
@@ -246,37 +257,37 @@ func (c *Compiler) start(ctx context.Context, source, image *os.File) (*process,
 	return p, nil
 }
 
-// converse answers what the process asks until it is done.
-func (p *process) converse(j job, o rules.Options) (message, error) {
+// converse answers what the process asks until it is done, or says that the file is wrong.
+func (p *process) converse(j job, o rules.Options) (last messageKind, err error) {
 	say, hear := gob.NewEncoder(p.answers), gob.NewDecoder(p.asks)
 	if err := say.Encode(j); err != nil {
-		return message{}, fmt.Errorf("telling it what to do: %w", err)
+		return 0, fmt.Errorf("telling it what to do: %w", err)
 	}
 	for {
 		var m message
 		if err := hear.Decode(&m); err != nil {
-			return message{}, fmt.Errorf("waiting for what it says: %w", err)
+			return 0, fmt.Errorf("waiting for what it says: %w", err)
 		}
-		p.up = true
 		var a answer
 		var err error
-		switch {
-		case m.Failed != "":
-			return message{}, errors.New(m.Failed)
-		case m.Done, m.Wrong:
-			return m, nil
-		case m.Cgroup != "":
-			a.ID, err = o.CgroupID(m.Cgroup)
-		case m.Program != "":
-			a.Dev, a.Ino, err = o.Program(m.Program)
+		switch m.Kind {
+		case isUp:
+			p.up = true
+			continue
+		case asksCgroup:
+			a.ID, err = o.CgroupID(m.Text)
+		case asksProgram:
+			a.Dev, a.Ino, err = o.Program(m.Text)
+		case isDone, isWrong:
+			return m.Kind, nil
 		default:
-			continue // it is up
+			return 0, errors.New(m.Text)
 		}
 		if err != nil {
 			a.Err = err.Error()
 		}
 		if err := say.Encode(a); err != nil {
-			return message{}, fmt.Errorf("answering it: %w", err)
+			return 0, fmt.Errorf("answering it: %w", err)
 		}
 	}
 }

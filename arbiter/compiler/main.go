@@ -37,7 +37,7 @@ func compile() int {
 	background()
 	time.AfterFunc(idleFor, foreground)
 	say, hear := gob.NewEncoder(os.Stdout), gob.NewDecoder(os.Stdin)
-	if say.Encode(message{}) != nil {
+	if say.Encode(message{Kind: isUp}) != nil {
 		return 1
 	}
 	var j job
@@ -68,13 +68,13 @@ func compile() int {
 	o := rules.Options{Epoch: j.Epoch}
 	if j.Cgroups {
 		o.CgroupID = func(path string) (uint64, error) {
-			a, err := ask(message{Cgroup: path})
+			a, err := ask(message{asksCgroup, path})
 			return a.ID, err
 		}
 	}
 	if j.Programs {
 		o.Program = func(path string) (dev, ino uint64, err error) {
-			a, err := ask(message{Program: path})
+			a, err := ask(message{asksProgram, path})
 			return a.Dev, a.Ino, err
 		}
 	}
@@ -93,14 +93,14 @@ func result(j job, o rules.Options) message {
 	}
 	text := make([]byte, j.Size)
 	if _, err := source.ReadAt(text, 0); err != nil {
-		return message{Failed: "reading the source: " + err.Error()}
+		return message{hasFailed, "reading the source: " + err.Error()}
 	}
 	rs, err := rules.Load(j.Name, text, o)
 	if err != nil {
-		return message{Wrong: true}
+		return message{Kind: isWrong}
 	}
 	if err := rs.WriteImage(image); err != nil {
-		return message{Failed: "writing what was compiled: " + err.Error()}
+		return message{hasFailed, "writing what was compiled: " + err.Error()}
 	}
-	return message{Done: true}
+	return message{Kind: isDone}
 }
