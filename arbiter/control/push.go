@@ -132,6 +132,8 @@ type Pushed struct {
 	// KeyID and Serial are of the signature; empty and 0 without one.
 	KeyID  string
 	Serial uint64
+
+	set *rules.RuleSet // what was compiled
 }
 
 // Push puts a rule file in force and returns when every worker decides by it.
@@ -235,7 +237,7 @@ func (r *Rules) push(ctx context.Context, p Push) (Pushed, error) {
 	}
 	before := r.cfg.Engine.Rules()
 	out := Pushed{Epoch: epoch, Fingerprint: rs.Fingerprint(), Rules: rs.Len(), Diff: rules.Compare(before, rs), Warnings: rs.UnkeptWarnings(cannot),
-		KeyID: signed.KeyID, Serial: signed.Serial}
+		KeyID: signed.KeyID, Serial: signed.Serial, set: rs}
 	if unsure != "" {
 		out.Warnings = append(out.Warnings, unsure)
 	}

@@ -53,10 +53,7 @@ func (r *Rules) StartShadow(ctx context.Context, p ShadowStart) (checked Pushed,
 	if err != nil {
 		return Pushed{}, err
 	}
-	set, err := r.compile(ctx, &Push{Source: p.Source, Name: p.Name}, checked.Epoch)
-	if err != nil {
-		return Pushed{}, err
-	}
+	set := checked.set.WithEpoch(checked.Epoch)
 	if err := r.cfg.Applier.Collect(set); err != nil {
 		checked.Warnings = append(checked.Warnings, fmt.Sprintf("facts that only the candidate looks at are not collected, what hangs on them cannot be told: %v", err))
 	}
