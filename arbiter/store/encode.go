@@ -74,11 +74,20 @@ type pointer struct {
 	High  High   `json:"high,omitzero"`
 }
 
-// seal puts the checksum line before body.
-func seal(kind string, body []byte) []byte {
-	out := make([]byte, 0, maxHeadBytes+len(body))
-	out = append(out, head(kind, body)...)
-	return append(out, body...)
+// seal puts the checksum line before a body, which is copied once: it can be large.
+func seal(kind string, parts ...[]byte) []byte {
+	size := maxHeadBytes
+	for _, part := range parts {
+		size += len(part)
+	}
+	out := make([]byte, maxHeadBytes, size)
+	for _, part := range parts {
+		out = append(out, part...)
+	}
+	line := head(kind, out[maxHeadBytes:])
+	out = out[maxHeadBytes-len(line):]
+	copy(out, line)
+	return out
 }
 
 // head returns the first line of a file with that body, newline included.
@@ -122,7 +131,7 @@ func encodeSet(m Meta, source []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return seal(kindRules, append(append(line, '\n'), source...)), nil
+	return seal(kindRules, append(line, '\n'), source), nil
 }
 
 // decodeSet returns what encodeSet wrote. The source aliases data. Errors wrap
