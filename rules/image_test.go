@@ -174,12 +174,13 @@ func TestFlatTypes(t *testing.T) {
 
 // holdsPointer is another way to say it.
 func holdsPointer(t reflect.Type) bool {
-	if k := t.Kind(); k == reflect.Array {
+	switch t.Kind() {
+	case reflect.Array:
 		return holdsPointer(t.Elem())
-	} else if k != reflect.Struct {
-		return k == reflect.String || k == reflect.Slice || k == reflect.Pointer || k == reflect.Map || k > reflect.Complex128 && k != reflect.Struct
+	case reflect.Struct:
+		return slices.ContainsFunc(reflect.VisibleFields(t), func(f reflect.StructField) bool { return holdsPointer(f.Type) })
 	}
-	return slices.ContainsFunc(reflect.VisibleFields(t), func(f reflect.StructField) bool { return holdsPointer(f.Type) })
+	return t.Kind() > reflect.Complex128
 }
 
 // FuzzImage: no bytes bring the reader down.

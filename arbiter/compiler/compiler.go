@@ -171,13 +171,13 @@ func (c *Compiler) load(ctx context.Context, name string, src []byte, o rules.Op
 	p.end(over)
 	switch {
 	case bound.Err() != nil:
-		return nil, fmt.Errorf("compiling the rules: %w", context.Cause(bound))
+		return nil, fmt.Errorf("the process that compiles them: %w", context.Cause(bound))
 	case err != nil && !p.up:
 		return nil, &startError{err}
 	case err != nil && over:
-		return nil, fmt.Errorf("compiling the rules in a process of their own: it ended before it was done: %v; if nobody killed it, memory has run out: split the rules, or give the daemon's control group more", p.cmd.ProcessState)
+		return nil, fmt.Errorf("the process that compiles them ended before it was done: %v; if nobody killed it, memory has run out: split the rules, or give the daemon's control group more", p.cmd.ProcessState)
 	case err != nil:
-		return nil, fmt.Errorf("compiling the rules in a process of their own: %w", err)
+		return nil, fmt.Errorf("the process that compiles them: %w", err)
 	case last == isWrong: // what is, the daemon says itself, which may open files that the process may not
 		return rules.Load(name, src, o)
 	}

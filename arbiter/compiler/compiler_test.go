@@ -228,8 +228,8 @@ func TestNobodyListens(t *testing.T) {
 // others, and it goes first when memory runs out.
 func TestBehindEverybodyElse(t *testing.T) {
 	want := []string{strconv.Itoa(unix.SCHED_IDLE)}
-	if _, _, err := syscall.AllThreadsSyscall(unix.SYS_GETPID, 0, 0, 0); err == syscall.ENOTSUP {
-		want = []string{strconv.Itoa(unix.SCHED_NORMAL)} // built with cgo, for the race detector
+	if withCgo() {
+		want = []string{strconv.Itoa(unix.SCHED_NORMAL)}
 	}
 	begin := time.Now()
 	p, err := New(nil, nil, nil).start(t.Context(), os.Stdin, os.Stdin)
@@ -258,6 +258,40 @@ func TestBehindEverybodyElse(t *testing.T) {
 		case <-deadline:
 			t.Fatalf("after %v the threads have the policies %q still", idleFor, policies(t, pid))
 		}
+	}
+}
+
+// withCgo reports whether this is built with cgo, as for the race detector: then threads are left
+// as they are.
+func withCgo() bool {
+	_, _, err := syscall.AllThreadsSyscall(unix.SYS_GETPID, 0, 0, 0)
+	return err == syscall.ENOTSUP
+}
+
+// TestOffTheWorkersCPU: if there is another one.
+func TestOffTheWorkersCPU(t *testing.T) {
+	var all unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &all); err != nil {
+		t.Fatal(err)
+	}
+	worker := 0
+	for !all.IsSet(worker) {
+		worker++
+	}
+	want := all
+	if all.Count() > 1 && !withCgo() {
+		want.Clear(worker)
+	}
+	looked := false
+	_, err := New(nil, []int{worker, -1}, nil).Load(t.Context(), "large.yaml", large(""), machine(func() {
+		looked = true
+		var got unix.CPUSet
+		if err := unix.SchedGetaffinity(child(t), &got); err != nil || got != want {
+			t.Errorf("it runs on %v, error %v; want %v, for a worker is on %d", got, err, want, worker)
+		}
+	}))
+	if err != nil || !looked {
+		t.Errorf("Load: %v; looked: %t", err, looked)
 	}
 }
 

@@ -180,7 +180,8 @@ type RulesConfig struct {
 	// Trust says whose signatures count; it is called for each push. Nil: nobody's, and none
 	// is required.
 	Trust func() Trust
-	// Load compiles the rules of a push; nil means rules.Load, in this process.
+	// Load compiles the rules of a push, and of another epoch to explain by; nil means rules.Load,
+	// in this process.
 	Load func(ctx context.Context, name string, src []byte, o rules.Options) (*rules.RuleSet, error)
 	// CgroupID is what rules.Options wants; nil: rules cannot name cgroups.
 	CgroupID func(path string) (uint64, error)

@@ -176,10 +176,10 @@ func (b *lsmBackend) waits(e abi.Event) string {
 	return b.rungs.waits(e, b.lsm.NoGate() == nil && !b.lsm.GateLost())
 }
 
-// wait implements backend. A task that sleeps waits for as long as its rule says.
 // execSelf implements backend: the hooks let an exec of a child of the daemon's go.
 func (b *lsmBackend) execSelf(start func() error) error { return start() }
 
+// wait implements backend. A task that sleeps waits for as long as its rule says.
 func (b *lsmBackend) wait() time.Duration {
 	if b.lsm.NoGate() == nil {
 		return rules.MaxDeadline
