@@ -150,7 +150,7 @@ func textSums(source []byte, rules []about) []uint64 {
 			end = int(rules[i+1].line) - 1
 		}
 		// YAML knows line ends that are none here, and rules may share a line.
-		first = min(first, lines-1)
+		first = min(max(first, 0), lines-1)
 		end = min(max(end, first+1), lines)
 		d.Reset()
 		for n := first; n < end; n++ {
