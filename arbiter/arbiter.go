@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/arbiterd/arbiter/arbiter/cache"
 	"github.com/arbiterd/arbiter/kernelbridge/abi"
 	"github.com/arbiterd/arbiter/rules"
@@ -48,8 +50,11 @@ type Config struct {
 	CacheEntries int           // per worker, at most cache.MaxEntries; below 0 switches the cache off
 	SpinFor      time.Duration // below 0: park at once
 	Recent       int           // events kept for new subscribers
-	Contents     Fetcher       // nil: nothing can be had of the content of files
-	Logger       *slog.Logger  // for faults, never for verdicts; nil discards
+	// Apart keeps all other threads of the process off the CPUs that workers are pinned to, as
+	// long as there are others: who runs there keeps a worker waiting for milliseconds.
+	Apart    bool
+	Contents Fetcher      // nil: nothing can be had of the content of files
+	Logger   *slog.Logger // for faults, never for verdicts; nil discards
 	// Watched is called when the first one begins to watch plain allowed requests, and
 	// when the last one has ended: in between sources must not allow anything by
 	// themselves, and forget what they have kept (abi.Verdict.Keep). Nil: there are none
@@ -103,6 +108,9 @@ type Arbiter struct {
 	closed  bool
 	stop    atomic.Bool
 
+	others     unix.CPUSet    // without the workers'
+	unpin      chan struct{}  // closed: keepPinned ends, which is before the workers do
+	pinning    sync.WaitGroup // keepPinned
 	running    sync.WaitGroup // the workers
 	collecting sync.WaitGroup // the collector, which ends after them
 }
@@ -113,7 +121,7 @@ func New(cfg Config) (*Arbiter, error) {
 	if err := cfg.check(); err != nil {
 		return nil, fmt.Errorf("configuring the arbiter: %w", err)
 	}
-	a := &Arbiter{cfg: cfg, stream: newStream(cfg.Recent), asks: newAsks()}
+	a := &Arbiter{cfg: cfg, others: othersOf(cfg.Workers), stream: newStream(cfg.Recent), asks: newAsks()}
 	a.stream.watched = cfg.Watched
 	for i, w := range cfg.Workers {
 		a.workers = append(a.workers, newWorker(a, i, w))
@@ -151,6 +159,9 @@ func (a *Arbiter) Start() error {
 		a.shutdown()
 		return fmt.Errorf("starting workers: %w", err)
 	}
+	a.keepApart()
+	a.unpin = make(chan struct{})
+	a.pinning.Go(func() { a.keepPinned(a.unpin) })
 	ctx, cancel := context.WithTimeout(context.Background(), firstLook)
 	defer cancel()
 	_ = a.Check(ctx) // an idle worker has looked, or has parked: one that has not is found by the watchdog
@@ -238,6 +249,10 @@ func (a *Arbiter) Close() error {
 
 // stopWorkers ends the workers; a.mu is held.
 func (a *Arbiter) stopWorkers() {
+	if !a.closed && a.unpin != nil {
+		close(a.unpin)
+		a.pinning.Wait()
+	}
 	a.closed = true
 	a.stop.Store(true)
 	for _, w := range a.workers {

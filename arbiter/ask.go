@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/arbiterd/arbiter/arbiter/detached"
 	"github.com/arbiterd/arbiter/kernelbridge/abi"
 	"github.com/arbiterd/arbiter/rules"
 )
@@ -266,11 +267,13 @@ func (s *asks) forget() {
 // askKey returns what the question about the request at hand is known by.
 func (w *worker) askKey(d rules.Decision) askKey {
 	le := binary.LittleEndian
-	key := w.appendKey(le.AppendUint32(le.AppendUint64(nil, w.rules.Fingerprint()), uint32(d.Rule)))
+	key := append(le.AppendUint32(le.AppendUint64(nil, w.rules.Fingerprint()), uint32(d.Rule)), w.cacheKey()...)
 	for i := range w.rules.Trees() {
 		key = le.AppendUint64(key, w.rules.Mark(i)) // the same text can be in force with other bits
 	}
-	key = appendText(appendText(key, w.req.Path(), false), w.req.Exe(), false)
+	for _, text := range [][]byte{w.req.Path(), w.req.Exe()} {
+		key = append(le.AppendUint32(key, uint32(len(text))), text...)
+	}
 	return sha256.Sum256(key)
 }
 
@@ -290,7 +293,7 @@ func (w *worker) ask(d rules.Decision) {
 	p := &w.holds.places[index]
 	p.gen++
 	due := w.req.PostedNS + int64(d.Within())
-	until := time.Now().Add(time.Duration(due - w.clock.now()))
+	until := time.Now().Add(time.Duration(due - detached.Now()))
 	if how := s.put(Held{w, index, p.gen}, key, until, func() Event { return w.question(d) }); how != Answered {
 		w.settle(d, how, Answer{})
 		return

@@ -112,17 +112,17 @@ func TestKeyIsInjective(t *testing.T) {
 			w.req.Flags |= abi.FlagNoExe
 			f.exe = ""
 		}
-		key := string(w.appendKey(nil))
+		key := string(w.cacheKey())
 		if other, ok := seen[key]; ok && other != f {
 			t.Fatalf("%+v and %+v have the same key %q", f, other, key)
 		}
 		seen[key] = f
-		if again := w.appendKey(nil); !bytes.Equal(again, []byte(key)) {
+		if again := w.cacheKey(); !bytes.Equal(again, []byte(key)) {
 			t.Fatalf("one request has the keys %q and %q", key, again)
 		}
 	}
-	if longest := len(w.appendKeyOfTheLongest()); longest > maxKeyBytes || cap(w.key) < longest {
-		t.Errorf("a key of %d bytes, room for %d, the bound is %d", longest, cap(w.key), maxKeyBytes)
+	if longest := len(w.keyOfTheLongest()); longest > maxKeyBytes {
+		t.Errorf("a key of %d bytes, the bound is %d", longest, maxKeyBytes)
 	}
 }
 
@@ -136,8 +136,8 @@ func TestKeyHasSizeAndSession(t *testing.T) {
 		t.Helper()
 		w := one(t, mustRules(t, "version: 1\ndefault: allow\nscope: {paths: [/t]}\nrules: [{id: a, events: [unlink], verdict: deny, "+rule+"}]\n", 1), 4096, &given{})
 		*w.req = abi.Request{Event: abi.EventUnlink, Mode: 0o100644, Size: abi.Size{Known: true}, Credentials: abi.Credentials{Known: true}}
-		before := string(w.appendKey(nil))
-		if change(w.req); (string(w.appendKey(nil)) != before) != other {
+		before := string(w.cacheKey())
+		if change(w.req); (string(w.cacheKey()) != before) != other {
 			t.Errorf("%s: another key: %t, want %t", rule, !other, other)
 		}
 	}
@@ -151,12 +151,12 @@ func TestKeyHasSizeAndSession(t *testing.T) {
 	f("subject: {uid: 5}", session, false)
 }
 
-// appendKeyOfTheLongest returns the key of a request in which everything is looked at
+// keyOfTheLongest returns the key of a request in which everything is looked at
 // and as long as it can be.
-func (w *worker) appendKeyOfTheLongest() []byte {
+func (w *worker) keyOfTheLongest() []byte {
 	w.consulted[abi.EventRename], w.args[abi.EventRename] = ^abi.Fields(0), ^uint8(0)
 	*w.req = abi.Request{Event: abi.EventRename, PathLen: abi.PathBytes - 1, DetailLen: abi.PathBytes - 1, ExeLen: abi.PathBytes - 1}
-	return w.appendKey(nil)
+	return w.cacheKey()
 }
 
 // Detail and numbers come through the journal, whatever their lengths, also where it

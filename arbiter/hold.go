@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/arbiterd/arbiter/arbiter/detached"
 	"github.com/arbiterd/arbiter/kernelbridge/abi"
 	"github.com/arbiterd/arbiter/rules"
 )
@@ -144,7 +145,7 @@ func (w *worker) tend() bool {
 		return false
 	}
 	hs.turns = 0
-	return w.expire(w.clock.now())
+	return w.expire(detached.Now())
 }
 
 // resume decides a held request anew, with what the note says.

@@ -226,7 +226,7 @@ func TestKeyHasContent(t *testing.T) {
 		for f := range abi.FormatCount {
 			for i := range 2 * len(verities) {
 				*w.req = abi.Request{Event: abi.EventMMapExec, Mode: mode, Format: f, Verity: verities[i/2], Flags: []uint32{0, abi.FlagDigest}[i%2]}
-				key, name := string(w.appendKey(nil)), fmt.Sprintf("mode %o, format %q, %v, flags %#x", mode, f, w.req.Verity, w.req.Flags)
+				key, name := string(w.cacheKey()), fmt.Sprintf("mode %o, format %q, %v, flags %#x", mode, f, w.req.Verity, w.req.Flags)
 				if mode == 0o40755 {
 					name = "a directory"
 				}

@@ -77,13 +77,13 @@ func TestKeyHasScan(t *testing.T) {
 	seen := map[string]abi.Scan{}
 	for s := range abi.ScanCount {
 		*w.req = abi.Request{Event: abi.EventExec, Scan: s, Signature: [abi.SignatureBytes]byte{1}}
-		key := string(w.appendKey(nil))
+		key := string(w.cacheKey())
 		if before, ok := seen[key]; ok {
 			t.Errorf("%q has the key of %q", s, before)
 		}
 		seen[key] = s
 		w.req.Signature[0]++ // no rule looks at it
-		if again := string(w.appendKey(nil)); again != key {
+		if again := string(w.cacheKey()); again != key {
 			t.Errorf("%q: the name is in the key", s)
 		}
 	}

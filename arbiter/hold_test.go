@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/arbiterd/arbiter/arbiter/cache"
+	"github.com/arbiterd/arbiter/arbiter/detached"
 	"github.com/arbiterd/arbiter/kernelbridge/abi"
 	"github.com/arbiterd/arbiter/kernelbridge/ring"
 	"github.com/arbiterd/arbiter/kernelbridge/ringtest"
@@ -243,7 +244,7 @@ func TestFetcherIsToldHowLong(t *testing.T) {
 		w.taken, w.missing = true, 0
 		w.source.Next(w.req)
 		w.patience = patience
-		w.req.PostedNS = w.clock.now() - int64(4*time.Second)
+		w.req.PostedNS = detached.Now() - int64(4*time.Second)
 		w.answer()
 		most := max(10*time.Second, patience) - 4*time.Second
 		if f.wait > most || f.wait < most-time.Second {

@@ -18,96 +18,140 @@ const maxKeyBytes = 1 + 4 + 4*4 + 8*abi.CgroupLevels + 8 + 8*abi.Args + 3*4 + (1
 // and the digest.
 const maxContentBytes = 1 + 1 + (1 + 64) + 1 + (1 + 32)
 
-// appendKey appends the cache key of the request at hand: the facts that the
+// key is a cache key that is being written. What is put into it has a fixed size or its
+// length before it.
+type key struct {
+	n int
+	b [maxKeyBytes]byte
+}
+
+//go:nosplit
+func (k *key) put1(v byte) {
+	k.b[k.n] = v
+	k.n++
+}
+
+//go:nosplit
+func (k *key) put4(v uint32) {
+	binary.LittleEndian.PutUint32(k.b[k.n:], v)
+	k.n += 4
+}
+
+//go:nosplit
+func (k *key) put8(v uint64) {
+	binary.LittleEndian.PutUint64(k.b[k.n:], v)
+	k.n += 8
+}
+
+//go:nosplit
+func (k *key) put(v []byte) { k.n += copy(k.b[k.n:], v) }
+
+// cacheKey returns the cache key of the request at hand, valid until the next call: the facts that the
 // rule set consults for its event and no others, in a fixed order, and which of two sets that is. Everything has a
 // fixed size or its length before it, so two requests have the same key only if they
 // agree in all of these facts.
-func (w *worker) appendKey(key []byte) []byte {
-	r := w.req
+//
+//go:nosplit
+func (w *worker) cacheKey() []byte {
+	r, k := w.req, &w.key
 	want := w.consulted[r.Event]
-	le := binary.LittleEndian
-	key = append(key, byte(r.Event)|w.mark)
+	k.n = 0
+	k.put1(byte(r.Event) | w.mark)
 	if want&abi.FieldAccess != 0 {
-		key = le.AppendUint32(key, uint32(r.Access))
+		k.put4(uint32(r.Access))
 	}
 	if want&abi.FieldUID != 0 {
-		key = le.AppendUint32(le.AppendUint32(key, r.UID), r.EUID)
+		k.put4(r.UID)
+		k.put4(r.EUID)
 	}
 	if want&abi.FieldGID != 0 {
-		key = le.AppendUint32(le.AppendUint32(key, r.GID), r.EGID)
+		k.put4(r.GID)
+		k.put4(r.EGID)
 	}
 	if want&abi.FieldCgroup != 0 {
-		for _, id := range r.Cgroup {
-			key = le.AppendUint64(key, id)
+		for i := range r.Cgroup {
+			k.put8(r.Cgroup[i])
 		}
 	}
 	if want&abi.FieldAttributes != 0 {
 		a := r.Attributes()
-		key = le.AppendUint32(le.AppendUint32(le.AppendUint32(key, a.UID), a.GID), a.Mode)
+		k.put4(a.UID)
+		k.put4(a.GID)
+		k.put4(a.Mode)
 	}
 	if want&abi.FieldSize != 0 {
-		key = le.AppendUint64(append(key, flag(r.Size.Known)), r.Size.Bytes)
+		k.put1(flag(r.Size.Known))
+		k.put8(r.Size.Bytes)
 	}
 	if want&abi.FieldCredentials != 0 {
 		c := &r.Credentials
-		key = append(key, flag(c.Known))
-		key = le.AppendUint32(le.AppendUint32(key, c.LoginUID), c.Session)
-		key = le.AppendUint32(le.AppendUint64(key, c.Capabilities), uint32(c.HostNamespaces))
+		k.put1(flag(c.Known))
+		k.put4(c.LoginUID)
+		k.put4(c.Session)
+		k.put8(c.Capabilities)
+		k.put4(uint32(c.HostNamespaces))
 	}
 	if want&abi.FieldTree != 0 {
-		key = le.AppendUint64(key, r.Trees&w.marks)
+		k.put8(r.Trees & w.marks)
 	}
 	if want&abi.FieldArgs != 0 {
 		for set := w.args[r.Event]; set != 0; set &= set - 1 {
-			key = le.AppendUint64(key, r.Arg[bits.TrailingZeros8(set)])
+			k.put8(r.Arg[bits.TrailingZeros8(set)])
 		}
 	}
 	if want&abi.ContentFields != 0 {
-		key = appendContent(key, r, want)
+		k.putContent(r, want)
 	}
 	if want&abi.FieldExe != 0 {
-		key = appendText(key, r.Exe(), r.Flags&abi.FlagNoExe != 0)
+		k.putText(r.Exe(), r.Flags&abi.FlagNoExe != 0)
 	}
 	if want&abi.FieldDetail != 0 {
-		key = appendText(key, r.Detail(), false)
+		k.putText(r.Detail(), false)
 	}
 	if want&abi.FieldPath != 0 {
-		key = appendText(key, r.Path(), r.Flags&abi.FlagNoObject != 0)
+		k.putText(r.Path(), r.Flags&abi.FlagNoObject != 0)
 	}
-	return key
+	return k.b[:k.n]
 }
 
-// appendContent appends what is known of the facts of the content that are wanted. That there
+// putContent puts what is known of the facts of the content that are wanted. That there
 // is none is known of all of them at once.
-func appendContent(key []byte, r *abi.Request, want abi.Fields) []byte {
+//
+//go:nosplit
+func (k *key) putContent(r *abi.Request, want abi.Fields) {
 	if r.NoContent() {
-		return append(key, 0)
+		k.put1(0)
+		return
 	}
-	key = append(key, 1)
+	k.put1(1)
 	if want&abi.FieldFormat != 0 {
-		key = append(key, byte(r.Format))
+		k.put1(byte(r.Format))
 	}
 	if want&abi.FieldVerity != 0 { // the hash says how long the digest is
-		key = append(append(key, byte(r.Verity.Alg)), r.Verity.Bytes()...)
+		k.put1(byte(r.Verity.Alg))
+		k.put(r.Verity.Bytes())
 	}
 	if want&abi.FieldScan != 0 {
-		key = append(key, byte(r.Scan))
+		k.put1(byte(r.Scan))
 	}
 	if want&abi.FieldDigest != 0 {
 		known := r.Flags&abi.FlagDigest != 0
-		if key = append(key, flag(known)); known {
-			key = append(key, r.Digest[:]...)
+		k.put1(flag(known))
+		if known {
+			k.put(r.Digest[:])
 		}
 	}
-	return key
 }
 
-// appendText appends a text behind its length. One that is missing is not the same as
+// putText puts a text behind its length. One that is missing is not the same as
 // an empty one.
-func appendText(key, text []byte, missing bool) []byte {
-	n := uint32(len(text))
+//
+//go:nosplit
+func (k *key) putText(text []byte, missing bool) {
 	if missing {
-		n, text = ^uint32(0), nil
+		k.put4(^uint32(0))
+		return
 	}
-	return append(binary.LittleEndian.AppendUint32(key, n), text...)
+	k.put4(uint32(len(text)))
+	k.put(text)
 }

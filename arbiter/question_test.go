@@ -96,7 +96,7 @@ func TestRecordIsTheRequest(t *testing.T) {
 		w.step()
 		o, _ = w.journal.next(&cached)
 		w.arbiter.stream.name(&cached, o)
-		if long := len(w.appendKey(nil)) > cache.KeyBytes; w.counters.hits.Load() == before && !long {
+		if long := len(w.cacheKey()) > cache.KeyBytes; w.counters.hits.Load() == before && !long {
 			t.Fatalf("request %d: the second time is no hit", i)
 		}
 		for _, tc := range []struct {

@@ -32,3 +32,17 @@ type Source interface {
 	// Wake ends the current Park, or the next one if none is under way.
 	Wake()
 }
+
+// DetachedSource is a Source that serves a worker which is detached from the Go runtime: the
+// methods that it has besides do what those do whose names they begin with, and keep to what
+// package detached says. A type that embeds one has to have its own: what is promoted is
+// called by way of code that is not nosplit.
+type DetachedSource interface {
+	Source
+	// NextDetached is Next. Not served: there is something that only Next sees to.
+	NextDetached(r *abi.Request) (taken, served bool)
+	// ReplyDetached is Reply.
+	ReplyDetached(r *abi.Request, v abi.Verdict) (inTime bool)
+	// ParkDetached is Park. Not served: there is something that only Park sees to.
+	ParkDetached(d time.Duration) (served bool)
+}

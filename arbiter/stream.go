@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/arbiterd/arbiter/arbiter/detached"
 	"github.com/arbiterd/arbiter/kernelbridge/abi"
 	"github.com/arbiterd/arbiter/rules"
 )
@@ -60,15 +61,15 @@ type stream struct {
 	subs     map[*Subscription]struct{}
 	closed   bool
 	sets     []*installed // rule sets that journals may have records of, by number
-	clock    clock
-	watched  func(bool) // Config.Watched
+	watched  func(bool)   // Config.Watched
 }
 
 func newStream(recent int) *stream {
 	return &stream{wake: make(chan struct{}, 1), recent: make([]*Event, max(recent, 1)),
-		subs: map[*Subscription]struct{}{}, clock: newClock()}
+		subs: map[*Subscription]struct{}{}}
 }
 
+//go:nosplit
 func (s *stream) wantsAllowed() bool { return s.allowed.Load() > 0 }
 
 // notify tells the collector that a journal has a record. The channel is
@@ -180,7 +181,7 @@ func (s *stream) publish(e *Event) {
 	s.recorded++
 	e.Seq = s.seq
 	if e.Time.IsZero() {
-		e.Time = time.Now().Add(-time.Duration(s.clock.now() - e.postedNS))
+		e.Time = time.Now().Add(-time.Duration(detached.Now() - e.postedNS))
 	}
 	s.recent[s.recorded%uint64(len(s.recent))] = e
 	for sub := range s.subs {
@@ -268,7 +269,7 @@ func (a *Arbiter) Subscribe(buffer int, o SubscribeOptions) *Subscription {
 // verdict that the kernel side gave by itself. Seq and, if zero, Time are set.
 func (a *Arbiter) Record(e Event) {
 	e.Worker = -1
-	e.postedNS = a.stream.clock.now()
+	e.postedNS = detached.Now()
 	a.stream.mu.Lock()
 	defer a.stream.mu.Unlock()
 	if !a.stream.closed {

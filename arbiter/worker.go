@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/arbiterd/arbiter/arbiter/cache"
+	"github.com/arbiterd/arbiter/arbiter/detached"
 	"github.com/arbiterd/arbiter/kernelbridge/abi"
 	"github.com/arbiterd/arbiter/rules"
 )
@@ -25,12 +26,16 @@ type worker struct {
 	index   int
 	cpu     int
 	source  Source
-	wait    time.Duration // see Worker.Wait
-	cache   *cache.Cache  // nil when switched off
+	queue   DetachedSource // the same, if it is one
+	wait    time.Duration  // see Worker.Wait
+	cache   *cache.Cache   // nil when switched off
 	journal *journal
-	clock   clock
 
-	pinnedAt  int64          // when pin was called last
+	polls     int   // fruitless ones since the last request
+	spinUntil int64 // when they end
+	rest      bool  // see idle
+	owes      bool  // a note of owed, an answer that was given detached
+	owed      record
 	taken     bool           // req has no answer yet
 	last      int            // answers given since the arbiter began to stop
 	live      *installed     // what this worker decides by
@@ -39,7 +44,7 @@ type worker struct {
 	consulted [abi.EventCount]abi.Fields
 	args      [abi.EventCount]uint8 // see rules.ConsultedArgs
 	marks     uint64                // of the process trees that rules name
-	key       []byte                // scratch; its capacity fits the longest key
+	key       key                   // scratch
 	req       *abi.Request          // the one at hand
 	missing   abi.Fields            // what was asked for it already
 	patience  time.Duration         // the deadline of the rule that it was held for, 0 when it was not
@@ -51,6 +56,7 @@ type worker struct {
 	parked  atomic.Bool
 	looks   atomic.Uint64 // how often the worker found nothing, in pollsPerLook
 
+	tid       int         // of its thread
 	displaced atomic.Bool // its CPU is not to be had
 
 	counters counters
@@ -61,11 +67,12 @@ type worker struct {
 }
 
 func newWorker(a *Arbiter, index int, w Worker) *worker {
-	wk := &worker{arbiter: a, index: index, cpu: w.CPU, source: w.Source, wait: w.Wait, clock: newClock(),
-		journal: newJournal(), req: new(abi.Request), key: make([]byte, 0, maxKeyBytes)}
+	wk := &worker{arbiter: a, index: index, cpu: w.CPU, source: w.Source, wait: w.Wait,
+		journal: newJournal(), req: new(abi.Request)}
 	if wk.wait <= 0 {
 		wk.wait = math.MaxInt64
 	}
+	wk.queue, _ = w.Source.(DetachedSource)
 	if a.cfg.CacheEntries > 0 {
 		wk.cache = cache.New(a.cfg.CacheEntries, seed())
 	}
@@ -76,6 +83,7 @@ func newWorker(a *Arbiter, index int, w Worker) *worker {
 // requests until the arbiter stops.
 func (w *worker) run(up chan<- error) {
 	runtime.LockOSThread() // never unlocked: a pinned thread ends with its goroutine
+	w.tid = unix.Gettid()
 	if err := w.pin(); err != nil {
 		up <- fmt.Errorf("pinning worker %d to CPU %d: %w", w.index, w.cpu, err)
 		return
@@ -87,19 +95,6 @@ func (w *worker) run(up chan<- error) {
 	up <- nil
 	for !w.loop() {
 	}
-}
-
-// pin keeps the thread on the worker's CPU.
-func (w *worker) pin() error {
-	w.pinnedAt = w.clock.now()
-	if w.cpu < 0 {
-		return nil
-	}
-	var set unix.CPUSet
-	set.Set(w.cpu)
-	err := unix.SchedSetaffinity(0, &set)
-	w.displaced.Store(err != nil)
-	return err
 }
 
 // loop answers requests until the arbiter stops; then it returns true. False
@@ -115,8 +110,7 @@ func (w *worker) loop() (stopped bool) {
 	if w.taken {
 		w.fail(abi.ReasonWorkerError)
 	}
-	var spinUntil int64
-	for polls := 0; ; {
+	for w.polls = 0; ; {
 		if live := w.arbiter.current.Load(); live != w.live {
 			w.adopt(live)
 		}
@@ -130,18 +124,27 @@ func (w *worker) loop() (stopped bool) {
 			w.last++
 		}
 		if w.holds.open > 0 && w.tend() {
-			polls = 0
+			w.polls = 0
 			continue
 		}
-		if w.source.Next(w.req) {
-			// Fast path: a request.
-			w.taken, w.missing, w.patience = true, 0, 0
+		if w.mayDetach() {
+			detached.Run(w) // Fast path: for as long as the cache has the answers.
+			if w.owes {
+				w.owes = false
+				w.note(w.owed)
+			}
+			if !w.taken && w.arbiter.current.Load() != w.live {
+				continue // it returned for that
+			}
+		}
+		if w.taken || w.source.Next(w.req) {
+			if !w.taken {
+				w.take()
+			}
 			if w.live.canary != nil {
 				w.choose()
 			}
-			w.counters.requests.Add(1)
 			w.answer()
-			polls = 0
 			continue
 		}
 		if w.arbiter.stop.Load() {
@@ -150,26 +153,39 @@ func (w *worker) loop() (stopped bool) {
 			}
 			return true
 		}
-		if polls == 0 { // the first fruitless one after a request
-			spinUntil = w.clock.now() + int64(w.arbiter.cfg.SpinFor)
-		}
-		polls++
-		if polls%pollsPerLook != 0 {
+		if !w.rest && !w.idle() {
 			continue
 		}
 		// Slow path: idle for a while.
-		w.looks.Add(1)
-		now := w.clock.now()
-		if now-w.pinnedAt > int64(pinEvery) {
-			// Its CPU may have been offline: the kernel lets the thread run on all others
-			// then, and does not take that back. An error says that it still is.
-			_ = w.pin()
-		}
-		if now >= spinUntil {
-			w.park()
-			polls = 1 // woken for nothing it sleeps on: polling is for after a request
-		}
+		w.rest = false
+		w.park()
+		w.polls = 1 // woken for nothing it sleeps on: polling is for after a request
 	}
+}
+
+// take begins with a request that has just been taken from the source.
+//
+//go:nosplit
+func (w *worker) take() {
+	w.taken, w.missing, w.patience = true, 0, 0
+	w.polls, w.rest = 0, false
+	w.counters.requests.Add(1)
+}
+
+// idle counts a fruitless poll, and reports whether it is time to park: rest.
+//
+//go:nosplit
+func (w *worker) idle() bool {
+	if w.polls == 0 { // the first one after a request
+		w.spinUntil = detached.Now() + int64(w.arbiter.cfg.SpinFor)
+	}
+	w.polls++
+	if w.polls%pollsPerLook != 0 {
+		return false
+	}
+	w.looks.Add(1)
+	w.rest = detached.Now() >= w.spinUntil
+	return w.rest
 }
 
 // progress changes as long as the worker polls or answers.
@@ -191,9 +207,6 @@ const lastAnswers = abi.Slots
 // parkFor bounds one Park, so that nothing that was missed is missed for long.
 const parkFor = time.Second
 
-// pinEvery is how often a worker that finds nothing for a moment goes back to its CPU.
-const pinEvery = time.Second
-
 // park blocks until there may be work. While parked is set Install counts this
 // worker as having adopted whatever is current: it loads it before its next
 // verdict, which the sequentially consistent order of the two words guarantees.
@@ -206,7 +219,7 @@ func (w *worker) park() {
 		if w.holds.news() {
 			return
 		}
-		d = min(d, time.Duration(w.holds.due-w.clock.now()))
+		d = min(d, time.Duration(w.holds.due-detached.Now()))
 		w.holds.turns = turnsPerLook
 	}
 	if d > 0 {
@@ -247,7 +260,7 @@ func (w *worker) answer() {
 		cache = nil
 	}
 
-	key := w.appendKey(w.key[:0])
+	key := w.cacheKey()
 	var d rules.Decision
 	var hash uint64
 	hit := false
@@ -272,14 +285,11 @@ func (w *worker) answer() {
 	if d.Deadline < w.wait && w.waited() > int64(max(d.Deadline, w.patience)) {
 		verdict, reason = d.OnFail, abi.ReasonDeadline
 	}
-	// What nobody is told of, the kernel side may decide by itself the next time. It cannot
-	// tell that a content is still the one that was looked at, nor whose a canary is.
-	keep := w.live.canary == nil && reason == abi.ReasonNone && verdict.Action == rules.Allow && want&abi.ContentFields == 0 && !w.arbiter.stream.wantsAllowed()
 	pidfd := -1
 	if verdict.Action == rules.Kill {
 		pidfd = target(r)
 	}
-	inTime := w.source.Reply(r, abi.Verdict{Errno: verdict.Errno, Keep: keep && !d.Once})
+	inTime := w.source.Reply(r, abi.Verdict{Errno: verdict.Errno, Keep: reason == abi.ReasonNone && w.keeps(&d, want)})
 	if verdict.Action == rules.Kill && !kill(pidfd, inTime) {
 		verdict.Action = rules.Deny // which is all that came of it
 		w.counters.spared.Add(1)
@@ -303,6 +313,8 @@ func (w *worker) answer() {
 }
 
 // knowsFacts reports whether the request at hand has those of the facts that can be wanting.
+//
+//go:nosplit
 func (w *worker) knowsFacts(want abi.Fields) bool {
 	r := w.req
 	return (r.Flags&abi.FlagPathTruncated == 0 || want&abi.FieldPath == 0) &&
@@ -313,10 +325,14 @@ func (w *worker) knowsFacts(want abi.Fields) bool {
 
 // knowsTrees reports whether the marks of the request at hand tell of the process trees that
 // the rules name. They do not when they were not read, or were before all that ran had those.
+//
+//go:nosplit
 func (w *worker) knowsTrees() bool { return w.req.Marks >= w.rules.MarksSince() }
 
 // waited returns how long ago the request at hand was posted, nanoseconds.
-func (w *worker) waited() int64 { return max(w.clock.now()-w.req.PostedNS, 0) }
+//
+//go:nosplit
+func (w *worker) waited() int64 { return max(detached.Now()-w.req.PostedNS, 0) }
 
 // fail gives the request at hand the failure verdict of the rule set. It is tried
 // once: if a bug keeps it from being given, the kernel side gives its own in time.
@@ -331,6 +347,16 @@ func (w *worker) fail(reason abi.Reason) {
 
 // account counts an answer that was given and journals it if it is worth it.
 func (w *worker) account(rec record) {
+	w.count(rec)
+	if !w.plain(rec) {
+		w.note(rec)
+	}
+}
+
+// count counts an answer that was given.
+//
+//go:nosplit
+func (w *worker) count(rec record) {
 	c := &w.counters
 	switch rec.verdict.Action {
 	case rules.Deny:
@@ -352,12 +378,19 @@ func (w *worker) account(rec record) {
 		c.maxNS.Store(ns)
 	}
 	c.latency.record(ns) // last: see Stats
-	plain := rec.verdict.Action == rules.Allow && rec.reason == abi.ReasonNone && rec.inTime && rec.asked == 0
-	if plain && !w.arbiter.stream.wantsAllowed() {
-		return
-	}
+}
+
+// plain reports whether nobody is told of an answer.
+//
+//go:nosplit
+func (w *worker) plain(rec record) bool {
+	return rec.verdict.Action == rules.Allow && rec.reason == abi.ReasonNone && rec.inTime && rec.asked == 0 && !w.arbiter.stream.wantsAllowed()
+}
+
+// note journals an answer to the request at hand.
+func (w *worker) note(rec record) {
 	if !w.journal.append(w, &rec) {
-		c.dropped.Add(1)
+		w.counters.dropped.Add(1)
 	}
 	w.arbiter.stream.notify() // of a loss too: its number is passed over
 }

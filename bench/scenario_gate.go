@@ -37,7 +37,7 @@ func (s gateScenario) Open(at Place) (_ Session, err error) {
 		}
 		return nil, err
 	}
-	p, err := g.Parker(0, -1, func() {})
+	p, err := g.Parker(0, -1, nil)
 	if err != nil {
 		return nil, errors.Join(err, g.Close())
 	}

@@ -61,7 +61,7 @@ func (s stormScenario) Open(at Place) (_ Session, err error) {
 	if s.lacks.runtime != nil {
 		s.lacks.runtime()
 	}
-	sess.engine, err = arbiter.New(arbiter.Config{Rules: rs, Workers: []arbiter.Worker{{Source: source, CPU: at.Responder, Wait: stormWait}}})
+	sess.engine, err = arbiter.New(arbiter.Config{Rules: rs, Apart: true, Workers: []arbiter.Worker{{Source: source, CPU: at.Responder, Wait: stormWait}}})
 	if err != nil {
 		return nil, err
 	}

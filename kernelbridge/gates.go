@@ -60,7 +60,7 @@ func (g *gates) open() error {
 	}
 	parkers := make([]ring.GateParker, workers)
 	for i := range parkers {
-		p, err := next.Parker(i, g.queue.maps.kick.FD(), g.queue.kick.drain)
+		p, err := next.Parker(i, g.queue.maps.kick.FD(), g.queue.kick)
 		if err != nil {
 			return errors.Join(err, next.Close())
 		}

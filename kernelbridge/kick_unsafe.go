@@ -35,9 +35,11 @@ func (q *queue) newKicker(m *ebpf.Map) (*kicker, error) {
 	}, nil
 }
 
-// drain takes all kicks. Several workers may do it at once: whichever store is
+// Drain takes all kicks. See ring.Kick. Several workers may do it at once: whichever store is
 // last, a kick that it did not cover keeps the buffer readable.
-func (k *kicker) drain() {
+//
+//go:nosplit
+func (k *kicker) Drain() {
 	for {
 		c, p := atomic.LoadUint64(k.consumer), atomic.LoadUint64(k.producer)
 		if c >= p || atomic.CompareAndSwapUint64(k.consumer, c, p) {

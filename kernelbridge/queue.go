@@ -77,7 +77,7 @@ func openQueue(m queueMaps, cpus []int, wait time.Duration) (_ *queue, err error
 		if cpu >= 0 {
 			q.cpus.Set(cpu)
 		}
-		p, err := ring.NewFDParker(m.kick.FD(), q.kick.drain)
+		p, err := ring.NewFDParker(m.kick.FD(), q.kick)
 		if err != nil {
 			return nil, err
 		}

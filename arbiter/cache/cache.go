@@ -64,7 +64,7 @@ type entry struct {
 type Cache struct {
 	seed    uint64 // odd
 	epoch   uint32
-	shift   int // 64 - log2(sets)
+	shift   uint // 64 - log2(sets)
 	entries []entry
 	victim  []uint8 // per set: the next way to replace
 }
@@ -78,7 +78,7 @@ func New(entries int, seed uint64) *Cache {
 }
 
 // size returns how many sets a cache of that many entries has, and its shift.
-func size(entries int) (sets, shift int) {
+func size(entries int) (sets int, shift uint) {
 	sets, shift = 1, 64
 	for sets*ways < min(entries, MaxEntries) {
 		sets, shift = sets*2, shift-1
@@ -88,6 +88,8 @@ func size(entries int) (sets, shift int) {
 
 // Get returns the decision stored for exactly this key since the last flush,
 // and the key's hash, to be handed to Put on a miss.
+//
+//go:nosplit
 func (c *Cache) Get(key []byte) (d rules.Decision, hash uint64, ok bool) {
 	// Multiply-shift hashing (Dietzfelbinger and others, 1997): for a random odd seed
 	// two given checksums fall into the same set with a chance of at most 2/sets. A
@@ -97,8 +99,11 @@ func (c *Cache) Get(key []byte) (d rules.Decision, hash uint64, ok bool) {
 }
 
 // set returns the index of the set in which a hash belongs.
+//
+//go:nosplit
 func (c *Cache) set(hash uint64) uint64 { return hash >> c.shift }
 
+//go:nosplit
 func (c *Cache) get(key []byte, hash uint64) (rules.Decision, uint64, bool) {
 	if e := c.find(key, hash); e != nil {
 		return e.decision, hash, true
@@ -107,6 +112,8 @@ func (c *Cache) get(key []byte, hash uint64) (rules.Decision, uint64, bool) {
 }
 
 // find returns the live entry of exactly this key, nil when there is none.
+//
+//go:nosplit
 func (c *Cache) find(key []byte, hash uint64) *entry {
 	set := c.set(hash) * ways
 	for i := set; i < set+ways; i++ {

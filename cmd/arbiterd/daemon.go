@@ -151,7 +151,7 @@ func (d *daemon) startEngine(context.Context) (err error) {
 	}
 	d.contents = newContents(&d.cfg, d.chosen, d.log)
 	c := arbiter.Config{Rules: rules.Nothing(), Contents: d.contents, SpinFor: time.Duration(d.cfg.SpinFor), CacheEntries: d.cfg.CacheEntries, Logger: d.log,
-		Watched: d.backend.watch}
+		Watched: d.backend.watch, Apart: true}
 	for i, s := range d.backend.sources() {
 		c.Workers = append(c.Workers, arbiter.Worker{Source: s, CPU: cpus[i], Wait: d.backend.wait()})
 	}

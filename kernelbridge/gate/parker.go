@@ -10,6 +10,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// Kick is what requesters make readable to wake a worker: see ring.Kick.
+type Kick interface {
+	Drain()
+}
+
 // Parker blocks one worker until a task goes to sleep on the gate, a requester
 // kicks, or Wake is called. It satisfies ring.Parker.
 type Parker struct {
@@ -18,7 +23,7 @@ type Parker struct {
 	epoll  int
 	kick   int
 	wake   int
-	drain  func()
+	drain  Kick
 	gone   bool // the device is out of the epoll set
 	events [3]unix.EpollEvent
 
@@ -26,10 +31,9 @@ type Parker struct {
 	closed bool
 }
 
-// Parker returns what worker (0 to Options.Workers-1) parks on. kick is a descriptor
-// that requesters make readable, below 0 for none; it stays the caller's. drain
-// makes it unreadable again. There is one parker per worker; Close closes it.
-func (g *Gate) Parker(worker int, kick int, drain func()) (*Parker, error) {
+// Parker returns what worker (0 to Options.Workers-1) parks on. kick is the descriptor of
+// drain, which requesters make readable, below 0 for none; it stays the caller's. There is one parker per worker; Close closes it.
+func (g *Gate) Parker(worker int, kick int, drain Kick) (*Parker, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.closed {
@@ -77,26 +81,42 @@ func (p *Parker) open() (err error) {
 // the better, and for the next Wait. One thread at a time. After the gate has gone
 // it waits for the other two still.
 func (p *Parker) Wait(d time.Duration) {
-	n, errno := epollWait(p.epoll, p.events[:], d)
-	if errno != 0 {
-		return // EINTR by the runtime's own signals: the worker looks and parks again
-	}
-	for _, e := range p.events[:n] {
-		switch int(e.Fd) {
-		case p.device.fd:
-			p.device.serve(p.gate, 1)
-		case p.kick:
-			p.drain()
-		case p.wake:
-			var b [8]byte
-			unix.Read(p.wake, b[:]) // resets the counter; EAGAIN says that it was
-		}
+	if p.poll(d, true) {
+		p.device.serve(p.gate, 1)
 	}
 	if !p.gone && p.gate.lost.Load() {
 		// A dead connection is readable for ever.
 		p.gone = true
 		_ = unix.EpollCtl(p.epoll, unix.EPOLL_CTL_DEL, p.device.fd, nil) // ENOENT after Abort
 	}
+}
+
+// WaitDetached is Wait, but for requests of sleepers and the end of the gate. See
+// ring.DetachedParker.
+//
+//go:nosplit
+func (p *Parker) WaitDetached(d time.Duration) (served bool) {
+	return !p.poll(d, false) && (p.gone || !p.gate.lost.Load())
+}
+
+// poll waits, and reports whether there are requests of sleepers to be read. What is not
+// attached does not tell the Go runtime that it blocks.
+//
+//go:nosplit
+func (p *Parker) poll(d time.Duration, attached bool) (sleepers bool) {
+	// EINTR by the runtime's own signals is no event: the worker looks and parks again.
+	for i := range epollWait(p.epoll, &p.events, d, attached) {
+		switch int(p.events[i].Fd) {
+		case p.device.fd:
+			sleepers = true
+		case p.kick:
+			p.drain.Drain()
+		case p.wake:
+			var b [8]byte
+			read(p.wake, b[:]) // resets the counter; EAGAIN says that it was
+		}
+	}
+	return sleepers
 }
 
 // Serve reads what sleepers' requests there are without blocking. A worker that

@@ -14,6 +14,11 @@ import (
 
 var _ ring.Parker = (*Parker)(nil)
 
+// drain is a Kick for workers that are not detached.
+type drain func()
+
+func (d drain) Drain() { d() }
+
 // newParker returns the parker of a gate with a kick, and how often it drained.
 func newParker(t *testing.T) (g *Gate, p *Parker, kick func(), drained *int) {
 	t.Helper()
@@ -24,11 +29,11 @@ func newParker(t *testing.T) (g *Gate, p *Parker, kick func(), drained *int) {
 	}
 	t.Cleanup(func() { unix.Close(fd) })
 	drained = new(int)
-	p, err = g.Parker(0, fd, func() {
+	p, err = g.Parker(0, fd, drain(func() {
 		var b [8]byte
 		unix.Read(fd, b[:])
 		*drained++
-	})
+	}))
 	if err != nil {
 		t.Fatal(err)
 	}

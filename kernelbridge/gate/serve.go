@@ -129,6 +129,8 @@ func (d *device) other(g *Gate, m *message) {
 }
 
 // reply sends a reply without a body on d, from any thread.
+//
+//go:nosplit
 func (g *Gate) reply(d *device, errno unix.Errno, unique uint64) {
 	var b [outHeaderBytes]byte
 	putHeader(b[:], outHeaderBytes, errno, unique)
@@ -138,6 +140,8 @@ func (g *Gate) reply(d *device, errno unix.Errno, unique uint64) {
 // finish accounts for a reply that could not be delivered. ENOENT: there is no such
 // request (any more). Everything else is the end of the connection, which the next
 // read tells.
+//
+//go:nosplit
 func (g *Gate) finish(errno unix.Errno) {
 	if errno == unix.ENOENT {
 		g.stats.late.Add(1)

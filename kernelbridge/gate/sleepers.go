@@ -103,6 +103,8 @@ func (s *sleepers) interrupt(unique uint64, now int64) {
 // Release replies to the request that sleeps on slot, if there is one: "look at the
 // slot". Call it right after the slot's word became DONE. It neither allocates nor
 // locks, and may be called from anywhere until Close.
+//
+//go:nosplit
 func (g *Gate) Release(slot int) {
 	if uint(slot) >= abi.Slots {
 		return
@@ -114,6 +116,8 @@ func (g *Gate) Release(slot int) {
 
 // wake replies to request u, which the caller has swapped out of slot. The slot
 // gets no other request before: its task sleeps.
+//
+//go:nosplit
 func (g *Gate) wake(slot int, u uint64, errno unix.Errno) {
 	g.reply(&g.devices[g.sleepers.device[slot].Load()], errno, u)
 }
@@ -218,6 +222,8 @@ func (g *Gate) settle() {
 
 // Served returns how many sleepers' requests were read, modulo those that never
 // came. As long as it differs from header.sleeps a polling worker should call Serve.
+//
+//go:nosplit
 func (g *Gate) Served() uint64 { return g.served.Load() }
 
 func monotonic() int64 {

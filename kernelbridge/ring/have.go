@@ -22,10 +22,13 @@ func (r *Ring) Fetches(epoch uint64, want *[abi.EventCount]abi.Fields) {
 	r.fetches.Store(&fetches{epoch, *want})
 }
 
-// have returns the facts that the question in q, asked under that epoch, has for sure.
-func (r *Ring) have(q *abi.Request, epoch uint64) abi.Fields {
+// have returns the facts that the question in q, asked under that epoch, has for sure. It
+// believes in nothing more between a call of Fetches and the next of Next.
+//
+//go:nosplit
+func (s *Source) have(q *abi.Request, epoch uint64) abi.Fields {
 	have := always
-	if f := r.fetches.Load(); f != nil && f.epoch == epoch && q.Event < abi.EventCount {
+	if f := s.fetches; f != nil && f == s.ring.fetches.Load() && f.epoch == epoch && q.Event < abi.EventCount {
 		have |= f.want[q.Event] & abi.AllFields &^ (abi.ContentFields | abi.FieldTree | abi.FieldCredentials)
 	}
 	// What is there was fetched.

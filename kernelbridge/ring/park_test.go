@@ -92,10 +92,7 @@ func newParked(t *testing.T, workers int, between func()) (*ring.Ring, func(gen 
 	var parkers []ring.Parker
 	var cpus []int
 	for range workers {
-		p, err := ring.NewFDParker(kick, func() {
-			var b [8]byte
-			unix.Read(kick, b[:])
-		})
+		p, err := ring.NewFDParker(kick, ring.EventfdKick(kick))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -10,22 +10,36 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// Kick is what requesters make readable to wake a worker.
+type Kick interface {
+	// Drain makes it unreadable again. It is called by workers that are detached (package
+	// arbiter/detached), several at once.
+	Drain()
+}
+
+// EventfdKick returns the kick that is an eventfd, which does not block.
+func EventfdKick(fd int) Kick { return &eventfdKick{fd} }
+
+type eventfdKick struct{ fd int }
+
+//go:nosplit
+func (k *eventfdKick) Drain() { read8(k.fd) }
+
 // FDParker blocks a worker in poll(2) on a descriptor that requesters make
 // readable and on one of its own for Wake.
 type FDParker struct {
 	kick  int
 	wake  int
-	drain func()
+	drain Kick
 	fds   [2]unix.PollFd
 
 	mu     sync.Mutex // Wake against Close: a closed number may be another file by now
 	closed bool
 }
 
-// NewFDParker returns a parker on the descriptor kick, which stays the caller's.
-// drain is called after each wait and makes kick unreadable again. Close the
-// parker when no worker uses it any more.
-func NewFDParker(kick int, drain func()) (*FDParker, error) {
+// NewFDParker returns a parker on a kick and its descriptor, which stays the caller's.
+// Close the parker when no worker uses it any more.
+func NewFDParker(kick int, drain Kick) (*FDParker, error) {
 	wake, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
 	if err != nil {
 		return nil, fmt.Errorf("creating an eventfd to wake a worker: %w", err)
@@ -35,21 +49,33 @@ func NewFDParker(kick int, drain func()) (*FDParker, error) {
 
 // Wait blocks the calling thread. One worker at a time.
 func (p *FDParker) Wait(d time.Duration) {
+	p.poll(d, true)
+}
+
+// WaitDetached is Wait. See DetachedParker.
+//
+//go:nosplit
+func (p *FDParker) WaitDetached(d time.Duration) (served bool) {
+	p.poll(d, false)
+	return true
+}
+
+// poll waits, and tells the Go runtime if attached.
+//
+//go:nosplit
+func (p *FDParker) poll(d time.Duration, attached bool) {
 	p.fds[0] = unix.PollFd{Fd: int32(p.kick), Events: unix.POLLIN}
 	p.fds[1] = unix.PollFd{Fd: int32(p.wake), Events: unix.POLLIN}
-	timeout := unix.NsecToTimespec(int64(d))
 	// An error (EINTR by the runtime's own signals) is a wake-up like another:
 	// the worker looks and parks again.
-	n, err := unix.Ppoll(p.fds[:], &timeout, nil)
-	if err != nil || n == 0 {
+	if !ppoll(&p.fds, d, attached) {
 		return
 	}
 	if p.fds[1].Revents != 0 {
-		var b [8]byte
-		unix.Read(p.wake, b[:]) // resets the counter; EAGAIN says that it was
+		read8(p.wake) // resets the counter; EAGAIN says that it was
 	}
 	if p.fds[0].Revents != 0 {
-		p.drain()
+		p.drain.Drain()
 	}
 }
 

@@ -12,6 +12,11 @@ import (
 	"github.com/arbiterd/arbiter/kernelbridge/ring"
 )
 
+// drain is a Kick for workers that are not detached.
+type drain func()
+
+func (d drain) Drain() { d() }
+
 // newParker returns a parker, its kick, and how often it drained.
 func newParker(t *testing.T) (p *ring.FDParker, kick func(), drained *int) {
 	t.Helper()
@@ -20,11 +25,11 @@ func newParker(t *testing.T) (p *ring.FDParker, kick func(), drained *int) {
 		t.Fatal(err)
 	}
 	drained = new(int)
-	p, err = ring.NewFDParker(fd, func() {
+	p, err = ring.NewFDParker(fd, drain(func() {
 		var b [8]byte
 		unix.Read(fd, b[:])
 		*drained++
-	})
+	}))
 	if err != nil {
 		t.Fatal(err)
 	}

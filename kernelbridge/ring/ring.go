@@ -23,6 +23,7 @@ type Ring struct {
 	slots   *[abi.Slots]Slot
 	sources []*Source
 	gate    atomic.Pointer[Gate] // nil: nobody sleeps
+	kept    []any                // gates and parkers of before: a worker may follow a pointer to one, detached
 	swept   [abi.Slots]uint64    // UNWOUND words at the last sweep
 	fetches atomic.Pointer[fetches]
 }
@@ -35,7 +36,15 @@ type Parker interface {
 	Wake()
 }
 
-// Gate wakes the requesters that sleep because no answer came while they polled.
+// DetachedParker is a Parker for workers that are detached, see package arbiter/detached.
+type DetachedParker interface {
+	Parker
+	// WaitDetached is Wait. Not served: there is something that only Wait sees to.
+	WaitDetached(d time.Duration) (served bool)
+}
+
+// Gate wakes the requesters that sleep because no answer came while they polled. Its methods
+// are called by workers that are detached, too.
 type Gate interface {
 	// Release wakes the requester that sleeps on a slot, if there is one. It is
 	// called right after the slot's word became DONE.
@@ -73,7 +82,7 @@ func New(header, slots []byte, parkers []Parker, cpus []int) (*Ring, error) {
 			h.Pinned[c] |= 1 << i
 		}
 		s := &Source{ring: r, index: i, next: i * 64 % abi.Slots}
-		s.parker.Store(&p)
+		s.park.Store(newParking(p))
 		r.sources = append(r.sources, s)
 	}
 	return r, nil
@@ -95,11 +104,25 @@ func Join(header, slots []byte) (*Ring, error) {
 // SetGate puts a gate in force, with one parker per worker. It may be called while the
 // workers run; those before must go on to work until the ring is not used any more.
 func (r *Ring) SetGate(g Gate, parkers []GateParker) {
-	r.gate.Store(&g)
+	r.kept = append(r.kept, r.gate.Swap(&g))
 	for i, s := range r.sources {
-		p := Parker(parkers[i])
-		(*s.parker.Swap(&p)).Wake()
+		before := s.park.Swap(newParking(parkers[i]))
+		r.kept = append(r.kept, before)
+		before.Wake()
 	}
+}
+
+// parking is what a worker parks on.
+type parking struct {
+	Parker
+	gate     GateParker     // the same, if it is one
+	detached DetachedParker // the same, if it is one
+}
+
+func newParking(p Parker) *parking {
+	gate, _ := p.(GateParker)
+	detached, _ := p.(DetachedParker)
+	return &parking{p, gate, detached}
 }
 
 // Header returns the shared header.
@@ -113,12 +136,15 @@ func (r *Ring) Sources() []*Source { return r.sources }
 
 // Source is one worker's view of the ring: an arbiter.Source.
 type Source struct {
-	ring   *Ring
-	index  int
-	parker atomic.Pointer[Parker]
-	hot    bool          // our bit in header.Hot is set
-	next   int           // slot to look at first: the one after the last that was taken
-	slept  atomic.Uint64 // answers to a requester that slept
+	ring  *Ring
+	index int
+	park  atomic.Pointer[parking]
+	hot   bool          // our bit in header.Hot is set
+	next  int           // slot to look at first: the one after the last that was taken
+	slept atomic.Uint64 // answers to a requester that slept
+	facts Facts         // scratch of fill
+	// Of the ring when Next was called last: have may follow it, detached.
+	fetches *fetches
 }
 
 // beatNS is how old the heartbeat may be before a request renews it: a daemon
@@ -127,19 +153,32 @@ const beatNS = 10_000_000
 
 // Next takes a posted slot and copies its facts into q. See arbiter.Source.
 func (s *Source) Next(q *abi.Request) bool {
+	if f := s.ring.fetches.Load(); f != s.fetches {
+		s.fetches = f
+	}
+	taken, served := s.NextDetached(q)
+	if !served {
+		s.serve()
+	}
+	return taken
+}
+
+// NextDetached is Next. Not served: requesters are on their way to sleep, which only Next sees
+// to. See arbiter.DetachedSource.
+//
+//go:nosplit
+func (s *Source) NextDetached(q *abi.Request) (taken, served bool) {
 	if !s.hot {
 		s.setHot()
 	}
 	posted := &s.ring.header.Posted
 	if !anyPosted(posted) {
-		if g := s.ring.gate.Load(); g != nil {
-			s.serve(*g)
-		}
-		return false
+		g := s.ring.gate.Load()
+		return false, g == nil || atomic.LoadUint64(&s.ring.header.Sleeps) == (*g).Served()
 	}
 	// Once around, from the slot after the last one: requesters that ask again at
 	// once are served after all others that wait.
-	first, mask := s.next/64, ^uint64(0)<<(s.next%64)
+	first, mask := s.next/64, ^uint64(0)<<(uint(s.next)%64)
 	for i := range len(posted) + 1 {
 		at := (first + i) % len(posted)
 		for {
@@ -153,16 +192,18 @@ func (s *Source) Next(q *abi.Request) bool {
 			atomic.AndUint64(&posted[at], ^(1 << bit))
 			if s.take(at*64+bit, q) {
 				s.next = (at*64 + bit + 1) % abi.Slots
-				return true
+				return true, true
 			}
 		}
 		mask = ^uint64(0)
 	}
-	return false
+	return false, true
 }
 
 // anyPosted is what an idle worker does all the time: without a branch but the loop's,
 // so that a request is noticed within a few nanoseconds.
+//
+//go:nosplit
 func anyPosted(posted *[abi.Slots / 64]uint64) bool {
 	var any uint64
 	for i := 0; i < len(posted); i += 4 {
@@ -178,24 +219,28 @@ func anyPosted(posted *[abi.Slots / 64]uint64) bool {
 // The copy comes first, so that the processor fetches the word's cache line and
 // those of the facts side by side. The exchange then proves that the copy is the
 // posted question's: facts change only under another generation.
+//
+//go:nosplit
 func (s *Source) take(i int, q *abi.Request) bool {
 	slot := &s.ring.slots[i]
 	word := abi.Word(atomic.LoadUint64(&slot.Word))
 	if word.State() != abi.Posted {
 		return false
 	}
-	epoch := fill(q, slot)
+	s.fill(q, slot)
 	taken, ok := exchange(slot, word, word.With(abi.Taken))
 	if !ok {
 		return false
 	}
-	q.Ticket, q.Word, q.Have = uint64(i), taken, s.ring.have(q, epoch)
+	q.Ticket, q.Word, q.Have = uint64(i), taken, s.have(q, s.facts.Epoch)
 	s.ring.beat(uint64(q.PostedNS))
 	return true
 }
 
 // beat renews a heartbeat that is much older than now. It never goes back: a question
 // that waited long would make a living daemon look dead.
+//
+//go:nosplit
 func (r *Ring) beat(now uint64) {
 	at := &r.header.HeartbeatNS
 	if last := atomic.LoadUint64(at); now > last+beatNS {
@@ -204,20 +249,21 @@ func (r *Ring) beat(now uint64) {
 }
 
 // fill copies the facts of a slot. The requester may give up and the slot be used
-// again while this runs; then the copy is a mixture, and the slot is not taken. It returns
-// the epoch under which the question was asked.
-func fill(q *abi.Request, slot *Slot) (epoch uint64) {
-	var f Facts
-	loadFacts(&f, &slot.Facts)
-	Fill(q, &f)
+// again while this runs; then the copy is a mixture, and the slot is not taken.
+//
+//go:nosplit
+func (s *Source) fill(q *abi.Request, slot *Slot) {
+	loadFacts(&s.facts, &slot.Facts)
+	Fill(q, &s.facts)
 	loadBytes(q.PathBuf[:q.PathLen], &slot.Path)
 	loadBytes(q.DetailBuf[:q.DetailLen], &slot.Detail)
 	loadBytes(q.ExeBuf[:q.ExeLen], &slot.Exe)
-	return f.Epoch
 }
 
 // Fill copies facts into q, all but the texts. A length that does not fit is a
 // text that is not known.
+//
+//go:nosplit
 func Fill(q *abi.Request, f *Facts) {
 	q.PostedNS = int64(f.PostedNS)
 	q.Event, q.Access, q.Flags = abi.Event(f.Event), abi.Access(f.Access), f.Flags
@@ -243,29 +289,48 @@ func Fill(q *abi.Request, f *Facts) {
 
 // Reply answers the request in q. See arbiter.Source.
 func (s *Source) Reply(q *abi.Request, v abi.Verdict) bool {
+	inTime, slept := s.reply(q, v)
+	if slept {
+		s.serve() // who slept may be on its way still
+	}
+	return inTime
+}
+
+// ReplyDetached is Reply. See arbiter.DetachedSource.
+//
+//go:nosplit
+func (s *Source) ReplyDetached(q *abi.Request, v abi.Verdict) (inTime bool) {
+	inTime, _ = s.reply(q, v)
+	return inTime
+}
+
+// reply answers the request in q, and wakes who has asked if that one slept.
+//
+//go:nosplit
+func (s *Source) reply(q *abi.Request, v abi.Verdict) (inTime, slept bool) {
 	if q.Ticket >= abi.Slots {
-		return false
+		return false, false
 	}
 	word, ok := exchange(&s.ring.slots[q.Ticket], q.Word, q.Word.Answered(v))
-	if ok && word&abi.Sleeping != 0 {
+	if slept = ok && word&abi.Sleeping != 0; slept {
 		s.slept.Add(1)
 		if g := s.ring.gate.Load(); g != nil {
 			(*g).Release(int(q.Ticket))
-			s.serve(*g) // it may be on its way still
 		}
 	}
-	return ok
+	return ok, slept
 }
 
 // Hold has nothing to do: a request is its slot's. See arbiter.Source.
 func (s *Source) Hold(*abi.Request) bool { return true }
 
 // serve sees to requesters that are on their way to sleep.
-func (s *Source) serve(g Gate) {
-	if atomic.LoadUint64(&s.ring.header.Sleeps) == g.Served() {
+func (s *Source) serve() {
+	g := s.ring.gate.Load()
+	if g == nil || atomic.LoadUint64(&s.ring.header.Sleeps) == (*g).Served() {
 		return
 	}
-	if p, ok := (*s.parker.Load()).(GateParker); ok {
+	if p := s.park.Load().gate; p != nil {
 		p.Serve()
 	}
 }
@@ -322,6 +387,8 @@ func (r *Ring) SweepUnwound() (freed int) {
 // exchange moves a slot from one word to the next, and returns the next as it is now:
 // with the flag Sleeping, if the requester has set that meanwhile. False when the slot
 // has another word.
+//
+//go:nosplit
 func exchange(slot *Slot, word, next abi.Word) (abi.Word, bool) {
 	if atomic.CompareAndSwapUint64(&slot.Word, uint64(word), uint64(next)) {
 		return next, true
@@ -335,20 +402,41 @@ func exchange(slot *Slot, word, next abi.Word) (abi.Word, bool) {
 
 // Park blocks. See arbiter.Source.
 func (s *Source) Park(d time.Duration) {
-	// Cold first, then one more look: a requester sets its bit first and then
-	// looks for hot workers, so one of the two sees the other.
-	atomic.AndUint64(&s.ring.header.Hot, ^(1 << s.index))
-	s.hot = false
-	if anyPosted(&s.ring.header.Posted) {
-		return
+	if s.setCold(); !anyPosted(&s.ring.header.Posted) {
+		s.park.Load().Wait(d)
 	}
-	(*s.parker.Load()).Wait(d)
+}
+
+// ParkDetached is Park. Not served: there is something that only Park sees to. See
+// arbiter.DetachedSource.
+//
+//go:nosplit
+func (s *Source) ParkDetached(d time.Duration) (served bool) {
+	// Who puts another parker in force wakes the one before.
+	p := s.park.Load().detached
+	if p == nil {
+		return false
+	}
+	if s.setCold(); anyPosted(&s.ring.header.Posted) {
+		return true
+	}
+	return p.WaitDetached(d)
+}
+
+// setCold says that this worker does not poll. One more look has to follow: a requester sets
+// its bit first and then looks for hot workers, so one of the two sees the other.
+//
+//go:nosplit
+func (s *Source) setCold() {
+	atomic.AndUint64(&s.ring.header.Hot, ^(1 << uint(s.index)))
+	s.hot = false
 }
 
 // Wake ends the current or the next Park. See arbiter.Source.
-func (s *Source) Wake() { (*s.parker.Load()).Wake() }
+func (s *Source) Wake() { s.park.Load().Wake() }
 
+//go:nosplit
 func (s *Source) setHot() {
-	atomic.OrUint64(&s.ring.header.Hot, 1<<s.index)
+	atomic.OrUint64(&s.ring.header.Hot, 1<<uint(s.index))
 	s.hot = true
 }

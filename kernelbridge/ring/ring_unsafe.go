@@ -3,7 +3,11 @@
 package ring
 
 import (
+	"syscall"
+	"time"
 	"unsafe"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/arbiterd/arbiter/kernelbridge/abi"
 )
@@ -25,3 +29,27 @@ func slotsOf(b []byte) *[abi.Slots]Slot {
 
 // SlotOf views mapped memory of at least one slot's size as a slot.
 func SlotOf(b []byte) *Slot { return (*Slot)(unsafe.Pointer(unsafe.SliceData(b))) }
+
+// ppoll is ppoll(2), and reports whether a descriptor is ready. What is not attached does not tell
+// the Go runtime that it blocks.
+//
+//go:nosplit
+func ppoll(fds *[2]unix.PollFd, d time.Duration, attached bool) bool {
+	timeout := unix.Timespec{Sec: int64(d / time.Second), Nsec: int64(d % time.Second)}
+	var n uintptr
+	var errno syscall.Errno
+	if attached {
+		n, _, errno = syscall.Syscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(fds)), uintptr(len(fds)), uintptr(unsafe.Pointer(&timeout)), 0, 0, 0)
+	} else {
+		n, _, errno = syscall.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(fds)), uintptr(len(fds)), uintptr(unsafe.Pointer(&timeout)), 0, 0, 0)
+	}
+	return errno == 0 && n > 0
+}
+
+// read8 reads 8 bytes of a descriptor that does not block, an eventfd's.
+//
+//go:nosplit
+func read8(fd int) {
+	var b [8]byte
+	syscall.RawSyscall(unix.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(&b)), uintptr(len(b)))
+}

@@ -68,10 +68,7 @@ func New(workers int) (_ *Kernel, err error) {
 	var parkers []ring.Parker
 	var cpus []int
 	for range workers {
-		p, err := ring.NewFDParker(k.kick, func() {
-			var b [8]byte
-			unix.Read(k.kick, b[:])
-		})
+		p, err := ring.NewFDParker(k.kick, ring.EventfdKick(k.kick))
 		if err != nil {
 			return nil, err
 		}

@@ -1,0 +1,9 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build !amd64 || race || go1.28 || attached
+
+package detached
+
+// Run calls f.Detached, as any function: the race detector has to be told of what happens, and of
+// other versions of Go it is not known whether they let go of a goroutine as this one does.
+func Run(f Func) { f.Detached() }

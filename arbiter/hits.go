@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package arbiter
+
+import (
+	"github.com/arbiterd/arbiter/kernelbridge/abi"
+	"github.com/arbiterd/arbiter/rules"
+)
+
+// What the cache has is answered while the worker is detached from the Go runtime: neither a
+// collection of garbage nor a crowd of goroutines holds up who asks for it. All in this file
+// but mayDetach keeps to what package detached says.
+
+// mayDetach reports whether there may be requests that Detached can answer.
+func (w *worker) mayDetach() bool {
+	return w.queue != nil && w.cache != nil && w.holds.open == 0 && w.live.canary == nil
+}
+
+// Detached answers requests for as long as the cache has the answers. It polls for them, and
+// parks. A request that it has taken and not answered is left at hand.
+//
+//go:nosplit
+func (w *worker) Detached() {
+	for w.arbiter.current.Load() == w.live && !w.arbiter.stop.Load() {
+		taken, served := w.queue.NextDetached(w.req)
+		switch {
+		case taken:
+			w.take()
+			if !w.answerHit() || w.owes {
+				return
+			}
+		case !served || w.idle() && !w.parkDetached():
+			return
+		}
+	}
+}
+
+// answerHit answers the request at hand if the cache has the answer, and nobody is to be killed.
+//
+//go:nosplit
+func (w *worker) answerHit() bool {
+	r := w.req
+	if r.Event == abi.EventNone || r.Event >= abi.EventCount {
+		return false
+	}
+	want := w.consulted[r.Event]
+	if !w.knowsFacts(want) {
+		return false
+	}
+	d, _, hit := w.cache.Get(w.cacheKey())
+	if !hit || d.Verdict.Action >= rules.Kill || d.Deadline < w.wait {
+		return false
+	}
+	inTime := w.queue.ReplyDetached(r, abi.Verdict{Errno: d.Verdict.Errno, Keep: w.keeps(&d, want)})
+	w.taken = false
+	w.counters.hits.Add(1)
+	rec := record{decision: d.Rule, verdict: d.Verdict, cached: true, inTime: inTime, waited: w.waited()}
+	w.count(rec)
+	if !w.plain(rec) {
+		w.owes, w.owed = true, rec
+	}
+	return true
+}
+
+// parkDetached parks, see park. False: that takes the runtime.
+//
+//go:nosplit
+func (w *worker) parkDetached() bool {
+	w.parked.Store(true)
+	served := w.queue.ParkDetached(parkFor)
+	w.parked.Store(false)
+	if served {
+		w.polls, w.rest = 1, false
+	}
+	return served
+}
+
+// keeps reports whether the kernel side may decide as d by itself the next time: of what
+// nobody is told. It cannot tell that a content is still the one that was looked at, nor whose
+// a canary is.
+//
+//go:nosplit
+func (w *worker) keeps(d *rules.Decision, want abi.Fields) bool {
+	return d.Verdict.Action == rules.Allow && !d.Once && w.live.canary == nil && want&abi.ContentFields == 0 && !w.arbiter.stream.wantsAllowed()
+}

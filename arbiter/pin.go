@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package arbiter
+
+import (
+	"os"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// pinEvery is how often threads are put back on their CPUs.
+const pinEvery = time.Second
+
+// pin keeps the worker's thread on its CPU.
+func (w *worker) pin() error {
+	if w.cpu < 0 {
+		return nil
+	}
+	var set unix.CPUSet
+	set.Set(w.cpu)
+	err := unix.SchedSetaffinity(w.tid, &set)
+	w.displaced.Store(err != nil)
+	return err
+}
+
+// keepPinned puts the workers back on their CPUs, and the others of the process off them, now
+// and then, until stop is closed. A CPU may have been offline: the kernel lets a thread run on
+// all others then, and does not take that back. No worker may end before: its thread's number
+// may be another's then.
+func (a *Arbiter) keepPinned(stop <-chan struct{}) {
+	tick := time.NewTicker(pinEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-stop:
+			return
+		case <-tick.C:
+			for _, w := range a.workers {
+				_ = w.pin() // an error says that the CPU is still offline
+			}
+			a.keepApart()
+		}
+	}
+}
+
+// othersOf returns the CPUs that this thread may use and no worker is pinned to.
+func othersOf(workers []Worker) (others unix.CPUSet) {
+	if err := unix.SchedGetaffinity(0, &others); err != nil {
+		return unix.CPUSet{} // more CPUs than the set has room for
+	}
+	for _, w := range workers {
+		if w.CPU >= 0 {
+			others.Clear(w.CPU)
+		}
+	}
+	return others
+}
+
+// sweeps bounds keepApart: a thread that is created meanwhile has the CPUs of its creator, and
+// is met in the next sweep.
+const sweeps = 4
+
+// keepApart keeps all threads of the process but the workers' off the workers' CPUs, see
+// Config.Apart. Threads that these create keep off them, too.
+func (a *Arbiter) keepApart() {
+	if !a.cfg.Apart || a.others.Count() == 0 {
+		return
+	}
+	for moved, n := true, 0; moved && n < sweeps; n++ {
+		tasks, err := os.ReadDir("/proc/self/task")
+		if err != nil {
+			return // without it a worker waits now and then: it is no reason to stop
+		}
+		moved = false
+		for _, task := range tasks {
+			tid, err := strconv.Atoi(task.Name())
+			if err == nil && !a.isWorker(tid) && a.moveOff(tid) {
+				moved = true
+			}
+		}
+	}
+}
+
+func (a *Arbiter) isWorker(tid int) bool {
+	for _, w := range a.workers {
+		if w.tid == tid {
+			return true
+		}
+	}
+	return false
+}
+
+// moveOff gives a thread the CPUs of no worker. False: it had those, or has ended.
+func (a *Arbiter) moveOff(tid int) bool {
+	var now unix.CPUSet
+	return unix.SchedGetaffinity(tid, &now) == nil && now != a.others && unix.SchedSetaffinity(tid, &a.others) == nil
+}

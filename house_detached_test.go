@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package house
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"maps"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// detachedRoot is where detached code begins.
+const detachedRoot = module + "/arbiter/detached.Run"
+
+// behind says what is called where detached code calls by way of an interface. The linker
+// cannot know, so it neither counts their stack nor could this test follow.
+var behind = map[string][]string{
+	detachedRoot:                                         {"/arbiter.(*worker).Detached"},
+	module + "/arbiter.(*worker).Detached":               {"/kernelbridge/ring.(*Source).NextDetached"},
+	module + "/arbiter.(*worker).answerHit":              {"/kernelbridge/ring.(*Source).ReplyDetached"},
+	module + "/arbiter.(*worker).parkDetached":           {"/kernelbridge/ring.(*Source).ParkDetached"},
+	module + "/kernelbridge/ring.(*Source).NextDetached": {"/kernelbridge/gate.(*Gate).Served"},
+	module + "/kernelbridge/ring.(*Source).reply":        {"/kernelbridge/gate.(*Gate).Release"},
+	module + "/kernelbridge/ring.(*Source).ParkDetached": {
+		"/kernelbridge/ring.(*FDParker).WaitDetached", "/kernelbridge/gate.(*Parker).WaitDetached"},
+	module + "/kernelbridge/ring.(*FDParker).poll": {"/kernelbridge.(*kicker).Drain"},
+	module + "/kernelbridge/gate.(*Parker).poll":   {"/kernelbridge.(*kicker).Drain"},
+}
+
+// leaves are functions of others that detached code may call. They are not followed: each is
+// nosplit, and takes no more stack than it says here, bytes.
+var leaves = map[string]int{
+	"runtime.entersyscall":                    0, // before and after what is detached
+	"runtime.exitsyscall":                     0,
+	"runtime.memmove":                         8,
+	"runtime.memequal":                        8,
+	"runtime.duffcopy":                        16,
+	"runtime.duffzero":                        16,
+	"runtime.nanotime":                        64,  // the rest is on the stack of the thread
+	"runtime.panicBounds":                     0,   // ends the program, as nothing that is detached may panic: it is never called
+	"syscall.RawSyscall":                      200, // with RawSyscall6 and Syscall6 of package internal/runtime/syscall
+	"syscall.RawSyscall6":                     144,
+	"syscall.Syscall6":                        0, // what is attached calls the same function: it is never called here
+	"github.com/cespare/xxhash/v2.Sum64.abi0": 64,
+}
+
+// nosplitBytes is the stack that a nosplit function and all that it calls may take: the linker's
+// limit, without a last return address.
+const nosplitBytes = 784
+
+// disassembled is what a function does to the stack, and what it calls.
+type disassembled struct {
+	frame    int // bytes, the return address among them
+	calls    []string
+	indirect int
+}
+
+var (
+	reText  = regexp.MustCompile(`^TEXT (\S+)\(SB\)`)
+	reCall  = regexp.MustCompile(`\sCALL (\S+)`)
+	reJump  = regexp.MustCompile(`\sJMP (\S+)\(SB\)`)
+	reFrame = regexp.MustCompile(`\s(SUBQ|ADDQ) \$(-?0x[0-9a-f]+), SP`)
+)
+
+// disassemble returns the functions of a program that have these names.
+func disassemble(t *testing.T, program string, names []string) map[string]*disassembled {
+	t.Helper()
+	var patterns []string
+	for _, n := range names {
+		patterns = append(patterns, regexp.QuoteMeta(n))
+	}
+	out, err := exec.Command("go", "tool", "objdump", "-s", "^("+strings.Join(patterns, "|")+")$", program).Output()
+	if err != nil {
+		var exit *exec.ExitError
+		if errors.As(err, &exit) {
+			out = exit.Stderr
+		}
+		t.Fatalf("disassembling: %v: %s", err, out)
+	}
+	found := map[string]*disassembled{}
+	var now *disassembled
+	for line := range strings.Lines(string(bytes.TrimSpace(out))) {
+		line = strings.TrimRight(line, "\n\t ")
+		if m := reText.FindStringSubmatch(line); m != nil {
+			now = &disassembled{frame: 8}
+			found[m[1]] = now
+			continue
+		}
+		if now == nil {
+			continue
+		}
+		if m := reCall.FindStringSubmatch(line); m != nil {
+			if name, direct := strings.CutSuffix(m[1], "(SB)"); direct {
+				now.calls = append(now.calls, name)
+			} else {
+				now.indirect++
+			}
+		} else if m := reJump.FindStringSubmatch(line); m != nil {
+			now.calls = append(now.calls, m[1])
+		} else if m := reFrame.FindStringSubmatch(line); m != nil {
+			n, err := strconv.ParseInt(m[2], 0, 32)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if m[1] == "ADDQ" {
+				n = -n
+			}
+			if n > 0 { // else it gives the frame back
+				now.frame += int(n)
+			}
+		} else if strings.Contains(line, "PUSHQ") {
+			now.frame += 8
+		}
+	}
+	return found
+}
+
+// Detached code is nosplit, calls nothing of the Go runtime but what is listed, and fits into
+// the stack that it has: see package arbiter/detached. It is read from the daemon's machine
+// code, so whatever the compiler adds is seen as well: a write barrier, a conversion to an
+// interface, a copy of a function for a method value.
+func TestDetachedCode(t *testing.T) {
+	if runtime.GOARCH != "amd64" {
+		t.Skip("runs on amd64 only: nothing is detached elsewhere")
+	}
+	program := filepath.Join(t.TempDir(), "arbiterd")
+	build := exec.Command("go", "build", "-trimpath", "-o", program, "./cmd/arbiterd")
+	build.Env = append(build.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("building the daemon: %v\n%s", err, out)
+	}
+	functions := map[string]*disassembled{}
+	for todo := []string{detachedRoot}; len(todo) > 0; {
+		maps.Copy(functions, disassemble(t, program, todo))
+		var next []string
+		for _, name := range todo {
+			f := functions[name]
+			if f == nil {
+				t.Fatalf("the daemon has no function %s: was it renamed, or is the tag attached set?", name)
+			}
+			targets := behind[name]
+			if (f.indirect > 0) != (len(targets) > 0) {
+				t.Errorf("%s calls %d functions by way of an interface, and %d are listed", name, f.indirect, len(targets))
+			}
+			for _, to := range targets {
+				f.calls = append(f.calls, module+to)
+			}
+			for _, callee := range f.calls {
+				if _, leaf := leaves[callee]; leaf || functions[callee] != nil || slices.Contains(next, callee) {
+					continue
+				}
+				if !strings.HasPrefix(callee, module) {
+					t.Errorf("%s calls %s, which detached code may not", name, callee)
+					continue
+				}
+				next = append(next, callee)
+			}
+		}
+		todo = next
+	}
+	depth, path := deepest(functions, detachedRoot, map[string]bool{}, t)
+	if depth > nosplitBytes {
+		t.Errorf("detached code takes %d bytes of stack, %d are to be had: %s", depth, nosplitBytes, strings.Join(path, ", "))
+	}
+	if len(functions) < 15 {
+		t.Errorf("%d functions were read, want all of the detached code: %v", len(functions), slices.Sorted(maps.Keys(functions)))
+	}
+	t.Attr("detached", fmt.Sprintf("%d functions, %d bytes of stack", len(functions), depth))
+}
+
+// deepest returns the most stack that a function takes with all that it calls, bytes, and by
+// which way.
+func deepest(functions map[string]*disassembled, name string, above map[string]bool, t *testing.T) (int, []string) {
+	if above[name] {
+		t.Errorf("%s calls itself", name)
+		return 0, nil
+	}
+	above[name] = true
+	defer delete(above, name)
+	f := functions[name]
+	most, path := 0, []string(nil)
+	for _, callee := range f.calls {
+		n, way := leaves[callee], []string{callee}
+		if functions[callee] != nil {
+			n, way = deepest(functions, callee, above, t)
+		}
+		if n > most {
+			most, path = n, way
+		}
+	}
+	return f.frame + most, append([]string{fmt.Sprintf("%s %d", name, f.frame)}, path...)
+}
