@@ -24,7 +24,7 @@ const detachedRoot = module + "/arbiter/detached.Run"
 // cannot know, so it neither counts their stack nor could this test follow.
 var behind = map[string][]string{
 	detachedRoot:                                         {"/arbiter.(*worker).Detached"},
-	module + "/arbiter.(*worker).Detached":               {"/kernelbridge/ring.(*Source).NextDetached"},
+	module + "/arbiter.(*worker).turn":                   {"/kernelbridge/ring.(*Source).NextDetached"},
 	module + "/arbiter.(*worker).answerHit":              {"/kernelbridge/ring.(*Source).ReplyDetached"},
 	module + "/arbiter.(*worker).parkDetached":           {"/kernelbridge/ring.(*Source).ParkDetached"},
 	module + "/kernelbridge/ring.(*Source).NextDetached": {"/kernelbridge/gate.(*Gate).Served"},

@@ -3,6 +3,7 @@
 package arbiter
 
 import (
+	"github.com/arbiterd/arbiter/arbiter/detached"
 	"github.com/arbiterd/arbiter/kernelbridge/abi"
 	"github.com/arbiterd/arbiter/rules"
 )
@@ -21,21 +22,28 @@ func (w *worker) mayDetach() bool {
 //
 //go:nosplit
 func (w *worker) Detached() {
-	for w.arbiter.current.Load() == w.live && !w.arbiter.stop.Load() {
-		taken, served := w.queue.NextDetached(w.req)
-		switch {
-		case taken:
-			w.take()
-			if !w.answerHit() || w.owes {
-				return
-			}
-		case !served || w.idle() && !w.parkDetached():
-			return
+	for w.arbiter.current.Load() == w.live && !w.arbiter.stop.Load() && w.turn() {
+		if !detached.Can {
+			return // or the runtime would have to stop what has no place to be stopped at
 		}
 	}
 }
 
-// answerHit answers the request at hand if the cache has the answer, and nobody is to be killed.
+// turn looks for a request once, and answers it if that can be done detached. False: there is
+// something else to do.
+//
+//go:nosplit
+func (w *worker) turn() bool {
+	taken, served := w.queue.NextDetached(w.req)
+	if taken {
+		w.take()
+		return w.answerHit() && !w.owes
+	}
+	return served && (!w.idle() || w.parkDetached())
+}
+
+// answerHit answers the request at hand if the cache has the answer, it is not too late for that, and nobody
+// is to be killed.
 //
 //go:nosplit
 func (w *worker) answerHit() bool {
@@ -48,7 +56,7 @@ func (w *worker) answerHit() bool {
 		return false
 	}
 	d, _, hit := w.cache.Get(w.cacheKey())
-	if !hit || d.Verdict.Action >= rules.Kill || d.Deadline < w.wait {
+	if !hit || d.Verdict.Action >= rules.Kill || d.Deadline < w.wait && w.waited() > int64(d.Deadline) {
 		return false
 	}
 	inTime := w.queue.ReplyDetached(r, abi.Verdict{Errno: d.Verdict.Errno, Keep: w.keeps(&d, want)})
@@ -66,6 +74,9 @@ func (w *worker) answerHit() bool {
 //
 //go:nosplit
 func (w *worker) parkDetached() bool {
+	if !detached.Can {
+		return false
+	}
 	w.parked.Store(true)
 	served := w.queue.ParkDetached(parkFor)
 	w.parked.Store(false)

@@ -15,6 +15,9 @@ func entersyscall()
 //go:linkname exitsyscall runtime.exitsyscall
 func exitsyscall()
 
+// Can says whether Run detaches.
+const Can = true
+
 // Run calls f.Detached, detached where that can be: see the package. This frame is what the collector
 // sees of the stack meanwhile, so it stays until f has returned.
 //
