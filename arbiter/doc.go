@@ -10,6 +10,8 @@
 //     worker owns; from then on nothing of it can change.
 //  2. The worker looks whether a new rule set was installed. If so it adopts it
 //     and flushes its cache, with a named reason.
+//     Polling, and step 3 to its end where that is a hit, is done detached from the
+//     Go runtime, see package detached: what else the process does holds nobody up.
 //  3. It builds the key: exactly those facts that the rule set consults for this
 //     event. The seeded hash of the key finds the cache set, the whole key is
 //     compared. A hit is the decision.

@@ -3,8 +3,11 @@
 package bench
 
 import (
+	"fmt"
+	"os"
 	"runtime"
 	"runtime/debug"
+	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -15,16 +18,21 @@ import (
 )
 
 // means is one thing that keeps the Go runtime away from verdicts, left out. The zero value leaves
-// nothing out; either function may be nil.
+// nothing out; each function may be nil. One with a source leaves out as well that the worker is
+// detached: what stands before it cannot be.
 type means struct {
 	id, what string
+	together bool                                          // arbiter.Config.Apart is not set
+	started  func() error                                  // is called when the engine runs
 	runtime  func()                                        // changes the runtime of the process
 	source   func(arbiter.Source) (arbiter.Source, func()) // stands before the worker's source; with what ends it
 }
 
 var (
 	fewProcs   = means{id: "procs", what: "GOMAXPROCS as many as CPUs", runtime: func() { runtime.GOMAXPROCS(runtime.NumCPU()) }}
-	ordinary   = means{id: "nice", what: "the worker at nice 0", source: ordinarySource}
+	ordinary   = means{id: "nice", what: "the worker at nice 0", started: ordinaryThreads}
+	attached   = means{id: "attached", what: "the worker is a goroutine as any", source: attachedSource}
+	together   = means{id: "together", what: "other threads on the worker's CPU, too", together: true}
 	allocating = means{id: "allocating", what: "each verdict allocates", source: allocatingSource}
 	onHeap     = means{id: "channel", what: "requests on the heap, by a channel", source: channelSource}
 	limited    = means{id: "limit", what: "GOGC=off, GOMEMLIMIT=256MiB", runtime: func() {
@@ -33,21 +41,25 @@ var (
 	}}
 )
 
-func ordinarySource(s arbiter.Source) (arbiter.Source, func()) {
-	return &lowered{Source: s}, nil
-}
-
-// lowered gives the thread that takes its requests the priority of any other.
-type lowered struct {
-	arbiter.Source
-	done bool
-}
-
-func (l *lowered) Next(r *abi.Request) bool {
-	if !l.done {
-		l.done = unix.Setpriority(unix.PRIO_PROCESS, 0, 0) == nil
+// ordinaryThreads gives all threads of the process the priority of any other.
+func ordinaryThreads() error {
+	tasks, err := os.ReadDir("/proc/self/task")
+	if err != nil {
+		return fmt.Errorf("listing the threads: %w", err)
 	}
-	return l.Source.Next(r)
+	for _, task := range tasks {
+		tid, err := strconv.Atoi(task.Name())
+		if err != nil {
+			return fmt.Errorf("listing the threads: %w", err)
+		}
+		_ = unix.Setpriority(unix.PRIO_PROCESS, tid, 0) // it may have ended
+	}
+	return nil
+}
+
+// attachedSource hides what lets the worker detach.
+func attachedSource(s arbiter.Source) (arbiter.Source, func()) {
+	return struct{ arbiter.Source }{s}, nil
 }
 
 func allocatingSource(s arbiter.Source) (arbiter.Source, func()) { return &allocator{Source: s}, nil }

@@ -122,7 +122,7 @@ func startEngine(sources []arbiter.Source, at Place, cfg arbiter.Config) (*arbit
 	for _, s := range sources {
 		cfg.Workers = append(cfg.Workers, arbiter.Worker{Source: s, CPU: at.Responder, Wait: nativeWait})
 	}
-	// As in the daemon: a polling worker keeps a processor of the Go scheduler.
+	// As in the daemon: a worker that attaches needs a processor of the Go scheduler.
 	runtime.GOMAXPROCS(runtime.NumCPU() + len(cfg.Workers) + 2)
 	engine, err := arbiter.New(cfg)
 	if err != nil {

@@ -61,12 +61,17 @@ func (s stormScenario) Open(at Place) (_ Session, err error) {
 	if s.lacks.runtime != nil {
 		s.lacks.runtime()
 	}
-	sess.engine, err = arbiter.New(arbiter.Config{Rules: rs, Apart: true, Workers: []arbiter.Worker{{Source: source, CPU: at.Responder, Wait: stormWait}}})
+	sess.engine, err = arbiter.New(arbiter.Config{Rules: rs, Apart: !s.lacks.together, Workers: []arbiter.Worker{{Source: source, CPU: at.Responder, Wait: stormWait}}})
 	if err != nil {
 		return nil, err
 	}
 	if err := sess.engine.Start(); err != nil {
 		return nil, err
+	}
+	if s.lacks.started != nil {
+		if err := s.lacks.started(); err != nil {
+			return nil, err
+		}
 	}
 	if sess.asker, err = asker.Start(sess.kernel, at.Requester, stormDir+"/data/opened"); err != nil {
 		return nil, err

@@ -73,7 +73,7 @@ func open(n int, verdicts bool, at bench.Place) (_ *session, err error) {
 	}
 	runtime.GOMAXPROCS(runtime.NumCPU() + 3) // as in the daemon, with one worker
 	s.engine, err = arbiter.New(arbiter.Config{Rules: rules.Nothing(),
-		Workers: []arbiter.Worker{{Source: s.kernel.Sources()[0], CPU: at.Responder, Wait: time.Second}}})
+		Apart: true, Workers: []arbiter.Worker{{Source: s.kernel.Sources()[0], CPU: at.Responder, Wait: time.Second}}})
 	if err != nil {
 		return nil, err
 	}

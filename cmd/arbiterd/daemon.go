@@ -137,7 +137,7 @@ func (d *daemon) startEngine(context.Context) (err error) {
 	}
 	cpus := d.cfg.workerCPUs(usable)
 	d.workerCPUs = cpus
-	// A polling worker occupies a processor of the Go scheduler for good: the
+	// A worker that attaches to the Go runtime needs one of its processors at once: the
 	// control plane and the collector of garbage have their own beside them.
 	runtime.GOMAXPROCS(len(usable) + len(cpus) + 2)
 	var engine atomic.Pointer[arbiter.Arbiter]
