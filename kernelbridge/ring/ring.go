@@ -25,7 +25,7 @@ type Ring struct {
 	gate    atomic.Pointer[Gate] // nil: nobody sleeps
 	kept    []any                // gates and parkers of before: a worker may follow a pointer to one, detached
 	swept   [abi.Slots]uint64    // UNWOUND words at the last sweep
-	fetches atomic.Pointer[fetches]
+	fetches fetches
 }
 
 // Parker is what a worker blocks on.
@@ -143,8 +143,6 @@ type Source struct {
 	next  int           // slot to look at first: the one after the last that was taken
 	slept atomic.Uint64 // answers to a requester that slept
 	facts Facts         // scratch of fill
-	// Of the ring when Next was called last: have may follow it, detached.
-	fetches *fetches
 }
 
 // beatNS is how old the heartbeat may be before a request renews it: a daemon
@@ -153,9 +151,6 @@ const beatNS = 10_000_000
 
 // Next takes a posted slot and copies its facts into q. See arbiter.Source.
 func (s *Source) Next(q *abi.Request) bool {
-	if f := s.ring.fetches.Load(); f != s.fetches {
-		s.fetches = f
-	}
 	taken, served := s.NextDetached(q)
 	if !served {
 		s.serve()
@@ -232,7 +227,7 @@ func (s *Source) take(i int, q *abi.Request) bool {
 	if !ok {
 		return false
 	}
-	q.Ticket, q.Word, q.Have = uint64(i), taken, s.have(q, s.facts.Epoch)
+	q.Ticket, q.Word, q.Have = uint64(i), taken, s.ring.have(q, s.facts.Epoch)
 	s.ring.beat(uint64(q.PostedNS))
 	return true
 }
