@@ -20,20 +20,25 @@ import (
 // detachedRoot is where detached code begins.
 const detachedRoot = module + "/arbiter/detached.Run"
 
-// behind says what is called where detached code calls by way of an interface. The linker
-// cannot know, so it neither counts their stack nor could this test follow.
-var behind = map[string][]string{
-	detachedRoot:                                         {"/arbiter.(*worker).Detached"},
-	module + "/arbiter.(*worker).turn":                   {"/kernelbridge/ring.(*Source).NextDetached"},
-	module + "/arbiter.(*worker).answerHit":              {"/kernelbridge/ring.(*Source).ReplyDetached"},
-	module + "/arbiter.(*worker).parkDetached":           {"/kernelbridge/ring.(*Source).ParkDetached"},
-	module + "/kernelbridge/ring.(*Source).NextDetached": {"/kernelbridge/gate.(*Gate).Served"},
-	module + "/kernelbridge/ring.(*Source).reply":        {"/kernelbridge/gate.(*Gate).Release"},
-	module + "/kernelbridge/ring.(*Source).ParkDetached": {
-		"/kernelbridge/ring.(*FDParker).WaitDetached", "/kernelbridge/gate.(*Parker).WaitDetached"},
-	module + "/kernelbridge/ring.(*FDParker).poll": {"/kernelbridge.(*kicker).Drain"},
-	module + "/kernelbridge/gate.(*Parker).poll":   {"/kernelbridge.(*kicker).Drain"},
+// behind says what is called where detached code calls by way of an interface, and at how many
+// places. The linker cannot know, so it neither counts their stack nor could this test follow.
+var behind = map[string]struct {
+	places  int
+	methods []string
+}{
+	detachedRoot:                                         {1, []string{"Detached"}},
+	module + "/arbiter.(*worker).turn":                   {1, []string{"NextDetached"}},
+	module + "/arbiter.(*worker).answerHit":              {1, []string{"ReplyDetached"}},
+	module + "/arbiter.(*worker).parkDetached":           {1, []string{"ParkDetached"}},
+	module + "/kernelbridge/ring.(*Source).NextDetached": {1, []string{"Served"}},
+	module + "/kernelbridge/ring.(*Source).reply":        {1, []string{"Release"}},
+	module + "/kernelbridge/ring.(*Source).ParkDetached": {1, []string{"WaitDetached"}},
+	module + "/kernelbridge/ring.(*FDParker).poll":       {1, []string{"DrainKicks"}},
+	module + "/kernelbridge/gate.(*Parker).poll":         {1, []string{"DrainKicks"}},
 }
+
+// namesakes are methods with a name of behind that are not of its interfaces.
+var namesakes = []string{module + "/arbiter/store.(*Store).Release"}
 
 // leaves are functions of others that detached code may call. They are not followed: each is
 // nosplit, and takes no more stack than it says here, bytes.
@@ -67,6 +72,7 @@ var (
 	reText  = regexp.MustCompile(`^TEXT (\S+)\(SB\)`)
 	reCall  = regexp.MustCompile(`\sCALL (\S+)`)
 	reJump  = regexp.MustCompile(`\sJMP (\S+)\(SB\)`)
+	reFar   = regexp.MustCompile(`\sJMP ([A-Z]\w*|\S*\([A-Z]\w*\))$`) // to what a register or a pointer in memory says
 	reFrame = regexp.MustCompile(`\s(SUBQ|ADDQ) \$(-?0x[0-9a-f]+), SP`)
 )
 
@@ -105,6 +111,8 @@ func disassemble(t *testing.T, program string, names []string) map[string]*disas
 			}
 		} else if m := reJump.FindStringSubmatch(line); m != nil {
 			now.calls = append(now.calls, m[1])
+		} else if reFar.MatchString(line) {
+			now.indirect++
 		} else if m := reFrame.FindStringSubmatch(line); m != nil {
 			n, err := strconv.ParseInt(m[2], 0, 32)
 			if err != nil {
@@ -123,20 +131,58 @@ func disassemble(t *testing.T, program string, names []string) map[string]*disas
 	return found
 }
 
+// implementers returns the methods of this module with one of these names, by name, that are in
+// a program.
+func implementers(t *testing.T, program string) map[string][]string {
+	t.Helper()
+	out, err := exec.Command("go", "tool", "nm", program).Output()
+	if err != nil {
+		t.Fatalf("listing the symbols: %v", err)
+	}
+	found := map[string][]string{}
+	for line := range strings.Lines(string(out)) {
+		f := strings.Fields(line)
+		if name := f[len(f)-1]; strings.HasPrefix(name, module) && strings.Contains(name, ").") && !slices.Contains(namesakes, name) {
+			method := name[strings.LastIndex(name, ").")+2:]
+			found[method] = append(found[method], name)
+		}
+	}
+	return found
+}
+
 // Detached code is nosplit, calls nothing of the Go runtime but what is listed, and fits into
-// the stack that it has: see package arbiter/detached. It is read from the daemon's machine
-// code, so whatever the compiler adds is seen as well: a write barrier, a conversion to an
+// the stack that it has: see package arbiter/detached. It is read from machine code,
+// so whatever the compiler adds is seen as well: a write barrier, a conversion to an
 // interface, a copy of a function for a method value.
 func TestDetachedCode(t *testing.T) {
 	if runtime.GOARCH != "amd64" {
 		t.Skip("runs on amd64 only: nothing is detached elsewhere")
 	}
-	program := filepath.Join(t.TempDir(), "arbiterd")
-	build := exec.Command("go", "build", "-trimpath", "-o", program, "./cmd/arbiterd")
-	build.Env = append(build.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("building the daemon: %v\n%s", err, out)
+	for _, command := range []string{"arbiterd", "arbiter-bench"} {
+		t.Run(command, func(t *testing.T) {
+			program := filepath.Join(t.TempDir(), command)
+			build := exec.Command("go", "build", "-trimpath", "-o", program, "./cmd/"+command)
+			build.Env = append(build.Environ(), "CGO_ENABLED=0")
+			if out, err := build.CombinedOutput(); err != nil {
+				t.Fatalf("building it: %v\n%s", err, out)
+			}
+			functions := readDetached(t, program)
+			depth, path := deepest(functions, detachedRoot, map[string]bool{}, t)
+			if depth > nosplitBytes {
+				t.Errorf("detached code takes %d bytes of stack, %d are to be had: %s", depth, nosplitBytes, strings.Join(path, ", "))
+			}
+			if len(functions) < 15 {
+				t.Errorf("%d functions were read, want all of the detached code: %v", len(functions), slices.Sorted(maps.Keys(functions)))
+			}
+			t.Attr("detached", fmt.Sprintf("%d functions, %d bytes of stack", len(functions), depth))
+		})
 	}
+}
+
+// readDetached returns the detached functions of a program.
+func readDetached(t *testing.T, program string) map[string]*disassembled {
+	t.Helper()
+	methods := implementers(t, program)
 	functions := map[string]*disassembled{}
 	for todo := []string{detachedRoot}; len(todo) > 0; {
 		maps.Copy(functions, disassemble(t, program, todo))
@@ -144,14 +190,17 @@ func TestDetachedCode(t *testing.T) {
 		for _, name := range todo {
 			f := functions[name]
 			if f == nil {
-				t.Fatalf("the daemon has no function %s: was it renamed, or is the tag attached set?", name)
+				t.Fatalf("there is no function %s: was it renamed, or is the tag attached set?", name)
 			}
-			targets := behind[name]
-			if (f.indirect > 0) != (len(targets) > 0) {
-				t.Errorf("%s calls %d functions by way of an interface, and %d are listed", name, f.indirect, len(targets))
+			by := behind[name]
+			if f.indirect != by.places {
+				t.Errorf("%s calls by way of an interface, or of a pointer, at %d places, and %d are listed", name, f.indirect, by.places)
 			}
-			for _, to := range targets {
-				f.calls = append(f.calls, module+to)
+			for _, method := range by.methods {
+				if len(methods[method]) == 0 {
+					t.Errorf("%s calls a method %s that nothing has", name, method)
+				}
+				f.calls = append(f.calls, methods[method]...)
 			}
 			for _, callee := range f.calls {
 				if _, leaf := leaves[callee]; leaf || functions[callee] != nil || slices.Contains(next, callee) {
@@ -166,14 +215,7 @@ func TestDetachedCode(t *testing.T) {
 		}
 		todo = next
 	}
-	depth, path := deepest(functions, detachedRoot, map[string]bool{}, t)
-	if depth > nosplitBytes {
-		t.Errorf("detached code takes %d bytes of stack, %d are to be had: %s", depth, nosplitBytes, strings.Join(path, ", "))
-	}
-	if len(functions) < 15 {
-		t.Errorf("%d functions were read, want all of the detached code: %v", len(functions), slices.Sorted(maps.Keys(functions)))
-	}
-	t.Attr("detached", fmt.Sprintf("%d functions, %d bytes of stack", len(functions), depth))
+	return functions
 }
 
 // deepest returns the most stack that a function takes with all that it calls, bytes, and by

@@ -50,8 +50,9 @@ type Config struct {
 	CacheEntries int           // per worker, at most cache.MaxEntries; below 0 switches the cache off
 	SpinFor      time.Duration // below 0: park at once
 	Recent       int           // events kept for new subscribers
-	// Apart keeps all other threads of the process off the CPUs that workers are pinned to, as
-	// long as there are others: who runs there keeps a worker waiting for milliseconds.
+	// Apart keeps all other threads of the process off the CPUs that workers are pinned to, but
+	// for those that have no others: who runs there keeps a worker waiting for milliseconds. It
+	// stays so after Close, and children inherit it.
 	Apart    bool
 	Contents Fetcher      // nil: nothing can be had of the content of files
 	Logger   *slog.Logger // for faults, never for verdicts; nil discards
@@ -108,7 +109,7 @@ type Arbiter struct {
 	closed  bool
 	stop    atomic.Bool
 
-	others     unix.CPUSet    // without the workers'
+	cpus       unix.CPUSet    // that workers are pinned to
 	unpin      chan struct{}  // closed: keepPinned ends, which is before the workers do
 	pinning    sync.WaitGroup // keepPinned
 	running    sync.WaitGroup // the workers
@@ -121,7 +122,7 @@ func New(cfg Config) (*Arbiter, error) {
 	if err := cfg.check(); err != nil {
 		return nil, fmt.Errorf("configuring the arbiter: %w", err)
 	}
-	a := &Arbiter{cfg: cfg, others: othersOf(cfg.Workers), stream: newStream(cfg.Recent), asks: newAsks()}
+	a := &Arbiter{cfg: cfg, cpus: cpusOf(cfg.Workers), stream: newStream(cfg.Recent), asks: newAsks()}
 	a.stream.watched = cfg.Watched
 	for i, w := range cfg.Workers {
 		a.workers = append(a.workers, newWorker(a, i, w))

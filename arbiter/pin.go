@@ -45,17 +45,14 @@ func (a *Arbiter) keepPinned(stop <-chan struct{}) {
 	}
 }
 
-// othersOf returns the CPUs that this thread may use and no worker is pinned to.
-func othersOf(workers []Worker) (others unix.CPUSet) {
-	if err := unix.SchedGetaffinity(0, &others); err != nil {
-		return unix.CPUSet{} // more CPUs than the set has room for
-	}
+// cpusOf returns the CPUs that workers are pinned to.
+func cpusOf(workers []Worker) (set unix.CPUSet) {
 	for _, w := range workers {
 		if w.CPU >= 0 {
-			others.Clear(w.CPU)
+			set.Set(w.CPU)
 		}
 	}
-	return others
+	return set
 }
 
 // sweeps bounds keepApart: a thread that is created meanwhile has the CPUs of its creator, and
@@ -65,7 +62,8 @@ const sweeps = 4
 // keepApart keeps all threads of the process but the workers' off the workers' CPUs, see
 // Config.Apart. Threads that these create keep off them, too.
 func (a *Arbiter) keepApart() {
-	if !a.cfg.Apart || a.others.Count() == 0 {
+	// In a /proc of another pid namespace the numbers are those of others.
+	if self, err := os.Readlink("/proc/self"); !a.cfg.Apart || err != nil || self != strconv.Itoa(os.Getpid()) {
 		return
 	}
 	for moved, n := true, 0; moved && n < sweeps; n++ {
@@ -92,8 +90,16 @@ func (a *Arbiter) isWorker(tid int) bool {
 	return false
 }
 
-// moveOff gives a thread the CPUs of no worker. False: it had those, or has ended.
+// moveOff takes the workers' CPUs from a thread that has others. False: it has none of those, or
+// no others, as one that has been put there, or it has ended.
 func (a *Arbiter) moveOff(tid int) bool {
-	var now unix.CPUSet
-	return unix.SchedGetaffinity(tid, &now) == nil && now != a.others && unix.SchedSetaffinity(tid, &a.others) == nil
+	var before unix.CPUSet
+	if unix.SchedGetaffinity(tid, &before) != nil { // or there are more CPUs than the set has room for
+		return false
+	}
+	after := before
+	for i := range after {
+		after[i] &^= a.cpus[i]
+	}
+	return after != before && after.Count() > 0 && unix.SchedSetaffinity(tid, &after) == nil
 }

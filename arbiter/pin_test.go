@@ -46,41 +46,64 @@ func lastCPU(t *testing.T) (cpu int) {
 		}
 	}
 	t.Cleanup(func() {
-		back := &Arbiter{cfg: Config{Apart: true}, others: all}
-		back.keepApart()
+		for _, tid := range threads(t) {
+			_ = unix.SchedSetaffinity(tid, &all) // it may have ended
+		}
 	})
 	return cpu
 }
 
-// All threads but the worker's keep off its CPU, those that begin later as well.
-func TestOthersKeepApart(t *testing.T) {
-	cpu := lastCPU(t)
-	a, _ := start(t, 1, func(c *Config) { c.Apart, c.Workers[0].CPU = true, cpu })
-	defer a.Close() // before the threads get their CPUs back
-	var wg sync.WaitGroup
-	for range 8 { // in a thread of its own each
-		wg.Go(func() {
-			runtime.LockOSThread()
-			unix.Poll(nil, 5)
-		})
-	}
-	wg.Wait()
+// threads returns those of this process.
+func threads(t *testing.T) (tids []int) {
+	t.Helper()
 	tasks, err := os.ReadDir("/proc/self/task")
 	if err != nil {
 		t.Fatal(err)
 	}
-	workers, others := 0, 0
 	for _, task := range tasks {
 		tid, err := strconv.Atoi(task.Name())
 		if err != nil {
 			t.Fatal(err)
 		}
+		tids = append(tids, tid)
+	}
+	return tids
+}
+
+// All threads but the worker's keep off its CPU, those that begin later as well; one that was put
+// there stays.
+func TestOthersKeepApart(t *testing.T) {
+	cpu := lastCPU(t)
+	put, done := make(chan int), make(chan struct{})
+	var own unix.CPUSet
+	own.Set(cpu)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		runtime.LockOSThread() // never unlocked: the thread ends with this
+		if err := unix.SchedSetaffinity(0, &own); err != nil {
+			t.Error(err)
+		}
+		put <- unix.Gettid()
+		<-done
+	})
+	stays := <-put
+	a, _ := start(t, 1, func(c *Config) { c.Apart, c.Workers[0].CPU = true, cpu })
+	defer a.Close() // before the threads get their CPUs back
+	for range 8 {   // in a thread of its own each
+		wg.Go(func() {
+			runtime.LockOSThread()
+			defer runtime.UnlockOSThread()
+			unix.Poll(nil, 5)
+		})
+	}
+	workers, others := 0, 0
+	for _, tid := range threads(t) {
 		var set unix.CPUSet
 		switch {
 		case unix.SchedGetaffinity(tid, &set) != nil: // it has ended
-		case tid == a.workers[0].tid:
-			if workers++; !set.IsSet(cpu) || set.Count() != 1 {
-				t.Errorf("the worker has %d CPUs, want its own", set.Count())
+		case tid == a.workers[0].tid || tid == stays:
+			if workers++; set != own {
+				t.Errorf("thread %d has %d CPUs, want the worker's own", tid, set.Count())
 			}
 		default:
 			if others++; set.IsSet(cpu) || set.Count() == 0 {
@@ -88,8 +111,10 @@ func TestOthersKeepApart(t *testing.T) {
 			}
 		}
 	}
-	if workers != 1 || others < 3 {
-		t.Errorf("%d workers and %d others were looked at", workers, others)
+	close(done)
+	wg.Wait()
+	if workers != 2 || others < 3 {
+		t.Errorf("%d threads of the worker's CPU and %d others were looked at", workers, others)
 	}
 }
 

@@ -134,6 +134,7 @@ func (w *worker) loop() (stopped bool) {
 				w.note(w.owed)
 			}
 			if !w.taken && w.arbiter.current.Load() != w.live {
+				w.rest = false
 				continue // it returned for that
 			}
 		}

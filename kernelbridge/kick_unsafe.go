@@ -35,11 +35,11 @@ func (q *queue) newKicker(m *ebpf.Map) (*kicker, error) {
 	}, nil
 }
 
-// Drain takes all kicks. See ring.Kick. Several workers may do it at once: whichever store is
+// DrainKicks takes all kicks. See ring.Kick. Several workers may do it at once: whichever store is
 // last, a kick that it did not cover keeps the buffer readable.
 //
 //go:nosplit
-func (k *kicker) Drain() {
+func (k *kicker) DrainKicks() {
 	for {
 		c, p := atomic.LoadUint64(k.consumer), atomic.LoadUint64(k.producer)
 		if c >= p || atomic.CompareAndSwapUint64(k.consumer, c, p) {

@@ -14,8 +14,9 @@
 //   - follows a pointer only if something outside of it keeps what it points to alive. One
 //     that it loads while others may replace it does not: it may be compared, not followed.
 //
-// The house's test of the detached code reads the machine code of the daemon, and finds what
-// breaks the first two of them, and a stack that is too deep.
+// TestDetachedCode of the house reads the machine code of the programs: it finds calls of the
+// runtime, a stack that is too deep, and what an interface leads to. It does not find an index
+// that is out of range, nor a pointer that is nil.
 package detached
 
 // Func is what runs detached. An interface, because a method value would be called by way of

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//go:build amd64 && !race && !go1.28 && !attached
+//go:build amd64 && !race && !go1.27 && !attached
 
 package detached
 

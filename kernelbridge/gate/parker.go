@@ -12,7 +12,7 @@ import (
 
 // Kick is what requesters make readable to wake a worker: see ring.Kick.
 type Kick interface {
-	Drain()
+	DrainKicks()
 }
 
 // Parker blocks one worker until a task goes to sleep on the gate, a requester
@@ -110,7 +110,7 @@ func (p *Parker) poll(d time.Duration, attached bool) (sleepers bool) {
 		case p.device.fd:
 			sleepers = true
 		case p.kick:
-			p.drain.Drain()
+			p.drain.DrainKicks()
 		case p.wake:
 			var b [8]byte
 			read(p.wake, b[:]) // resets the counter; EAGAIN says that it was

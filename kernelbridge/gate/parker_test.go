@@ -17,7 +17,7 @@ var _ ring.Parker = (*Parker)(nil)
 // drain is a Kick for workers that are not detached.
 type drain func()
 
-func (d drain) Drain() { d() }
+func (d drain) DrainKicks() { d() }
 
 // newParker returns the parker of a gate with a kick, and how often it drained.
 func newParker(t *testing.T) (g *Gate, p *Parker, kick func(), drained *int) {

@@ -12,9 +12,9 @@ import (
 
 // Kick is what requesters make readable to wake a worker.
 type Kick interface {
-	// Drain makes it unreadable again. It is called by workers that are detached (package
+	// DrainKicks makes it unreadable again. It is called by workers that are detached (package
 	// arbiter/detached), several at once.
-	Drain()
+	DrainKicks()
 }
 
 // EventfdKick returns the kick that is an eventfd, which does not block.
@@ -23,7 +23,7 @@ func EventfdKick(fd int) Kick { return &eventfdKick{fd} }
 type eventfdKick struct{ fd int }
 
 //go:nosplit
-func (k *eventfdKick) Drain() { read8(k.fd) }
+func (k *eventfdKick) DrainKicks() { read8(k.fd) }
 
 // FDParker blocks a worker in poll(2) on a descriptor that requesters make
 // readable and on one of its own for Wake.
@@ -75,7 +75,7 @@ func (p *FDParker) poll(d time.Duration, attached bool) {
 		read8(p.wake) // resets the counter; EAGAIN says that it was
 	}
 	if p.fds[0].Revents != 0 {
-		p.drain.Drain()
+		p.drain.DrainKicks()
 	}
 }
 

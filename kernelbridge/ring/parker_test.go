@@ -15,7 +15,7 @@ import (
 // drain is a Kick for workers that are not detached.
 type drain func()
 
-func (d drain) Drain() { d() }
+func (d drain) DrainKicks() { d() }
 
 // newParker returns a parker, its kick, and how often it drained.
 func newParker(t *testing.T) (p *ring.FDParker, kick func(), drained *int) {

@@ -101,8 +101,8 @@ func Join(header, slots []byte) (*Ring, error) {
 	return r, nil
 }
 
-// SetGate puts a gate in force, with one parker per worker. It may be called while the
-// workers run; those before must go on to work until the ring is not used any more.
+// SetGate puts a gate in force, with one parker per worker. One caller at a time; it may be
+// called while the workers run; those before must go on to work until the ring is not used any more.
 func (r *Ring) SetGate(g Gate, parkers []GateParker) {
 	r.kept = append(r.kept, r.gate.Swap(&g))
 	for i, s := range r.sources {
@@ -143,6 +143,7 @@ type Source struct {
 	next  int           // slot to look at first: the one after the last that was taken
 	slept atomic.Uint64 // answers to a requester that slept
 	facts Facts         // scratch of fill
+	owes  bool          // ReplyDetached has answered one who slept: Next is to serve
 }
 
 // beatNS is how old the heartbeat may be before a request renews it: a daemon
@@ -151,6 +152,10 @@ const beatNS = 10_000_000
 
 // Next takes a posted slot and copies its facts into q. See arbiter.Source.
 func (s *Source) Next(q *abi.Request) bool {
+	if s.owes {
+		s.owes = false
+		s.serve()
+	}
 	taken, served := s.NextDetached(q)
 	if !served {
 		s.serve()
@@ -163,6 +168,9 @@ func (s *Source) Next(q *abi.Request) bool {
 //
 //go:nosplit
 func (s *Source) NextDetached(q *abi.Request) (taken, served bool) {
+	if s.owes {
+		return false, false
+	}
 	if !s.hot {
 		s.setHot()
 	}
@@ -295,7 +303,7 @@ func (s *Source) Reply(q *abi.Request, v abi.Verdict) bool {
 //
 //go:nosplit
 func (s *Source) ReplyDetached(q *abi.Request, v abi.Verdict) (inTime bool) {
-	inTime, _ = s.reply(q, v)
+	inTime, s.owes = s.reply(q, v)
 	return inTime
 }
 
