@@ -51,8 +51,8 @@ type Config struct {
 	SpinFor      time.Duration // below 0: park at once
 	Recent       int           // events kept for new subscribers
 	// Apart keeps all other threads of the process off the CPUs that workers are pinned to, but
-	// for those that have no others: who runs there keeps a worker waiting for milliseconds. It
-	// stays so after Close, and children inherit it.
+	// for those that have no others: who runs there keeps a worker waiting for milliseconds.
+	// Children inherit it. Stop gives them back.
 	Apart    bool
 	Contents Fetcher      // nil: nothing can be had of the content of files
 	Logger   *slog.Logger // for faults, never for verdicts; nil discards
@@ -110,6 +110,7 @@ type Arbiter struct {
 	stop    atomic.Bool
 
 	cpus       unix.CPUSet    // that workers are pinned to
+	before     unix.CPUSet    // of the thread that has called Start
 	unpin      chan struct{}  // closed: keepPinned ends, which is before the workers do
 	pinning    sync.WaitGroup // keepPinned
 	running    sync.WaitGroup // the workers
@@ -160,6 +161,7 @@ func (a *Arbiter) Start() error {
 		a.shutdown()
 		return fmt.Errorf("starting workers: %w", err)
 	}
+	_ = unix.SchedGetaffinity(0, &a.before) // more CPUs than it has room for: nobody is moved then
 	a.keepApart()
 	a.unpin = make(chan struct{})
 	a.pinning.Go(func() { a.keepPinned(a.unpin) })
@@ -253,6 +255,7 @@ func (a *Arbiter) stopWorkers() {
 	if !a.closed && a.unpin != nil {
 		close(a.unpin)
 		a.pinning.Wait()
+		a.giveBack()
 	}
 	a.closed = true
 	a.stop.Store(true)

@@ -55,15 +55,29 @@ func cpusOf(workers []Worker) (set unix.CPUSet) {
 	return set
 }
 
-// sweeps bounds keepApart: a thread that is created meanwhile has the CPUs of its creator, and
-// is met in the next sweep.
+// sweeps bounds others: a thread that is created meanwhile has the CPUs of its creator, and is
+// met in the next sweep.
 const sweeps = 4
 
 // keepApart keeps all threads of the process but the workers' off the workers' CPUs, see
 // Config.Apart. Threads that these create keep off them, too.
 func (a *Arbiter) keepApart() {
+	if a.cfg.Apart {
+		a.others(a.moveOff)
+	}
+}
+
+// giveBack undoes that.
+func (a *Arbiter) giveBack() {
+	if a.cfg.Apart {
+		a.others(a.moveBack)
+	}
+}
+
+// others has all threads of the process moved but the workers', until none was.
+func (a *Arbiter) others(move func(tid int) bool) {
 	// In a /proc of another pid namespace the numbers are those of others.
-	if self, err := os.Readlink("/proc/self"); !a.cfg.Apart || err != nil || self != strconv.Itoa(os.Getpid()) {
+	if self, err := os.Readlink("/proc/self"); err != nil || self != strconv.Itoa(os.Getpid()) {
 		return
 	}
 	for moved, n := true, 0; moved && n < sweeps; n++ {
@@ -74,7 +88,7 @@ func (a *Arbiter) keepApart() {
 		moved = false
 		for _, task := range tasks {
 			tid, err := strconv.Atoi(task.Name())
-			if err == nil && !a.isWorker(tid) && a.moveOff(tid) {
+			if err == nil && !a.isWorker(tid) && move(tid) {
 				moved = true
 			}
 		}
@@ -97,9 +111,21 @@ func (a *Arbiter) moveOff(tid int) bool {
 	if unix.SchedGetaffinity(tid, &before) != nil { // or there are more CPUs than the set has room for
 		return false
 	}
-	after := before
-	for i := range after {
-		after[i] &^= a.cpus[i]
-	}
+	after := without(before, a.cpus)
 	return after != before && after.Count() > 0 && unix.SchedSetaffinity(tid, &after) == nil
+}
+
+// moveBack gives a thread the CPUs that the process had, if it has what moveOff left of them.
+func (a *Arbiter) moveBack(tid int) bool {
+	var now unix.CPUSet
+	return unix.SchedGetaffinity(tid, &now) == nil && now != a.before && now == without(a.before, a.cpus) &&
+		unix.SchedSetaffinity(tid, &a.before) == nil
+}
+
+// without returns the CPUs of a set that are not in another one.
+func without(set, other unix.CPUSet) unix.CPUSet {
+	for i := range set {
+		set[i] &^= other[i]
+	}
+	return set
 }

@@ -29,8 +29,7 @@ func (d *drowsy) Park(time.Duration) {
 	unix.Poll(nil, 5) // as long as a real source may park
 }
 
-// lastCPU returns the last CPU that this process may use, one of several. All threads get all of
-// them back when the test has ended.
+// lastCPU returns the last CPU that this process may use, one of several.
 func lastCPU(t *testing.T) (cpu int) {
 	t.Helper()
 	var all unix.CPUSet
@@ -45,11 +44,6 @@ func lastCPU(t *testing.T) (cpu int) {
 			cpu = i
 		}
 	}
-	t.Cleanup(func() {
-		for _, tid := range threads(t) {
-			_ = unix.SchedSetaffinity(tid, &all) // it may have ended
-		}
-	})
 	return cpu
 }
 
@@ -71,9 +65,13 @@ func threads(t *testing.T) (tids []int) {
 }
 
 // All threads but the worker's keep off its CPU, those that begin later as well; one that was put
-// there stays.
+// there stays. They get it back when the engine stops.
 func TestOthersKeepApart(t *testing.T) {
 	cpu := lastCPU(t)
+	var all unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &all); err != nil {
+		t.Fatal(err)
+	}
 	put, done := make(chan int), make(chan struct{})
 	var own unix.CPUSet
 	own.Set(cpu)
@@ -88,8 +86,7 @@ func TestOthersKeepApart(t *testing.T) {
 	})
 	stays := <-put
 	a, _ := start(t, 1, func(c *Config) { c.Apart, c.Workers[0].CPU = true, cpu })
-	defer a.Close() // before the threads get their CPUs back
-	for range 8 {   // in a thread of its own each
+	for range 8 { // in a thread of its own each
 		wg.Go(func() {
 			runtime.LockOSThread()
 			defer runtime.UnlockOSThread()
@@ -109,6 +106,13 @@ func TestOthersKeepApart(t *testing.T) {
 			if others++; set.IsSet(cpu) || set.Count() == 0 {
 				t.Errorf("thread %d may run on the worker's CPU", tid)
 			}
+		}
+	}
+	a.Stop()
+	for _, tid := range threads(t) {
+		var set unix.CPUSet
+		if unix.SchedGetaffinity(tid, &set) == nil && tid != stays && tid != a.workers[0].tid && set != all {
+			t.Errorf("thread %d has %d CPUs after the engine stopped, want all", tid, set.Count())
 		}
 	}
 	close(done)
