@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
+//go:build !race
+
+// This file reads programs that it builds without the race detector, whatever it runs under.
+
 package house
 
 import (
