@@ -85,6 +85,16 @@ func TestOthersKeepApart(t *testing.T) {
 		<-done
 	})
 	stays := <-put
+	// Perhaps the thread of a worker of another test as well: the first one of a process does not
+	// end with its goroutine.
+	there := map[int]bool{}
+	for _, tid := range threads(t) {
+		var set unix.CPUSet
+		there[tid] = unix.SchedGetaffinity(tid, &set) == nil && set == own
+	}
+	if !there[stays] {
+		t.Fatal("a thread is not where it was put")
+	}
 	a, _ := start(t, 1, func(c *Config) { c.Apart, c.Workers[0].CPU = true, cpu })
 	for range 8 { // in a thread of its own each
 		wg.Go(func() {
@@ -98,7 +108,7 @@ func TestOthersKeepApart(t *testing.T) {
 		var set unix.CPUSet
 		switch {
 		case unix.SchedGetaffinity(tid, &set) != nil: // it has ended
-		case tid == a.workers[0].tid || tid == stays:
+		case tid == a.workers[0].tid || there[tid]:
 			if workers++; set != own {
 				t.Errorf("thread %d has %d CPUs, want the worker's own", tid, set.Count())
 			}
@@ -111,13 +121,13 @@ func TestOthersKeepApart(t *testing.T) {
 	a.Stop()
 	for _, tid := range threads(t) {
 		var set unix.CPUSet
-		if unix.SchedGetaffinity(tid, &set) == nil && tid != stays && tid != a.workers[0].tid && set != all {
+		if unix.SchedGetaffinity(tid, &set) == nil && !there[tid] && tid != a.workers[0].tid && set != all {
 			t.Errorf("thread %d has %d CPUs after the engine stopped, want all", tid, set.Count())
 		}
 	}
 	close(done)
 	wg.Wait()
-	if workers != 2 || others < 3 {
+	if workers < 2 || others < 3 {
 		t.Errorf("%d threads of the worker's CPU and %d others were looked at", workers, others)
 	}
 }
