@@ -343,19 +343,29 @@ func killByInit(pid int, sig unix.Signal) error {
 		return fmt.Errorf("seizing process 1: %w", err)
 	}
 	defer unix.PtraceDetach(1)
-	if err := unix.PtraceInterrupt(1); err != nil {
-		return fmt.Errorf("interrupting process 1: %w", err)
-	}
 	var status unix.WaitStatus
 	var before, regs unix.PtraceRegs
-	if _, err := unix.Wait4(1, &status, unix.WALL, nil); err != nil {
-		return fmt.Errorf("waiting for process 1: %w", err)
-	}
-	if err := unix.PtraceGetRegs(1, &before); err != nil {
-		return fmt.Errorf("reading the registers of process 1: %w", err)
-	}
-	if int64(before.Orig_rax) < 0 {
-		return errors.New("process 1 is in no system call")
+	// It waits in a system call nearly always. Where it is met between two, it goes on and is
+	// stopped again.
+	for end := time.Now().Add(10 * time.Second); ; {
+		if err := unix.PtraceInterrupt(1); err != nil {
+			return fmt.Errorf("interrupting process 1: %w", err)
+		}
+		if _, err := unix.Wait4(1, &status, unix.WALL, nil); err != nil {
+			return fmt.Errorf("waiting for process 1: %w", err)
+		}
+		if err := unix.PtraceGetRegs(1, &before); err != nil {
+			return fmt.Errorf("reading the registers of process 1: %w", err)
+		}
+		if int64(before.Orig_rax) >= 0 {
+			break
+		}
+		if time.Now().After(end) {
+			return errors.New("process 1 was in no system call for 10 s")
+		}
+		if err := unix.PtraceCont(1, 0); err != nil {
+			return fmt.Errorf("letting process 1 go on: %w", err)
+		}
 	}
 	regs = before
 	regs.Rip -= 2 // the syscall instruction
