@@ -13,6 +13,7 @@ import (
 	"runtime/debug"
 	"strconv"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -27,6 +28,13 @@ const names = 64
 // priority of the thread that asks, of SCHED_FIFO: what else runs on its CPU is not what is
 // measured. It sleeps nearly all of the time.
 const priority = 1
+
+// yieldEvery is how often the asking thread lets the Go runtime have its processor, between two
+// questions: one that keeps it for 10 ms is preempted, anywhere. Otherwise the thread is nothing
+// to the runtime (see ringtest.Sleep), which with system calls of the usual kind looks after it
+// every 20 µs, on the CPU that others need, and in between can have it spin for a thread
+// that its own priority keeps from running.
+const yieldEvery = 5 * time.Millisecond
 
 // The descriptors of Kernel.Files in the process.
 const memoryFD, kickFD = 3, 4
@@ -46,6 +54,7 @@ func Main(args []string, in io.Reader, out io.Writer) error {
 		return err
 	}
 	debug.SetGCPercent(-1)
+	runtime.GOMAXPROCS(2)  // one is the asking thread's, also while it sleeps
 	runtime.LockOSThread() // never unlocked: the process has nothing else to do
 	var set unix.CPUSet
 	set.Set(cpu)
@@ -113,9 +122,9 @@ func (p *process) ask(o Order) []Answer {
 	answers := make([]Answer, o.Samples)
 	clear(answers) // touch the pages now, not while the clock runs
 	facts := ring.Facts{Event: uint32(abi.EventOpen), Access: uint32(abi.AccessRead), UID: 1000, EUID: 1000}
-	between := unix.NsecToTimespec(int64(o.Pace))
 	end := ringtest.Now() + int64(o.Budget)
 	n := 0
+	yielded := ringtest.Now()
 	for n < len(answers) && !p.stop.Load() {
 		begin := ringtest.Now()
 		if begin > end {
@@ -125,8 +134,12 @@ func (p *process) ask(o Order) []Answer {
 		took := ringtest.Now() - begin
 		answers[n] = Answer{Begin: begin, Took: uint32(min(took, math.MaxUint32)), Errno: a.Errno, Failed: a.Reason != abi.ReasonNone}
 		n++
+		if begin-yielded > int64(yieldEvery) {
+			runtime.Gosched()
+			yielded = begin
+		}
 		if o.Pace > 0 {
-			unix.Nanosleep(&between, nil) // cut short by a signal: the next question is early
+			ringtest.Sleep(o.Pace) // cut short by a signal: the next question is early
 		}
 	}
 	return answers[:n]

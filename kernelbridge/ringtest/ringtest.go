@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/arbiterd/arbiter/arbiter/detached"
 	"github.com/arbiterd/arbiter/kernelbridge/abi"
 	"github.com/arbiterd/arbiter/kernelbridge/ring"
 )
@@ -25,7 +26,8 @@ import (
 type Kernel struct {
 	*ring.Ring
 	// PollFor is after how long whoever asks looks every SleepStep only, and sleeps in between,
-	// as a task does that goes to the gate. 0: it polls all the time. Set it before anybody asks.
+	// as a task does that goes to the gate. 0: it polls all the time. Set it before anybody asks; who
+	// asks then keeps a processor of the Go runtime while it sleeps.
 	PollFor time.Duration
 
 	memory, kick  int // descriptors
@@ -212,8 +214,7 @@ func (q *question) post() {
 	atomic.StoreUint64(&q.k.Slot(q.index).Word, uint64(abi.MakeWord(q.gen, abi.Posted, 0)))
 	atomic.OrUint64(&h.Posted[q.index/64], 1<<(q.index%64))
 	if atomic.LoadUint64(&h.Hot) == 0 {
-		one := [8]byte{1}
-		unix.Write(q.k.kick, one[:])
+		kickOnce(q.k.kick)
 	}
 }
 
@@ -227,11 +228,11 @@ func (q *question) wait() abi.Word {
 		if word.State() == abi.Done || i%32 == 0 && Now() > deadline {
 			return word
 		}
-		if poll := q.k.PollFor; poll > 0 && i%32 == 0 && Now()-begin > int64(poll) {
-			step := unix.NsecToTimespec(int64(SleepStep))
-			unix.Nanosleep(&step, nil) // cut short by a signal: it looks early
+		poll := q.k.PollFor
+		if poll > 0 && i%32 == 0 && Now()-begin > int64(poll) {
+			Sleep(SleepStep)
 		}
-		if i%256 == 0 {
+		if poll == 0 && i%256 == 0 {
 			runtime.Gosched() // goroutines may outnumber processors, tasks in a hook cannot
 		}
 	}
@@ -271,8 +272,4 @@ func (k *Kernel) fail(event uint32, reason abi.Reason) Answer {
 }
 
 // Now returns CLOCK_MONOTONIC, nanoseconds.
-func Now() int64 {
-	var ts unix.Timespec
-	unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts) // cannot fail with a valid pointer
-	return ts.Nano()
-}
+func Now() int64 { return detached.Now() }
