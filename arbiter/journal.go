@@ -180,6 +180,12 @@ func known(r *abi.Request) abi.Fields {
 // empty reports whether there is no record. Anyone may ask.
 func (j *journal) empty() bool { return j.head.Load() == j.tail.Load() }
 
+// filling reports whether the records take more than half of the journal. Anyone may ask.
+func (j *journal) filling() bool {
+	head := j.head.Load() // first: it never passes the tail
+	return j.tail.Load()-head > journalBytes/2
+}
+
 // clen returns how many bytes stand before the first NUL.
 func clen(b []byte) int {
 	if n := bytes.IndexByte(b, 0); n >= 0 {

@@ -49,7 +49,7 @@ func (s *Subscription) Close() { s.stream.drop(s) }
 // stream gives records one sequence and hands them out.
 type stream struct {
 	allowed  atomic.Int32  // subscribers that want plain allowed requests
-	sleeping atomic.Bool   // the collector waits on wake
+	state    atomic.Int32  // of the collector: awake, resting, asleep
 	stop     atomic.Bool   // no worker will append any more
 	wake     chan struct{} // buffer of one
 
@@ -72,36 +72,71 @@ func newStream(recent int) *stream {
 //go:nosplit
 func (s *stream) wantsAllowed() bool { return s.allowed.Load() > 0 }
 
-// notify tells the collector that a journal has a record. The channel is
-// touched only when the collector sleeps.
-func (s *stream) notify() {
-	if s.sleeping.Load() && s.sleeping.CompareAndSwap(true, false) {
-		select {
-		case s.wake <- struct{}{}:
-		default:
-		}
+// What the collector is doing.
+const (
+	awake   = iota
+	resting // for restFor, less if a journal fills up
+	asleep  // until it is woken
+)
+
+// restFor is how long the collector lets records gather while there are some: a thousand times
+// a second is enough to wake it, which switches two threads in on a CPU that others want.
+const restFor = time.Millisecond
+
+// notify tells the collector that a journal has a record, and whether the journal is filling up. The
+// channel is touched only when the collector has to be woken.
+func (s *stream) notify(filling bool) {
+	state := s.state.Load()
+	if state == awake || state == resting && !filling || !s.state.CompareAndSwap(state, awake) {
+		return
+	}
+	select {
+	case s.wake <- struct{}{}:
+	default:
 	}
 }
 
 // collect drains the journals until it is stopped and they are empty.
 func (s *stream) collect(workers []*worker) {
+	some := false // there were records since it was asleep
 	for {
 		last := s.stop.Load() // before the look: what was appended until then is found
 		if s.drain(workers) {
+			some = true
 			continue
 		}
 		if last {
 			return
 		}
-		// Say that we sleep, then look once more: a worker that appended before
-		// it could see the flag is noticed here.
-		s.sleeping.Store(true)
-		if s.drain(workers) {
-			s.sleeping.Store(false)
+		if some {
+			some = false
+			s.rest(workers)
 			continue
 		}
-		<-s.wake
-		s.sleeping.Store(false)
+		// Say that we sleep, then look once more: a worker that appended before it could see that
+		// is noticed here.
+		s.state.Store(asleep)
+		if s.drain(workers) {
+			some = true
+		} else {
+			<-s.wake
+		}
+		s.state.Store(awake)
+	}
+}
+
+// rest waits for restFor, no longer than until a journal fills up.
+func (s *stream) rest(workers []*worker) {
+	s.state.Store(resting)
+	defer s.state.Store(awake)
+	for _, w := range workers {
+		if w.journal.filling() { // it was before its worker could see that we rest
+			return
+		}
+	}
+	select {
+	case <-s.wake:
+	case <-time.After(restFor):
 	}
 }
 

@@ -393,5 +393,5 @@ func (w *worker) note(rec record) {
 	if !w.journal.append(w, &rec) {
 		w.counters.dropped.Add(1)
 	}
-	w.arbiter.stream.notify() // of a loss too: its number is passed over
+	w.arbiter.stream.notify(w.journal.filling()) // of a loss too: its number is passed over
 }
