@@ -47,15 +47,10 @@ func (rs *RuleSet) WriteImage(w io.Writer) error {
 }
 
 // FromImage returns the rule set of an image; it keeps nothing of b. It finds out whether b was
-// cut or is none at all. Beyond that it believes it: it is for what the same program wrote. It
-// calls rest, if not nil, after each some hundred microseconds, so that a caller with a thread
-// that others wait for can let them go first.
-func FromImage(b []byte, rest func()) (*RuleSet, error) {
-	if rest == nil {
-		rest = func() {}
-	}
+// cut or is none at all. Beyond that it believes it: it is for what the same program wrote.
+func FromImage(b []byte) (*RuleSet, error) {
 	const each = 96 // bytes of an image for one thing that may be there again, about
-	r := imageReader{b: b, seen: make([]reflect.Value, 0, len(b)/each), rest: rest, restAt: len(b) - restBytes}
+	r := imageReader{b: b, seen: make([]reflect.Value, 0, len(b)/each)}
 	rs := new(RuleSet)
 	r.value(ruleSetLayout(), rs.address())
 	if r.err == nil && len(r.b) > 0 {
@@ -154,15 +149,10 @@ func (w *imageWriter) again(at seenAt) bool {
 
 // imageReader reads zero values once it has failed.
 type imageReader struct {
-	b      []byte
-	seen   []reflect.Value
-	err    error
-	rest   func()
-	restAt int // bytes that are left then
+	b    []byte
+	seen []reflect.Value
+	err  error
 }
-
-// restBytes are read between two rests.
-const restBytes = 64 << 10
 
 func (r *imageReader) fail(err error) {
 	if r.err == nil {
@@ -196,10 +186,6 @@ func (r *imageReader) take(n int) []byte {
 	if n > len(r.b) {
 		r.fail(errImageEnd)
 		return nil
-	}
-	if len(r.b) <= r.restAt {
-		r.rest()
-		r.restAt = len(r.b) - restBytes
 	}
 	b := r.b[:n]
 	r.b = r.b[n:]

@@ -27,7 +27,7 @@ func imageOf(rs *RuleSet) []byte {
 // sameImage fails unless the image of rs is rs again.
 func sameImage(t interface{ Fatalf(string, ...any) }, rs *RuleSet) []byte {
 	image := imageOf(rs)
-	again, err := FromImage(image, nil)
+	again, err := FromImage(image)
 	if err != nil {
 		t.Fatalf("FromImage: %v\n%s", err, rs.Source())
 	}
@@ -108,18 +108,14 @@ func TestImageOfLargeRules(t *testing.T) {
 	if limit := 2 << 20; len(image) > limit {
 		t.Errorf("the image has %d bytes, want at most %d: what rules share is there once", len(image), limit)
 	}
-	rests := 0
-	if _, err := FromImage(image, func() { rests++ }); err != nil || rests < len(image)/restBytes/2 {
-		t.Errorf("%d rests while %d bytes are read, error %v; want one after each %d", rests, len(image), err, restBytes)
-	}
 	at, _ := rs.At(Moment{Now: time.Unix(1, 0)})
 	sameImage(t, at)
 	for n := 0; n < len(image); n += 1 + len(image)/100 {
-		if _, err := FromImage(image[:n], nil); err == nil {
+		if _, err := FromImage(image[:n]); err == nil {
 			t.Fatalf("%d of %d bytes are an image, too", n, len(image))
 		}
 	}
-	if _, err := FromImage(append(image, 0), nil); err == nil {
+	if _, err := FromImage(append(image, 0)); err == nil {
 		t.Error("a byte too many is an image, too")
 	}
 }
@@ -192,7 +188,7 @@ func FuzzImage(f *testing.F) {
 	}
 	f.Add(imageOf(rs))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		rs, err := FromImage(b, nil)
+		rs, err := FromImage(b)
 		if (rs == nil) == (err == nil) {
 			t.Errorf("FromImage: %v and error %v, want one of them", rs, err)
 		}

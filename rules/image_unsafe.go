@@ -156,8 +156,9 @@ func (r *imageReader) made(l *layout) (v reflect.Value) {
 // values reads n values, from p on.
 func (r *imageReader) values(l *layout, p unsafe.Pointer, n int) {
 	if l.flat {
+		const most = 64 << 10 // a copy is not preempted: whoever stops the world waits for its end
 		for memory := l.memory(p, n); len(memory) > 0; {
-			piece := min(len(memory), restBytes)
+			piece := min(len(memory), most)
 			copy(memory, r.take(piece))
 			memory = memory[piece:]
 		}

@@ -209,9 +209,7 @@ func read(image *os.File) (*rules.RuleSet, error) {
 		return nil, fmt.Errorf("mapping compiled rules: %w", err)
 	}
 	defer unix.Munmap(b)
-	// A thread that is busy keeps those that wake the worker from its CPU, until the next tick of
-	// the clock, 4 ms with CONFIG_HZ=250.
-	return rules.FromImage(b, func() { time.Sleep(10 * time.Microsecond) })
+	return rules.FromImage(b)
 }
 
 // process is one that compiles a file.
