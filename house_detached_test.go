@@ -53,6 +53,7 @@ var leaves = map[string]int{
 	"runtime.memequal":                        8,
 	"runtime.duffcopy":                        16,
 	"runtime.duffzero":                        16,
+	"internal/bytealg.IndexByte.abi0":         8,
 	"runtime.nanotime":                        64,  // the rest is on the stack of the thread
 	"runtime.panicBounds":                     0,   // ends the program, as nothing that is detached may panic: it is never called
 	"syscall.RawSyscall":                      200, // with RawSyscall6 and Syscall6 of package internal/runtime/syscall

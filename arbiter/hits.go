@@ -43,7 +43,7 @@ func (w *worker) turn() bool {
 }
 
 // answerHit answers the request at hand if the cache has the answer, it is not too late for that, and nobody
-// is to be killed.
+// is to be killed. It journals the answer as well if it is worth it; the collector may be owed a wake-up then.
 //
 //go:nosplit
 func (w *worker) answerHit() bool {
@@ -64,9 +64,7 @@ func (w *worker) answerHit() bool {
 	w.counters.hits.Add(1)
 	rec := record{decision: d.Rule, verdict: d.Verdict, cached: true, inTime: inTime, waited: w.waited()}
 	w.count(rec)
-	if !w.plain(rec) {
-		w.owes, w.owed = true, rec
-	}
+	w.owes = !w.plain(rec) && w.journalize(&rec)
 	return true
 }
 

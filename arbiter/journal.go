@@ -69,6 +69,8 @@ func newJournal() *journal {
 
 // append copies the worker's current request and rec into the journal. False
 // when there is no room.
+//
+//go:nosplit
 func (j *journal) append(w *worker, rec *record) bool {
 	r := w.req
 	args := abi.Args
@@ -107,15 +109,35 @@ func (j *journal) append(w *worker, rec *record) bool {
 		return false
 	}
 	b := j.buf[at : at+need]
-	le := binary.LittleEndian
-	le.PutUint32(b[0:], uint32(need))
-	f := b[8 : 8+fixedBytes]
+	binary.LittleEndian.PutUint32(b, uint32(need))
+	f, rest := b[8:8+fixedBytes], b[8+fixedBytes:]
+	f[13], f[14], f[15] = flag(rec.cached)|byte(found)<<1, flag(rec.inTime)|flag(digest != nil)<<1|flag(asked != nil)<<2|byte(r.Scan)<<3, byte(args)
+	f[137] = byte(levels)
+	w.putDecision(f, rec)
+	putFacts(f, r)
+	rest = putNumbers(rest, r.Arg[:args])
+	rest = putNumbers(rest, r.Cgroup[:levels])
+	rest = rest[copy(rest, digest):]
+	rest = rest[copy(rest, r.Verity.Bytes()):]
+	rest = rest[copy(rest, asked):]
+	rest = rest[copy(rest, r.Path()):]
+	rest = rest[copy(rest, r.Detail()):]
+	rest = rest[copy(rest, r.Exe()):]
+	copy(rest, r.Signature[:found])
+	j.tail.Store(tail + need) // publishes: the collector may read everything before it
+	return true
+}
+
+// putDecision writes what is decided about whom into the fixed part of a record.
+//
+//go:nosplit
+func (w *worker) putDecision(f []byte, rec *record) {
+	r, le := w.req, binary.LittleEndian
 	le.PutUint32(f[0:], uint32(r.Event))
 	le.PutUint32(f[4:], uint32(r.Access))
 	le.PutUint32(f[8:], uint32(rec.decision))
-	f[12], f[13], f[14], f[15] = byte(rec.verdict.Action), flag(rec.cached)|byte(found)<<1, flag(rec.inTime)|flag(digest != nil)<<1|flag(asked != nil)<<2|byte(r.Scan)<<3, byte(args)
+	f[12] = byte(rec.verdict.Action)
 	le.PutUint16(f[16:], rec.verdict.Errno)
-	le.PutUint16(f[18:], uint16(r.DetailLen)) // below abi.PathBytes
 	le.PutUint32(f[20:], uint32(rec.reason))
 	le.PutUint64(f[24:], uint64(rec.waited))
 	le.PutUint32(f[32:], r.TGID)
@@ -123,18 +145,26 @@ func (j *journal) append(w *worker, rec *record) bool {
 	le.PutUint32(f[40:], r.UID)
 	le.PutUint32(f[44:], r.GID)
 	le.PutUint64(f[48:], r.StartBoottime)
-	le.PutUint64(f[56:], r.Dev)
-	le.PutUint64(f[64:], r.Ino)
 	copy(f[72:88], r.Comm[:])
-	le.PutUint32(f[88:], r.PathLen)
-	le.PutUint32(f[92:], r.ExeLen)
 	le.PutUint64(f[96:], uint64(r.PostedNS))
 	le.PutUint64(f[104:], w.rules.Epoch())
 	le.PutUint64(f[112:], w.counters.dropped.Load())
 	le.PutUint64(f[120:], w.live.number)
+}
+
+// putFacts writes the other facts of r into the fixed part of a record.
+//
+//go:nosplit
+func putFacts(f []byte, r *abi.Request) {
+	le := binary.LittleEndian
+	le.PutUint16(f[18:], uint16(r.DetailLen)) // below abi.PathBytes
+	le.PutUint64(f[56:], r.Dev)
+	le.PutUint64(f[64:], r.Ino)
+	le.PutUint32(f[88:], r.PathLen)
+	le.PutUint32(f[92:], r.ExeLen)
 	le.PutUint32(f[128:], r.EUID)
 	le.PutUint32(f[132:], r.EGID)
-	f[136], f[137], f[138], f[139] = byte(r.Flags&abi.AllFlags), byte(levels), byte(r.Format), byte(r.Verity.Alg)
+	f[136], f[138], f[139] = byte(r.Flags&abi.AllFlags), byte(r.Format), byte(r.Verity.Alg)
 	le.PutUint32(f[140:], uint32(known(r)))
 	le.PutUint64(f[144:], r.Trees)
 	le.PutUint64(f[152:], uint64(r.Marks))
@@ -147,28 +177,23 @@ func (j *journal) append(w *worker, rec *record) bool {
 	le.PutUint32(f[184:], uint32(r.Credentials.HostNamespaces&abi.AllNamespaces)|uint32(flag(r.Credentials.Known))<<31)
 	le.PutUint32(f[188:], r.Credentials.Session)
 	le.PutUint64(f[192:], r.Size.Bytes|uint64(flag(r.Size.Known))<<63) // no file is that long
-	rest := b[8+fixedBytes:]
-	for _, v := range r.Arg[:args] {
-		le.PutUint64(rest, v)
-		rest = rest[8:]
+}
+
+// putNumbers writes v and returns what is left of b.
+//
+//go:nosplit
+func putNumbers(b []byte, v []uint64) []byte {
+	for _, n := range v {
+		binary.LittleEndian.PutUint64(b, n)
+		b = b[8:]
 	}
-	for _, v := range r.Cgroup[:levels] {
-		le.PutUint64(rest, v)
-		rest = rest[8:]
-	}
-	rest = rest[copy(rest, digest):]
-	rest = rest[copy(rest, r.Verity.Bytes()):]
-	rest = rest[copy(rest, asked):]
-	rest = rest[copy(rest, r.Path()):]
-	rest = rest[copy(rest, r.Detail()):]
-	rest = rest[copy(rest, r.Exe()):]
-	copy(rest, r.Signature[:found])
-	j.tail.Store(tail + need) // publishes: the collector may read everything before it
-	return true
+	return b
 }
 
 // known returns the facts that a record of r has. What is no file is known to have no content,
 // which its flags say where there is no object at all.
+//
+//go:nosplit
 func known(r *abi.Request) abi.Fields {
 	have := r.Have & abi.AllFields
 	if r.NoContent() && r.Flags&abi.FlagNoObject == 0 {
@@ -181,12 +206,16 @@ func known(r *abi.Request) abi.Fields {
 func (j *journal) empty() bool { return j.head.Load() == j.tail.Load() }
 
 // filling reports whether the records take more than half of the journal. Anyone may ask.
+//
+//go:nosplit
 func (j *journal) filling() bool {
 	head := j.head.Load() // first: it never passes the tail
 	return j.tail.Load()-head > journalBytes/2
 }
 
 // clen returns how many bytes stand before the first NUL.
+//
+//go:nosplit
 func clen(b []byte) int {
 	if n := bytes.IndexByte(b, 0); n >= 0 {
 		return n
@@ -194,6 +223,7 @@ func clen(b []byte) int {
 	return len(b)
 }
 
+//go:nosplit
 func flag(b bool) byte {
 	if b {
 		return 1

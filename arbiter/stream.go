@@ -48,10 +48,10 @@ func (s *Subscription) Close() { s.stream.drop(s) }
 
 // stream gives records one sequence and hands them out.
 type stream struct {
-	allowed  atomic.Int32  // subscribers that want plain allowed requests
-	state    atomic.Int32  // of the collector: awake, resting, asleep
-	stop     atomic.Bool   // no worker will append any more
-	wake     chan struct{} // buffer of one
+	allowed atomic.Int32  // subscribers that want plain allowed requests
+	state   atomic.Int32  // of the collector: awake, resting, asleep
+	stop    atomic.Bool   // no worker will append any more
+	wake    chan struct{} // buffer of one
 
 	mu       sync.Mutex
 	seq      uint64   // of the last event, or of the last loss behind it
@@ -83,16 +83,20 @@ const (
 // a second is enough to wake it, which switches two threads in on a CPU that others want.
 const restFor = time.Millisecond
 
-// notify tells the collector that a journal has a record, and whether the journal is filling up. The
-// channel is touched only when the collector has to be woken.
-func (s *stream) notify(filling bool) {
+// mustWake reports whether the collector has to be woken for a record that a journal has, or a loss:
+// then the caller calls wakeUp. filling says that the journal is.
+//
+//go:nosplit
+func (s *stream) mustWake(filling bool) bool {
 	state := s.state.Load()
-	if state == awake || state == resting && !filling || !s.state.CompareAndSwap(state, awake) {
-		return
-	}
+	return (state == asleep || state == resting && filling) && s.state.CompareAndSwap(state, awake)
+}
+
+// wakeUp wakes the collector.
+func (s *stream) wakeUp() {
 	select {
 	case s.wake <- struct{}{}:
-	default:
+	default: // a wake-up is pending
 	}
 }
 
@@ -241,10 +245,7 @@ func (s *stream) counts() (seq, recorded uint64) {
 // stopCollector makes collect return after one last look. The workers have ended.
 func (s *stream) stopCollector() {
 	s.stop.Store(true)
-	select {
-	case s.wake <- struct{}{}:
-	default: // a wake-up is pending
-	}
+	s.wakeUp()
 }
 
 // end closes all subscriptions; there will be no more.

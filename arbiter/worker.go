@@ -31,11 +31,10 @@ type worker struct {
 	cache   *cache.Cache   // nil when switched off
 	journal *journal
 
-	polls     int   // fruitless ones since the last request
-	spinUntil int64 // when they end
-	rest      bool  // see idle
-	owes      bool  // a note of owed, an answer that was given detached
-	owed      record
+	polls     int            // fruitless ones since the last request
+	spinUntil int64          // when they end
+	rest      bool           // see idle
+	owes      bool           // the collector its wake-up, for a record that was made detached
 	taken     bool           // req has no answer yet
 	last      int            // answers given since the arbiter began to stop
 	live      *installed     // what this worker decides by
@@ -131,7 +130,7 @@ func (w *worker) loop() (stopped bool) {
 			detached.Run(w) // Fast path: for as long as the cache has the answers.
 			if w.owes {
 				w.owes = false
-				w.note(w.owed)
+				w.arbiter.stream.wakeUp()
 			}
 			if !w.taken && w.arbiter.current.Load() != w.live {
 				w.rest = false
@@ -390,8 +389,18 @@ func (w *worker) plain(rec record) bool {
 
 // note journals an answer to the request at hand.
 func (w *worker) note(rec record) {
-	if !w.journal.append(w, &rec) {
+	if w.journalize(&rec) {
+		w.arbiter.stream.wakeUp()
+	}
+}
+
+// journalize is note but for its end: it reports whether the collector has to be woken, for a
+// loss too, whose number is passed over.
+//
+//go:nosplit
+func (w *worker) journalize(rec *record) (wake bool) {
+	if !w.journal.append(w, rec) {
 		w.counters.dropped.Add(1)
 	}
-	w.arbiter.stream.notify(w.journal.filling()) // of a loss too: its number is passed over
+	return w.arbiter.stream.mustWake(w.journal.filling())
 }
