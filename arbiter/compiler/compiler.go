@@ -162,9 +162,9 @@ func (c *Compiler) load(ctx context.Context, name string, src []byte, o rules.Op
 		return nil, &startError{err}
 	}
 	last, err := p.converse(job{name, o.Epoch, len(src), o.CgroupID != nil, o.Program != nil, c.cpus}, o)
-	var rs *rules.RuleSet
 	if err == nil && last == isDone {
-		rs, err = read(image) // while the process takes its time to end
+		go p.end(true) // it has much memory to give back first
+		return read(image)
 	}
 	// It has said its last word, or ended without one; else it has to end.
 	over := err == nil || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, unix.EPIPE)
@@ -178,10 +178,9 @@ func (c *Compiler) load(ctx context.Context, name string, src []byte, o rules.Op
 		return nil, fmt.Errorf("the process that compiles them ended before it was done: %v; if nobody killed it, memory has run out: split the rules, or give the daemon's control group more", p.cmd.ProcessState)
 	case err != nil:
 		return nil, fmt.Errorf("the process that compiles them: %w", err)
-	case last == isWrong: // what is, the daemon says itself, which may open files that the process may not
-		return rules.Load(name, src, o)
 	}
-	return rs, nil
+	// It has said isWrong. What is, the daemon says itself, which may open files that the process may not.
+	return rules.Load(name, src, o)
 }
 
 // memory returns a file that is nowhere but in memory.
