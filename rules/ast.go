@@ -35,7 +35,7 @@ const (
 // is immutable and safe for concurrent use.
 type File struct {
 	settings
-	source []byte
+	source string
 	rules  []rule
 }
 
@@ -85,20 +85,33 @@ type rule struct {
 // block is a set of conditions: all that are given must hold. A list holds when
 // one of its entries does; an empty list is a condition that is not given.
 type block struct {
-	access               abi.Access // any of; 0 when not given
-	uid, gid, euid, egid []numberRange
-	cgroup               []cgroupPath
-	tree                 []programPath
-	path, detail, exe    []pattern
-	args                 []argTest
-	attributes           attributes
-	size                 []numberRange
-	credentials          credentials
-	addr                 []netip.Prefix    // any of, IPv4 as IPv6
-	digest               []digest          // of the object's content
-	formats              kinds[abi.Format] // likewise; 0 when not given
-	verity               []abi.Verity      // likewise; verityAny stands for every digest
-	scans                kinds[abi.Scan]   // likewise; 0 when not given
+	access            abi.Access // any of; 0 when not given
+	uid, gid          []numberRange
+	cgroup            []cgroupPath
+	path, detail, exe []pattern
+	args              []argTest
+	addr              []netip.Prefix // any of, IPv4 as IPv6
+	digest            []digest       // of the object's content
+	*rare                            // never nil in a rule that has been read
+}
+
+// rare is the conditions of a block that few rules have: there are up to a million blocks.
+type rare struct {
+	euid, egid  []numberRange
+	tree        []programPath
+	attributes  attributes
+	size        []numberRange
+	credentials credentials
+	formats     kinds[abi.Format] // of the object's content; 0 when not given
+	verity      []abi.Verity      // likewise; verityAny stands for every digest
+	scans       kinds[abi.Scan]   // likewise; 0 when not given
+}
+
+// noRare is of all blocks that have none of its conditions. Nobody writes to it.
+var noRare rare
+
+func (r *rare) given() bool {
+	return len(r.euid)+len(r.egid)+len(r.tree)+len(r.size)+len(r.verity) > 0 || r.attributes.given() || r.credentials.given() || r.formats != 0 || r.scans != 0
 }
 
 // argTest is a condition on one number of an event: it is in one of the ranges, or,

@@ -85,6 +85,7 @@ func (p *parser) rules(n *yaml.Node, f *File) {
 // oneRule reads a rule into its place in f.rules.
 func (p *parser) oneRule(n *yaml.Node, index int, f *File) {
 	r := &f.rules[index]
+	defer p.found.release(p.found.mark()) // nobody keeps the fields of a rule
 	r.pos, r.deadline, r.onFail = pos{n.Line, n.Column}, f.deadline, f.onFail
 	what := "the rule"
 	if n.Kind == yaml.MappingNode { // the id goes with every problem of the rule
@@ -211,6 +212,15 @@ func (p *parser) eventList(n *yaml.Node, hint string) (set eventSet) {
 // block reads the conditions from the fields of a rule or of its not block, and checks
 // by the catalogue that the events have what they are about.
 func (p *parser) block(m fields, about eventSet, b *block) {
+	p.rare = rare{}
+	b.rare = &p.rare
+	defer func() {
+		b.rare = &noRare
+		if p.rare.given() {
+			own := p.rare
+			b.rare = &own
+		}
+	}()
 	for _, c := range [...]struct {
 		field string
 		with  eventSet

@@ -159,10 +159,6 @@ func (b *builder) node(rules []int32, used uint32) *node {
 		counts.add(demands[at])
 	}
 	counts.finish()
-	type filing struct {
-		key
-		rule int32
-	}
 	filed := make([]filing, 0, len(rules))
 	byContent := map[fact][]int32{}
 	n.rest = nil
@@ -177,8 +173,8 @@ func (b *builder) node(rules []int32, used uint32) *node {
 			filed = append(filed, filing{k, i})
 		}
 	}
-	slices.SortFunc(filed, func(x, y filing) int { return cmp.Or(x.compare(y.key), cmp.Compare(x.rule, y.rule)) })
-	var groups []group
+	filed = sorted(filed)
+	groups := make([]group, 0, len(filed))
 	for from := 0; from < len(filed); {
 		to := from + 1
 		var members []int32
@@ -206,6 +202,45 @@ func (b *builder) node(rules []int32, used uint32) *node {
 		x.unknown = b.node(byContent[x.fact], used|1<<x.fact)
 	}
 	return n
+}
+
+// filing is a rule that is filed under a key.
+type filing struct {
+	key
+	rule int32
+}
+
+// sorted returns filings that are in the order of their rules by their keys, and by their rules
+// where those are equal.
+func sorted(filed []filing) []filing {
+	// Nearly all are told apart by the beginning of the key, which is compared in one step.
+	type place struct {
+		by uint64
+		at int32
+	}
+	places := make([]place, len(filed))
+	for at := range filed {
+		k := &filed[at].key
+		next := uint64(k.n)<<32 | k.a>>32
+		if k.n == 0 {
+			next = min(k.a, 1<<32-1) // most numbers are small
+		}
+		places[at] = place{uint64(k.fact)<<56 | uint64(k.kind)<<48 | next, int32(at)}
+	}
+	slices.SortFunc(places, func(x, y place) int {
+		if x.by != y.by {
+			return cmp.Compare(x.by, y.by)
+		}
+		if c := filed[x.at].compare(filed[y.at].key); c != 0 {
+			return c
+		}
+		return cmp.Compare(x.at, y.at)
+	})
+	out := make([]filing, len(filed))
+	for to, p := range places {
+		out[to] = filed[p.at]
+	}
+	return out
 }
 
 // group is the rules that are filed under one key.

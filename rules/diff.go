@@ -3,9 +3,9 @@
 package rules
 
 import (
-	"bytes"
 	"reflect"
 	"slices"
+	"strings"
 
 	"github.com/cespare/xxhash/v2"
 )
@@ -130,10 +130,10 @@ func setTexts(rs *RuleSet) map[string][]string {
 
 // textSums returns a hash of the text of each rule, comments and indentation left out. It
 // tells texts apart for people, as Fingerprint does.
-func textSums(source []byte, rules []about) []uint64 {
-	begins := []int{0} // of each line
+func textSums(source string, rules []about) []uint64 {
+	begins := make([]int, 1, 1+strings.Count(source, "\n")+1) // of each line
 	for at := 0; ; {
-		n := bytes.IndexByte(source[at:], '\n')
+		n := strings.IndexByte(source[at:], '\n')
 		if n < 0 {
 			break
 		}
@@ -155,12 +155,12 @@ func textSums(source []byte, rules []about) []uint64 {
 		d.Reset()
 		for n := first; n < end; n++ {
 			line := source[begins[n]:begins[n+1]]
-			if n > first && len(line) > 0 && !bytes.ContainsAny(line[:1], " \t-#\r\n") {
+			if n > first && len(line) > 0 && !strings.ContainsAny(line[:1], " \t-#\r\n") {
 				break // the next key of the file
 			}
-			if line = bytes.TrimSpace(line); len(line) > 0 && line[0] != '#' {
-				d.Write(line) // never fails
-				d.WriteString("\n")
+			if line = strings.TrimSpace(line); len(line) > 0 && line[0] != '#' {
+				_, _ = d.WriteString(line) // never fails
+				_, _ = d.WriteString("\n")
 			}
 		}
 		sums[i] = d.Sum64()

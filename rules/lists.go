@@ -18,5 +18,15 @@ func (l *lists[T]) room(n int) []T {
 	return list
 }
 
+// mark returns what release takes to have the room back of all lists that are made in between.
+func (l *lists[T]) mark() []T {
+	if len(l.free) < listsPiece/2 { // else the same little room, and a piece besides, again and again
+		l.free = make([]T, listsPiece)
+	}
+	return l.free
+}
+
+func (l *lists[T]) release(mark []T) { l.free = mark }
+
 // copy returns a copy of a list.
 func (l *lists[T]) copy(list ...T) []T { return append(l.room(len(list)), list...) }

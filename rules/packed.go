@@ -5,9 +5,10 @@ package rules
 import (
 	"bytes"
 	"compress/flate"
-	"crypto/sha256"
 	"io"
-	"slices"
+	"strings"
+
+	"github.com/cespare/xxhash/v2"
 )
 
 // packFrom is from how many bytes on a text is packed: most files are smaller, and large
@@ -19,24 +20,29 @@ type packed struct {
 	kept     []byte // as it is, or deflated
 	deflated bool
 	len      int
-	sum      [sha256.Size]byte
+	sum      uint64 // tells most other texts at once
 }
 
-// pack copies src.
-func pack(src []byte) packed {
-	p := packed{kept: src, len: len(src), sum: sha256.Sum256(src)}
-	if len(src) >= packFrom {
-		var b bytes.Buffer
-		w, _ := flate.NewWriter(&b, flate.BestSpeed) // the level is one that there is
-		_, _ = w.Write(src)                          // never fails in memory
-		_ = w.Close()
-		p.deflated, p.kept = true, b.Bytes()
+// pack keeps nothing of src.
+func pack(src string) packed {
+	p := packed{len: len(src), sum: xxhash.Sum64String(src)}
+	if len(src) < packFrom {
+		p.kept = []byte(src)
+		return p
 	}
-	p.kept = slices.Clone(p.kept)
+	var b bytes.Buffer
+	w, _ := flate.NewWriter(&b, flate.BestSpeed) // the level is one that there is
+	// Piece by piece: nobody but Copy knows a way to write a string that is no copy of all of it.
+	_, _ = io.CopyBuffer(w, struct{ io.Reader }{strings.NewReader(src)}, make([]byte, 32<<10)) // never fails in memory
+	_ = w.Close()
+	p.deflated, p.kept = true, bytes.Clone(b.Bytes())
 	return p
 }
 
-func (p *packed) is(src []byte) bool { return p.len == len(src) && p.sum == sha256.Sum256(src) }
+// is reports whether src is the text.
+func (p *packed) is(src []byte) bool {
+	return p.len == len(src) && p.sum == xxhash.Sum64(src) && bytes.Equal(p.bytes(), src)
+}
 
 // parsed returns the file that the rule set was compiled from, for those who need positions
 // in it.

@@ -42,7 +42,7 @@ func parseWith(v version, name string, src []byte) (*File, error) {
 	p := newParser(v, name)
 	f := &File{settings: settings{name: name}}
 	if root := p.document(src); root != nil {
-		f.source = bytes.Clone(src)
+		f.source = string(src)
 		p.readFile(root, f)
 	}
 	if err := p.problems.finish(); err != nil {
@@ -62,6 +62,7 @@ type parser struct {
 	sets     map[string]*valueSet
 	nodes    lists[*yaml.Node]
 	found    lists[field]
+	rare     rare // of the block that is being read
 }
 
 func newParser(v version, file string) *parser {

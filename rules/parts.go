@@ -8,6 +8,7 @@ import (
 	"io"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 
 	"go.yaml.in/yaml/v3"
@@ -29,7 +30,7 @@ func parseParts(v version, name string, src []byte) *File {
 		return nil
 	}
 	p := newParser(v, name)
-	f := &File{settings: settings{name: name}, source: bytes.Clone(src)}
+	f := &File{settings: settings{name: name}, source: string(src)}
 	root := p.document(frame)
 	if root == nil || !rulesOn(root, key) {
 		return nil
@@ -48,7 +49,7 @@ func parseParts(v version, name string, src []byte) *File {
 			n++
 		}
 		of := items[first : first+n]
-		parts = append(parts, part{src: src[of[0].from:of[n-1].end], line: of[0].line, first: first, count: n})
+		parts = append(parts, part{src: f.source[of[0].from:of[n-1].end], line: of[0].line, first: first, count: n})
 		first += n
 	}
 	f.rules = make([]rule, total)
@@ -67,7 +68,7 @@ func parseParts(v version, name string, src []byte) *File {
 
 // part is some rules of a file.
 type part struct {
-	src          []byte
+	src          string
 	line         int // in the file, from 1
 	first, count int // of its rules
 }
@@ -113,7 +114,7 @@ func readParts(frame *parser, parts []part, f *File) bool {
 
 // list reads a part that is not simple. Nil: it is no list.
 func (pt *part) list(p *parser) *yaml.Node {
-	d := yaml.NewDecoder(bytes.NewReader(pt.src))
+	d := yaml.NewDecoder(strings.NewReader(pt.src))
 	var doc, second yaml.Node
 	if decode(d, &doc) != nil || !errors.Is(decode(d, &second), io.EOF) {
 		return nil
@@ -130,7 +131,7 @@ func (pt *part) list(p *parser) *yaml.Node {
 func (pt *part) read(s *simple, frame *parser, f *File) bool {
 	p := newParser(frame.version, frame.file)
 	p.whens, p.sets = frame.whens, frame.sets
-	list := s.read(string(pt.src), pt.line)
+	list := s.read(pt.src, pt.line)
 	if list == nil {
 		list = pt.list(p)
 	}
