@@ -31,25 +31,25 @@ func setName(epoch uint64) string { return fmt.Sprintf("%0*d%s", epochDigits, ep
 // file or the new one, and after success it is the new one. On an error the old
 // file is in place, unless the error came with the last step: then the new one
 // is, and may be gone after a crash.
-func (s *Store) writeFile(name string, data []byte) error {
+func (s *Store) writeFile(name string, parts [][]byte) error {
 	temp := filepath.Join(s.dir, name+tempSuffix)
 	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC|syscall.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return err
 	}
-	half := len(data) / 2
 	write := func() error {
 		if err := s.step(name, "create"); err != nil {
 			return err
 		}
-		if _, err := f.Write(data[:half]); err != nil {
-			return err
-		}
-		if err := s.step(name, "write"); err != nil {
-			return err
-		}
-		if _, err := f.Write(data[half:]); err != nil {
-			return err
+		for at, part := range parts {
+			if at == len(parts)-1 {
+				if err := s.step(name, "write"); err != nil {
+					return err
+				}
+			}
+			if _, err := f.Write(part); err != nil {
+				return err
+			}
 		}
 		if err := s.step(name, "sync"); err != nil {
 			return err

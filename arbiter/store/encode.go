@@ -74,25 +74,20 @@ type pointer struct {
 	High  High   `json:"high,omitzero"`
 }
 
-// seal puts the checksum line before a body, which is copied once: it can be large.
-func seal(kind string, parts ...[]byte) []byte {
-	size := maxHeadBytes
-	for _, part := range parts {
-		size += len(part)
-	}
-	out := make([]byte, maxHeadBytes, size)
-	for _, part := range parts {
-		out = append(out, part...)
-	}
-	line := head(kind, out[maxHeadBytes:])
-	out = out[maxHeadBytes-len(line):]
-	copy(out, line)
-	return out
+// seal returns a file with that body: a checksum line, and then its parts as they are, for a
+// source can be large.
+func seal(kind string, parts ...[]byte) [][]byte {
+	return append([][]byte{[]byte(head(kind, parts...))}, parts...)
 }
 
 // head returns the first line of a file with that body, newline included.
-func head(kind string, body []byte) string {
-	return fmt.Sprintf("%s %d sha256=%x length=%d\n", kind, formatVersion, sha256.Sum256(body), len(body))
+func head(kind string, parts ...[]byte) string {
+	sum, size := sha256.New(), 0
+	for _, part := range parts {
+		sum.Write(part) // never fails
+		size += len(part)
+	}
+	return fmt.Sprintf("%s %d sha256=%x length=%d\n", kind, formatVersion, sum.Sum(nil), size)
 }
 
 // unseal returns the body of a file, which aliases data. The error wraps
@@ -126,7 +121,7 @@ func unseal(kind string, data []byte) ([]byte, error) {
 }
 
 // encodeSet returns the file of a rule set.
-func encodeSet(m Meta, source []byte) ([]byte, error) {
+func encodeSet(m Meta, source []byte) ([][]byte, error) {
 	line, err := json.Marshal(m)
 	if err != nil {
 		return nil, err
@@ -156,7 +151,7 @@ func decodeSet(data []byte) (Meta, []byte, error) {
 }
 
 // encodePointer returns the file "current".
-func encodePointer(p pointer) ([]byte, error) {
+func encodePointer(p pointer) ([][]byte, error) {
 	line, err := json.Marshal(p)
 	if err != nil {
 		return nil, err

@@ -8,19 +8,22 @@ import (
 	"testing"
 )
 
+func joined(parts [][]byte) []byte { return bytes.Join(parts, nil) }
+
 // FuzzDecodeSet checks that no file makes the decoder panic, and that it accepts
 // only what its own bytes vouch for.
 func FuzzDecodeSet(f *testing.F) {
-	good, err := encodeSet(Meta{Epoch: 7, Size: 4, Name: "a", Reason: "b"}, []byte("text"))
+	parts, err := encodeSet(Meta{Epoch: 7, Size: 4, Name: "a", Reason: "b"}, []byte("text"))
 	if err != nil {
 		f.Fatal(err)
 	}
+	good := joined(parts)
 	f.Add(good)
 	f.Add(good[:len(good)/2])
 	f.Add([]byte("arbiter-rules 1 sha256=00 length=0\n"))
 	f.Add([]byte("arbiter-rules 99999999999999999999 sha256=zz length=-1\n"))
-	f.Add(seal(kindRules, []byte("{}\n")))
-	f.Add(seal(kindRules, nil))
+	f.Add(joined(seal(kindRules, []byte("{}\n"))))
+	f.Add(joined(seal(kindRules, nil)))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		m, source, err := decodeSet(data)
 		if err != nil {
@@ -47,9 +50,9 @@ func FuzzDecodePointer(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	f.Add(good)
-	f.Add(seal(kindCurrent, []byte(`{"epoch":5,"last":3}`)))
-	f.Add(seal(kindCurrent, []byte(`[`)))
+	f.Add(joined(good))
+	f.Add(joined(seal(kindCurrent, []byte(`{"epoch":5,"last":3}`))))
+	f.Add(joined(seal(kindCurrent, []byte(`[`))))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		p, err := decodePointer(data)
 		if err != nil {

@@ -85,16 +85,20 @@ func (s *Store) Prepare(m Meta, source []byte) error {
 	case m.Epoch != s.pointer.Last+1:
 		return fmt.Errorf("storing epoch %d: the next one is %d", m.Epoch, s.pointer.Last+1)
 	}
-	data, err := encodeSet(m, source)
+	parts, err := encodeSet(m, source)
 	if err != nil {
 		return fmt.Errorf("storing epoch %d: %w", m.Epoch, err)
 	}
-	if len(data) > maxFileBytes {
-		return fmt.Errorf("storing epoch %d: %d bytes are more than the %d that fit", m.Epoch, len(data), maxFileBytes)
+	size := 0
+	for _, part := range parts {
+		size += len(part)
+	}
+	if size > maxFileBytes {
+		return fmt.Errorf("storing epoch %d: %d bytes are more than the %d that fit", m.Epoch, size, maxFileBytes)
 	}
 	// The number is used up whatever happens: after an error the file may be there.
 	s.pointer.Last = m.Epoch
-	if err := s.writeFile(setName(m.Epoch), data); err != nil {
+	if err := s.writeFile(setName(m.Epoch), parts); err != nil {
 		return errors.Join(fmt.Errorf("storing epoch %d: %w", m.Epoch, err), s.remove(m.Epoch))
 	}
 	s.sets[m.Epoch] = m

@@ -252,11 +252,11 @@ func highest(h High, sets map[uint64]Meta) High {
 }
 
 func (s *Store) writePointer(p pointer) error {
-	data, err := encodePointer(p)
+	parts, err := encodePointer(p)
 	if err != nil {
 		return err
 	}
-	if err := s.writeFile(currentName, data); err != nil {
+	if err := s.writeFile(currentName, parts); err != nil {
 		return fmt.Errorf("writing %s: %w", filepath.Join(s.dir, currentName), err)
 	}
 	return nil
