@@ -4,6 +4,7 @@ package rules
 
 import (
 	"cmp"
+	"math/bits"
 	"slices"
 	"strings"
 
@@ -71,6 +72,7 @@ type builder struct {
 	scratch struct {
 		parts   [][]key
 		demands []demand
+		counts  counts
 	}
 }
 
@@ -146,14 +148,17 @@ func (b *builder) node(rules []int32, used uint32) *node {
 	if len(rules) <= b.few {
 		return n
 	}
+	all := 0
 	for _, i := range rules {
-		b.left -= b.rs.keys(&b.rs.all[i])
+		all += b.rs.keys(&b.rs.all[i])
 	}
+	b.left -= all
 	if b.left < 0 {
 		return n
 	}
 	demands := make([][]demand, len(rules))
-	counts := newCounts(len(rules))
+	counts := &b.scratch.counts // until the first node below
+	counts.reset(all)
 	for at, i := range rules {
 		demands[at] = b.demandsOf(&b.rs.all[i], used)
 		counts.add(demands[at])
@@ -506,15 +511,31 @@ func (g *glob) parts() (parts []string) {
 	return parts
 }
 
-// counts says how many rules share a demand.
+// counts says how many rules share a demand, sometimes a few more: of others that have the same
+// place in number. That is enough to choose by.
 type counts struct {
-	number     map[key]int32
-	from, upTo map[fact][]uint64 // first and last numbers of all ranges, sorted
+	number     []int32           // by place; a power of two of them
+	from, upTo [factEnd][]uint64 // first and last numbers of all ranges, sorted
 	chosen     []key             // the last ones that were the best
 }
 
-func newCounts(rules int) *counts {
-	return &counts{number: make(map[key]int32, rules), from: map[fact][]uint64{}, upTo: map[fact][]uint64{}}
+// reset forgets everything, and makes room for so many keys.
+func (c *counts) reset(keys int) {
+	n := 1 << bits.Len(uint(2*keys)) // few keys share a place, and places fit into a cache of the CPU
+	if n > cap(c.number) {
+		c.number = make([]int32, n)
+	}
+	c.number = c.number[:n]
+	clear(c.number)
+	for f := range c.from {
+		c.from[f], c.upTo[f] = c.from[f][:0], c.upTo[f][:0]
+	}
+}
+
+// place returns where the number of rules with k is.
+func (c *counts) place(k key) *int32 {
+	what := uint64(k.fact)<<56 | uint64(k.kind)<<48 | uint64(k.n)<<8 | uint64(k.first)
+	return &c.number[spread(k.a^spread(k.b^what))&uint64(len(c.number)-1)]
 }
 
 func (c *counts) add(ds []demand) {
@@ -527,7 +548,7 @@ func (c *counts) add(ds []demand) {
 				case keyNumber:
 					c.from[d.fact], c.upTo[d.fact] = append(c.from[d.fact], k.a), append(c.upTo[d.fact], k.a)
 				default:
-					c.number[k]++
+					*c.place(k)++
 				}
 			}
 		}
@@ -541,7 +562,7 @@ func (c *counts) finish() {
 	}
 }
 
-// of returns how many rules may be found where one is that is filed under k.
+// of returns about how many rules may be found where one is that is filed under k.
 func (c *counts) of(k key) int {
 	hi := k.b
 	switch k.kind {
@@ -549,7 +570,7 @@ func (c *counts) of(k key) int {
 	case keyNumber:
 		hi = k.a
 	default:
-		return int(c.number[k])
+		return int(*c.place(k))
 	}
 	// All ranges but those that begin behind it and those that end before it.
 	begun, _ := slices.BinarySearch(c.from[k.fact], hi+1)
