@@ -107,9 +107,6 @@ type rare struct {
 	scans       kinds[abi.Scan]   // likewise; 0 when not given
 }
 
-// noRare is of all blocks that have none of its conditions. Nobody writes to it.
-var noRare rare
-
 func (r *rare) given() bool {
 	return len(r.euid)+len(r.egid)+len(r.tree)+len(r.size)+len(r.verity) > 0 || r.attributes.given() || r.credentials.given() || r.formats != 0 || r.scans != 0
 }

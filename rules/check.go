@@ -215,7 +215,7 @@ func (p *parser) block(m fields, about eventSet, b *block) {
 	p.rare = rare{}
 	b.rare = &p.rare
 	defer func() {
-		b.rare = &noRare
+		b.rare = p.noRare
 		if p.rare.given() {
 			own := p.rare
 			b.rare = &own

@@ -62,11 +62,12 @@ type parser struct {
 	sets     map[string]*valueSet
 	nodes    lists[*yaml.Node]
 	found    lists[field]
-	rare     rare // of the block that is being read
+	rare     rare  // of the block that is being read
+	noRare   *rare // of all blocks that have none of its conditions; nobody writes to it
 }
 
 func newParser(v version, file string) *parser {
-	return &parser{file: file, version: v, ids: map[string]int{}, whens: &fileWhens{}, sets: map[string]*valueSet{}}
+	return &parser{file: file, version: v, ids: map[string]int{}, whens: &fileWhens{}, sets: map[string]*valueSet{}, noRare: new(rare)}
 }
 
 func (p *parser) add(n *yaml.Node, hint, format string, args ...any) {
