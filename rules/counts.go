@@ -15,9 +15,13 @@ type counts struct {
 	chosen     []key             // the last ones that were the best
 }
 
+// mostPlaces bounds number, to 16 MiB: where there are more keys, most are those of sets that many
+// rules name.
+const mostPlaces = 1 << 22
+
 // reset forgets everything, and makes room for so many keys.
 func (c *counts) reset(keys int) {
-	n := 1 << bits.Len(uint(2*keys)) // few keys share a place, and places fit into a cache of the CPU
+	n := min(1<<bits.Len(uint(2*keys)), mostPlaces) // few keys share a place, and places fit into a cache of the CPU
 	if n > cap(c.number) {
 		c.number = make([]int32, n)
 	}

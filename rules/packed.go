@@ -44,6 +44,11 @@ func (p *packed) is(src []byte) bool {
 	return p.len == len(src) && p.sum == xxhash.Sum64(src) && bytes.Equal(p.bytes(), src)
 }
 
+// same reports whether both are of one text, which is packed in one way only.
+func (p *packed) same(as *packed) bool {
+	return p.len == as.len && p.sum == as.sum && p.deflated == as.deflated && bytes.Equal(p.kept, as.kept)
+}
+
 // parsed returns the file that the rule set was compiled from, for those who need positions
 // in it.
 func (rs *RuleSet) parsed() *File {

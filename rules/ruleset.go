@@ -91,12 +91,12 @@ func (rs *RuleSet) Scope() Scope { return rs.scope }
 // takes time and memory.
 func (rs *RuleSet) Source() []byte { return rs.source.bytes() }
 
-// SourceIs reports whether src is the text that was parsed, without unpacking it.
+// SourceIs reports whether src is the text that was parsed, which is unpacked only if it is likely.
 func (rs *RuleSet) SourceIs(src []byte) bool { return rs.source.is(src) }
 
 // SameSource reports whether both were compiled from the same text.
 func (rs *RuleSet) SameSource(as *RuleSet) bool {
-	return rs.source.len == as.source.len && rs.source.sum == as.source.sum
+	return rs.source.same(&as.source)
 }
 
 // SourceLen returns how many bytes the text has.

@@ -17,8 +17,8 @@ func Sleep(d time.Duration) {
 	unix.RawSyscall(unix.SYS_NANOSLEEP, uintptr(unsafe.Pointer(&ts)), 0, 0)
 }
 
-// kickOnce is a write(2) of likewise to an eventfd that does not block. An error is none: it
-// is full, which wakes as well.
+// kickOnce is write(2) to an eventfd that does not block, likewise. Its error does not matter: the
+// eventfd is full then, which wakes as well.
 func kickOnce(fd int) {
 	one := uint64(1)
 	unix.RawSyscall(unix.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(&one)), unsafe.Sizeof(one))
