@@ -37,13 +37,13 @@ func (w *worker) turn() bool {
 	taken, served := w.queue.NextDetached(w.req)
 	if taken {
 		w.take()
-		return w.answerHit() && !w.owes
+		return w.answerHit() && !w.noteHit()
 	}
 	return served && (!w.idle() || w.parkDetached())
 }
 
 // answerHit answers the request at hand if the cache has the answer, it is not too late for that, and nobody
-// is to be killed. It journals the answer as well if it is worth it; the collector may be owed a wake-up then.
+// is to be killed. The answer is left in w.hit for noteHit.
 //
 //go:nosplit
 func (w *worker) answerHit() bool {
@@ -62,10 +62,18 @@ func (w *worker) answerHit() bool {
 	inTime := w.queue.ReplyDetached(r, abi.Verdict{Errno: d.Verdict.Errno, Keep: w.keeps(&d, want)})
 	w.taken = false
 	w.counters.hits.Add(1)
-	rec := record{decision: d.Rule, verdict: d.Verdict, cached: true, inTime: inTime, waited: w.waited()}
-	w.count(rec)
-	w.owes = !w.plain(rec) && w.journalize(&rec)
+	w.hit = record{decision: d.Rule, verdict: d.Verdict, cached: true, inTime: inTime, waited: w.waited()}
+	w.count(w.hit)
 	return true
+}
+
+// noteHit journals the answer to a hit, if somebody is to be told. True: the collector is owed a wake-up.
+// The journal needs much of the stack, and is written when what answerHit needed is given back.
+//
+//go:nosplit
+func (w *worker) noteHit() bool {
+	w.owes = !w.plain(w.hit) && w.journalize(&w.hit)
+	return w.owes
 }
 
 // parkDetached parks, see park. False: that takes the runtime.

@@ -95,88 +95,117 @@ func (j *journal) append(w *worker, rec *record) bool {
 		found = clen(r.Signature[:])
 	}
 	need := uint64(8+fixedBytes+8*(args+levels)+len(digest)+r.Verity.Alg.Size()+len(asked)+int(r.PathLen)+int(r.DetailLen)+int(r.ExeLen)+found+7) &^ 7
-	tail, head := j.tail.Load(), j.head.Load()
-	free := journalBytes - (tail - head)
-	at := tail % journalBytes
-	if toEnd := journalBytes - at; toEnd < need {
-		if free < toEnd+need {
-			return false
-		}
-		binary.LittleEndian.PutUint32(j.buf[at:], 0)
-		tail += toEnd
-		at = 0
-	} else if free < need {
+	b, end := j.place(need)
+	if b == nil {
 		return false
 	}
-	b := j.buf[at : at+need]
 	binary.LittleEndian.PutUint32(b, uint32(need))
-	f, rest := b[8:8+fixedBytes], b[8+fixedBytes:]
+	f, rest := (*fixed)(b[8:]), b[8+fixedBytes:]
 	f[13], f[14], f[15] = flag(rec.cached)|byte(found)<<1, flag(rec.inTime)|flag(digest != nil)<<1|flag(asked != nil)<<2|byte(r.Scan)<<3, byte(args)
 	f[137] = byte(levels)
 	w.putDecision(f, rec)
-	putFacts(f, r)
+	putEvent(f, r)
+	putTask(f, r)
 	rest = putNumbers(rest, r.Arg[:args])
 	rest = putNumbers(rest, r.Cgroup[:levels])
 	rest = rest[copy(rest, digest):]
 	rest = rest[copy(rest, r.Verity.Bytes()):]
 	rest = rest[copy(rest, asked):]
-	rest = rest[copy(rest, r.Path()):]
-	rest = rest[copy(rest, r.Detail()):]
-	rest = rest[copy(rest, r.Exe()):]
-	copy(rest, r.Signature[:found])
-	j.tail.Store(tail + need) // publishes: the collector may read everything before it
+	putTexts(rest, r, found)
+	j.tail.Store(end) // publishes: the collector may read everything before it
 	return true
 }
 
-// putDecision writes what is decided about whom into the fixed part of a record.
+// place returns need contiguous bytes to write a record into, and the tail that publishes
+// it; nil when there is no room.
 //
 //go:nosplit
-func (w *worker) putDecision(f []byte, rec *record) {
-	r, le := w.req, binary.LittleEndian
-	le.PutUint32(f[0:], uint32(r.Event))
-	le.PutUint32(f[4:], uint32(r.Access))
+func (j *journal) place(need uint64) (b []byte, end uint64) {
+	tail, head := j.tail.Load(), j.head.Load()
+	free := journalBytes - (tail - head)
+	at := tail % journalBytes
+	if toEnd := journalBytes - at; toEnd < need {
+		if free < toEnd+need {
+			return nil, 0
+		}
+		binary.LittleEndian.PutUint32(j.buf[at:], 0)
+		tail += toEnd
+		at = 0
+	} else if free < need {
+		return nil, 0
+	}
+	return j.buf[at : at+need], tail + need
+}
+
+// fixed is the fixed part of a record: an array, so that no index into it has to be checked.
+type fixed [fixedBytes]byte
+
+// putDecision writes what is decided into the fixed part of a record.
+//
+//go:nosplit
+func (w *worker) putDecision(f *fixed, rec *record) {
+	le := binary.LittleEndian
 	le.PutUint32(f[8:], uint32(rec.decision))
 	f[12] = byte(rec.verdict.Action)
 	le.PutUint16(f[16:], rec.verdict.Errno)
 	le.PutUint32(f[20:], uint32(rec.reason))
 	le.PutUint64(f[24:], uint64(rec.waited))
+	le.PutUint64(f[104:], w.rules.Epoch())
+	le.PutUint64(f[112:], w.counters.dropped.Load())
+	le.PutUint64(f[120:], w.live.number)
+}
+
+// putEvent writes what is asked, and about what, into the fixed part of a record.
+//
+//go:nosplit
+func putEvent(f *fixed, r *abi.Request) {
+	le := binary.LittleEndian
+	le.PutUint32(f[0:], uint32(r.Event))
+	le.PutUint32(f[4:], uint32(r.Access))
+	le.PutUint16(f[18:], uint16(r.DetailLen)) // below abi.PathBytes
+	le.PutUint64(f[56:], r.Dev)
+	le.PutUint64(f[64:], r.Ino)
+	le.PutUint32(f[88:], r.PathLen)
+	le.PutUint32(f[92:], r.ExeLen)
+	le.PutUint64(f[96:], uint64(r.PostedNS))
+	f[136], f[138], f[139] = byte(r.Flags&abi.AllFlags), byte(r.Format), byte(r.Verity.Alg)
+	le.PutUint32(f[140:], uint32(known(r)))
+	a := r.Attributes()
+	le.PutUint32(f[160:], a.UID)
+	le.PutUint32(f[164:], a.GID)
+	le.PutUint32(f[168:], a.Mode)
+	le.PutUint64(f[192:], r.Size.Bytes|uint64(flag(r.Size.Known))<<63) // no file is that long
+}
+
+// putTask writes who asks into the fixed part of a record.
+//
+//go:nosplit
+func putTask(f *fixed, r *abi.Request) {
+	le := binary.LittleEndian
 	le.PutUint32(f[32:], r.TGID)
 	le.PutUint32(f[36:], r.TID)
 	le.PutUint32(f[40:], r.UID)
 	le.PutUint32(f[44:], r.GID)
 	le.PutUint64(f[48:], r.StartBoottime)
 	copy(f[72:88], r.Comm[:])
-	le.PutUint64(f[96:], uint64(r.PostedNS))
-	le.PutUint64(f[104:], w.rules.Epoch())
-	le.PutUint64(f[112:], w.counters.dropped.Load())
-	le.PutUint64(f[120:], w.live.number)
-}
-
-// putFacts writes the other facts of r into the fixed part of a record.
-//
-//go:nosplit
-func putFacts(f []byte, r *abi.Request) {
-	le := binary.LittleEndian
-	le.PutUint16(f[18:], uint16(r.DetailLen)) // below abi.PathBytes
-	le.PutUint64(f[56:], r.Dev)
-	le.PutUint64(f[64:], r.Ino)
-	le.PutUint32(f[88:], r.PathLen)
-	le.PutUint32(f[92:], r.ExeLen)
 	le.PutUint32(f[128:], r.EUID)
 	le.PutUint32(f[132:], r.EGID)
-	f[136], f[138], f[139] = byte(r.Flags&abi.AllFlags), byte(r.Format), byte(r.Verity.Alg)
-	le.PutUint32(f[140:], uint32(known(r)))
 	le.PutUint64(f[144:], r.Trees)
 	le.PutUint64(f[152:], uint64(r.Marks))
-	a := r.Attributes()
-	le.PutUint32(f[160:], a.UID)
-	le.PutUint32(f[164:], a.GID)
-	le.PutUint32(f[168:], a.Mode)
 	le.PutUint32(f[172:], r.Credentials.LoginUID)
 	le.PutUint64(f[176:], r.Credentials.Capabilities)
 	le.PutUint32(f[184:], uint32(r.Credentials.HostNamespaces&abi.AllNamespaces)|uint32(flag(r.Credentials.Known))<<31)
 	le.PutUint32(f[188:], r.Credentials.Session)
-	le.PutUint64(f[192:], r.Size.Bytes|uint64(flag(r.Size.Known))<<63) // no file is that long
+}
+
+// putTexts writes the texts of r into rest, with found bytes of what a scanner has named.
+//
+//go:nosplit
+func putTexts(rest []byte, r *abi.Request, found int) {
+	rest = rest[copy(rest, r.Path()):]
+	rest = rest[copy(rest, r.Detail()):]
+	rest = rest[copy(rest, r.Exe()):]
+	copy(rest, r.Signature[:found])
 }
 
 // putNumbers writes v and returns what is left of b.
@@ -257,14 +286,14 @@ func (j *journal) next(e *Event) (o origin, ok bool) {
 			continue
 		}
 		b := j.buf[at : at+need]
-		o = decode(b[8:8+fixedBytes], b[8+fixedBytes:], e)
+		o = decode((*fixed)(b[8:]), b[8+fixedBytes:], e)
 		j.head.Store(head + need)
 		return o, true
 	}
 }
 
 // decode reads a record's fixed part f and what is behind it.
-func decode(f, rest []byte, e *Event) origin {
+func decode(f *fixed, rest []byte, e *Event) origin {
 	le := binary.LittleEndian
 	args, rest := rest[:8*int(f[15])], rest[8*int(f[15]):]
 	cgroup, text := rest[:8*int(f[137])], rest[8*int(f[137]):]

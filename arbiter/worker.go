@@ -34,6 +34,7 @@ type worker struct {
 	polls     int            // fruitless ones since the last request
 	spinUntil int64          // when they end
 	rest      bool           // see idle
+	hit       record         // of the last hit, between answerHit and noteHit
 	owes      bool           // the collector its wake-up, for a record that was made detached
 	taken     bool           // req has no answer yet
 	last      int            // answers given since the arbiter began to stop
