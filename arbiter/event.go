@@ -75,3 +75,8 @@ type Event struct {
 
 	postedNS int64 // CLOCK_MONOTONIC
 }
+
+// LacksRole reports whether e is an exec of which the role is not known, so that it has no numbers.
+func (e *Event) LacksRole() bool {
+	return e.Event == abi.EventExec && abi.Role(e.Args[abi.ArgRole]) == abi.RoleUnknown
+}

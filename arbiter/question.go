@@ -20,6 +20,9 @@ func (e *Event) Question(r *abi.Request) {
 	r.UID, r.GID, r.EUID, r.EGID = e.UID, e.GID, e.EUID, e.EGID
 	r.Dev, r.Ino, r.Cgroup, r.Arg = e.Dev, e.Ino, e.Cgroup, e.Args
 	r.Trees, r.Marks, r.Credentials = 0, 0, e.Credentials
+	if r.LacksRole() { // it was made by a version that had none
+		r.Have &^= abi.FieldArgs
+	}
 	r.Comm = [16]byte{}
 	copy(r.Comm[:], e.Comm)
 	put := func(buf *[abi.PathBytes]byte, text string, fact abi.Fields) uint32 {

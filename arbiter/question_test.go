@@ -143,6 +143,22 @@ func TestQuestionWithLongTexts(t *testing.T) {
 	}
 }
 
+// An exec without a role, of fanotify or of a version that had none, is one whose numbers are not known.
+func TestQuestionOfRole(t *testing.T) {
+	for role, want := range map[abi.Role]abi.Fields{abi.RoleUnknown: 0, abi.RoleProgram: abi.FieldArgs, abi.RoleInterpreter: abi.FieldArgs} {
+		for _, event := range []abi.Event{abi.EventExec, abi.EventMkdir} {
+			if event != abi.EventExec {
+				want = abi.FieldArgs
+			}
+			var r abi.Request
+			(&Event{Event: event, Args: [abi.Args]uint64{abi.ArgRole: uint64(role)}, Facts: abi.FieldArgs}).Question(&r)
+			if got := r.Have & abi.FieldArgs; got != want {
+				t.Errorf("%s, role %d: the facts are %v, want %v", event, role, got.Names(), want.Names())
+			}
+		}
+	}
+}
+
 // What a record says of the content is known, and what it is silent about is not.
 func TestQuestionOfContent(t *testing.T) {
 	sum := strings.Repeat("01", 32)

@@ -105,6 +105,8 @@ func subject(args []string) {
 		case "forks": // N:PATH, N children that open it
 			fmt.Println(forks(path))
 			continue
+		case "try", "tryfd":
+			err = tryVerb(verb, path)
 		case "rename", "spawn", "die", "signal":
 			fmt.Println(scopeVerb(verb, path))
 			continue

@@ -3,6 +3,7 @@
 package kernelbridge
 
 import (
+	"syscall"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -41,4 +42,20 @@ func rawLoadProg() (int, error) {
 		uint64(uintptr(unsafe.Pointer(&license))),
 	}
 	return rawBPF(unix.BPF_PROG_LOAD, attr)
+}
+
+// execveat is execveat(2) of the file that fd is open on. It returns only when it failed.
+func execveat(fd int, args, env []string) error {
+	argv, err := syscall.SlicePtrFromStrings(args)
+	if err != nil {
+		return err
+	}
+	envp, err := syscall.SlicePtrFromStrings(env)
+	if err != nil {
+		return err
+	}
+	empty := [1]byte{}
+	_, _, errno := unix.RawSyscall6(unix.SYS_EXECVEAT, uintptr(fd), uintptr(unsafe.Pointer(&empty[0])),
+		uintptr(unsafe.Pointer(&argv[0])), uintptr(unsafe.Pointer(&envp[0])), unix.AT_EMPTY_PATH, 0)
+	return errno
 }

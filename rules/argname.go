@@ -72,6 +72,7 @@ const (
 	bpfCommands
 	mountFlags
 	prctlOptions
+	execRoles
 )
 
 var numberings = [...]numberNames{
@@ -101,6 +102,7 @@ var numberings = [...]numberNames{
 		1 << 12: "BIND", 1 << 13: "MOVE", 1 << 14: "REC", 1 << 17: "UNBINDABLE", 1 << 18: "PRIVATE", 1 << 19: "SLAVE", 1 << 20: "SHARED"}},
 	prctlOptions: {prefix: "PR_", names: map[uint64]string{1: "SET_PDEATHSIG", 4: "SET_DUMPABLE", 8: "SET_KEEPCAPS", 15: "SET_NAME",
 		22: "SET_SECCOMP", 24: "CAPBSET_DROP", 28: "SET_SECUREBITS", 35: "SET_MM", 38: "SET_NO_NEW_PRIVS", 47: "CAP_AMBIENT"}},
+	execRoles:    {names: map[uint64]string{uint64(abi.RoleProgram): "program", uint64(abi.RoleInterpreter): "interpreter"}},
 	plainNumbers: {},
 }
 
@@ -121,6 +123,8 @@ func namesOf(e abi.Event, arg string) numbering {
 		return protections
 	case "option":
 		return prctlOptions
+	case "role":
+		return execRoles
 	case "type":
 		if e != abi.EventBPFMap && e != abi.EventBPFProg {
 			return socketTypes

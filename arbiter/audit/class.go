@@ -213,7 +213,7 @@ func arg(e *arbiter.Event, name string) uint64 {
 // argsOf returns the event's numbers by their names, nil when it has none.
 func argsOf(e *arbiter.Event) map[string]uint64 {
 	ev := catalogue.Of(e.Event)
-	if ev == nil || len(ev.Args) == 0 {
+	if ev == nil || len(ev.Args) == 0 || e.LacksRole() {
 		return nil
 	}
 	m := make(map[string]uint64, len(ev.Args))

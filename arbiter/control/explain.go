@@ -200,11 +200,14 @@ func checkPath(p []byte) error {
 	return nil
 }
 
-// accessOf sets what the request asks for.
+// accessOf sets what the request asks for: an exec of a program, if nothing else is said.
 func accessOf(r *abi.Request, names []string) error {
 	if r.Event != abi.EventOpen {
 		if r.Event == abi.EventExec {
 			r.Access = abi.AccessExec
+			if r.LacksRole() {
+				r.Arg[abi.ArgRole] = uint64(abi.RoleProgram)
+			}
 		}
 		if len(names) > 0 {
 			return fmt.Errorf("access is for the event open: leave it out")

@@ -207,7 +207,7 @@ func eventMessage(e *arbiter.Event) *controlv1.Event {
 	for i := 0; i < len(e.Cgroup) && e.Cgroup[i] != 0; i++ {
 		m.Cgroups = append(m.Cgroups, e.Cgroup[i])
 	}
-	if ev := catalogue.Of(e.Event); ev != nil {
+	if ev := catalogue.Of(e.Event); ev != nil && !e.LacksRole() {
 		for i, a := range ev.Args {
 			m.Args = append(m.Args, &controlv1.Argument{Name: a.Name, Value: e.Args[i]})
 		}

@@ -219,6 +219,9 @@ func (a *app) explainOffline(cmd *cobra.Command, q *controlv1.ExplainRequest, fi
 	switch r.Event {
 	case abi.EventExec:
 		r.Access = abi.AccessExec
+		if r.LacksRole() {
+			r.Arg[abi.ArgRole] = uint64(abi.RoleProgram)
+		}
 	case abi.EventOpen:
 		for _, name := range q.Access {
 			bit, _ := rules.ParseAccess(name) // checked before

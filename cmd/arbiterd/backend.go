@@ -443,7 +443,7 @@ func (b *fanotifyBackend) waits(abi.Event) string {
 }
 
 func (b *fanotifyBackend) check(rs *rules.RuleSet) ([]string, error) {
-	if err := errors.Join(checkFanotifyScope(rs), checkFanotifyTrees(rs)); err != nil {
+	if err := errors.Join(checkFanotifyScope(rs), checkFanotifyTrees(rs), checkFanotifyRoles(rs)); err != nil {
 		return nil, err
 	}
 	want := rs.Consulted(abi.EventOpen) | rs.Consulted(abi.EventExec)

@@ -48,6 +48,26 @@ const (
 	AccessCreated  // the file was created by this open
 )
 
+// Role is what a file is to the exec that opens it: Request.Arg[ArgRole] of an exec.
+type Role uint64
+
+// ArgRole is where the role is among the numbers of an exec.
+const ArgRole = 0
+
+// The roles.
+const (
+	RoleUnknown     Role = iota // the kernel side cannot tell
+	RoleProgram                 // what execve was asked to execute, be it a script
+	RoleInterpreter             // what the kernel opens to run that: of a script, of binfmt_misc, of an ELF file
+)
+
+// LacksRole reports whether r is an exec of which the role is not known.
+//
+//go:nosplit
+func (r *Request) LacksRole() bool {
+	return r.Event == EventExec && Role(r.Arg[ArgRole]) == RoleUnknown
+}
+
 // Reason says why a request got its failure verdict instead of a decision. Each
 // one has a counter and is a metric label.
 type Reason uint32

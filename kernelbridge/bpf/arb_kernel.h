@@ -378,6 +378,14 @@ struct sigpending {
 	sigset_t signal;
 };
 
+struct filename {
+	const char *uptr; /* before 7.0 */
+};
+
+struct nameidata {
+	struct filename *name;
+};
+
 struct task_struct {
 	__u32 flags;
 	__s32 pid;
@@ -390,6 +398,8 @@ struct task_struct {
 	const struct cred *cred;
 	char comm[16];
 	struct fs_struct *fs;
+	struct nameidata *nameidata;
+	unsigned int in_execve : 1;
 	struct nsproxy *nsproxy;
 	struct css_set *cgroups;
 	struct sigpending pending;

@@ -26,6 +26,40 @@ struct {
 	__type(value, __u64);
 } arb_executed SEC(".maps");
 
+enum arb_exec_arg { ARB_EXEC_ROLE };
+
+/* What a file is to the exec that opens it, as the catalogue has it. */
+enum arb_role {
+	ARB_ROLE_UNKNOWN,
+	ARB_ROLE_PROGRAM,
+	ARB_ROLE_INTERPRETER,
+};
+
+/* The role of the file that the current task opens for an event. From 6.8 on execve opens the
+ * program before it sets in_execve, which it clears at its end. Older ones open all with that
+ * set: the program by the name that user space gave, an interpreter by one of the kernel's,
+ * as both are where the kernel starts a helper.
+ *
+ * A function of its own to the verifier, which else would follow each of its ways to the end
+ * of the caller.
+ */
+__noinline __u32 arb_role(__u32 event)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct filename *name;
+
+	if (event != ARB_EVENT_EXEC || !bpf_core_field_exists(struct task_struct, in_execve))
+		return ARB_ROLE_UNKNOWN;
+	if (!BPF_CORE_READ_BITFIELD_PROBED(task, in_execve))
+		return ARB_ROLE_PROGRAM;
+	if (!bpf_core_field_exists(struct filename, uptr))
+		return ARB_ROLE_INTERPRETER; /* newer than 6.8 */
+	name = BPF_CORE_READ(task, nameidata, name);
+	if (name && BPF_CORE_READ(name, uptr))
+		return ARB_ROLE_PROGRAM;
+	return task->mm ? ARB_ROLE_INTERPRETER : ARB_ROLE_UNKNOWN;
+}
+
 /* Asks about a file in scope, or gives a kept allow; 0 or a negative errno. */
 static __noinline int arb_ask_file(struct arb_header *h, struct arb_question *q, struct file *file)
 {
@@ -57,14 +91,16 @@ static __noinline int arb_ask_file(struct arb_header *h, struct arb_question *q,
 	return ret;
 }
 
+/* role is of an exec. */
 static __always_inline int arb_file_hook(struct arb_header *h, struct file *file, __u32 event,
-					 __u32 access)
+					 __u32 access, __u32 role)
 {
 	struct arb_question q = {
 		.event = event,
 		.access = access,
 		.mnt = file->f_path.mnt,
 		.dentry = file->f_path.dentry,
+		.arg[ARB_EXEC_ROLE] = role,
 	};
 	int verdict;
 
@@ -94,11 +130,11 @@ int BPF_PROG(arb_file_open, struct file *file)
 	access |= (flags / ARB_O_TRUNC & 1) * ARB_ACCESS_TRUNCATE;
 	barrier_var(exec);
 	access = access * (1 - exec) + ARB_ACCESS_EXEC * exec;
-	return arb_file_hook(h, file, event, access);
+	return arb_file_hook(h, file, event, access, arb_role(event));
 }
 
 /* The second line, see above. */
-static __always_inline int arb_bprm(struct linux_binprm *bprm)
+static __always_inline int arb_bprm(struct linux_binprm *bprm, __u32 role)
 {
 	struct arb_header *h = arb_get_header();
 	struct file *file = bprm->file;
@@ -109,17 +145,18 @@ static __always_inline int arb_bprm(struct linux_binprm *bprm)
 	executed = bpf_task_storage_get(&arb_executed, bpf_get_current_task_btf(), 0, 0);
 	if (executed && *executed == (__u64)file)
 		return 0;
-	return arb_file_hook(h, file, ARB_EVENT_EXEC, ARB_ACCESS_EXEC);
+	return arb_file_hook(h, file, ARB_EVENT_EXEC, ARB_ACCESS_EXEC, role);
 }
 
 SEC("lsm.s/bprm_creds_for_exec")
 int BPF_PROG(arb_creds_for_exec, struct linux_binprm *bprm)
 {
-	return arb_bprm(bprm);
+	return arb_bprm(bprm, ARB_ROLE_PROGRAM);
 }
 
+/* Called with the program, and with each interpreter that takes its place. */
 SEC("lsm.s/bprm_check_security")
 int BPF_PROG(arb_check_security, struct linux_binprm *bprm)
 {
-	return arb_bprm(bprm);
+	return arb_bprm(bprm, ARB_ROLE_PROGRAM + (bprm->interp != bprm->filename));
 }

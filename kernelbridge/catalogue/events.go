@@ -67,8 +67,9 @@ var (
 
 // events is the table, in the order of the numbers.
 var events = [abi.EventCount]Event{
-	abi.EventOpen:   {Event: abi.EventOpen, Doc: "a file is opened", Class: Free, Object: "file", Access: true},
-	abi.EventExec:   {Event: abi.EventExec, Doc: "a file is executed, as a program, a script or an interpreter", Class: Free, Object: "file"},
+	abi.EventOpen: {Event: abi.EventOpen, Doc: "a file is opened", Class: Free, Object: "file", Access: true},
+	abi.EventExec: {Event: abi.EventExec, Doc: "a file is executed, as a program, a script or an interpreter", Class: Free, Object: "file",
+		Args: []Arg{{"role", "1 program, what execve was asked to execute, be it a script; 2 interpreter, what the kernel opens to run that: of a script, of binfmt_misc, or the loader of an ELF file"}}},
 	abi.EventCreate: {Event: abi.EventCreate, Doc: "a regular file is created", Class: Locked, Object: "new file", Args: []Arg{mode}},
 	abi.EventMkdir:  {Event: abi.EventMkdir, Doc: "a directory is created", Class: Locked, Object: "new directory", Args: []Arg{mode}},
 	abi.EventMknod: {Event: abi.EventMknod, Doc: "a device, a fifo or a socket is created", Class: Locked, Object: "new file",

@@ -26,6 +26,9 @@ func TestEvents(t *testing.T) {
 			seen[a.Name] = true
 		}
 	}
+	if got := Of(abi.EventExec).Arg("role"); got != abi.ArgRole {
+		t.Errorf("the role of an exec is number %d, the ABI says %d", got, abi.ArgRole)
+	}
 	for _, e := range []abi.Event{abi.EventNone, abi.EventCount, ^abi.Event(0)} {
 		if Of(e) != nil {
 			t.Errorf("the catalogue has an entry for %d", e)

@@ -164,7 +164,7 @@ func (s *Source) gather(r *abi.Request) bool {
 	}
 	s.task(r)
 
-	// It has no detail and no numbers: that much is known of them.
+	// It has no detail, and an open no numbers: that much is known of them.
 	r.Have = want&(abi.FieldExe|abi.FieldCgroup|abi.FieldAccess|abi.FieldAttributes) | abi.FieldPath | abi.FieldUID | abi.FieldGID | abi.FieldDetail | abi.FieldArgs
 	if sized {
 		r.Have |= abi.FieldSize
@@ -185,6 +185,7 @@ func (s *Source) gather(r *abi.Request) bool {
 	switch {
 	case h.event == abi.EventExec:
 		r.Access, r.Have = abi.AccessExec, r.Have|abi.FieldAccess
+		r.Have &^= abi.FieldArgs // nothing says which role the file has
 	case want&abi.FieldAccess != 0:
 		r.Access = s.access()
 	default:

@@ -72,5 +72,8 @@ func (r *Ring) have(q *abi.Request, epoch uint64) abi.Fields {
 	if q.Marks != 0 {
 		have |= abi.FieldTree
 	}
+	if q.LacksRole() {
+		have &^= abi.FieldArgs
+	}
 	return have
 }

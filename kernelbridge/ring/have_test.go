@@ -55,3 +55,18 @@ func TestHave(t *testing.T) {
 		})
 	}
 }
+
+// An exec whose role the kernel side could not tell lacks its numbers.
+func TestHaveRole(t *testing.T) {
+	for role, want := range map[abi.Role]abi.Fields{abi.RoleUnknown: 0, abi.RoleProgram: abi.FieldArgs, abi.RoleInterpreter: abi.FieldArgs} {
+		r := newRing(t, 1)
+		f := ring.Facts{Event: uint32(abi.EventExec)}
+		f.Arg[abi.ArgRole] = uint64(role)
+		post(r, 3, 5, f, "/p")
+		var q abi.Request
+		take(t, r.Sources()[0], &q, 3)
+		if got := q.Have & abi.FieldArgs; got != want {
+			t.Errorf("role %d: got %v, want %v", role, got.Names(), want.Names())
+		}
+	}
+}

@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kernelbridge
+
+import (
+	"bytes"
+	"debug/elf"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/arbiterd/arbiter/kernelbridge/abi"
+)
+
+// tryVerb executes a file that is refused, so that the same thread can do it again.
+func tryVerb(verb, path string) error {
+	args, env := []string{path}, os.Environ()
+	if verb == "try" {
+		return unix.Exec(path, args, env)
+	}
+	// As fexecve(3) does: a descriptor and no name.
+	fd, err := unix.Open(path, unix.O_PATH, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	return execveat(fd, args, env)
+}
+
+// needing returns an ELF file that has another one as its interpreter, and nothing to run.
+func needing(t *testing.T, interpreter string) []byte {
+	t.Helper()
+	const head, entry = 64, 56
+	var b bytes.Buffer
+	for _, part := range []any{
+		elf.Header64{Ident: [16]byte{0x7f, 'E', 'L', 'F', byte(elf.ELFCLASS64), byte(elf.ELFDATA2LSB), byte(elf.EV_CURRENT)},
+			Type: uint16(elf.ET_DYN), Machine: uint16(elf.EM_X86_64), Version: uint32(elf.EV_CURRENT), Phoff: head, Ehsize: head, Phentsize: entry, Phnum: 1},
+		elf.Prog64{Type: uint32(elf.PT_INTERP), Off: head + entry, Filesz: uint64(len(interpreter) + 1)},
+		[]byte(interpreter + "\x00"),
+	} {
+		if err := binary.Write(&b, binary.LittleEndian, part); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return b.Bytes()
+}
+
+// What execve is asked to execute is told apart from what the kernel runs it with, whatever the
+// task has tried before.
+func TestLSMRoles(t *testing.T) {
+	b := openLSM(t, LSMOptions{CPUs: []int{1}, Wait: MaxWait})
+	tree := t.TempDir()
+	self, err := os.ReadFile("/proc/self/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, content := range map[string][]byte{
+		"good": self, "bad": self, "data": []byte("neither a program nor a script"),
+		"script": []byte("#!" + tree + "/good\n"), "twice": []byte("#!" + tree + "/script\n"),
+		"badscript": []byte("#!" + tree + "/bad\n"), "elf": needing(t, tree+"/bad"),
+	} {
+		mustWrite(t, tree+"/"+name, content, 0o755)
+	}
+	w := startWorker(t, b, nil)
+	var asked []string
+	w.judge = func(q *abi.Request) unix.Errno {
+		if q.Event == abi.EventExec {
+			asked = append(asked, fmt.Sprintf("%s %d", bytes.TrimPrefix(q.Path(), []byte(tree+"/")), q.Arg[abi.ArgRole]))
+			if bytes.HasSuffix(q.Path(), []byte("/bad")) {
+				return unix.EPERM
+			}
+		}
+		return 0
+	}
+	roles := func() []string {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		out := asked
+		asked = nil
+		return out
+	}
+	c := startChild(t)
+	if err := b.Configure(Scope{Trees: []string{tree}}, policyAll([abi.EventCount]abi.Verdict{})); err != nil {
+		t.Fatal(err)
+	}
+	b.Arm(true)
+	for _, tc := range []struct {
+		verb, name, want string
+		asked            []string
+	}{
+		{"exec", "good", "ok", []string{"good 1"}},
+		{"exec", "script", "ok", []string{"script 1", "good 2"}},
+		{"exec", "twice", "ok", []string{"twice 1", "script 2", "good 2"}},
+		{"exec", "elf", "EPERM", []string{"elf 1", "bad 2"}},
+		{"try", "badscript", "EPERM", []string{"badscript 1", "bad 2"}},
+		{"try", "bad", "EPERM", []string{"bad 1"}},
+		{"try", "data", "ENOEXEC", []string{"data 1"}},
+		{"try", "elf", "EPERM", []string{"elf 1", "bad 2"}},
+		{"tryfd", "bad", "EPERM", []string{"bad 1"}},
+		{"tryfd", "elf", "EPERM", []string{"elf 1", "bad 2"}},
+		{"tryfd", "badscript", "EPERM", []string{"badscript 1", "bad 2"}},
+		{"try", "bad", "EPERM", []string{"bad 1"}},
+	} {
+		if got := c.do(tc.verb, tree+"/"+tc.name); got != tc.want {
+			t.Errorf("%s %s: %s, want %s", tc.verb, tc.name, got, tc.want)
+		}
+		if got := roles(); !slices.Equal(got, tc.asked) {
+			t.Errorf("%s %s: asked about %q, want %q", tc.verb, tc.name, got, tc.asked)
+		}
+	}
+
+	// Of what the kernel starts by itself both may be unknown, and neither is taken for the other.
+	const helper = "/proc/sys/kernel/modprobe"
+	before, err := os.ReadFile(helper)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.WriteFile(helper, before, 0); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := os.WriteFile(helper, []byte(tree+"/badscript"), 0); err != nil {
+		t.Fatal(err)
+	}
+	// It runs where it likes: next to the worker, it is not asked about.
+	may := map[string]string{"badscript": "1", "bad": "2"}
+	seen := map[string]bool{}
+	for range 100 {
+		if err := unix.Mount("none", tree, "nosuchfs", 0, ""); !errors.Is(err, unix.ENODEV) {
+			t.Fatalf("mounting what the kernel does not know: %v", err)
+		}
+		for _, got := range roles() {
+			name, role, _ := strings.Cut(got, " ")
+			seen[name] = true
+			if role != may[name] && role != "0" {
+				t.Errorf("a helper of the kernel: asked about %q, want role %s or 0", got, may[name])
+			}
+		}
+		if len(seen) == len(may) {
+			return
+		}
+	}
+	t.Errorf("a helper of the kernel: of %v asked about %v alone", may, seen)
+}
+
+// What is registered with binfmt_misc is an interpreter, opened by then or when it is needed.
+func TestLSMRolesOfBinfmtMisc(t *testing.T) {
+	b := openLSM(t, LSMOptions{CPUs: []int{1}, Wait: MaxWait})
+	const control = "/proc/sys/fs/binfmt_misc"
+	if err := unix.Mount("binfmt_misc", control, "binfmt_misc", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Unmount(control, unix.MNT_DETACH) })
+	tree := t.TempDir()
+	self, err := os.ReadFile("/proc/self/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustWrite(t, tree+"/good", self, 0o755)
+	mustWrite(t, tree+"/data", []byte("ARBITER and more"), 0o755)
+	w := startWorker(t, b, nil)
+	var asked []string
+	w.judge = func(q *abi.Request) unix.Errno {
+		if q.Event == abi.EventExec {
+			asked = append(asked, fmt.Sprintf("%s %d", bytes.TrimPrefix(q.Path(), []byte(tree+"/")), q.Arg[abi.ArgRole]))
+		}
+		return 0
+	}
+	c := startChild(t)
+	if err := b.Configure(Scope{Trees: []string{tree}}, policyAll([abi.EventCount]abi.Verdict{})); err != nil {
+		t.Fatal(err)
+	}
+	for _, flags := range []string{"", "F"} {
+		b.Arm(false)
+		if err := os.WriteFile(control+"/register", []byte(":arbiter:M::ARBITER::"+tree+"/good:"+flags), 0); err != nil {
+			t.Fatal(err)
+		}
+		b.Arm(true)
+		if got := c.do("exec", tree+"/data"); got != "ok" {
+			t.Errorf("flags %q: %s, want ok", flags, got)
+		}
+		w.mu.Lock()
+		got := asked
+		asked = nil
+		w.mu.Unlock()
+		if want := []string{"data 1", "good 2"}; !slices.Equal(got, want) {
+			t.Errorf("flags %q: asked about %q, want %q", flags, got, want)
+		}
+		if err := os.WriteFile(control+"/arbiter", []byte("-1"), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
