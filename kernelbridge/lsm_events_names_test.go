@@ -91,7 +91,7 @@ func TestLSMEventsNames(t *testing.T) {
 		{event: abi.EventExec, do: "exec $D/file", before: func(t *testing.T, dir string) {
 			mustWrite(t, dir+"/file", []byte("neither a program nor a script"), 0o755)
 		},
-			after: noFile, path: "$D/file", allowed: "ENOEXEC", access: abi.AccessExec},
+			after: noFile, path: "$D/file", allowed: "ENOEXEC", access: abi.AccessExec, args: map[string]uint64{"role": uint64(abi.RoleProgram)}},
 		{event: abi.EventCreate, do: "create $D/new", after: gone("new"), path: "$D/new", args: map[string]uint64{"mode": regular | 0o644}, restarts: true, check: exists("new", true)},
 		{name: "by mknod", event: abi.EventCreate, do: fmt.Sprintf("mknod $D/new %d 0", regular|0o600), after: gone("new"), path: "$D/new", args: map[string]uint64{"mode": regular | 0o600}, restarts: true},
 		{event: abi.EventMkdir, do: "mkdir $D/new", after: gone("new"), path: "$D/new", args: map[string]uint64{"mode": 0o751}, restarts: true, check: exists("new", true)},

@@ -88,12 +88,18 @@ type answer struct {
 }
 
 // Compiler compiles rule files. Load may be called from anywhere; each call with a large file has
-// a process of its own.
+// a process of its own, and waits for one while there are atOnce.
 type Compiler struct {
 	log  *slog.Logger
 	cpus unix.CPUSet
 	exec func(start func() error) error
+	// running has a place for each process that there may be, until it has ended and given its
+	// memory back.
+	running chan struct{}
 }
+
+// atOnce is how many processes there may be: for a push, and for a set of another epoch.
+const atOnce = 2
 
 // New returns a Compiler for a program that calls Main. Where there are other CPUs than those of
 // workers, it uses these. exec, if not nil, calls start, which executes the own file, in a way
@@ -105,7 +111,7 @@ func New(log *slog.Logger, workers []int, exec func(start func() error) error) *
 	if exec == nil {
 		exec = func(start func() error) error { return start() }
 	}
-	c := &Compiler{log: log, exec: exec}
+	c := &Compiler{log: log, exec: exec, running: make(chan struct{}, atOnce)}
 	if err := unix.SchedGetaffinity(0, &c.cpus); err != nil { // more CPUs than the set has room for
 		c.cpus.Fill()
 	}
@@ -157,15 +163,26 @@ func (c *Compiler) load(ctx context.Context, name string, src []byte, o rules.Op
 		return nil, &startError{err}
 	}
 	defer image.Close()
+	select {
+	case c.running <- struct{}{}:
+	case <-bound.Done():
+		return nil, fmt.Errorf("waiting for the processes that compile others: %w", context.Cause(bound))
+	}
+	ended := func() { <-c.running }
 	p, err := c.start(bound, source, image)
 	if err != nil {
+		ended()
 		return nil, &startError{err}
 	}
 	last, err := p.converse(job{name, o.Epoch, len(src), o.CgroupID != nil, o.Program != nil, c.cpus}, o)
 	if err == nil && last == isDone {
-		go p.end(true) // it has much memory to give back first
+		go func() { // it has much memory to give back first; cancel kills it, which is as good
+			defer ended()
+			p.end(true)
+		}()
 		return read(image)
 	}
+	defer ended()
 	// It has said its last word, or ended without one; else it has to end.
 	over := err == nil || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, unix.EPIPE)
 	p.end(over)

@@ -89,6 +89,28 @@ func children(t *testing.T) (pids []int) {
 	return pids
 }
 
+// nobodyLeft waits until the processes of c have ended, and looks whether that is so.
+func nobodyLeft(t *testing.T, c *Compiler) {
+	t.Helper()
+	for range atOnce {
+		select {
+		case c.running <- struct{}{}:
+		case <-time.After(20 * time.Second):
+			t.Fatal("a process still runs that has nothing more to do")
+		}
+	}
+	for range atOnce {
+		<-c.running
+	}
+	if pids := children(t); len(pids) > 0 {
+		t.Errorf("the processes %v are left", pids)
+	}
+	var st unix.WaitStatus
+	if pid, err := unix.Wait4(-1, &st, unix.WNOHANG, nil); err != unix.ECHILD {
+		t.Errorf("nobody has waited for a process: %d, %v", pid, err)
+	}
+}
+
 // child returns the pid of the one that there has to be.
 func child(t *testing.T) int {
 	t.Helper()
@@ -103,7 +125,8 @@ func TestLargeRulesAreCompiledApart(t *testing.T) {
 	src := large("")
 	asked := 0
 	o := machine(func() { child(t); asked++ })
-	got, err := New(nil, nil, nil).Load(t.Context(), "large.yaml", src, o)
+	c := New(nil, nil, nil)
+	got, err := c.Load(t.Context(), "large.yaml", src, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -117,9 +140,7 @@ func TestLargeRulesAreCompiledApart(t *testing.T) {
 	if !reflect.DeepEqual(got, want) {
 		t.Error("another rule set than rules.Load makes")
 	}
-	if pids := children(t); len(pids) > 0 {
-		t.Errorf("the processes %v are left", pids)
-	}
+	nobodyLeft(t, c)
 }
 
 func TestSmallRulesAreCompiledHere(t *testing.T) {
@@ -166,17 +187,42 @@ func TestKilledProcess(t *testing.T) {
 	if _, err := c.Load(t.Context(), "large.yaml", large(""), machine(func() {})); err != nil {
 		t.Errorf("the next Load: %v", err)
 	}
+	nobodyLeft(t, c)
 }
 
 func TestCanceledLoad(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
-	_, err := New(nil, nil, nil).Load(ctx, "large.yaml", large(""), machine(cancel))
+	c := New(nil, nil, nil)
+	_, err := c.Load(ctx, "large.yaml", large(""), machine(cancel))
 	if !errors.Is(err, context.Canceled) || strings.Contains(err.Error(), "memory") {
 		t.Errorf("Load: %v, want the error of its context, and nothing else", err)
 	}
-	if pids := children(t); len(pids) > 0 {
-		t.Errorf("the processes %v are left", pids)
+	nobodyLeft(t, c)
+}
+
+// TestPlacesAreGivenBack: however a load ends, and who waits for one is bound by its context.
+func TestPlacesAreGivenBack(t *testing.T) {
+	c := New(nil, nil, nil)
+	ctx, cancel := context.WithCancel(t.Context())
+	for range atOnce {
+		c.running <- struct{}{}
 	}
+	cancel()
+	if _, err := c.Load(ctx, "large.yaml", large(""), machine(func() {})); !errors.Is(err, context.Canceled) {
+		t.Errorf("Load while others take all places: %v, want the error of its context", err)
+	}
+	for range atOnce {
+		<-c.running
+	}
+	for range 2 * atOnce {
+		if _, err := c.Load(t.Context(), "wrong.yaml", large("\x00"), machine(func() {})); err == nil {
+			t.Error("a wrong file was compiled")
+		}
+		if _, err := c.Load(t.Context(), "large.yaml", large(""), machine(func() {})); err != nil {
+			t.Error(err)
+		}
+	}
+	nobodyLeft(t, c)
 }
 
 // TestOwnFile: the process is started by who was given for that.
@@ -187,13 +233,12 @@ func TestOwnFile(t *testing.T) {
 		return errors.Join(start(), errors.New("the mark is there still"))
 	}
 	var log bytes.Buffer
-	_, err := New(slog.New(slog.NewTextHandler(&log, nil)), nil, exec).Load(t.Context(), "large.yaml", large(""), machine(func() {}))
+	c := New(slog.New(slog.NewTextHandler(&log, nil)), nil, exec)
+	_, err := c.Load(t.Context(), "large.yaml", large(""), machine(func() {}))
 	if err != nil || !inside || !strings.Contains(log.String(), "the mark is there still") {
 		t.Errorf("Load: %v; started inside: %t; the log says %q; want the rules, true, and why they were compiled here", err, inside, log.String())
 	}
-	if pids := children(t); len(pids) > 0 {
-		t.Errorf("the processes %v are left", pids)
-	}
+	nobodyLeft(t, c)
 }
 
 // TestNoProcess: rules are compiled nevertheless, and the log says what that costs.
