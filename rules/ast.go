@@ -107,7 +107,8 @@ type rare struct {
 	scans       kinds[abi.Scan]   // likewise; 0 when not given
 }
 
-func (r *rare) given() bool {
+// anyGiven reports whether a block has one of them.
+func (r *rare) anyGiven() bool {
 	return len(r.euid)+len(r.egid)+len(r.tree)+len(r.size)+len(r.verity) > 0 || r.attributes.given() || r.credentials.given() || r.formats != 0 || r.scans != 0
 }
 

@@ -216,7 +216,7 @@ func (p *parser) block(m fields, about eventSet, b *block) {
 	b.rare = &p.rare
 	defer func() {
 		b.rare = p.noRare
-		if p.rare.given() {
+		if p.rare.anyGiven() {
 			own := p.rare
 			b.rare = &own
 		}

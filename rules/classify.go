@@ -156,13 +156,11 @@ func (b *builder) node(rules []int32, used uint32) *node {
 		return n
 	}
 	demands := make([][]demand, len(rules))
-	counts := &b.scratch.counts // until the first node below
-	counts.reset(all)
 	for at, i := range rules {
 		demands[at] = b.demandsOf(&b.rs.all[i], used)
-		counts.add(demands[at])
 	}
-	counts.finish()
+	counts := &b.scratch.counts // until the first node below
+	counts.count(demands)
 	filed := make([]filing, 0, len(rules))
 	byContent := map[fact][]int32{}
 	n.rest = nil

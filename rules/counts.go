@@ -19,9 +19,32 @@ type counts struct {
 // rules name.
 const mostPlaces = 1 << 22
 
-// reset forgets everything, and makes room for so many keys.
-func (c *counts) reset(keys int) {
-	n := min(1<<bits.Len(uint(2*keys)), mostPlaces) // few keys share a place, and places fit into a cache of the CPU
+// count forgets everything, and counts the keys of these rules.
+func (c *counts) count(rules [][]demand) {
+	c.reset(rules)
+	for _, ds := range rules {
+		for _, d := range ds {
+			c.add(&d)
+		}
+	}
+	for f := range c.from {
+		slices.Sort(c.from[f])
+		slices.Sort(c.upTo[f])
+	}
+}
+
+// reset makes room for the keys of these rules. Few share a place, and the places fit into a
+// cache of the CPU.
+func (c *counts) reset(rules [][]demand) {
+	keys := 0
+	for _, ds := range rules {
+		for _, d := range ds {
+			for _, part := range d.parts {
+				keys += len(part)
+			}
+		}
+	}
+	n := min(1<<bits.Len(uint(2*keys)), mostPlaces)
 	if n > cap(c.number) {
 		c.number = make([]int32, n)
 	}
@@ -38,27 +61,18 @@ func (c *counts) place(k key) *int32 {
 	return &c.number[spread(k.a^spread(k.b^what))&uint64(len(c.number)-1)]
 }
 
-func (c *counts) add(ds []demand) {
-	for _, d := range ds {
-		for _, part := range d.parts {
-			for _, k := range part {
-				switch k.kind {
-				case keySpan:
-					c.from[d.fact], c.upTo[d.fact] = append(c.from[d.fact], k.a), append(c.upTo[d.fact], k.b)
-				case keyNumber:
-					c.from[d.fact], c.upTo[d.fact] = append(c.from[d.fact], k.a), append(c.upTo[d.fact], k.a)
-				default:
-					*c.place(k)++
-				}
+func (c *counts) add(d *demand) {
+	for _, part := range d.parts {
+		for _, k := range part {
+			switch k.kind {
+			case keySpan:
+				c.from[d.fact], c.upTo[d.fact] = append(c.from[d.fact], k.a), append(c.upTo[d.fact], k.b)
+			case keyNumber:
+				c.from[d.fact], c.upTo[d.fact] = append(c.from[d.fact], k.a), append(c.upTo[d.fact], k.a)
+			default:
+				*c.place(k)++
 			}
 		}
-	}
-}
-
-func (c *counts) finish() {
-	for f := range c.from {
-		slices.Sort(c.from[f])
-		slices.Sort(c.upTo[f])
 	}
 }
 

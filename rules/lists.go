@@ -20,12 +20,13 @@ func (l *lists[T]) room(n int) []T {
 
 // mark returns what release takes to have the room back of all lists that are made in between.
 func (l *lists[T]) mark() []T {
-	if len(l.free) < listsPiece/2 { // else the same little room, and a piece besides, again and again
+	if len(l.free) < listsPiece/2 { // else each use of it would need a new piece beside the little that is left
 		l.free = make([]T, listsPiece)
 	}
 	return l.free
 }
 
+// release takes the room of all lists that were made since mark, which nobody may use any more.
 func (l *lists[T]) release(mark []T) { l.free = mark }
 
 // copy returns a copy of a list.

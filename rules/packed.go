@@ -32,7 +32,7 @@ func pack(src string) packed {
 	}
 	var b bytes.Buffer
 	w, _ := flate.NewWriter(&b, flate.BestSpeed) // the level is one that there is
-	// Piece by piece: nobody but Copy knows a way to write a string that is no copy of all of it.
+	// io.WriteString would copy all of it, for w takes bytes alone. So would the reader, by its WriteTo: it is hidden.
 	_, _ = io.CopyBuffer(w, struct{ io.Reader }{strings.NewReader(src)}, make([]byte, 32<<10)) // never fails in memory
 	_ = w.Close()
 	p.deflated, p.kept = true, bytes.Clone(b.Bytes())
