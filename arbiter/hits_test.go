@@ -51,12 +51,23 @@ func TestHitsTakeNoProcessor(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	a, k := start(t, 1, func(c *Config) { c.SpinFor, c.Apart, c.Workers[0].CPU = time.Hour, true, cpu })
 	const asks = 50
-	for path, want := range map[string]uint16{"/t/x": 0, "/t/secret": uint16(unix.EACCES)} {
-		k.Ask(facts(abi.EventOpen, 0), path, "")
-		before := settled(t, a)
-		for a.stream.state.Load() != asleep {
-			runtime.Gosched()
+	until := func(what string, is func() bool) {
+		t.Helper()
+		for end := time.Now().Add(10 * time.Second); !is(); runtime.Gosched() {
+			if time.Now().After(end) {
+				t.Fatalf("not after 10 s: %s", what)
+			}
 		}
+	}
+	for _, ask := range []struct {
+		path string
+		want uint16
+	}{{"/t/x", 0}, {"/t/secret", uint16(unix.EACCES)}} {
+		path, want := ask.path, ask.want
+		k.Ask(facts(abi.EventOpen, 0), path, "")
+		settled(t, a)
+		until("the collector sleeps", func() bool { return a.stream.state.Load() == asleep })
+		before := a.Stats()
 		a.stream.state.Store(resting) // it sleeps, but nobody knows
 		unix.Poll(nil, 50)            // the worker has the processor to itself, and detaches
 		slow := 0
@@ -81,12 +92,7 @@ func TestHitsTakeNoProcessor(t *testing.T) {
 			continue
 		}
 		a.stream.wakeUp()
-		for end := time.Now().Add(5 * time.Second); s.EventsRecorded-before.EventsRecorded != asks; s = a.Stats() {
-			if time.Now().After(end) {
-				t.Fatalf("%d records, want %d", s.EventsRecorded-before.EventsRecorded, asks)
-			}
-			runtime.Gosched()
-		}
+		until("a record of each hit", func() bool { return a.Stats().EventsRecorded-before.EventsRecorded == asks })
 	}
 }
 

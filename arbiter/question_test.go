@@ -64,6 +64,9 @@ func randomRequest(random *rand.Rand) abi.Request {
 			}
 		}
 	}
+	if r.LacksRole() {
+		r.Have &^= abi.FieldArgs
+	}
 	return r
 }
 

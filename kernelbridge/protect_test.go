@@ -363,7 +363,11 @@ func killByInit(pid int, sig unix.Signal) error {
 		if time.Now().After(end) {
 			return errors.New("process 1 was in no system call for 10 s")
 		}
-		if err := unix.PtraceCont(1, 0); err != nil {
+		sig := 0
+		if status.TrapCause() != unix.PTRACE_EVENT_STOP {
+			sig = int(status.StopSignal()) // on its way to it
+		}
+		if err := unix.PtraceCont(1, sig); err != nil {
 			return fmt.Errorf("letting process 1 go on: %w", err)
 		}
 	}
