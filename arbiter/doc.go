@@ -39,8 +39,8 @@
 // worker will load it before it decides anything, a polling one says so.
 //
 // Records leave the journals through one collector goroutine, which gives them
-// one sequence, keeps the recent ones, and hands them to subscribers. The first one after a
-// pause it takes at once; while there are more it looks once a millisecond, or when a
-// journal is half full. It never makes a worker wait: what does not fit is counted as dropped and leaves a gap in
-// the sequence.
+// one sequence, keeps the recent ones, and hands them to subscribers. The first one after
+// a pause it takes at once; while there are more it looks once a millisecond, or when a
+// journal is a quarter full. It never makes a worker wait: what does not fit is counted
+// as dropped and leaves a gap in the sequence.
 package arbiter

@@ -10,7 +10,8 @@ import (
 
 // What the cache has is answered while the worker is detached from the Go runtime: neither a
 // collection of garbage nor a crowd of goroutines holds up who asks for it. All in this file
-// but mayDetach keeps to what package detached says.
+// but mayDetach keeps to what package detached says, and so does what it calls: worker.journalize,
+// and journal.append with its parts.
 
 // mayDetach reports whether there may be requests that Detached can answer.
 func (w *worker) mayDetach() bool {

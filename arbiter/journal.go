@@ -68,7 +68,7 @@ func newJournal() *journal {
 }
 
 // append copies the worker's current request and rec into the journal. False
-// when there is no room.
+// when there is no room. It runs detached, with all that it calls: see hits.go.
 //
 //go:nosplit
 func (j *journal) append(w *worker, rec *record) bool {
@@ -234,12 +234,13 @@ func known(r *abi.Request) abi.Fields {
 // empty reports whether there is no record. Anyone may ask.
 func (j *journal) empty() bool { return j.head.Load() == j.tail.Load() }
 
-// filling reports whether the records take more than half of the journal. Anyone may ask.
+// filling reports whether the records take more than a quarter of the journal: what is left is
+// for those that come while the collector is woken. Anyone may ask.
 //
 //go:nosplit
 func (j *journal) filling() bool {
 	head := j.head.Load() // first: it never passes the tail
-	return j.tail.Load()-head > journalBytes/2
+	return j.tail.Load()-head > journalBytes/4
 }
 
 // clen returns how many bytes stand before the first NUL.

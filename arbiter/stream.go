@@ -72,7 +72,8 @@ func newStream(recent int) *stream {
 //go:nosplit
 func (s *stream) wantsAllowed() bool { return s.allowed.Load() > 0 }
 
-// What the collector is doing.
+// What the collector is doing. A worker that has to wake it says awake for it, so that it is
+// woken once, and wakes it afterwards.
 const (
 	awake   = iota
 	resting // for restFor, less if a journal fills up
@@ -84,7 +85,7 @@ const (
 const restFor = time.Millisecond
 
 // mustWake reports whether the collector has to be woken for a record that a journal has, or a loss:
-// then the caller calls wakeUp. filling says that the journal is.
+// then the caller calls wakeUp. filling is what the journal says.
 //
 //go:nosplit
 func (s *stream) mustWake(filling bool) bool {

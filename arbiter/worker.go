@@ -395,8 +395,8 @@ func (w *worker) note(rec record) {
 	}
 }
 
-// journalize is note but for its end: it reports whether the collector has to be woken, for a
-// loss too, whose number is passed over.
+// journalize journals an answer and reports whether the collector has to be woken: also for a loss,
+// whose number is passed over.
 //
 //go:nosplit
 func (w *worker) journalize(rec *record) (wake bool) {

@@ -27,7 +27,7 @@ const (
 // setName returns the file name of an epoch.
 func setName(epoch uint64) string { return fmt.Sprintf("%0*d%s", epochDigits, epoch, rulesSuffix) }
 
-// writeFile replaces dir/name by data: after a crash at any moment it is the old
+// writeFile replaces dir/name by parts, two at least, one behind the other: after a crash at any moment it is the old
 // file or the new one, and after success it is the new one. On an error the old
 // file is in place, unless the error came with the last step: then the new one
 // is, and may be gone after a crash.
@@ -42,7 +42,7 @@ func (s *Store) writeFile(name string, parts [][]byte) error {
 			return err
 		}
 		for at, part := range parts {
-			if at == len(parts)-1 {
+			if at == len(parts)-1 { // the last one may be missing after a crash
 				if err := s.step(name, "write"); err != nil {
 					return err
 				}
