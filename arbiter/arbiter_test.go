@@ -289,6 +289,34 @@ func TestTruncatedFactsOfOthers(t *testing.T) {
 	}
 }
 
+// Where rules look at the role of an exec it has to be known, but for those before that need no worker.
+func TestRoles(t *testing.T) {
+	a, k := start(t, 1, func(c *Config) {
+		c.Rules = mustRules(t, "version: 1\ndefault: allow\non_fail: {deny: EIO}\nscope: {paths: [/t]}\nrules:\n"+
+			"- {id: refused, events: [exec], object: {path: /t/refused}, verdict: {deny: EXDEV}}\n"+
+			"- {id: by-hand, events: [exec], args: {role: program}, verdict: {deny: EACCES}}\n", 1)
+	})
+	for range 2 { // decided and cached
+		for _, tc := range []struct {
+			path string
+			role abi.Role
+			want unix.Errno
+		}{
+			{"/t/x", abi.RoleProgram, unix.EACCES}, {"/t/x", abi.RoleInterpreter, 0}, {"/t/x", abi.RoleUnknown, unix.EIO},
+			{"/t/refused", abi.RoleInterpreter, unix.EXDEV}, {"/t/refused", abi.RoleUnknown, unix.EXDEV},
+		} {
+			f := facts(abi.EventExec, 0)
+			f.Arg[abi.ArgRole] = uint64(tc.role)
+			if got := k.Ask(f, tc.path, ""); got.Errno != uint16(tc.want) {
+				t.Errorf("%s with role %d: errno %d, want %d", tc.path, tc.role, got.Errno, tc.want)
+			}
+		}
+	}
+	if s := settled(t, a); s.Failed[abi.ReasonFactsTruncated] != 2 {
+		t.Errorf("stats %+v, want two facts_truncated", s)
+	}
+}
+
 // A request of an event that no rule can be about is a fault of the kernel side.
 func TestUnknownEvent(t *testing.T) {
 	a, k := start(t, 1, nil)

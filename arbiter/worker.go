@@ -321,6 +321,7 @@ func (w *worker) knowsFacts(want abi.Fields) bool {
 	return (r.Flags&abi.FlagPathTruncated == 0 || want&abi.FieldPath == 0) &&
 		(r.Flags&abi.FlagDetailTruncated == 0 || want&abi.FieldDetail == 0) &&
 		(want&abi.FieldTree == 0 || w.knowsTrees()) &&
+		(want&abi.FieldArgs == 0 || !r.LacksRole()) &&
 		(want&abi.FieldCredentials == 0 || r.Credentials.Known)
 }
 

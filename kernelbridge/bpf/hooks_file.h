@@ -37,8 +37,9 @@ enum arb_role {
 
 /* The role of the file that the current task opens for an event. From 6.8 on execve opens the
  * program before it sets in_execve, which it clears at its end. Older ones open all with that
- * set: the program by the name that user space gave, an interpreter by one of the kernel's,
- * as both are where the kernel starts a helper.
+ * set: the program by the name that user space gave, an interpreter by one of the kernel's.
+ * Both are the kernel's where it starts a helper, which has no memory before, and then both
+ * count as the program.
  *
  * A function of its own to the verifier, which else would follow each of its ways to the end
  * of the caller.
@@ -55,9 +56,9 @@ __noinline __u32 arb_role(__u32 event)
 	if (!bpf_core_field_exists(struct filename, uptr))
 		return ARB_ROLE_INTERPRETER; /* newer than 6.8 */
 	name = BPF_CORE_READ(task, nameidata, name);
-	if (name && BPF_CORE_READ(name, uptr))
+	if (!task->mm || (name && BPF_CORE_READ(name, uptr)))
 		return ARB_ROLE_PROGRAM;
-	return task->mm ? ARB_ROLE_INTERPRETER : ARB_ROLE_UNKNOWN;
+	return ARB_ROLE_INTERPRETER;
 }
 
 /* Asks about a file in scope, or gives a kept allow; 0 or a negative errno. */
