@@ -57,7 +57,7 @@ func TestCollectorIsWokenForAFullJournal(t *testing.T) {
 		}
 		w.step()
 	}
-	if dropped := w.counters.dropped.Load(); len(s.wake) != 1 || s.state.Load() != awake || dropped > 0 || n < 100 {
+	if dropped := w.counters.dropped.Load(); len(s.wake) != 1 || s.state.Load() != awake || dropped > 0 || n < 100 || n > 400 {
 		t.Errorf("after %d records, %d of them lost: %d wake-ups and state %d, want one, and %d", n, dropped, len(s.wake), s.state.Load(), awake)
 	}
 	s.state.Store(resting)

@@ -9,10 +9,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/cilium/ebpf/btf"
 	"golang.org/x/sys/unix"
 
 	"github.com/arbiterd/arbiter/kernelbridge/abi"
@@ -21,8 +23,22 @@ import (
 // tryVerb executes a file that is refused, so that the same thread can do it again.
 func tryVerb(verb, path string) error {
 	args, env := []string{path}, os.Environ()
-	if verb == "try" {
+	switch verb {
+	case "try":
 		return unix.Exec(path, args, env)
+	case "trythread": // that is not the first of its process
+		result := make(chan error)
+		go func() {
+			runtime.LockOSThread()
+			var cpu unix.CPUSet
+			cpu.Set(0) // not next to the worker, where it would not be asked about
+			if err := unix.SchedSetaffinity(0, &cpu); err != nil {
+				result <- err
+				return
+			}
+			result <- unix.Exec(path, args, env)
+		}()
+		return <-result
 	}
 	// As fexecve(3) does: a descriptor and no name.
 	fd, err := unix.Open(path, unix.O_PATH, 0)
@@ -30,8 +46,15 @@ func tryVerb(verb, path string) error {
 		return err
 	}
 	defer unix.Close(fd)
-	return execveat(fd, args, env)
+	flags := 0
+	if verb == "check" {
+		flags = execveCheck
+	}
+	return execveat(fd, args, env, flags)
 }
+
+// execveCheck is AT_EXECVE_CHECK of Linux 6.14.
+const execveCheck = 0x10000
 
 // needing returns an ELF file that has another one as its interpreter, and nothing to run.
 func needing(t *testing.T, interpreter string) []byte {
@@ -90,6 +113,7 @@ func TestLSMRoles(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.Arm(true)
+	checks := c.do("check", "/proc/self/exe") != "EINVAL"
 	for _, tc := range []struct {
 		verb, name, want string
 		asked            []string
@@ -106,7 +130,15 @@ func TestLSMRoles(t *testing.T) {
 		{"tryfd", "elf", "EPERM", []string{"elf 1", "bad 2"}},
 		{"tryfd", "badscript", "EPERM", []string{"badscript 1", "bad 2"}},
 		{"try", "bad", "EPERM", []string{"bad 1"}},
+		{"trythread", "elf", "EPERM", []string{"elf 1", "bad 2"}},
+		{"trythread", "bad", "EPERM", []string{"bad 1"}},
+		{"check", "bad", "EPERM", []string{"bad 1"}},
+		{"check", "badscript", "ok", []string{"badscript 1"}},
+		{"try", "badscript", "EPERM", []string{"badscript 1", "bad 2"}},
 	} {
+		if tc.verb == "check" && !checks {
+			tc.want, tc.asked = "EINVAL", nil
+		}
 		if got := c.do(tc.verb, tree+"/"+tc.name); got != tc.want {
 			t.Errorf("%s %s: %s, want %s", tc.verb, tc.name, got, tc.want)
 		}
@@ -116,23 +148,29 @@ func TestLSMRoles(t *testing.T) {
 	}
 
 	// Of what the kernel starts by itself an interpreter may count as the program, and no program as one.
-	const helper = "/proc/sys/kernel/modprobe"
-	before, err := os.ReadFile(helper)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := os.WriteFile(helper, before, 0); err != nil {
-			t.Error(err)
+	set := func(file, value string) {
+		t.Helper()
+		before, err := os.ReadFile(file)
+		if err == nil {
+			err = os.WriteFile(file, []byte(value), 0)
 		}
-	})
-	if err := os.WriteFile(helper, []byte(tree+"/badscript"), 0); err != nil {
-		t.Fatal(err)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if err := os.WriteFile(file, before, 0); err != nil {
+				t.Error(err)
+			}
+		})
 	}
-	// It runs where it likes: next to the worker, it is not asked about.
-	may := map[string][]string{"badscript": {"1"}, "bad": {"1", "2"}}
+	set("/proc/sys/kernel/modprobe", tree+"/badscript")
+	set("/sys/devices/virtual/workqueue/cpumask", "1") // likewise
+	may := map[string][]string{"badscript": {"1"}, "bad": {"2"}}
+	if namesTell(t) {
+		may["bad"] = []string{"1"}
+	}
 	seen := map[string]bool{}
-	for range 100 {
+	for range 20 {
 		if err := unix.Mount("none", tree, "nosuchfs", 0, ""); !errors.Is(err, unix.ENODEV) {
 			t.Fatalf("mounting what the kernel does not know: %v", err)
 		}
@@ -148,6 +186,20 @@ func TestLSMRoles(t *testing.T) {
 		}
 	}
 	t.Errorf("a helper of the kernel: of %v asked about %v alone", may, seen)
+}
+
+// namesTell reports whether this kernel says of a name where it comes from.
+func namesTell(t *testing.T) bool {
+	t.Helper()
+	spec, err := LoadBTF("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var name *btf.Struct
+	if err := spec.TypeByName("filename", &name); err != nil {
+		t.Fatal(err)
+	}
+	return slices.ContainsFunc(name.Members, func(m btf.Member) bool { return m.Name == "uptr" })
 }
 
 // What is registered with binfmt_misc is an interpreter, opened by then or when it is needed.

@@ -105,7 +105,7 @@ func subject(args []string) {
 		case "forks": // N:PATH, N children that open it
 			fmt.Println(forks(path))
 			continue
-		case "try", "tryfd":
+		case "try", "trythread", "tryfd", "check":
 			err = tryVerb(verb, path)
 		case "rename", "spawn", "die", "signal":
 			fmt.Println(scopeVerb(verb, path))

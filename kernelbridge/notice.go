@@ -33,5 +33,8 @@ func (n *notice) failure() *abi.Failure {
 	f.PathLen = uint32(copy(f.PathBuf[:], path))
 	f.ExeLen, f.DetailLen = 0, 0 // the notice has no room for them
 	f.Have = abi.FieldUID | abi.FieldGID | abi.FieldAccess | abi.FieldArgs
+	if f.LacksRole() {
+		f.Have &^= abi.FieldArgs
+	}
 	return f
 }

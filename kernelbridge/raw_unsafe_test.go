@@ -44,8 +44,8 @@ func rawLoadProg() (int, error) {
 	return rawBPF(unix.BPF_PROG_LOAD, attr)
 }
 
-// execveat is execveat(2) of the file that fd is open on. It returns only when it failed.
-func execveat(fd int, args, env []string) error {
+// execveat is execveat(2) of the file that fd is open on. It returns when it failed, or only checked.
+func execveat(fd int, args, env []string, flags int) error {
 	argv, err := syscall.SlicePtrFromStrings(args)
 	if err != nil {
 		return err
@@ -56,6 +56,9 @@ func execveat(fd int, args, env []string) error {
 	}
 	empty := [1]byte{}
 	_, _, errno := unix.RawSyscall6(unix.SYS_EXECVEAT, uintptr(fd), uintptr(unsafe.Pointer(&empty[0])),
-		uintptr(unsafe.Pointer(&argv[0])), uintptr(unsafe.Pointer(&envp[0])), unix.AT_EMPTY_PATH, 0)
-	return errno
+		uintptr(unsafe.Pointer(&argv[0])), uintptr(unsafe.Pointer(&envp[0])), uintptr(unix.AT_EMPTY_PATH|flags), 0)
+	if errno != 0 {
+		return errno
+	}
+	return nil
 }

@@ -250,13 +250,17 @@ func ParseArg(e abi.Event, name, text string) (uint64, error) {
 	return v, nil
 }
 
-// SetArg sets an argument of r by its name. The error says which the event has.
+// SetArg sets an argument of r by its name. The error says which the event has, and that there is
+// no such role.
 func SetArg(r *abi.Request, name string, value uint64) error {
 	ev := catalogue.Of(r.Event)
 	if ev == nil || ev.Arg(name) < 0 {
 		return fmt.Errorf("the event %s has no argument %s: %s", r.Event, bare(name), argsOf(setOf(r.Event)))
 	}
 	r.Arg[ev.Arg(name)] = value
+	if r.Event == abi.EventExec && value != uint64(abi.RoleProgram) && value != uint64(abi.RoleInterpreter) {
+		return fmt.Errorf("the role %d is none: give program or interpreter", value)
+	}
 	return nil
 }
 

@@ -60,3 +60,15 @@ func TestParseArg(t *testing.T) {
 	f(abi.EventPrctl, "arg2", "0xffffffffffffffff", 1<<64-1, "")
 	f(abi.EventPrctl, "arg2", "0x10000000000000000", 0, "the largest number")
 }
+
+func TestSetArg(t *testing.T) {
+	for role, wrong := range map[uint64]string{0: "give program or interpreter", 1: "", 2: "", 3: "the role 3 is none"} {
+		r := &abi.Request{Event: abi.EventExec}
+		if err := SetArg(r, "role", role); (err == nil) != (wrong == "") || err != nil && !strings.Contains(err.Error(), wrong) {
+			t.Errorf("role %d: %v, want %q", role, err, wrong)
+		}
+	}
+	if err := SetArg(&abi.Request{Event: abi.EventOpen}, "role", 1); err == nil || !strings.Contains(err.Error(), "no argument role") {
+		t.Errorf("role of an open: %v", err)
+	}
+}

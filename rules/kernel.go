@@ -130,7 +130,7 @@ func (r *patternRoom) take(patterns []abi.KernelPattern, rules int) bool {
 func (p *pool) kernelTests(c *conditions, e abi.Event) ([][]abi.KernelTest, bool) {
 	const known = abi.FieldPath | abi.FieldUID | abi.FieldGID | abi.FieldArgs | abi.FieldAccess
 	ids := &p.ids[c.ids]
-	role := e == abi.EventExec && c.has&abi.FieldArgs != 0 // which a kernel may come to tell nothing of
+	role := e == abi.EventExec && c.has&abi.FieldArgs != 0 // where a kernel cannot tell, a worker says so
 	if c.has&^known != 0 || c.addr != 0 || ids.cgroup != nil || role {
 		return nil, false
 	}

@@ -172,6 +172,9 @@ func (c *Compiler) load(ctx context.Context, name string, src []byte, o rules.Op
 	p, err := c.start(bound, source, image)
 	if err != nil {
 		ended()
+		if bound.Err() != nil { // nobody waits for what the daemon could do instead
+			return nil, fmt.Errorf("starting a process that compiles them: %w", context.Cause(bound))
+		}
 		return nil, &startError{err}
 	}
 	last, err := p.converse(job{name, o.Epoch, len(src), o.CgroupID != nil, o.Program != nil, c.cpus}, o)
@@ -182,10 +185,10 @@ func (c *Compiler) load(ctx context.Context, name string, src []byte, o rules.Op
 		}()
 		return read(image)
 	}
-	defer ended()
 	// It has said its last word, or ended without one; else it has to end.
 	over := err == nil || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, unix.EPIPE)
 	p.end(over)
+	ended()
 	switch {
 	case bound.Err() != nil:
 		return nil, fmt.Errorf("the process that compiles them: %w", context.Cause(bound))

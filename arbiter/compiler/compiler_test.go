@@ -202,7 +202,13 @@ func TestCanceledLoad(t *testing.T) {
 
 // TestPlacesAreGivenBack: however a load ends, and who waits for one is bound by its context.
 func TestPlacesAreGivenBack(t *testing.T) {
-	c := New(nil, nil, nil)
+	fail := false
+	c := New(nil, nil, func(start func() error) error {
+		if fail {
+			return errors.New("it must not be executed")
+		}
+		return start()
+	})
 	ctx, cancel := context.WithCancel(t.Context())
 	for range atOnce {
 		c.running <- struct{}{}
@@ -214,7 +220,16 @@ func TestPlacesAreGivenBack(t *testing.T) {
 	for range atOnce {
 		<-c.running
 	}
+	here := func() { t.Error("the daemon compiles for somebody who has gone") }
+	if _, err := c.Load(ctx, "large.yaml", large(""), machine(here)); !errors.Is(err, context.Canceled) {
+		t.Errorf("Load for who has gone: %v, want the error of its context", err)
+	}
 	for range 2 * atOnce {
+		fail = true
+		if _, err := c.Load(t.Context(), "large.yaml", large(""), machine(func() {})); err != nil {
+			t.Errorf("Load without a process: %v", err)
+		}
+		fail = false
 		if _, err := c.Load(t.Context(), "wrong.yaml", large("\x00"), machine(func() {})); err == nil {
 			t.Error("a wrong file was compiled")
 		}

@@ -262,6 +262,8 @@ func TestScanWarnings(t *testing.T) {
 		{"muted", "scope: {paths: [/]}\nmute: {paths: [/usr/sbin/clamd, " + elfLoader + "], exes: [/usr/sbin/clamd]}\n" + all, true, time.Minute, nil},
 		{"another rule decides before", "scope: {paths: [/usr]}\nrules:\n- {id: packages, events: [exec], object: {path: [\"/usr/sbin/**\", \"/usr/lib/**\"]}, verdict: allow}\n" +
 			"- {id: a, events: [exec], object: {format: elf, scan: infected}, verdict: deny}\n", true, time.Minute, nil},
+		{"by role", "scope: {paths: [/usr]}\nrules:\n- {id: a, events: [exec], args: {role: program}, object: {scan: infected}, verdict: deny}\n", true, time.Minute, []string{"clamd waits for itself: its start needs"}},
+		{"by role, and the other one is let go on", "scope: {paths: [/usr]}\nrules:\n- {id: loader, events: [exec], args: {role: interpreter}, verdict: allow}\n- {id: a, events: [exec], object: {scan: infected}, verdict: deny}\n", true, time.Minute, []string{"clamd waits for itself: its start needs"}},
 		{"format and digest before", "scope: {paths: [/usr]}\nrules:\n- {id: a, events: [exec], object: {format: elf, fsverity: none, scan: infected}, verdict: deny}\n", true, time.Minute,
 			[]string{"clamd waits for itself: its start", loader}},
 		{"goes on", "on_fail: allow\nscope: {paths: [/srv]}\n" + exec, true, time.Minute, []string{"set on_fail: deny"}},

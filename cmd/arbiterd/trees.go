@@ -3,13 +3,11 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/arbiterd/arbiter/kernelbridge"
-	"github.com/arbiterd/arbiter/kernelbridge/abi"
 	"github.com/arbiterd/arbiter/rules"
 )
 
@@ -36,14 +34,6 @@ func union(a, b []kernelbridge.Program) []kernelbridge.Program {
 		}
 	}
 	return out
-}
-
-// checkFanotifyRoles says that fanotify does not tell a program from its interpreter.
-func checkFanotifyRoles(rs *rules.RuleSet) error {
-	if rs.Consulted(abi.EventExec)&abi.FieldArgs == 0 {
-		return nil
-	}
-	return errors.New("rules: fanotify cannot tell what execve was asked for from what the kernel runs it with: take args.role out, and match by object.path or object.format instead; it needs a kernel with BPF LSM")
 }
 
 // checkFanotifyTrees says that fanotify knows no process trees.

@@ -36,15 +36,12 @@ enum arb_role {
 };
 
 /* The role of the file that the current task opens for an event. From 6.8 on execve opens the
- * program before it sets in_execve, which it clears at its end. Older ones open all with that
- * set: the program by the name that user space gave, an interpreter by one of the kernel's.
- * Both are the kernel's where it starts a helper, which has no memory before, and then both
- * count as the program.
- *
- * A function of its own to the verifier, which else would follow each of its ways to the end
- * of the caller.
+ * program first and sets in_execve then, until its end. Before, all is opened with that set: the
+ * program by the name that user space gave, an interpreter by one of the kernel's. Both are the
+ * kernel's where it starts a helper, which has no memory before, and then both count as the
+ * program.
  */
-__noinline __u32 arb_role(__u32 event)
+ARB_GLOBAL __u32 arb_role(__u32 event)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct filename *name;
@@ -54,7 +51,7 @@ __noinline __u32 arb_role(__u32 event)
 	if (!BPF_CORE_READ_BITFIELD_PROBED(task, in_execve))
 		return ARB_ROLE_PROGRAM;
 	if (!bpf_core_field_exists(struct filename, uptr))
-		return ARB_ROLE_INTERPRETER; /* newer than 6.8 */
+		return ARB_ROLE_INTERPRETER; /* it was there until 6.18 */
 	name = BPF_CORE_READ(task, nameidata, name);
 	if (!task->mm || (name && BPF_CORE_READ(name, uptr)))
 		return ARB_ROLE_PROGRAM;
@@ -159,5 +156,6 @@ int BPF_PROG(arb_creds_for_exec, struct linux_binprm *bprm)
 SEC("lsm.s/bprm_check_security")
 int BPF_PROG(arb_check_security, struct linux_binprm *bprm)
 {
-	return arb_bprm(bprm, ARB_ROLE_PROGRAM + (bprm->interp != bprm->filename));
+	return arb_bprm(bprm, bprm->interp == bprm->filename ? ARB_ROLE_PROGRAM :
+								ARB_ROLE_INTERPRETER);
 }
