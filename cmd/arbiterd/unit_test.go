@@ -122,14 +122,18 @@ func TestUnitIsEnough(t *testing.T) {
 			d.push(unitRules(d.tree))
 			d.soon(unix.EPERM, "bad")
 			d.soon(unix.EPERM, "good", d.tree+"/secret")
-			killed := exec.Command(d.tree+"/good", d.tree+"/watched")
-			killed.Env = append(os.Environ(), roleEnv+"=subject")
-			killed.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 4711, Gid: 4711}}
-			err := killed.Run()
-			var ended *exec.ExitError
-			if !errors.As(err, &ended) || ended.Sys().(syscall.WaitStatus).Signal() != unix.SIGKILL {
-				t.Errorf("who is to be killed, of another user: %v; %s", err, d.log)
-			}
+			d.until("who is to be killed, of another user", func() bool {
+				killed := exec.Command(d.tree+"/good", d.tree+"/watched")
+				killed.Env = append(os.Environ(), roleEnv+"=subject")
+				killed.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 4711, Gid: 4711}}
+				err := killed.Run()
+				var ended *exec.ExitError
+				if !errors.As(err, &ended) {
+					t.Fatalf("who is to be killed: %v; %s", err, d.log)
+				}
+				// The signal comes behind the refusal, before which the process may have ended by itself.
+				return ended.Sys().(syscall.WaitStatus).Signal() == unix.SIGKILL
+			})
 			d.stop()
 			if got, want := notesOf(d), notesOf(free); !slices.Equal(got, want) {
 				t.Errorf("confined as by the unit the daemon says\n%s\nelse\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
