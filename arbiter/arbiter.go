@@ -50,9 +50,10 @@ type Config struct {
 	CacheEntries int           // per worker, at most cache.MaxEntries; below 0 switches the cache off
 	SpinFor      time.Duration // below 0: park at once
 	Recent       int           // events kept for new subscribers
-	// Apart keeps all other threads of the process off the CPUs that workers are pinned to, but
-	// for those that have no others: who runs there keeps a worker waiting for milliseconds.
-	// Children inherit it. Stop gives them back.
+	// Apart keeps all other threads of the process off the CPUs that workers are pinned to, for who
+	// runs there keeps a worker waiting for milliseconds. Where every CPU that a thread may use has a
+	// worker it is kept off the first worker's alone. Threads with real-time priority stay where
+	// they are, and so do those that have one CPU. Children inherit it. Stop gives the CPUs back.
 	Apart    bool
 	Contents Fetcher      // nil: nothing can be had of the content of files
 	Logger   *slog.Logger // for faults, never for verdicts; nil discards
@@ -109,7 +110,6 @@ type Arbiter struct {
 	closed  bool
 	stop    atomic.Bool
 
-	cpus       unix.CPUSet    // that workers are pinned to
 	before     unix.CPUSet    // of the thread that has called Start
 	unpin      chan struct{}  // closed: keepPinned ends, which is before the workers do
 	pinning    sync.WaitGroup // keepPinned
@@ -123,7 +123,7 @@ func New(cfg Config) (*Arbiter, error) {
 	if err := cfg.check(); err != nil {
 		return nil, fmt.Errorf("configuring the arbiter: %w", err)
 	}
-	a := &Arbiter{cfg: cfg, cpus: cpusOf(cfg.Workers), stream: newStream(cfg.Recent), asks: newAsks()}
+	a := &Arbiter{cfg: cfg, stream: newStream(cfg.Recent), asks: newAsks()}
 	a.stream.watched = cfg.Watched
 	for i, w := range cfg.Workers {
 		a.workers = append(a.workers, newWorker(a, i, w))

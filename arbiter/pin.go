@@ -104,22 +104,40 @@ func (a *Arbiter) isWorker(tid int) bool {
 	return false
 }
 
-// moveOff takes the workers' CPUs from a thread that has others. False: it has none of those, or
-// no others, as one that has been put there, or it has ended.
+// moveOff takes CPUs of the workers from a thread: see leave. False: there are none to take, or
+// it has ended.
 func (a *Arbiter) moveOff(tid int) bool {
-	var before unix.CPUSet
-	if unix.SchedGetaffinity(tid, &before) != nil { // or there are more CPUs than the set has room for
+	var now unix.CPUSet
+	if unix.SchedGetaffinity(tid, &now) != nil { // or there are more CPUs than the set has room for
 		return false
 	}
-	after := without(before, a.cpus)
-	return after != before && after.Count() > 0 && unix.SchedSetaffinity(tid, &after) == nil
+	after := a.leave(now)
+	return after != now && !realTime(tid) && unix.SchedSetaffinity(tid, &after) == nil
 }
 
 // moveBack gives a thread the CPUs that the process had, if it has what moveOff left of them.
 func (a *Arbiter) moveBack(tid int) bool {
 	var now unix.CPUSet
-	return unix.SchedGetaffinity(tid, &now) == nil && now != a.before && now == without(a.before, a.cpus) &&
+	return unix.SchedGetaffinity(tid, &now) == nil && now != a.before && now == a.leave(a.before) &&
 		unix.SchedSetaffinity(tid, &a.before) == nil
+}
+
+// leave returns which of its CPUs a thread is left that is no worker's: those without a worker,
+// else all but the first worker's, else all.
+func (a *Arbiter) leave(set unix.CPUSet) unix.CPUSet {
+	for _, workers := range [][]Worker{a.cfg.Workers, a.cfg.Workers[:1]} {
+		if left := without(set, cpusOf(workers)); left.Count() > 0 {
+			return left
+		}
+	}
+	return set
+}
+
+// realTime reports whether a thread has real-time priority: it runs for microseconds, where it
+// was put. The heart of a queue is such a thread.
+func realTime(tid int) bool {
+	attr, err := unix.SchedGetAttr(tid, 0)
+	return err == nil && (attr.Policy == unix.SCHED_FIFO || attr.Policy == unix.SCHED_RR)
 }
 
 // without returns the CPUs of a set that are not in another one.
