@@ -47,7 +47,7 @@ type Worker struct {
 type Config struct {
 	Rules        *rules.RuleSet
 	Workers      []Worker
-	CacheEntries int           // per worker, at most cache.MaxEntries; below 0 switches the cache off
+	CacheEntries int           // of all workers, at most cache.MaxEntries; below 0 switches the cache off
 	SpinFor      time.Duration // below 0: park at once
 	Recent       int           // events kept for new subscribers
 	// Apart keeps all other threads of the process off the CPUs that workers are pinned to, for who
@@ -104,6 +104,8 @@ type Arbiter struct {
 	current atomic.Pointer[installed]
 	stream  *stream
 	asks    *asks
+	cache   *cache.Cache // nil when switched off
+	flushes [cache.ReasonCount]atomic.Uint64
 
 	mu      sync.Mutex // serialises Start, Install and Close
 	started bool
@@ -125,6 +127,9 @@ func New(cfg Config) (*Arbiter, error) {
 	}
 	a := &Arbiter{cfg: cfg, stream: newStream(cfg.Recent), asks: newAsks()}
 	a.stream.watched = cfg.Watched
+	if cfg.CacheEntries > 0 {
+		a.cache = cache.New(cfg.CacheEntries, seed())
+	}
 	for i, w := range cfg.Workers {
 		a.workers = append(a.workers, newWorker(a, i, w))
 	}

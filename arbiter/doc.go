@@ -9,12 +9,12 @@
 //     Source copies a waiting request, facts and all, into memory that the
 //     worker owns; from then on nothing of it can change.
 //  2. The worker looks whether a new rule set was installed. If so it adopts it
-//     and flushes its cache, with a named reason.
+//     and finds in the cache what was decided by that one alone.
 //     Polling, and step 3 to its end where that is a hit, is done detached from the
 //     Go runtime, see package detached: what else the process does holds nobody up.
 //  3. It builds the key: exactly those facts that the rule set consults for this
-//     event. The seeded hash of the key finds the cache set, the whole key is
-//     compared. A hit is the decision.
+//     event. The seeded hash of the key finds the place in the cache of all workers, the whole
+//     key is compared. A hit is the decision.
 //  4. On a miss the rule set decides: first match wins, nothing is allocated. If that
 //     takes a fact that has to be fetched, the request is set aside, others are
 //     answered, and it goes through 2 to 4 again when the fact is there: see Held.

@@ -56,7 +56,7 @@ func (w *worker) answerHit() bool {
 	if !w.knowsFacts(want) {
 		return false
 	}
-	d, _, hit := w.cache.Get(w.cacheKey())
+	d, _, hit := w.cache.Get(w.cacheKey(), w.live.number)
 	if !hit || d.Verdict.Action >= rules.Kill || d.Deadline < w.wait && w.waited() > int64(d.Deadline) {
 		return false
 	}

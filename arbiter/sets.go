@@ -40,6 +40,7 @@ func (a *Arbiter) put(rs *rules.RuleSet, c *Canary, reason cache.Reason) *instal
 		a.asks.forget()
 	}
 	a.current.Store(next)
+	a.flushes[reason].Add(1)
 	return next
 }
 

@@ -19,7 +19,7 @@ type Stats struct {
 	InFlight uint64 // taken and not yet answered
 	Held     uint64 // among them: that wait for a fact
 	Holds    uint64 // how often a request began to wait for one
-	Hits     uint64 // answered from a worker's cache
+	Hits     uint64 // answered from the cache
 	Decided  uint64 // answered by walking the rules
 	Failed   [abi.ReasonCount]uint64
 
@@ -81,7 +81,6 @@ type counters struct {
 	holds    atomic.Uint64
 	maxNS    atomic.Uint64
 	failed   [abi.ReasonCount]atomic.Uint64
-	flushes  [cache.ReasonCount]atomic.Uint64
 	latency  histogram
 	_        [64]byte
 }
@@ -105,9 +104,6 @@ func (a *Arbiter) Stats() Stats {
 		s.EventsDropped += c.dropped.Load()
 		s.Held += c.held.Load()
 		s.Holds += c.holds.Load()
-		for r := range c.flushes {
-			s.CacheFlushes[r] += c.flushes[r].Load()
-		}
 		s.Workers[i] = WorkerStats{CPU: w.cpu, Displaced: w.displaced.Load(), Parked: w.parked.Load(), Requests: requests, Epoch: w.epoch.Load()}
 	}
 	outcomes := s.Hits + s.Decided
@@ -116,6 +112,9 @@ func (a *Arbiter) Stats() Stats {
 	}
 	s.InFlight = s.Requests - outcomes
 	s.LastSeq, s.EventsRecorded = a.stream.counts()
+	for r := range s.CacheFlushes {
+		s.CacheFlushes[r] = a.flushes[r].Load()
+	}
 	for i := range s.Asked {
 		s.Asked[i] = a.asks.counts[i].Load()
 	}

@@ -28,7 +28,7 @@ type worker struct {
 	source  Source
 	queue   DetachedSource // the same, if it is one
 	wait    time.Duration  // see Worker.Wait
-	cache   *cache.Cache   // nil when switched off
+	cache   *cache.Cache   // of all workers; nil when switched off
 	journal *journal
 
 	polls     int            // fruitless ones since the last request
@@ -67,15 +67,12 @@ type worker struct {
 }
 
 func newWorker(a *Arbiter, index int, w Worker) *worker {
-	wk := &worker{arbiter: a, index: index, cpu: w.CPU, source: w.Source, wait: w.Wait,
+	wk := &worker{arbiter: a, index: index, cpu: w.CPU, source: w.Source, wait: w.Wait, cache: a.cache,
 		journal: newJournal(), req: new(abi.Request)}
 	if wk.wait <= 0 {
 		wk.wait = math.MaxInt64
 	}
 	wk.queue, _ = w.Source.(DetachedSource)
-	if a.cfg.CacheEntries > 0 {
-		wk.cache = cache.New(a.cfg.CacheEntries, seed())
-	}
 	return wk
 }
 
@@ -228,15 +225,10 @@ func (w *worker) park() {
 	}
 }
 
-// adopt makes live the set that this worker decides by, and forgets all cached
-// decisions.
+// adopt makes live the set that this worker decides by. What is cached of others it will not find.
 func (w *worker) adopt(live *installed) {
 	w.live, w.mark = live, 0
 	w.decideBy(live.rules)
-	if w.cache != nil {
-		w.cache.Flush()
-	}
-	w.counters.flushes[live.reason].Add(1)
 	w.epoch.Store(live.rules.Epoch())
 	w.adopted.Store(live)
 }
@@ -266,7 +258,7 @@ func (w *worker) answer() {
 	var hash uint64
 	hit := false
 	if cache != nil {
-		d, hash, hit = cache.Get(key)
+		d, hash, hit = cache.Get(key, w.live.number)
 	}
 	if !hit {
 		for d = w.rules.Decide(r); d.Once && !w.rules.Take(d.Rule); { // another worker was first
@@ -275,8 +267,8 @@ func (w *worker) answer() {
 	}
 	if d.Verdict.Action >= rules.Ask { // or a fact is needed
 		// Slow path: it cannot be decided yet. That is cached, too.
-		if !hit && cache != nil && !d.Once {
-			cache.Put(key, hash, d)
+		if !hit && cache != nil {
+			cache.Put(key, hash, w.live.number, d)
 		}
 		w.hold(d)
 		return
@@ -306,7 +298,7 @@ func (w *worker) answer() {
 		c.hits.Add(1)
 	default:
 		c.decided.Add(1)
-		if inTime && cache != nil && !d.Once && !cache.Put(key, hash, d) {
+		if inTime && cache != nil && !d.Once && !cache.Put(key, hash, w.live.number, d) {
 			c.skipped.Add(1)
 		}
 	}

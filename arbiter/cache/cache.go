@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package cache is the verdict cache of one worker: fixed memory, no allocation
-// after New, the whole key compared, flushed in O(1) for a named reason.
+// Package cache is the verdict cache of the workers: what one has decided the others
+// need not. Fixed memory, no lock, no allocation after New, the whole key compared.
 //
 // The requester chooses paths and so has a say in the hash: a hash only finds
 // the place, the key is the identity (see Get).
 package cache
 
 import (
-	"bytes"
+	"sync/atomic"
+	"time"
 
 	"github.com/cespare/xxhash/v2"
 
@@ -26,7 +27,7 @@ const (
 	ways = 4
 )
 
-// Reason says why a cache was flushed. Each is a metric label.
+// Reason says why what the cache had was worth nothing any more. Each is a metric label.
 type Reason uint8
 
 // The reasons.
@@ -50,23 +51,27 @@ func (r Reason) String() string {
 	return "unknown"
 }
 
-// entry holds no pointer, so the collector of garbage never looks at it.
+// entry is one decision. It holds no pointer, so the collector of garbage never looks at it.
+//
+// It is a sequence lock (Boehm, "Can seqlocks get along with programming language memory models?",
+// 2012) whose writers do not wait: version is odd while one writes, and others let the entry be.
+// Who reads looks at version before and after: what was read in between is one decision, and its key.
 type entry struct {
-	hash     uint64
-	epoch    uint32 // valid only if it is the cache's; 0 never is
-	keyLen   uint32
-	decision rules.Decision
-	key      [KeyBytes]byte
+	version atomic.Uint64
+	hash    atomic.Uint64
+	number  atomic.Uint64 // of the rule set, 0: never used
+	// verdict is keyLen, OnFail and Verdict; see pack.
+	verdict, rule, deadline atomic.Uint64
+	key                     [KeyBytes]byte // see equal and store
 }
 
-// Cache maps keys to decisions. It belongs to one worker: not safe for
-// concurrent use.
+// Cache maps keys to decisions, for each rule set by itself. Its methods may be called
+// concurrently.
 type Cache struct {
 	seed    uint64 // odd
-	epoch   uint32
-	shift   uint // 64 - log2(sets)
+	shift   uint   // 64 - log2(sets)
 	entries []entry
-	victim  []uint8 // per set: the next way to replace
+	victim  []atomic.Uint32 // per set: the next way to replace
 }
 
 // New returns an empty cache of at least the given number of entries, rounded up
@@ -74,7 +79,7 @@ type Cache struct {
 // choose paths that fall into one place.
 func New(entries int, seed uint64) *Cache {
 	sets, shift := size(entries)
-	return &Cache{seed: seed | 1, epoch: 1, shift: shift, entries: make([]entry, sets*ways), victim: make([]uint8, sets)}
+	return &Cache{seed: seed | 1, shift: shift, entries: make([]entry, sets*ways), victim: make([]atomic.Uint32, sets)}
 }
 
 // size returns how many sets a cache of that many entries has, and its shift.
@@ -86,16 +91,21 @@ func size(entries int) (sets int, shift uint) {
 	return sets, shift
 }
 
-// Get returns the decision stored for exactly this key since the last flush,
-// and the key's hash, to be handed to Put on a miss.
+// Get returns the decision stored for exactly this key under the rule set with that number, and
+// the key's hash, to be handed to Put on a miss. One that is being replaced may be missed.
 //
 //go:nosplit
-func (c *Cache) Get(key []byte) (d rules.Decision, hash uint64, ok bool) {
+func (c *Cache) Get(key []byte, number uint64) (d rules.Decision, hash uint64, ok bool) {
 	// Multiply-shift hashing (Dietzfelbinger and others, 1997): for a random odd seed
 	// two given checksums fall into the same set with a chance of at most 2/sets. A
 	// seed within xxhash would cost three times as much and promise less.
 	hash = xxhash.Sum64(key) * c.seed
-	return c.get(key, hash)
+	e, version := c.find(key, hash, number)
+	if e == nil {
+		return d, hash, false
+	}
+	d = e.decision()
+	return d, hash, e.version.Load() == version // else another one is there by now
 }
 
 // set returns the index of the set in which a hash belongs.
@@ -103,63 +113,79 @@ func (c *Cache) Get(key []byte) (d rules.Decision, hash uint64, ok bool) {
 //go:nosplit
 func (c *Cache) set(hash uint64) uint64 { return hash >> c.shift }
 
-//go:nosplit
-func (c *Cache) get(key []byte, hash uint64) (rules.Decision, uint64, bool) {
-	if e := c.find(key, hash); e != nil {
-		return e.decision, hash, true
-	}
-	return rules.Decision{}, hash, false
-}
-
-// find returns the live entry of exactly this key, nil when there is none.
+// find returns the entry of exactly this key, and its version then; nil when there is none.
 //
 //go:nosplit
-func (c *Cache) find(key []byte, hash uint64) *entry {
+func (c *Cache) find(key []byte, hash, number uint64) (*entry, uint64) {
 	set := c.set(hash) * ways
 	for i := set; i < set+ways; i++ {
 		e := &c.entries[i]
-		if e.hash == hash && e.epoch == c.epoch && bytes.Equal(e.key[:e.keyLen], key) {
-			return e
+		version := e.version.Load()
+		if e.hash.Load() == hash && e.number.Load() == number && version&1 == 0 && e.has(key) {
+			return e, version
 		}
 	}
-	return nil
+	return nil, 0
 }
 
-// Put stores a decision under the key and the hash that Get returned for it, in
-// place of the one that was there. False when the key is too long to be kept. It
-// may drop another entry.
-func (c *Cache) Put(key []byte, hash uint64, d rules.Decision) bool {
-	if len(key) > KeyBytes {
+// has reports whether the entry's key is this one.
+//
+//go:nosplit
+func (e *entry) has(key []byte) bool {
+	return e.verdict.Load()>>48 == uint64(len(key)) && len(key) <= KeyBytes && equal(&e.key, key)
+}
+
+// pack is what decision unpacks. Each part has a place of its own size.
+func (e *entry) pack(d *rules.Decision, keyLen int) {
+	e.verdict.Store(uint64(d.Verdict.Action) | uint64(d.Verdict.Errno)<<8 |
+		uint64(d.OnFail.Action)<<24 | uint64(d.OnFail.Errno)<<32 | uint64(keyLen)<<48)
+	e.rule.Store(uint64(uint32(d.Rule)))
+	e.deadline.Store(uint64(d.Deadline))
+}
+
+//go:nosplit
+func (e *entry) decision() (d rules.Decision) {
+	v := e.verdict.Load()
+	d.Verdict = rules.Verdict{Action: rules.Action(v), Errno: uint16(v >> 8)}
+	d.OnFail = rules.Verdict{Action: rules.Action(v >> 24), Errno: uint16(v >> 32)}
+	d.Rule = int32(e.rule.Load())
+	d.Deadline = time.Duration(e.deadline.Load())
+	return d
+}
+
+// Put stores a decision of the rule set with that number, which must not be 0, under the key and the hash
+// that Get returned for it, in place of the one that was there. False: it cannot be kept, as its key is too long or
+// it decides once. It may drop another entry, and where another worker is writing it is dropped itself.
+func (c *Cache) Put(key []byte, hash, number uint64, d rules.Decision) bool {
+	if len(key) > KeyBytes || d.Once {
 		return false
 	}
-	e := c.find(key, hash)
+	e, version := c.find(key, hash, number)
 	if e == nil {
-		e = c.place(c.set(hash))
+		e, version = c.place(c.set(hash), number)
 	}
-	e.hash, e.epoch, e.keyLen, e.decision = hash, c.epoch, uint32(len(key)), d
-	copy(e.key[:], key)
+	if version&1 != 0 || !e.version.CompareAndSwap(version, version+1) {
+		return true
+	}
+	e.hash.Store(hash)
+	e.number.Store(number)
+	e.pack(&d, len(key))
+	store(&e.key, key)
+	e.version.Store(version + 2)
 	return true
 }
 
-// place returns the entry of a set to use next: one that is empty or outdated,
-// else the one that was placed first.
-func (c *Cache) place(set uint64) *entry {
-	way := uint64(c.victim[set] % ways)
-	for i := uint64(0); i < ways; i++ {
-		if c.entries[set*ways+i].epoch != c.epoch {
+// place returns the entry of a set to use next, and its version: one of an older rule set, else
+// the one that was placed first.
+func (c *Cache) place(set, number uint64) (*entry, uint64) {
+	way := uint64(c.victim[set].Load() % ways)
+	for i := range uint64(ways) {
+		if c.entries[set*ways+i].number.Load() < number {
 			way = i
 			break
 		}
 	}
-	c.victim[set] = uint8(way) + 1
-	return &c.entries[set*ways+way]
-}
-
-// Flush forgets everything, in constant time.
-func (c *Cache) Flush() {
-	c.epoch++
-	if c.epoch == 0 { // after 2^32 flushes old entries would come back to life
-		clear(c.entries)
-		c.epoch = 1
-	}
+	c.victim[set].Store(uint32(way) + 1)
+	e := &c.entries[set*ways+way]
+	return e, e.version.Load()
 }

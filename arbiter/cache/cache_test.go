@@ -7,8 +7,12 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"reflect"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/arbiterd/arbiter/rules"
 )
@@ -16,11 +20,23 @@ import (
 // decision returns a decision that is told apart by n.
 func decision(n int) rules.Decision { return rules.Decision{Rule: int32(n)} }
 
+// number is that of the rule set of most tests.
+const number = 3
+
+// get is Get by a hash of the test's own.
+func get(c *Cache, key []byte, hash, number uint64) (rules.Decision, bool) {
+	e, _ := c.find(key, hash, number)
+	if e == nil {
+		return rules.Decision{}, false
+	}
+	return e.decision(), true
+}
+
 // put stores under the key's own hash.
 func put(t *testing.T, c *Cache, key []byte, d rules.Decision) {
 	t.Helper()
-	_, hash, _ := c.Get(key)
-	if !c.Put(key, hash, d) {
+	_, hash, _ := c.Get(key, number)
+	if !c.Put(key, hash, number, d) {
 		t.Errorf("a key of %d bytes was not kept", len(key))
 	}
 }
@@ -28,7 +44,7 @@ func put(t *testing.T, c *Cache, key []byte, d rules.Decision) {
 // check requires what Get says of a key.
 func check(t *testing.T, c *Cache, key []byte, want rules.Decision, wantOK bool) {
 	t.Helper()
-	if got, _, ok := c.Get(key); got != want || ok != wantOK {
+	if got, _, ok := c.Get(key, number); got != want || ok != wantOK {
 		t.Errorf("Get(%.40q) = rule %d, %t, want rule %d, %t", key, got.Rule, ok, want.Rule, wantOK)
 	}
 }
@@ -77,10 +93,10 @@ func TestPutReplaces(t *testing.T) {
 	}
 }
 
-// live counts the entries that Get can find.
+// live counts the entries that are used.
 func live(c *Cache) (n int) {
 	for i := range c.entries {
-		if c.entries[i].epoch == c.epoch {
+		if c.entries[i].number.Load() != 0 {
 			n++
 		}
 	}
@@ -105,16 +121,16 @@ func TestEqualHashes(t *testing.T) {
 			for _, hash := range []uint64{0, 1, 1<<64 - 1} {
 				c := New(4, 0)
 				a, b := []byte(tc.a), []byte(tc.b)
-				c.Put(a, hash, decision(1))
-				if d, _, ok := c.get(b, hash); ok {
+				c.Put(a, hash, number, decision(1))
+				if d, ok := get(c, b, hash, number); ok {
 					t.Errorf("hash %#x: %q has the verdict of %q, rule %d", hash, b, a, d.Rule)
 				}
-				c.Put(b, hash, decision(2))
+				c.Put(b, hash, number, decision(2))
 				for _, want := range []struct {
 					key  []byte
 					rule int32
 				}{{a, 1}, {b, 2}} {
-					if d, _, ok := c.get(want.key, hash); !ok || d.Rule != want.rule {
+					if d, ok := get(c, want.key, hash, number); !ok || d.Rule != want.rule {
 						t.Errorf("hash %#x: %q has rule %d, %t, want rule %d", hash, want.key, d.Rule, ok, want.rule)
 					}
 				}
@@ -128,65 +144,119 @@ func TestEqualHashes(t *testing.T) {
 func TestReusedPlace(t *testing.T) {
 	c := New(4, 0)
 	for i := range 4 {
-		c.Put(bytes.Repeat([]byte{byte('a' + i)}, KeyBytes), 3, decision(i))
+		c.Put(bytes.Repeat([]byte{byte('a' + i)}, KeyBytes), 3, number, decision(i))
 	}
-	c.Put([]byte("aa"), 3, decision(9))
+	c.Put([]byte("aa"), 3, number, decision(9))
 	for n := range KeyBytes + 1 {
 		key := bytes.Repeat([]byte{'a'}, n)
-		if d, _, ok := c.get(key, 3); ok != (n == 2) || ok && d.Rule != 9 {
+		if d, ok := get(c, key, 3, number); ok != (n == 2) || ok && d.Rule != 9 {
 			t.Errorf("%d bytes: rule %d, %t, want only two bytes to be found", n, d.Rule, ok)
 		}
 	}
 }
 
-func TestFlush(t *testing.T) {
+// What was decided by one rule set is not found under another one, whichever of two workers is the first
+// to have it.
+func TestRuleSets(t *testing.T) {
 	c := New(64, 7)
-	for round := range 5 {
-		for i := range 10 {
-			put(t, c, fmt.Append(nil, "key", i), decision(100*round+i))
+	key := []byte("the same key")
+	for n := uint64(1); n < 6; n++ {
+		if d, hash, ok := c.Get(key, n); ok {
+			t.Errorf("rule set %d has rule %d, and has decided nothing", n, d.Rule)
+		} else if !c.Put(key, hash, n, decision(int(n))) {
+			t.Error("a key was not kept")
 		}
-		check(t, c, []byte("key3"), decision(100*round+3), true)
-		c.Flush()
-		for i := range 10 {
-			check(t, c, fmt.Append(nil, "key", i), rules.Decision{}, false)
-		}
-		if n := live(c); n != 0 {
-			t.Errorf("%d entries after a flush, want none", n)
+		for m := n; m > 0; m-- {
+			if d, _, ok := c.Get(key, m); ok && d.Rule != int32(m) || m == n && !ok {
+				t.Errorf("rule set %d of %d: got rule %d, %t", m, n, d.Rule, ok)
+			}
 		}
 	}
 }
 
-// The epoch counter wraps after 2^32 flushes. Entries of the epochs that come again,
-// and entries that were never used, stay dead.
-func TestFlushWraps(t *testing.T) {
+// Each field of a decision comes back, but Once, which is not kept.
+func TestDecisionIsWhole(t *testing.T) {
 	c := New(64, 7)
-	old := [][]byte{[]byte("of epoch 1"), []byte("of epoch 2")}
-	put(t, c, old[0], decision(1))
-	c.Flush()
-	put(t, c, old[1], decision(2))
-	c.epoch = 1<<32 - 1 // after 2^32 - 3 more flushes
-	last := []byte("of the last epoch")
-	put(t, c, last, decision(3))
-	check(t, c, last, decision(3), true)
-	for range 5 {
-		c.Flush()
-		if c.epoch == 0 {
-			t.Fatal("the epoch is 0, which is that of entries never used")
-		}
-		for _, k := range append(old, last, nil) {
-			check(t, c, k, rules.Decision{}, false)
+	d := rules.Decision{Verdict: rules.Verdict{Action: 0xa1, Errno: 0xb2c3}, Rule: -0x12345678, Deadline: 0x1122334455667788,
+		OnFail: rules.Verdict{Action: 0xd4, Errno: 0xe5f6}}
+	v := reflect.ValueOf(d)
+	for i := range v.NumField() {
+		if v.Field(i).IsZero() != (v.Type().Field(i).Name == "Once") {
+			t.Errorf("the test has no value for %s", v.Type().Field(i).Name)
 		}
 	}
-	put(t, c, old[0], decision(4))
-	check(t, c, old[0], decision(4), true)
+	for n := range KeyBytes + 1 {
+		key := bytes.Repeat([]byte{0xff}, n)
+		put(t, c, key, d)
+		check(t, c, key, d, true)
+	}
+	d.Once = true
+	if c.Put([]byte("k"), 1, number, d) {
+		t.Error("a decision that is made once was kept")
+	}
+}
+
+// An entry that somebody writes has nothing for others, who leave it alone.
+func TestWhileWritten(t *testing.T) {
+	c := New(4, 0)
+	key := []byte("k")
+	put(t, c, key, decision(1))
+	_, hash, _ := c.Get(key, number)
+	e, version := c.find(key, hash, number)
+	e.version.Store(version + 1)
+	check(t, c, key, rules.Decision{}, false)
+	for i := range ways - 1 { // all others
+		c.Put([]byte{byte(i)}, hash, number, decision(2))
+	}
+	for range 2 * ways {
+		c.Put([]byte("another"), hash, number, decision(3))
+	}
+	if got := e.decision(); got.Rule != 1 || e.version.Load() != version+1 {
+		t.Errorf("the entry has rule %d, version %d, want it left alone", got.Rule, e.version.Load())
+	}
+	e.version.Store(version + 2)
+	check(t, c, key, decision(1), true)
+}
+
+// Workers that read and write the same few places at once find what belongs to the key and the
+// rule set, or nothing.
+func TestConcurrent(t *testing.T) {
+	c := New(8, 7)
+	keyOf := func(n uint64) []byte { return bytes.Repeat(binary.LittleEndian.AppendUint64(nil, n%13), int(n%13)+1) }
+	of := func(n, set uint64) rules.Decision {
+		v := n%13 | set<<4
+		return rules.Decision{Verdict: rules.Verdict{Action: rules.Action(v), Errno: uint16(v)}, Rule: int32(v), Deadline: time.Duration(v),
+			OnFail: rules.Verdict{Action: rules.Action(v), Errno: uint16(v)}}
+	}
+	var hits atomic.Uint64
+	var wg sync.WaitGroup
+	for w := range uint64(4) {
+		wg.Go(func() {
+			random := rand.New(rand.NewPCG(w, 1))
+			for range 50_000 {
+				n, set := random.Uint64(), 1+random.Uint64N(3)
+				d, hash, ok := c.Get(keyOf(n), set)
+				if !ok {
+					c.Put(keyOf(n), hash, set, of(n, set))
+				} else if hits.Add(1); d != of(n, set) {
+					t.Errorf("key %d of rule set %d has %+v", n%13, set, d)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if n := hits.Load(); n < 100 {
+		t.Errorf("%d hits, want more", n)
+	}
 }
 
 func TestLongKeys(t *testing.T) {
 	c := New(64, 7)
 	for _, n := range []int{KeyBytes + 1, KeyBytes + 2, 2 * KeyBytes, 8300} {
 		key := bytes.Repeat([]byte{'k'}, n)
-		_, hash, _ := c.Get(key)
-		if c.Put(key, hash, decision(1)) {
+		_, hash, _ := c.Get(key, number)
+		if c.Put(key, hash, number, decision(1)) {
 			t.Errorf("a key of %d bytes was kept, at most %d fit", n, KeyBytes)
 		}
 		check(t, c, key, rules.Decision{}, false)
@@ -213,7 +283,7 @@ func TestEviction(t *testing.T) {
 	}
 	found := 0
 	for i := range keys {
-		if d, _, ok := c.Get(binary.LittleEndian.AppendUint64(nil, uint64(i))); ok {
+		if d, _, ok := c.Get(binary.LittleEndian.AppendUint64(nil, uint64(i)), number); ok {
 			found++
 			if d != decision(i) {
 				t.Errorf("key %d has the decision of %d", i, d.Rule)
@@ -228,15 +298,15 @@ func TestEviction(t *testing.T) {
 	}
 }
 
-// In one set the oldest goes first, and an outdated entry before any live one.
+// In one set the oldest goes first, and an entry of an older rule set before any other.
 func TestVictims(t *testing.T) {
 	c := New(4, 0)
 	name := func(i int) []byte { return []byte{byte(i)} }
-	there := func(want ...int) {
+	there := func(number uint64, want ...int) {
 		t.Helper()
 		var got []int
 		for i := range 20 {
-			if _, _, ok := c.get(name(i), 0); ok {
+			if _, ok := get(c, name(i), 0, number); ok {
 				got = append(got, i)
 			}
 		}
@@ -245,16 +315,20 @@ func TestVictims(t *testing.T) {
 		}
 	}
 	for i := range 6 {
-		c.Put(name(i), 0, decision(i))
+		c.Put(name(i), 0, number, decision(i))
 	}
-	there(2, 3, 4, 5)
-	c.Put(name(6), 0, decision(6))
-	there(3, 4, 5, 6)
-	c.Flush()
-	for i := 7; i < 11; i++ {
-		c.Put(name(i), 0, decision(i))
+	there(number, 2, 3, 4, 5)
+	c.Put(name(6), 0, number, decision(6))
+	there(number, 3, 4, 5, 6)
+	c.Put(name(7), 0, number+1, decision(7))
+	there(number+1, 7)
+	c.Put(name(8), 0, number, decision(8)) // a worker that is behind
+	there(number+1, 7)
+	for i := 9; i < 12; i++ {
+		c.Put(name(i), 0, number+1, decision(i))
 	}
-	there(7, 8, 9, 10)
+	there(number)
+	there(number+1, 7, 9, 10, 11)
 }
 
 // The seed decides where a key falls: who knows the hash without it knows nothing.
@@ -264,8 +338,8 @@ func TestSeed(t *testing.T) {
 	const keys = 100
 	for i := range keys {
 		key := fmt.Append(nil, "/usr/bin/", i)
-		_, x, _ := a.Get(key)
-		_, y, _ := b.Get(key)
+		_, x, _ := a.Get(key, number)
+		_, y, _ := b.Get(key, number)
 		if x == y {
 			t.Errorf("%s has one hash under two seeds", key)
 		}
@@ -308,11 +382,9 @@ func TestAllocatesNothing(t *testing.T) {
 	if got := testing.AllocsPerRun(1000, func() {
 		n++
 		binary.LittleEndian.PutUint64(key, n%3000) // hits, misses and evictions
-		if _, hash, ok := c.Get(key); !ok {
-			c.Put(key, hash, decision(1))
-		}
-		if n%500 == 0 {
-			c.Flush()
+		set := n/500 + 1
+		if _, hash, ok := c.Get(key, set); !ok {
+			c.Put(key, hash, set, decision(1))
 		}
 	}); got != 0 {
 		t.Errorf("%v allocations per Get and Put, want none", got)

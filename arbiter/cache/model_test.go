@@ -18,11 +18,11 @@ type model struct {
 }
 
 // Any sequence of operations, with hashes that collide on purpose: what is found is
-// what was put last since the flush, and what must be there is found.
+// what was put last under the rule set, and what must be there is found.
 func TestModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		c := New(rapid.SampledFrom([]int{1, 4, 8, 16}).Draw(t, "entries"), rapid.Uint64().Draw(t, "seed"))
-		c.epoch = rapid.SampledFrom([]uint32{1, 1<<32 - 2, 1<<32 - 1}).Draw(t, "epoch")
+		number := uint64(1)
 		m := model{map[string]rules.Decision{}, map[uint64][]string{}}
 		// The hash is a function of the key, and a poor one.
 		poor := rapid.Uint64Range(0, 3).Draw(t, "hashes")
@@ -32,7 +32,7 @@ func TestModel(t *testing.T) {
 		t.Repeat(map[string]func(*rapid.T){
 			"put": func(t *rapid.T) {
 				key, d := keys.Draw(t, "key"), decision(rapid.IntRange(0, 1000).Draw(t, "rule"))
-				kept := c.Put([]byte(key), hashOf(key), d)
+				kept := c.Put([]byte(key), hashOf(key), number, d)
 				if kept != (len(key) <= KeyBytes) {
 					t.Fatalf("a key of %d bytes was kept: %t", len(key), kept)
 				}
@@ -40,7 +40,7 @@ func TestModel(t *testing.T) {
 					return
 				}
 				set := c.set(hashOf(key))
-				if _, _, there := c.get([]byte(key), hashOf(key)); !there {
+				if _, there := get(c, []byte(key), hashOf(key), number); !there {
 					t.Fatalf("%q is not there after it was put", key)
 				}
 				if m.holds(set, key) == 0 {
@@ -48,15 +48,15 @@ func TestModel(t *testing.T) {
 				}
 				m.known[key] = d
 			},
-			"get": func(t *rapid.T) { m.check(t, c, keys.Draw(t, "key"), hashOf) },
-			"flush": func(t *rapid.T) {
-				c.Flush()
+			"get": func(t *rapid.T) { m.check(t, c, number, keys.Draw(t, "key"), hashOf) },
+			"another rule set": func(t *rapid.T) {
+				number++
 				clear(m.known)
 				clear(m.order)
 			},
 			"": func(t *rapid.T) {
 				for key := range m.known {
-					m.check(t, c, key, hashOf)
+					m.check(t, c, number, key, hashOf)
 				}
 			},
 		})
@@ -75,14 +75,14 @@ func (m *model) holds(set uint64, key string) int {
 	return 0
 }
 
-func (m *model) check(t *rapid.T, c *Cache, key string, hashOf func(string) uint64) {
+func (m *model) check(t *rapid.T, c *Cache, number uint64, key string, hashOf func(string) uint64) {
 	hash := hashOf(key)
-	d, _, ok := c.get([]byte(key), hash)
+	d, ok := get(c, []byte(key), hash, number)
 	want, known := m.known[key]
 	must := m.holds(c.set(hash), key) != 0
 	switch {
 	case ok && !known:
-		t.Fatalf("%q is found with rule %d, and was not put since the flush", key, d.Rule)
+		t.Fatalf("%q is found with rule %d, and was not put under this rule set", key, d.Rule)
 	case ok && d != want:
 		t.Fatalf("%q has rule %d, want that of the last put, %d", key, d.Rule, want.Rule)
 	case ok != must:
@@ -98,16 +98,17 @@ func FuzzCollision(f *testing.F) {
 	f.Add(make([]byte, KeyBytes), make([]byte, KeyBytes+1), uint64(1))
 	f.Add(make([]byte, KeyBytes), make([]byte, KeyBytes-1), uint64(1))
 	c := New(4, 0)
+	number := uint64(0)
 	f.Fuzz(func(t *testing.T, a, b []byte, hash uint64) {
-		c.Flush()
+		number++
 		rule := map[string]int32{}
 		for i, key := range [][]byte{a, b, a} {
-			if c.Put(key, hash, decision(i)) {
+			if c.Put(key, hash, number, decision(i)) {
 				rule[string(key)] = int32(i)
 			}
 			for _, k := range [][]byte{a, b} {
 				want, there := rule[string(k)]
-				if d, _, ok := c.get(k, hash); ok != there || ok && d.Rule != want {
+				if d, ok := get(c, k, hash, number); ok != there || ok && d.Rule != want {
 					t.Errorf("%q has rule %d, %t; want %d, %t", k, d.Rule, ok, want, there)
 				}
 			}

@@ -27,7 +27,7 @@ func Collector(e Engine) prometheus.Collector {
 		failed:         desc("failed_total", "Failure verdicts, by reason.", "reason"),
 		verdicts:       desc("verdicts_total", "Answers, by verdict; audit is allowed and recorded.", "verdict"),
 		late:           desc("late_total", "Answers that came when the requester had given up."),
-		flushes:        desc("cache_flushes_total", "Flushes of the verdict caches, by reason.", "reason"),
+		flushes:        desc("cache_flushes_total", "Flushes of the verdict cache, by reason.", "reason"),
 		skipped:        desc("cache_skipped_total", "Decisions that were not cached because their key was too long."),
 		recorded:       desc("events_recorded_total", "Events that got a sequence number."),
 		dropped:        desc("events_dropped_total", "Events lost because a worker's journal was full."),

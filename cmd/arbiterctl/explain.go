@@ -34,7 +34,7 @@ in the tables of docs/policy.md. An argument that is not given is 0; its value i
 written as in rules, a name such as inet or KILL included, and addr an address.
 
 It also says which facts rules about the event look at, who keeps the answer for requests
-that agree in them (a worker's cache, the kernel side) or why not, and, asked of the
+that agree in them (the workers' cache, the kernel side) or why not, and, asked of the
 daemon, how a task waits for it on this kernel. No kernel side keeps anything while
 somebody watches with events --all, nor before Linux 6.12.
 

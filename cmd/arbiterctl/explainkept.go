@@ -37,7 +37,7 @@ func keptText(x *controlv1.ExplainResponse) string {
 			fmt.Fprintf(&b, "%s does not keep the answer: %s\n", who, audit.Quote(not))
 		}
 	}
-	said("a worker's cache", k.NotByWorker)
+	said("the workers' cache", k.NotByWorker)
 	said("the kernel side", k.NotByKernel)
 	return b.String()
 }

@@ -68,7 +68,7 @@ func statusText(s *controlv1.StatusServiceGetResponse) string {
 		t.row("default mutes", defaultMutesText(s.DefaultMutes))
 	}
 	c := s.Counters
-	t.row("requests", fmt.Sprintf("%d: %d from a cache, %d decided, %d failed, %d in flight", c.GetRequests(), c.GetHits(),
+	t.row("requests", fmt.Sprintf("%d: %d from the cache, %d decided, %d failed, %d in flight", c.GetRequests(), c.GetHits(),
 		c.GetDecided(), sum(c.GetFailed()), c.GetInFlight()))
 	killed := ""
 	if c.GetKilled()+c.GetSpared() > 0 {
@@ -76,11 +76,7 @@ func statusText(s *controlv1.StatusServiceGetResponse) string {
 	}
 	t.row("verdicts", fmt.Sprintf("%d allowed (%d of them audited), %d denied%s, %d too late", c.GetAllowed(), c.GetAudited(), c.GetDenied(), killed, c.GetLate()))
 	t.row("failed", counts(c.GetFailed()))
-	flushes := counts(c.GetCacheFlushes())
-	if sum(c.GetCacheFlushes()) > 0 {
-		flushes += " (each worker flushes its own)"
-	}
-	t.row("cache flushes", flushes)
+	t.row("cache flushes", counts(c.GetCacheFlushes()))
 	t.row("events", fmt.Sprintf("%d recorded, %d dropped", c.GetEventsRecorded(), c.GetEventsDropped()))
 	if len(s.KernelCounters) > 0 {
 		t.row("kernel side", counts(s.KernelCounters))

@@ -137,7 +137,7 @@ func whyText(e *controlv1.Event, x *controlv1.ExplainResponse) string {
 	case e.Asked != "":
 		fmt.Fprintf(&b, "its rule asks somebody: %s, so its default stands\n", audit.Quote(e.Asked))
 	case e.Cached:
-		b.WriteString("the answer was in a worker's cache: it had decided the same by the same rules before\n")
+		b.WriteString("the answer was in the workers' cache: one had decided the same by the same rules before\n")
 	}
 	if found := e.Object.GetSignature(); len(found) > 0 {
 		fmt.Fprintf(&b, "the scanner has found: %s\n", audit.Quote(string(found)))

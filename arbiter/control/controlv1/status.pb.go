@@ -758,7 +758,7 @@ type Counters struct {
 	Allowed uint64 `protobuf:"varint,6,opt,name=allowed,proto3" json:"allowed,omitempty"`
 	Denied  uint64 `protobuf:"varint,7,opt,name=denied,proto3" json:"denied,omitempty"`
 	Audited uint64 `protobuf:"varint,8,opt,name=audited,proto3" json:"audited,omitempty"`
-	// Flushes of the workers' caches by reason; every reason is there.
+	// Flushes of the workers' cache by reason; every reason is there.
 	CacheFlushes   map[string]uint64 `protobuf:"bytes,9,rep,name=cache_flushes,json=cacheFlushes,proto3" json:"cache_flushes,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
 	InFlight       uint64            `protobuf:"varint,10,opt,name=in_flight,json=inFlight,proto3" json:"in_flight,omitempty"`
 	EventsRecorded uint64            `protobuf:"varint,11,opt,name=events_recorded,json=eventsRecorded,proto3" json:"events_recorded,omitempty"`
