@@ -22,6 +22,7 @@ import (
 // detached: what stands before it cannot be.
 type means struct {
 	id, what string
+	alone    bool                                          // there is one worker
 	together bool                                          // arbiter.Config.Apart is not set
 	started  func() error                                  // is called when the engine runs
 	runtime  func()                                        // changes the runtime of the process
@@ -31,6 +32,7 @@ type means struct {
 var (
 	fewProcs   = means{id: "procs", what: "GOMAXPROCS as many as CPUs", runtime: func() { runtime.GOMAXPROCS(runtime.NumCPU()) }}
 	ordinary   = means{id: "nice", what: "the worker at nice 0", started: ordinaryThreads}
+	alone      = means{id: "alone", what: "one worker", alone: true}
 	attached   = means{id: "attached", what: "the worker is a goroutine as any", source: attachedSource}
 	together   = means{id: "together", what: "other threads on the worker's CPU, too", together: true}
 	allocating = means{id: "allocating", what: "each verdict allocates", source: allocatingSource}

@@ -50,19 +50,29 @@ func (s stormScenario) Open(at Place) (_ Session, err error) {
 			err = errors.Join(err, sess.Close())
 		}
 	}()
-	if sess.kernel, err = ringtest.New(1); err != nil {
+	cpus := []int{at.Responder, at.Requester} // as in the daemon, where the last CPU comes first
+	if s.lacks.alone || at.Responder == at.Requester {
+		cpus = cpus[:1]
+	}
+	if sess.kernel, err = ringtest.New(len(cpus)); err != nil {
 		return nil, err
 	}
-	var source arbiter.Source = sess.kernel.Sources()[0]
-	if s.lacks.source != nil {
-		source, sess.end = s.lacks.source(source)
+	cfg := arbiter.Config{Rules: rs, Apart: !s.lacks.together}
+	for i, cpu := range cpus {
+		var source arbiter.Source = sess.kernel.Sources()[i]
+		if s.lacks.source != nil {
+			var end func()
+			if source, end = s.lacks.source(source); end != nil {
+				sess.ends = append(sess.ends, end)
+			}
+		}
+		cfg.Workers = append(cfg.Workers, arbiter.Worker{Source: source, CPU: cpu, Wait: stormWait})
 	}
-	runtime.GOMAXPROCS(runtime.NumCPU() + 3) // as in the daemon, with one worker
+	runtime.GOMAXPROCS(runtime.NumCPU() + len(cpus) + 2) // as in the daemon
 	if s.lacks.runtime != nil {
 		s.lacks.runtime()
 	}
-	sess.engine, err = arbiter.New(arbiter.Config{Rules: rs, Apart: !s.lacks.together, Workers: []arbiter.Worker{{Source: source, CPU: at.Responder, Wait: stormWait}}})
-	if err != nil {
+	if sess.engine, err = arbiter.New(cfg); err != nil {
 		return nil, err
 	}
 	if err := sess.engine.Start(); err != nil {
@@ -84,7 +94,7 @@ type stormSession struct {
 	kernel *ringtest.Kernel
 	engine *arbiter.Arbiter
 	asker  *asker.Asker
-	end    func() // of the source, may be nil
+	ends   []func() // of the sources
 }
 
 // Round has the asker ask while the storm goes on.
@@ -127,8 +137,8 @@ func (s *stormSession) Close() error {
 	if s.engine != nil {
 		errs = append(errs, s.engine.Close())
 	}
-	if s.end != nil {
-		s.end()
+	for _, end := range s.ends {
+		end()
 	}
 	if s.kernel != nil {
 		errs = append(errs, s.kernel.Close())

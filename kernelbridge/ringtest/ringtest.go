@@ -26,7 +26,7 @@ import (
 type Kernel struct {
 	*ring.Ring
 	// PollFor is after how long whoever asks looks every SleepStep only, and sleeps in between,
-	// as a task does that goes to the gate. 0: it polls all the time. Set it before anybody asks; who
+	// as a task does that goes to the gate: it wakes a parked worker first. 0: it polls all the time. Set it before anybody asks; who
 	// asks then keeps a processor of the Go runtime while it sleeps.
 	PollFor time.Duration
 
@@ -221,7 +221,7 @@ func (q *question) post() {
 // wait returns the word when it says DONE, or at the latest after Header.WaitNS.
 func (q *question) wait() abi.Word {
 	slot := q.k.Slot(q.index)
-	begin := Now()
+	begin, asleep := Now(), false
 	deadline := begin + int64(atomic.LoadUint64(&q.k.Header().WaitNS))
 	for i := 1; ; i++ {
 		word := abi.Word(atomic.LoadUint64(&slot.Word))
@@ -230,6 +230,10 @@ func (q *question) wait() abi.Word {
 		}
 		poll := q.k.PollFor
 		if poll > 0 && i%32 == 0 && Now()-begin > int64(poll) {
+			if !asleep {
+				asleep = true
+				kickOnce(q.k.kick)
+			}
 			Sleep(SleepStep)
 		}
 		if poll == 0 && i%256 == 0 {
