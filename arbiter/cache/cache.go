@@ -62,7 +62,7 @@ type entry struct {
 	number  atomic.Uint64 // of the rule set, 0: never used
 	// verdict is keyLen, OnFail and Verdict; see pack.
 	verdict, rule, deadline atomic.Uint64
-	key                     [KeyBytes]byte // see equal and store
+	key                     bytesOfKey
 }
 
 // Cache maps keys to decisions, for each rule set by itself. Its methods may be called
@@ -132,7 +132,7 @@ func (c *Cache) find(key []byte, hash, number uint64) (*entry, uint64) {
 //
 //go:nosplit
 func (e *entry) has(key []byte) bool {
-	return e.verdict.Load()>>48 == uint64(len(key)) && len(key) <= KeyBytes && equal(&e.key, key)
+	return e.verdict.Load()>>48 == uint64(len(key)) && len(key) <= KeyBytes && e.key.begins(key)
 }
 
 // pack is what decision unpacks. Each part has a place of its own size.
@@ -170,7 +170,7 @@ func (c *Cache) Put(key []byte, hash, number uint64, d rules.Decision) bool {
 	e.hash.Store(hash)
 	e.number.Store(number)
 	e.pack(&d, len(key))
-	store(&e.key, key)
+	e.key.store(key)
 	e.version.Store(version + 2)
 	return true
 }

@@ -4,12 +4,14 @@
 
 package cache
 
-// The key of an entry can change while it is compared: the version tells. See key_race_unsafe.go.
+// bytesOfKey is the key of an entry. It can change while it is compared: the version tells. See
+// key_race.go.
+type bytesOfKey [KeyBytes]byte
 
-// equal reports whether the entry's key begins with key, which is not longer.
+// begins reports whether the entry's key begins with key, which is not longer than KeyBytes.
 //
 //go:nosplit
-func equal(at *[KeyBytes]byte, key []byte) bool { return string(at[:len(key)]) == string(key) }
+func (b *bytesOfKey) begins(key []byte) bool { return string(b[:len(key)]) == string(key) }
 
 // store writes a key over that of an entry that is ours to write.
-func store(at *[KeyBytes]byte, key []byte) { copy(at[:], key) }
+func (b *bytesOfKey) store(key []byte) { copy(b[:], key) }
