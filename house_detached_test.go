@@ -30,19 +30,20 @@ var behind = map[string]struct {
 	places  int
 	methods []string
 }{
-	detachedRoot:                                         {1, []string{"Detached"}},
-	module + "/arbiter.(*worker).turn":                   {1, []string{"NextDetached"}},
-	module + "/arbiter.(*worker).answerHit":              {1, []string{"ReplyDetached"}},
-	module + "/arbiter.(*worker).parkDetached":           {1, []string{"ParkDetached"}},
-	module + "/kernelbridge/ring.(*Source).NextDetached": {1, []string{"Served"}},
-	module + "/kernelbridge/ring.(*Source).reply":        {1, []string{"Release"}},
-	module + "/kernelbridge/ring.(*Source).ParkDetached": {1, []string{"WaitDetached"}},
-	module + "/kernelbridge/ring.(*FDParker).poll":       {1, []string{"DrainKicks"}},
-	module + "/kernelbridge/gate.(*Parker).poll":         {1, []string{"DrainKicks"}},
+	detachedRoot:                                          {1, []string{"Detached"}},
+	module + "/arbiter.(*worker).turn":                    {1, []string{"NextDetached"}},
+	module + "/arbiter.(*worker).answerHit":               {1, []string{"ReplyDetached"}},
+	module + "/arbiter.(*worker).parkDetached":            {1, []string{"ParkDetached"}},
+	module + "/kernelbridge/ring.(*Source).serveDetached": {2, []string{"Served", "ServeDetached"}},
+	module + "/kernelbridge/ring.(*Source).reply":         {1, []string{"Release"}},
+	module + "/kernelbridge/ring.(*Source).ParkDetached":  {1, []string{"WaitDetached"}},
+	module + "/kernelbridge/gate.(*Gate).sleep":           {2, []string{"State"}},
+	module + "/kernelbridge/ring.(*FDParker).poll":        {1, []string{"DrainKicks"}},
+	module + "/kernelbridge/gate.(*Parker).poll":          {1, []string{"DrainKicks"}},
 }
 
 // namesakes are methods with a name of behind that are not of its interfaces.
-var namesakes = []string{module + "/arbiter/store.(*Store).Release"}
+var namesakes = []string{module + "/arbiter/store.(*Store).Release", module + "/kernelbridge/abi.(*Word).State"}
 
 // leaves are functions of others that detached code may call. They are not followed: each is
 // nosplit, and takes no more stack than it says here, bytes.

@@ -29,7 +29,7 @@ func (s gateScenario) Describe() Info {
 }
 
 func (s gateScenario) Open(at Place) (_ Session, err error) {
-	g, err := gate.Open(gate.Options{Workers: 1, Slots: oneSleeper{}})
+	g, err := gate.Open(gate.Options{Workers: 1, Slots: &oneSleeper{}})
 	if err != nil {
 		var no *gate.UnsupportedError
 		if errors.As(err, &no) {
@@ -58,14 +58,16 @@ func (s gateScenario) Open(at Place) (_ Session, err error) {
 // oneSleeper is a queue in which slot 0 waits for an answer whenever somebody asks.
 type oneSleeper struct{}
 
-func (oneSleeper) State(slot int, _ uint32) gate.State {
+//
+//go:nosplit
+func (*oneSleeper) State(slot int, _ uint32) gate.State {
 	if slot == 0 {
 		return gate.Waiting
 	}
 	return gate.Foreign
 }
 
-func (oneSleeper) Sleeps() uint64 { return 0 }
+func (*oneSleeper) Sleeps() uint64 { return 0 }
 
 type gateSession struct {
 	gate    *gate.Gate

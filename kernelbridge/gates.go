@@ -51,7 +51,7 @@ func (g *gates) open() error {
 		return fmt.Errorf("opening a gate: %d have gone already", maxGates)
 	}
 	workers := len(g.queue.Sources())
-	next, err := gate.Open(gate.Options{Workers: workers, Slots: sleepers{g.queue.Ring}, Logger: g.logger})
+	next, err := gate.Open(gate.Options{Workers: workers, Slots: &sleepers{g.queue.Ring}, Logger: g.logger})
 	if err != nil {
 		return err
 	}
@@ -140,7 +140,9 @@ func (g *gates) close() error {
 type sleepers struct{ *ring.Ring }
 
 // State implements gate.Slots.
-func (s sleepers) State(slot int, tid uint32) gate.State {
+//
+//go:nosplit
+func (s *sleepers) State(slot int, tid uint32) gate.State {
 	switch waiting, answered := s.Asleep(slot, tid); {
 	case waiting:
 		return gate.Waiting
@@ -151,4 +153,4 @@ func (s sleepers) State(slot int, tid uint32) gate.State {
 }
 
 // Sleeps implements gate.Slots.
-func (s sleepers) Sleeps() uint64 { return atomic.LoadUint64(&s.Header().Sleeps) }
+func (s *sleepers) Sleeps() uint64 { return atomic.LoadUint64(&s.Header().Sleeps) }

@@ -62,7 +62,7 @@ func TestLSMSleeps(t *testing.T) {
 	if used > hold/5 {
 		t.Errorf("the held task used %v of CPU in %v, want next to none", used, took)
 	}
-	if n := (sleepers{b.queue.Ring}).Sleeps(); n < 2 {
+	if n := (&sleepers{b.queue.Ring}).Sleeps(); n < 2 {
 		t.Errorf("%d sleeps, want one a second", n)
 	}
 	if claims, slept := b.Claims(), b.Sources()[0].Slept(); claims != 1 || slept != 1 {

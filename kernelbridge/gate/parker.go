@@ -81,7 +81,7 @@ func (p *Parker) open() (err error) {
 // the better, and for the next Wait. One thread at a time. After the gate has gone
 // it waits for the other two still.
 func (p *Parker) Wait(d time.Duration) {
-	if p.poll(d, true) {
+	if p.device.left > 0 || p.poll(d, true) {
 		p.device.serve(p.gate, 1)
 	}
 	if !p.gone && p.gate.lost.Load() {
@@ -91,12 +91,15 @@ func (p *Parker) Wait(d time.Duration) {
 	}
 }
 
-// WaitDetached is Wait, but for requests of sleepers and the end of the gate. See
+// WaitDetached is Wait, but for requests that are not of sleepers, and the end of the gate. See
 // ring.DetachedParker.
 //
 //go:nosplit
 func (p *Parker) WaitDetached(d time.Duration) (served bool) {
-	return !p.poll(d, false) && (p.gone || !p.gate.lost.Load())
+	if p.poll(d, false) && !p.device.serveDetached(p.gate, 1) {
+		return false
+	}
+	return p.gone || !p.gate.lost.Load()
 }
 
 // poll waits, and reports whether there are requests of sleepers to be read. What is not
@@ -122,6 +125,11 @@ func (p *Parker) poll(d time.Duration, attached bool) (sleepers bool) {
 // Serve reads what sleepers' requests there are without blocking. A worker that
 // polls calls it when header.sleeps is not Served. Same thread as Wait.
 func (p *Parker) Serve() { p.device.serve(p.gate, maxServe) }
+
+// ServeDetached is Serve, but for requests that are not of sleepers. See ring.GateParker.
+//
+//go:nosplit
+func (p *Parker) ServeDetached() (served bool) { return p.device.serveDetached(p.gate, maxServe) }
 
 // Wake ends the current or the next Wait. It may be called from anywhere, also
 // after the gate was closed.

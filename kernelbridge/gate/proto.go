@@ -8,6 +8,8 @@ import (
 	"fmt"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/arbiterd/arbiter/kernelbridge/abi"
 )
 
 // Attribute is the extended attribute that sleepers ask for.
@@ -103,6 +105,21 @@ func decode(b []byte, m *message) error {
 		m.major, m.minor = le.Uint32(body), le.Uint32(body[4:])
 	}
 	return nil
+}
+
+// sleeperOf reads the request of a task that goes to sleep on a slot, in few steps. Not ok: it is
+// another one, which decode reads.
+//
+//go:nosplit
+func sleeperOf(b []byte) (slot int, tid uint32, unique uint64, ok bool) {
+	const size = inHeaderBytes + 8 + len(Attribute) + 1 // size and padding, the name with its NUL
+	le := binary.NativeEndian
+	if len(b) != size || int(le.Uint32(b)) != size || le.Uint32(b[4:]) != opGetxattr || le.Uint64(b[16:]) != rootID ||
+		string(b[inHeaderBytes+8:size-1]) != Attribute || b[size-1] != 0 {
+		return 0, 0, 0, false
+	}
+	slot = int(le.Uint32(b[inHeaderBytes:])) - 1
+	return slot, le.Uint32(b[32:]), le.Uint64(b[8:]), uint(slot) < abi.Slots
 }
 
 // putHeader writes the header of a reply of n bytes in all.

@@ -152,6 +152,10 @@ func FuzzHandle(f *testing.F) {
 		copy(g.heart().buf, b)
 		sleeper := g.heart().handle(g, len(b), &m)
 		got := replies(t, kernel)
+		slot, tid, unique, ok := sleeperOf(b)
+		if ok && (!m.ours || m.node != rootID || uint32(slot)+1 != m.size || tid != m.pid || unique != m.unique) {
+			t.Fatalf("a sleeper %d on slot %d, request %d, is %+v", tid, slot, unique, m)
+		}
 		if sleeper {
 			if len(got) != 0 || m.size-1 >= abi.Slots {
 				t.Fatalf("a sleeper on size %d has the replies %v", m.size, got)

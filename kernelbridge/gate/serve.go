@@ -22,6 +22,7 @@ type device struct {
 	fd    int
 	index int
 	buf   []byte // of the one thread that reads here
+	left  int    // bytes in buf of a request that serveDetached has left to serve
 	out   []byte // its replies that are more than a header
 }
 
@@ -49,7 +50,16 @@ func (g *Gate) Stats() Stats {
 // requests of limit sleepers, and returns how many those were. It does not block.
 func (d *device) serve(g *Gate, limit int) (sleepers int) {
 	var m message
+	if n := d.left; n > 0 {
+		d.left = 0
+		if d.handle(g, n, &m) {
+			sleepers++
+		}
+	}
 	for range maxServe {
+		if sleepers >= limit {
+			break
+		}
 		n, errno := read(d.fd, d.buf)
 		switch errno {
 		case 0:
@@ -66,12 +76,37 @@ func (d *device) serve(g *Gate, limit int) (sleepers int) {
 			return sleepers
 		}
 		if d.handle(g, n, &m) {
-			if sleepers++; sleepers >= limit {
-				break
-			}
+			sleepers++
 		}
 	}
 	return sleepers
+}
+
+// serveDetached is serve for workers that are detached (package arbiter/detached), who handle the
+// requests of sleepers and no others. Not served: the next serve has something to do.
+//
+//go:nosplit
+func (d *device) serveDetached(g *Gate, limit int) (served bool) {
+	if d.left > 0 {
+		return false
+	}
+	for range limit {
+		n, errno := read(d.fd, d.buf)
+		if errno == unix.EAGAIN {
+			break
+		}
+		if errno == unix.ENOENT || errno == unix.EINTR {
+			continue // the request was withdrawn while it was read
+		}
+		if errno != 0 || n <= 0 {
+			return false // serve reads again, and finds out why
+		}
+		if slot, tid, unique, ok := sleeperOf(d.buf[:n]); !ok || g.sleep(d, slot, tid, unique) {
+			d.left = n
+			return false
+		}
+	}
+	return true
 }
 
 // handle handles the request of n bytes in d.buf and says whether it is a sleeper's.

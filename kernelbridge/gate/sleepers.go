@@ -25,7 +25,8 @@ const (
 )
 
 // Slots is the queue as the gate sees it. Its methods are called by whoever reads
-// requests, by several at once, and must neither block nor allocate.
+// requests, by several at once, and must neither block nor allocate. State is called by workers
+// that are detached, too: see package arbiter/detached.
 type Slots interface {
 	// State looks at the slot's word and facts, in that order. slot is below
 	// abi.Slots. The thread id is 0 for a task of another pid namespace.
@@ -67,6 +68,8 @@ type orphan struct {
 }
 
 // note stores a request that sleeps on slot.
+//
+//go:nosplit
 func (s *sleepers) note(slot, device int, unique uint64, now int64) (before uint64) {
 	s.device[slot].Store(uint32(device))
 	s.since[slot].Store(now)
@@ -122,7 +125,9 @@ func (g *Gate) wake(slot int, u uint64, errno unix.Errno) {
 	g.reply(&g.devices[g.sleepers.device[slot].Load()], errno, u)
 }
 
-// sleep handles a GETXATTR for slot by task tid that d has read.
+// sleep handles a GETXATTR for slot by task tid that d has read, unless it is none of a sleeper.
+//
+//go:nosplit
 func (g *Gate) sleep(d *device, slot int, tid uint32, u uint64) (foreign bool) {
 	switch g.slots.State(slot, tid) {
 	case Waiting:

@@ -3,6 +3,7 @@
 package gate
 
 import (
+	"fmt"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -46,27 +47,79 @@ func TestReadAgainstRelease(t *testing.T) {
 		{"gone between the looks", []State{Waiting, Foreign}, -1, 0, 1},
 		{"foreign", []State{Foreign}, -1, unix.ENODATA, 0},
 	} {
-		t.Run(tc.name, func(t *testing.T) {
-			s := &script{says: tc.says}
-			g, kernel := offline(t, s)
-			s.before = func(call int) {
-				if call == tc.release {
+		for _, detached := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, detached %t", tc.name, detached), func(t *testing.T) {
+				s := &script{says: tc.says}
+				g, kernel := offline(t, s)
+				s.before = func(call int) {
+					if call == tc.release {
+						g.Release(slot)
+					}
+				}
+				unix.Write(kernel, getxattr(u, 77, slot+1, Attribute))
+				if detached && g.heart().serveDetached(g, maxServe) != (tc.served > 0) {
+					t.Errorf("served detached: %t", tc.served == 0)
+				}
+				g.heart().serve(g, maxServe)
+				if tc.release < 0 {
 					g.Release(slot)
 				}
-			}
-			unix.Write(kernel, getxattr(u, 77, slot+1, Attribute))
-			g.heart().serve(g, maxServe)
-			if tc.release < 0 {
 				g.Release(slot)
+				if got := replies(t, kernel); len(got) != 1 || got[u] != tc.want {
+					t.Errorf("replies %v, want one with %v", got, tc.want)
+				}
+				if g.Served() != tc.served || g.asleep(slot) {
+					t.Errorf("served %d, asleep %t, want %d and nobody", g.Served(), g.asleep(slot), tc.served)
+				}
+			})
+		}
+	}
+}
+
+// Detached, sleepers are served up to the first request of another kind, and that one is there for serve, once.
+func TestServeDetached(t *testing.T) {
+	g, kernel := offline(t, anyone{})
+	d := g.heart()
+	for i, other := range [][]byte{
+		getxattr(100, 77, 9, "user.other"),
+		getxattr(100, 77, abi.Slots+1, Attribute),
+		getxattr(100, 77, 0, Attribute),
+		request(opGetattr, 100, 77, nil),
+		request(opGetxattr, 100, 77, words(4, 0)),
+	} {
+		for _, m := range [][]byte{getxattr(8, 77, 1, Attribute), getxattr(9, 77, 2, Attribute), other, getxattr(10, 77, 3, Attribute)} {
+			unix.Write(kernel, m)
+		}
+		if !d.serveDetached(g, 1) || !g.asleep(0) || g.asleep(1) {
+			t.Errorf("request %d: not the first sleeper alone was served", i)
+		}
+		for range 2 { // nothing is read over it
+			if d.serveDetached(g, maxServe) || !g.asleep(1) || g.asleep(2) || len(replies(t, kernel)) != 0 {
+				t.Errorf("request %d: it was not left", i)
 			}
+		}
+		if n := d.serve(g, maxServe); n != 1 || !g.asleep(2) {
+			t.Errorf("request %d: %d sleepers were served behind it, want 1", i, n)
+		}
+		if got := replies(t, kernel); len(got) != 1 {
+			t.Errorf("request %d: replies %v, want one", i, got)
+		}
+		if !d.serveDetached(g, maxServe) || d.serve(g, maxServe) != 0 || len(replies(t, kernel)) != 0 {
+			t.Errorf("request %d: there is something left", i)
+		}
+		for slot := range 3 {
 			g.Release(slot)
-			if got := replies(t, kernel); len(got) != 1 || got[u] != tc.want {
-				t.Errorf("replies %v, want one with %v", got, tc.want)
-			}
-			if g.Served() != tc.served || g.asleep(slot) {
-				t.Errorf("served %d, asleep %t, want %d and nobody", g.Served(), g.asleep(slot), tc.served)
-			}
-		})
+		}
+		if got := replies(t, kernel); len(got) != 3 {
+			t.Errorf("request %d: %d sleepers were woken, want 3", i, len(got))
+		}
+	}
+	unix.Shutdown(kernel, unix.SHUT_RDWR)
+	if d.serveDetached(g, maxServe) {
+		t.Error("the end of the connection is left to nobody")
+	}
+	if d.serve(g, maxServe); !g.lost.Load() {
+		t.Error("serve did not find the end of the connection")
 	}
 }
 

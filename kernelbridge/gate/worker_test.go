@@ -29,7 +29,8 @@ func work(t testing.TB, g *Gate, q *queue, polling bool, cpus ...int) {
 					t.Error(err)
 				}
 			}
-			for !stop.Load() {
+			for turn := 0; !stop.Load(); turn++ {
+				detached := turn%2 == 0 // each way is gone
 				busy := false
 				for at := range q.posted {
 					for set := q.posted[at].Load(); set != 0; set &= set - 1 {
@@ -44,9 +45,14 @@ func work(t testing.TB, g *Gate, q *queue, polling bool, cpus ...int) {
 				switch {
 				case busy:
 				case q.Sleeps() != g.Served() && polling:
-					p.Serve()
-				case !polling:
+					if !detached || !p.ServeDetached() {
+						p.Serve()
+					}
+				case polling:
+				case !detached:
 					p.Wait(time.Second)
+				case !p.WaitDetached(time.Second):
+					p.Serve()
 				}
 			}
 		})

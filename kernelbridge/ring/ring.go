@@ -39,7 +39,7 @@ type Parker interface {
 // DetachedParker is a Parker for workers that are detached, see package arbiter/detached.
 type DetachedParker interface {
 	Parker
-	// WaitDetached is Wait. Not served: there is something that only Wait sees to.
+	// WaitDetached is Wait. Not served: there is something that only Wait, or GateParker.Serve, sees to.
 	WaitDetached(d time.Duration) (served bool)
 }
 
@@ -58,6 +58,9 @@ type GateParker interface {
 	Parker
 	// Serve sees to the requesters that are on their way, without blocking.
 	Serve()
+	// ServeDetached is Serve for workers that are detached, see package arbiter/detached. Not served: there is
+	// something that only Serve sees to.
+	ServeDetached() (served bool)
 }
 
 // New returns the queue in the given memory, with one source per parker. The two
@@ -143,7 +146,8 @@ type Source struct {
 	next  int           // slot to look at first: the one after the last that was taken
 	slept atomic.Uint64 // answers to a requester that slept
 	facts Facts         // scratch of fill
-	owes  bool          // ReplyDetached has answered one who slept: Next is to serve
+	owes  bool          // ReplyDetached has answered one who slept, who may be on its way still
+	left  bool          // there is something that only serve sees to
 }
 
 // beatNS is how old the heartbeat may be before a request renews it: a daemon
@@ -152,8 +156,7 @@ const beatNS = 10_000_000
 
 // Next takes a posted slot and copies its facts into q. See arbiter.Source.
 func (s *Source) Next(q *abi.Request) bool {
-	if s.owes {
-		s.owes = false
+	if s.left {
 		s.serve()
 	}
 	taken, served := s.NextDetached(q)
@@ -163,12 +166,16 @@ func (s *Source) Next(q *abi.Request) bool {
 	return taken
 }
 
-// NextDetached is Next. Not served: requesters are on their way to sleep, which only Next sees
-// to. See arbiter.DetachedSource.
+// NextDetached is Next. Not served: there is something at the gate that only Next sees to. See
+// arbiter.DetachedSource.
 //
 //go:nosplit
 func (s *Source) NextDetached(q *abi.Request) (taken, served bool) {
 	if s.owes {
+		s.owes = false
+		s.serveDetached()
+	}
+	if s.left {
 		return false, false
 	}
 	if !s.hot {
@@ -176,8 +183,7 @@ func (s *Source) NextDetached(q *abi.Request) (taken, served bool) {
 	}
 	posted := &s.ring.header.Posted
 	if !anyPosted(posted) {
-		g := s.ring.gate.Load()
-		return false, g == nil || atomic.LoadUint64(&s.ring.header.Sleeps) == (*g).Served()
+		return false, s.serveDetached()
 	}
 	// Once around, from the slot after the last one: requesters that ask again at
 	// once are served after all others that wait.
@@ -293,8 +299,8 @@ func Fill(q *abi.Request, f *Facts) {
 // Reply answers the request in q. See arbiter.Source.
 func (s *Source) Reply(q *abi.Request, v abi.Verdict) bool {
 	inTime, slept := s.reply(q, v)
-	if slept {
-		s.serve() // who slept may be on its way still
+	if slept && !s.serveDetached() { // who slept may be on its way still
+		s.serve()
 	}
 	return inTime
 }
@@ -327,12 +333,22 @@ func (s *Source) reply(q *abi.Request, v abi.Verdict) (inTime, slept bool) {
 // Hold has nothing to do: a request is its slot's. See arbiter.Source.
 func (s *Source) Hold(*abi.Request) bool { return true }
 
-// serve sees to requesters that are on their way to sleep.
-func (s *Source) serve() {
+// serveDetached sees to requesters that are on their way to sleep. Not served: serve has to.
+//
+//go:nosplit
+func (s *Source) serveDetached() (served bool) {
 	g := s.ring.gate.Load()
 	if g == nil || atomic.LoadUint64(&s.ring.header.Sleeps) == (*g).Served() {
-		return
+		return true
 	}
+	p := s.park.Load().gate
+	s.left = p != nil && !p.ServeDetached()
+	return !s.left
+}
+
+// serve sees to all that is there at the gate.
+func (s *Source) serve() {
+	s.left = false
 	if p := s.park.Load().gate; p != nil {
 		p.Serve()
 	}
@@ -340,6 +356,8 @@ func (s *Source) serve() {
 
 // Asleep reports what becomes of a thread that says that it sleeps on a slot: whether
 // it waits there for an answer, and whether there is one.
+//
+//go:nosplit
 func (r *Ring) Asleep(slot int, tid uint32) (waiting, answered bool) {
 	s := &r.slots[slot]
 	word := abi.Word(atomic.LoadUint64(&s.Word))
@@ -423,7 +441,8 @@ func (s *Source) ParkDetached(d time.Duration) (served bool) {
 	if s.setCold(); anyPosted(&s.ring.header.Posted) {
 		return true
 	}
-	return p.WaitDetached(d)
+	s.left = !p.WaitDetached(d)
+	return !s.left
 }
 
 // setCold says that this worker does not poll. One more look has to follow: a requester sets
