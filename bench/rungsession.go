@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/arbiterd/arbiter/arbiter/detached"
 	"github.com/arbiterd/arbiter/kernelbridge"
 	"github.com/arbiterd/arbiter/kernelbridge/abi"
 	"github.com/arbiterd/arbiter/kernelbridge/ring"
@@ -81,7 +82,7 @@ func (s *rungSession) Round(o RoundOptions, samples []uint32) (out Outcome, faul
 	if err != nil {
 		return out, err
 	}
-	return s.judge(samples[:n], o.Warmup, after.less(before), w.slept)
+	return s.judge(samples[:n], o.Warmup, after.less(before), w.slept[:min(w.n, len(w.slept))])
 }
 
 // arm has the hook ask about the folder, with the facts that the daemon fetches.
@@ -108,19 +109,22 @@ type rungWorker struct {
 	src   *ring.Source
 	ended atomic.Bool
 	done  chan struct{}
+	parks bool // whenever there is no question
+	q     *abi.Request
 	slept []bool // for each answer, in their order: its task had gone to sleep
+	n     int    // answers
 }
 
 // startWorker starts who answers; most is how many questions there will be at the most.
 func (s *rungSession) startWorker(most int) (*rungWorker, error) {
-	w := &rungWorker{src: s.queue.Sources()[0], done: make(chan struct{}), slept: make([]bool, 0, most)}
+	w := &rungWorker{src: s.queue.Sources()[0], done: make(chan struct{}), parks: s.rung != polls, q: new(abi.Request), slept: make([]bool, most)}
 	up := make(chan error, 1)
 	go func() {
 		defer close(w.done)
 		err := pinThread(s.at.Responder)
 		up <- err
 		if err == nil {
-			w.answer(s.rung != polls)
+			w.answer()
 		}
 	}()
 	if err := <-up; err != nil {
@@ -130,19 +134,40 @@ func (s *rungSession) startWorker(most int) (*rungWorker, error) {
 	return w, nil
 }
 
-// answer answers until stop is called. Who parks does so whenever there is no question.
-func (w *rungWorker) answer(parks bool) {
-	q := new(abi.Request)
+// answer answers until stop is called, detached as the daemon does.
+func (w *rungWorker) answer() {
 	for !w.ended.Load() {
-		switch {
-		case w.src.Next(q):
+		detached.Run(w)
+		if w.src.Next(w.q) {
 			before := w.src.Slept()
-			w.src.Reply(q, abi.Verdict{})
-			w.slept = append(w.slept, w.src.Slept() != before)
-		case parks:
-			w.src.Park(time.Second)
+			w.src.Reply(w.q, abi.Verdict{})
+			w.note(w.src.Slept() != before)
 		}
 	}
+}
+
+// Detached answers until there is something that is not seen to detached.
+//
+//go:nosplit
+func (w *rungWorker) Detached() {
+	for !w.ended.Load() {
+		taken, served := w.src.NextDetached(w.q)
+		if taken {
+			before := w.src.Slept()
+			w.src.ReplyDetached(w.q, abi.Verdict{})
+			w.note(w.src.Slept() != before)
+		} else if !served || w.parks && !w.src.ParkDetached(time.Second) {
+			return
+		}
+	}
+}
+
+//go:nosplit
+func (w *rungWorker) note(slept bool) {
+	if w.n < len(w.slept) { // else there are more answers than questions, which judge finds by the counts
+		w.slept[w.n] = slept
+	}
+	w.n++
 }
 
 func (w *rungWorker) stop() {

@@ -12,6 +12,8 @@ import (
 
 // Slept returns how many of this worker's answers went to a requester that had gone to sleep by
 // then. It may be called from any goroutine.
+//
+//go:nosplit
 func (s *Source) Slept() uint64 { return s.slept.Load() }
 
 // Claims returns how many times slots were claimed since New: once for each question, and once
