@@ -51,9 +51,9 @@ type Config struct {
 	SpinFor      time.Duration // below 0: park at once
 	Recent       int           // events kept for new subscribers
 	// Apart keeps all other threads of the process off the CPUs that workers are pinned to, for who
-	// runs there keeps a worker waiting for milliseconds. Where every CPU that a thread may use has a
-	// worker it is kept off the first worker's alone. Threads with real-time priority stay where
-	// they are, and so do those that have one CPU. Children inherit it. Stop gives the CPUs back.
+	// runs there keeps a worker waiting for milliseconds. Where every CPU that the process may use has
+	// a worker they are kept off the first worker's alone. Threads with real-time priority stay where
+	// they are, and so do those that have no others. Children inherit it. Stop gives the CPUs back.
 	Apart    bool
 	Contents Fetcher      // nil: nothing can be had of the content of files
 	Logger   *slog.Logger // for faults, never for verdicts; nil discards
@@ -113,6 +113,7 @@ type Arbiter struct {
 	stop    atomic.Bool
 
 	before     unix.CPUSet    // of the thread that has called Start
+	off        unix.CPUSet    // see offLimits
 	unpin      chan struct{}  // closed: keepPinned ends, which is before the workers do
 	pinning    sync.WaitGroup // keepPinned
 	running    sync.WaitGroup // the workers
@@ -167,6 +168,7 @@ func (a *Arbiter) Start() error {
 		return fmt.Errorf("starting workers: %w", err)
 	}
 	_ = unix.SchedGetaffinity(0, &a.before) // more CPUs than it has room for: nobody is moved then
+	a.off = offLimits(a.before, a.cfg.Workers)
 	a.keepApart()
 	a.unpin = make(chan struct{})
 	a.pinning.Go(func() { a.keepPinned(a.unpin) })

@@ -501,3 +501,29 @@ func BenchmarkHold(b *testing.B) {
 		w.tend()
 	}
 }
+
+// That a rule which decides once waits for a fact is nothing to keep: when it has decided, the next
+// one does not wait for it.
+func TestOnceWithDigest(t *testing.T) {
+	const text = `version: 1
+default: deny
+scope: {paths: [/t]}
+rules:
+- {id: first, events: [open], object: {sha256: "0101010101010101010101010101010101010101010101010101010101010101"}, verdict: {deny: EBUSY}, lifespan: once}
+- {id: rest, events: [open], verdict: allow}
+`
+	h := newHasher()
+	a, k := startHolding(t, h, func(c *Config) { c.Rules = mustRules(t, text, 1) })
+	for _, tc := range []struct {
+		sum  [32]byte
+		want unix.Errno
+	}{{otherSum, 0}, {goodSum, unix.EBUSY}} {
+		asked := askFor(t, k, abi.EventOpen, "/t/x")
+		h.next(t).Content(digest(tc.sum, true))
+		asked.want(tc.want)
+	}
+	askFor(t, k, abi.EventOpen, "/t/x").want(0) // nobody asks for a digest
+	if s := settled(t, a); s.Holds != 2 {
+		t.Errorf("%d requests were held, want 2", s.Holds)
+	}
+}

@@ -104,33 +104,32 @@ func (a *Arbiter) isWorker(tid int) bool {
 	return false
 }
 
-// moveOff takes CPUs of the workers from a thread: see leave. False: there are none to take, or
-// it has ended.
+// moveOff takes the CPUs that are not for it from a thread that has others. False: it has none of
+// those, or no others, as one that has been put there, or it has ended.
 func (a *Arbiter) moveOff(tid int) bool {
 	var now unix.CPUSet
 	if unix.SchedGetaffinity(tid, &now) != nil { // or there are more CPUs than the set has room for
 		return false
 	}
-	after := a.leave(now)
-	return after != now && !realTime(tid) && unix.SchedSetaffinity(tid, &after) == nil
+	after := without(now, a.off)
+	return after != now && after.Count() > 0 && !realTime(tid) && unix.SchedSetaffinity(tid, &after) == nil
 }
 
 // moveBack gives a thread the CPUs that the process had, if it has what moveOff left of them.
 func (a *Arbiter) moveBack(tid int) bool {
 	var now unix.CPUSet
-	return unix.SchedGetaffinity(tid, &now) == nil && now != a.before && now == a.leave(a.before) &&
+	return unix.SchedGetaffinity(tid, &now) == nil && now != a.before && now == without(a.before, a.off) &&
 		unix.SchedSetaffinity(tid, &a.before) == nil
 }
 
-// leave returns which of its CPUs a thread is left that is no worker's: those without a worker,
-// else all but the first worker's, else all.
-func (a *Arbiter) leave(set unix.CPUSet) unix.CPUSet {
-	for _, workers := range [][]Worker{a.cfg.Workers, a.cfg.Workers[:1]} {
-		if left := without(set, cpusOf(workers)); left.Count() > 0 {
-			return left
-		}
+// offLimits returns which of the CPUs of the process its other threads keep off: the workers', if
+// there are others, else the first worker's.
+func offLimits(all unix.CPUSet, workers []Worker) unix.CPUSet {
+	off := cpusOf(workers)
+	if left := without(all, off); left.Count() == 0 {
+		off = cpusOf(workers[:1])
 	}
-	return set
+	return off
 }
 
 // realTime reports whether a thread has real-time priority: it runs for microseconds, where it

@@ -188,6 +188,34 @@ func testOthersKeepApart(t *testing.T, cpus []int) {
 	}
 }
 
+func TestOffLimits(t *testing.T) {
+	set := func(cpus ...int) (s unix.CPUSet) {
+		for _, cpu := range cpus {
+			s.Set(cpu)
+		}
+		return s
+	}
+	for _, tt := range []struct {
+		all, workers, want []int
+	}{
+		{[]int{0, 1}, []int{1}, []int{1}},
+		{[]int{0, 1}, []int{1, 0}, []int{1}},
+		{[]int{0, 1, 2}, []int{2, 1}, []int{1, 2}},
+		{[]int{0, 1, 2}, []int{2, 1, 0}, []int{2}},
+		{[]int{0}, []int{0}, []int{0}}, // of which no thread is moved: it has no others
+		{[]int{0, 1}, []int{-1, -1}, nil},
+		{[]int{0, 1}, []int{-1, 1}, []int{1}},
+	} {
+		var workers []Worker
+		for _, cpu := range tt.workers {
+			workers = append(workers, Worker{CPU: cpu})
+		}
+		if got := offLimits(set(tt.all...), workers); got != set(tt.want...) {
+			t.Errorf("workers on %v of %v: off limits are %x, want %v", tt.workers, tt.all, got[0], tt.want)
+		}
+	}
+}
+
 // What the kernel does to a worker whose CPU goes offline: it may run anywhere. The
 // worker goes back, and says so when it cannot.
 func TestWorkerGoesBackToItsCPU(t *testing.T) {

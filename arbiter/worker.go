@@ -266,8 +266,9 @@ func (w *worker) answer() {
 		}
 	}
 	if d.Verdict.Action >= rules.Ask { // or a fact is needed
-		// Slow path: it cannot be decided yet. That is cached, too.
-		if !hit && cache != nil {
+		// Slow path: it cannot be decided yet. That is cached, too, unless the rule decides once: when
+		// it has, another one decides, perhaps without the fact.
+		if !hit && cache != nil && !w.rules.Once(d.Rule) {
 			cache.Put(key, hash, w.live.number, d)
 		}
 		w.hold(d)

@@ -142,6 +142,8 @@ func (w *rungWorker) answer() {
 			before := w.src.Slept()
 			w.src.Reply(w.q, abi.Verdict{})
 			w.note(w.src.Slept() != before)
+		} else if w.parks && !detached.Can {
+			w.src.Park(time.Second)
 		}
 	}
 }
@@ -150,7 +152,7 @@ func (w *rungWorker) answer() {
 //
 //go:nosplit
 func (w *rungWorker) Detached() {
-	for !w.ended.Load() {
+	for detached.Can && !w.ended.Load() {
 		taken, served := w.src.NextDetached(w.q)
 		if taken {
 			before := w.src.Slept()

@@ -146,6 +146,9 @@ func (rs *RuleSet) decision(i int32, r *abi.Request) Decision {
 	return d
 }
 
+// Once reports whether rule i has the lifespan once. The default has not.
+func (rs *RuleSet) Once(i int32) bool { return i >= 0 && rs.all[i].once }
+
 // tooMuch is the verdict on an open that asks for more than a rule allows.
 var tooMuch = Verdict{Deny, errnoByName("EACCES")}
 

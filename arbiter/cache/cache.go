@@ -180,7 +180,7 @@ func (c *Cache) Put(key []byte, hash, number uint64, d rules.Decision) bool {
 func (c *Cache) place(set, number uint64) (*entry, uint64) {
 	way := uint64(c.victim[set].Load() % ways)
 	for i := range uint64(ways) {
-		if c.entries[set*ways+i].number.Load() < number {
+		if e := &c.entries[set*ways+i]; e.number.Load() < number && e.version.Load()&1 == 0 {
 			way = i
 			break
 		}

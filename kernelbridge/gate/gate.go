@@ -92,6 +92,7 @@ func Open(o Options) (_ *Gate, err error) {
 	}
 	g := &Gate{slots: o.Slots, logger: o.Logger, grave: -1, done: make(chan struct{}), parkers: make([]atomic.Pointer[Parker], o.Workers)}
 	g.now.Store(monotonic())
+	g.served.Store(o.Slots.Sleeps()) // those of a gate before
 	defer func() {
 		if err != nil {
 			err = errors.Join(fmt.Errorf("opening the gate: %w", err), g.Close())

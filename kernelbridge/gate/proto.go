@@ -122,6 +122,17 @@ func sleeperOf(b []byte) (slot int, tid uint32, unique uint64, ok bool) {
 	return slot, le.Uint32(b[32:]), le.Uint64(b[8:]), uint(slot) < abi.Slots
 }
 
+// interruptOf returns which request this one interrupts, 0 if it does not.
+//
+//go:nosplit
+func interruptOf(b []byte) (target uint64) {
+	le := binary.NativeEndian
+	if len(b) != inHeaderBytes+8 || le.Uint32(b) != inHeaderBytes+8 || le.Uint32(b[4:]) != opInterrupt {
+		return 0
+	}
+	return le.Uint64(b[inHeaderBytes:])
+}
+
 // putHeader writes the header of a reply of n bytes in all.
 func putHeader(b []byte, n int, errno unix.Errno, unique uint64) {
 	le := binary.NativeEndian

@@ -156,6 +156,9 @@ func FuzzHandle(f *testing.F) {
 		if ok && (!m.ours || m.node != rootID || uint32(slot)+1 != m.size || tid != m.pid || unique != m.unique) {
 			t.Fatalf("a sleeper %d on slot %d, request %d, is %+v", tid, slot, unique, m)
 		}
+		if target := interruptOf(b); target != 0 && (m.opcode != opInterrupt || target != m.target) {
+			t.Fatalf("an interrupt of request %d is %+v", target, m)
+		}
 		if sleeper {
 			if len(got) != 0 || m.size-1 >= abi.Slots {
 				t.Fatalf("a sleeper on size %d has the replies %v", m.size, got)

@@ -83,7 +83,7 @@ func (d *device) serve(g *Gate, limit int) (sleepers int) {
 }
 
 // serveDetached is serve for workers that are detached (package arbiter/detached), who handle the
-// requests of sleepers and no others. Not served: the next serve has something to do.
+// requests of sleepers, and what interrupts those. Not served: the next serve has something to do.
 //
 //go:nosplit
 func (d *device) serveDetached(g *Gate, limit int) (served bool) {
@@ -101,10 +101,12 @@ func (d *device) serveDetached(g *Gate, limit int) (served bool) {
 		if errno != 0 || n <= 0 {
 			return false // serve reads again, and finds out why
 		}
-		if slot, tid, unique, ok := sleeperOf(d.buf[:n]); !ok || g.sleep(d, slot, tid, unique) {
-			d.left = n
-			return false
+		b := d.buf[:n]
+		if slot, tid, unique, ok := sleeperOf(b); ok && !g.sleep(d, slot, tid, unique) || !ok && g.sleepers.noteInterrupt(interruptOf(b)) {
+			continue
 		}
+		d.left = n
+		return false
 	}
 	return true
 }

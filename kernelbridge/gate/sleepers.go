@@ -77,6 +77,8 @@ func (s *sleepers) note(slot, device int, unique uint64, now int64) (before uint
 }
 
 // find returns the slot that a request sleeps on.
+//
+//go:nosplit
 func (s *sleepers) find(unique uint64) (int, bool) {
 	for i := range s.unique {
 		if s.unique[i].Load() == unique {
@@ -86,13 +88,24 @@ func (s *sleepers) find(unique uint64) (int, bool) {
 	return 0, false
 }
 
+// noteInterrupt notes that a signal has interrupted a request that sleeps. False: it does not, or
+// not yet.
+//
+//go:nosplit
+func (s *sleepers) noteInterrupt(unique uint64) bool {
+	if unique == 0 {
+		return false
+	}
+	slot, ok := s.find(unique)
+	if ok {
+		s.interrupted[slot].Store(unique)
+	}
+	return ok
+}
+
 // interrupt notes that a signal has interrupted a request. Tick ends it.
 func (s *sleepers) interrupt(unique uint64, now int64) {
-	if unique == 0 {
-		return
-	}
-	if slot, ok := s.find(unique); ok {
-		s.interrupted[slot].Store(unique)
+	if unique == 0 || s.noteInterrupt(unique) {
 		return
 	}
 	s.mu.Lock()

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//go:build race
+//go:build !amd64 || race
 
 package cache
 
@@ -10,8 +10,8 @@ import (
 )
 
 // bytesOfKey is the key of an entry. Who compares one that is being written races by design: the
-// version tells afterwards. For the race detector keys go word by word through sync/atomic, so
-// that it reports every other race.
+// version tells afterwards. For processors that do not keep loads in order, and for the race
+// detector, which then reports every other race, keys go word by word through sync/atomic.
 type bytesOfKey [KeyBytes / 8]atomic.Uint64
 
 // begins reports whether the entry's key begins with key, which is not longer than KeyBytes.

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//go:build !race
+//go:build amd64 && !race
 
 package cache
 
-// bytesOfKey is the key of an entry. It can change while it is compared: the version tells. See
-// key_race.go.
+// bytesOfKey is the key of an entry. It can change while it is compared: the version tells, for
+// amd64 keeps loads in order. See key_words.go.
 type bytesOfKey [KeyBytes]byte
 
 // begins reports whether the entry's key begins with key, which is not longer than KeyBytes.
