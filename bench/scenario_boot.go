@@ -27,7 +27,7 @@ const (
 	// FigureBoot is the name of the time that all asks of a boot take together,
 	// nanoseconds, of BootEvents events, in the slowest round.
 	FigureBoot = "boot_ns"
-	// FigureMisses is the name of the share of asks that no worker's cache had, the largest.
+	// FigureMisses is the name of the share of asks that the workers' cache had not, the largest.
 	FigureMisses = "cache_misses"
 )
 

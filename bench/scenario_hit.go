@@ -15,7 +15,7 @@ import (
 	"github.com/arbiterd/arbiter/rules"
 )
 
-// hitID is the row of a decision that a worker's cache has.
+// hitID is the row of a decision that the workers' cache has.
 const hitID = "hit"
 
 // hitAsks is how many different requests there are: a sixteenth of what the cache has room for. With

@@ -44,7 +44,7 @@ func (l *linter) recorded() {
 // manyValued are the arguments that hardly two requests agree in.
 var manyValued = []string{"addr_low", "addr_high", "port", "target_pid", "size", "id", "seconds"}
 
-// perValue names the rules because of which a worker's cache knows a decision for one value
+// perValue names the rules because of which the workers' cache knows a decision for one value
 // of a number alone.
 func (l *linter) perValue() {
 	for e := abi.EventOpen; e < abi.EventCount; e++ {
