@@ -174,11 +174,12 @@ func (w *worker) take() {
 //
 //go:nosplit
 func (w *worker) idle() bool {
+	spin := w.arbiter.cfg.SpinFor
 	if w.polls == 0 { // the first one after a request
-		w.spinUntil = detached.Now() + int64(w.arbiter.cfg.SpinFor)
+		w.spinUntil = detached.Now() + int64(spin)
 	}
 	w.polls++
-	if w.polls%pollsPerLook != 0 {
+	if spin > 0 && w.polls%pollsPerLook != 0 {
 		return false
 	}
 	w.looks.Add(1)
