@@ -50,10 +50,9 @@ type Config struct {
 	CacheEntries int           // of all workers, at most cache.MaxEntries; below 0 switches the cache off
 	SpinFor      time.Duration // below 0: park at once
 	Recent       int           // events kept for new subscribers
-	// Apart keeps all other threads of the process off the CPUs that workers are pinned to, for who
-	// runs there keeps a worker waiting for milliseconds. Where every CPU that the process may use has
-	// a worker they are kept off the first worker's alone. Threads with real-time priority stay where
-	// they are, and so do those that have no others. Children inherit it. Stop gives the CPUs back.
+	// Apart keeps all other threads of the process off the CPUs that workers are pinned to, but
+	// for those that have no others: who runs there keeps a worker waiting for milliseconds.
+	// Children inherit it. Stop gives them back.
 	Apart    bool
 	Contents Fetcher      // nil: nothing can be had of the content of files
 	Logger   *slog.Logger // for faults, never for verdicts; nil discards
@@ -112,8 +111,8 @@ type Arbiter struct {
 	closed  bool
 	stop    atomic.Bool
 
+	cpus       unix.CPUSet    // that workers are pinned to
 	before     unix.CPUSet    // of the thread that has called Start
-	off        unix.CPUSet    // see offLimits
 	unpin      chan struct{}  // closed: keepPinned ends, which is before the workers do
 	pinning    sync.WaitGroup // keepPinned
 	running    sync.WaitGroup // the workers
@@ -126,7 +125,7 @@ func New(cfg Config) (*Arbiter, error) {
 	if err := cfg.check(); err != nil {
 		return nil, fmt.Errorf("configuring the arbiter: %w", err)
 	}
-	a := &Arbiter{cfg: cfg, stream: newStream(cfg.Recent), asks: newAsks()}
+	a := &Arbiter{cfg: cfg, cpus: cpusOf(cfg.Workers), stream: newStream(cfg.Recent), asks: newAsks()}
 	a.stream.watched = cfg.Watched
 	if cfg.CacheEntries > 0 {
 		a.cache = cache.New(cfg.CacheEntries, seed())
@@ -168,7 +167,6 @@ func (a *Arbiter) Start() error {
 		return fmt.Errorf("starting workers: %w", err)
 	}
 	_ = unix.SchedGetaffinity(0, &a.before) // more CPUs than it has room for: nobody is moved then
-	a.off = offLimits(a.before, a.cfg.Workers)
 	a.keepApart()
 	a.unpin = make(chan struct{})
 	a.pinning.Go(func() { a.keepPinned(a.unpin) })

@@ -104,39 +104,22 @@ func (a *Arbiter) isWorker(tid int) bool {
 	return false
 }
 
-// moveOff takes the CPUs that are not for it from a thread that has others. False: it has none of
-// those, or no others, as one that has been put there, or it has ended.
+// moveOff takes the workers' CPUs from a thread that has others. False: it has none of those, or
+// no others, as one that has been put there, or it has ended.
 func (a *Arbiter) moveOff(tid int) bool {
-	var now unix.CPUSet
-	if unix.SchedGetaffinity(tid, &now) != nil { // or there are more CPUs than the set has room for
+	var before unix.CPUSet
+	if unix.SchedGetaffinity(tid, &before) != nil { // or there are more CPUs than the set has room for
 		return false
 	}
-	after := without(now, a.off)
-	return after != now && after.Count() > 0 && !realTime(tid) && unix.SchedSetaffinity(tid, &after) == nil
+	after := without(before, a.cpus)
+	return after != before && after.Count() > 0 && unix.SchedSetaffinity(tid, &after) == nil
 }
 
 // moveBack gives a thread the CPUs that the process had, if it has what moveOff left of them.
 func (a *Arbiter) moveBack(tid int) bool {
 	var now unix.CPUSet
-	return unix.SchedGetaffinity(tid, &now) == nil && now != a.before && now == without(a.before, a.off) &&
+	return unix.SchedGetaffinity(tid, &now) == nil && now != a.before && now == without(a.before, a.cpus) &&
 		unix.SchedSetaffinity(tid, &a.before) == nil
-}
-
-// offLimits returns which of the CPUs of the process its other threads keep off: the workers', if
-// there are others, else the first worker's.
-func offLimits(all unix.CPUSet, workers []Worker) unix.CPUSet {
-	off := cpusOf(workers)
-	if left := without(all, off); left.Count() == 0 {
-		off = cpusOf(workers[:1])
-	}
-	return off
-}
-
-// realTime reports whether a thread has real-time priority: it runs for microseconds, where it
-// was put. The heart of a queue is such a thread.
-func realTime(tid int) bool {
-	attr, err := unix.SchedGetAttr(tid, 0)
-	return err == nil && (attr.Policy == unix.SCHED_FIFO || attr.Policy == unix.SCHED_RR)
 }
 
 // without returns the CPUs of a set that are not in another one.

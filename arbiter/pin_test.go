@@ -39,23 +39,12 @@ func lastCPU(t *testing.T) (cpu int) {
 	if all.Count() < 2 {
 		t.Skip("runs on more than one CPU only")
 	}
-	return cpusDown(t)[0]
-}
-
-// cpusDown returns the CPUs that this process may use, the last one first, as many as there
-// may be workers.
-func cpusDown(t *testing.T) (cpus []int) {
-	t.Helper()
-	var all unix.CPUSet
-	if err := unix.SchedGetaffinity(0, &all); err != nil {
-		t.Fatal(err)
-	}
-	for i := 1023; i >= 0; i-- {
-		if all.IsSet(i) && len(cpus) < abi.MaxWorkers {
-			cpus = append(cpus, i)
+	for i := range 1024 {
+		if all.IsSet(i) {
+			cpu = i
 		}
 	}
-	return cpus
+	return cpu
 }
 
 // threads returns those of this process.
@@ -75,76 +64,38 @@ func threads(t *testing.T) (tids []int) {
 	return tids
 }
 
-// All threads but the workers' keep off the CPUs of those, or off the first one's where each CPU
-// has one; those that begin later as well. One that was put on a worker's CPU stays, and one with
-// real-time priority. They get all back when the engine stops.
+// All threads but the worker's keep off its CPU, those that begin later as well; one that was put
+// there stays. They get it back when the engine stops.
 func TestOthersKeepApart(t *testing.T) {
-	last := lastCPU(t)
-	for _, tt := range []struct {
-		name    string
-		workers []int // their CPUs
-	}{
-		{"a worker", []int{last}},
-		{"a worker on each CPU", cpusDown(t)},
-	} {
-		t.Run(tt.name, func(t *testing.T) { testOthersKeepApart(t, tt.workers) })
-	}
-}
-
-func testOthersKeepApart(t *testing.T, cpus []int) {
-	var all, first unix.CPUSet
+	cpu := lastCPU(t)
+	var all unix.CPUSet
 	if err := unix.SchedGetaffinity(0, &all); err != nil {
 		t.Fatal(err)
 	}
-	first.Set(cpus[0])
-	left := all // of all others
-	for i, cpu := range cpus {
-		if i == 0 || len(cpus) < all.Count() {
-			left.Clear(cpu)
-		}
-	}
-	done := make(chan struct{})
+	put, done := make(chan int), make(chan struct{})
+	var own unix.CPUSet
+	own.Set(cpu)
 	var wg sync.WaitGroup
-	thread := func(prepare func() error) (tid int) {
-		started := make(chan int)
-		wg.Go(func() {
-			runtime.LockOSThread() // never unlocked: the thread ends with this
-			if err := prepare(); err != nil {
-				t.Error(err)
-			}
-			started <- unix.Gettid()
-			<-done
-		})
-		return <-started
-	}
-	defer wg.Wait()
-	defer close(done)
-	put := thread(func() error { return unix.SchedSetaffinity(0, &first) })
-	urgent := thread(func() error {
-		err := unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_FIFO, Priority: 1}, 0)
-		if err == unix.EPERM && os.Getuid() != 0 {
-			return unix.SchedSetaffinity(0, &first) // stays for that
+	wg.Go(func() {
+		runtime.LockOSThread() // never unlocked: the thread ends with this
+		if err := unix.SchedSetaffinity(0, &own); err != nil {
+			t.Error(err)
 		}
-		return err
+		put <- unix.Gettid()
+		<-done
 	})
-	// How it is before. Perhaps a thread is of a worker of another test: the first one of a process
-	// does not end with its goroutine.
-	stays := map[int]unix.CPUSet{}
+	stays := <-put
+	// Perhaps the thread of a worker of another test as well: the first one of a process does not
+	// end with its goroutine.
+	there := map[int]bool{}
 	for _, tid := range threads(t) {
 		var set unix.CPUSet
-		if unix.SchedGetaffinity(tid, &set) == nil && (set != all || tid == urgent) {
-			stays[tid] = set
-		}
+		there[tid] = unix.SchedGetaffinity(tid, &set) == nil && set == own
 	}
-	if was, there := stays[urgent]; stays[put] != first || !there || was.Count() == 0 {
-		t.Fatalf("threads are not where they were put: %v", stays)
+	if !there[stays] {
+		t.Fatal("a thread is not where it was put")
 	}
-	a, _ := start(t, len(cpus), func(c *Config) {
-		c.Apart = true
-		for i, cpu := range cpus {
-			c.Workers[i].CPU = cpu
-		}
-	})
+	a, _ := start(t, 1, func(c *Config) { c.Apart, c.Workers[0].CPU = true, cpu })
 	for range 8 { // in a thread of its own each
 		wg.Go(func() {
 			runtime.LockOSThread()
@@ -152,67 +103,32 @@ func testOthersKeepApart(t *testing.T, cpus []int) {
 			unix.Poll(nil, 5)
 		})
 	}
-	workers := map[int]int{}
-	for i, w := range a.workers {
-		workers[w.tid] = cpus[i]
-	}
-	others := 0
+	workers, others := 0, 0
 	for _, tid := range threads(t) {
-		var set, want unix.CPUSet
-		if unix.SchedGetaffinity(tid, &set) != nil {
-			continue // it has ended
-		}
-		if cpu, worker := workers[tid]; worker {
-			want.Set(cpu)
-		} else if was, there := stays[tid]; there {
-			want = was
-		} else {
-			want = left
-			others++
-		}
-		if set != want {
-			t.Errorf("thread %d may run on CPUs %x, want %x", tid, set[0], want[0])
+		var set unix.CPUSet
+		switch {
+		case unix.SchedGetaffinity(tid, &set) != nil: // it has ended
+		case tid == a.workers[0].tid || there[tid]:
+			if workers++; set != own {
+				t.Errorf("thread %d has %d CPUs, want the worker's own", tid, set.Count())
+			}
+		default:
+			if others++; set.IsSet(cpu) || set.Count() == 0 {
+				t.Errorf("thread %d may run on the worker's CPU", tid)
+			}
 		}
 	}
 	a.Stop()
 	for _, tid := range threads(t) {
 		var set unix.CPUSet
-		_, worker := workers[tid]
-		_, there := stays[tid]
-		if unix.SchedGetaffinity(tid, &set) == nil && !there && !worker && set != all {
+		if unix.SchedGetaffinity(tid, &set) == nil && !there[tid] && tid != a.workers[0].tid && set != all {
 			t.Errorf("thread %d has %d CPUs after the engine stopped, want all", tid, set.Count())
 		}
 	}
-	if others < 3 {
-		t.Errorf("%d threads were looked at, want more", others)
-	}
-}
-
-func TestOffLimits(t *testing.T) {
-	set := func(cpus ...int) (s unix.CPUSet) {
-		for _, cpu := range cpus {
-			s.Set(cpu)
-		}
-		return s
-	}
-	for _, tt := range []struct {
-		all, workers, want []int
-	}{
-		{[]int{0, 1}, []int{1}, []int{1}},
-		{[]int{0, 1}, []int{1, 0}, []int{1}},
-		{[]int{0, 1, 2}, []int{2, 1}, []int{1, 2}},
-		{[]int{0, 1, 2}, []int{2, 1, 0}, []int{2}},
-		{[]int{0}, []int{0}, []int{0}}, // of which no thread is moved: it has no others
-		{[]int{0, 1}, []int{-1, -1}, nil},
-		{[]int{0, 1}, []int{-1, 1}, []int{1}},
-	} {
-		var workers []Worker
-		for _, cpu := range tt.workers {
-			workers = append(workers, Worker{CPU: cpu})
-		}
-		if got := offLimits(set(tt.all...), workers); got != set(tt.want...) {
-			t.Errorf("workers on %v of %v: off limits are %x, want %v", tt.workers, tt.all, got[0], tt.want)
-		}
+	close(done)
+	wg.Wait()
+	if workers < 2 || others < 3 {
+		t.Errorf("%d threads of the worker's CPU and %d others were looked at", workers, others)
 	}
 }
 
