@@ -34,7 +34,7 @@ var (
 	ordinary   = means{id: "nice", what: "the worker at nice 0", started: ordinaryThreads}
 	alone      = means{id: "alone", what: "one worker", alone: true}
 	attached   = means{id: "attached", what: "the worker is a goroutine as any", source: attachedSource}
-	together   = means{id: "together", what: "other threads on the worker's CPU, too", together: true}
+	together   = means{id: "together", what: "one worker, others on its CPU, too", alone: true, together: true}
 	allocating = means{id: "allocating", what: "each verdict allocates", source: allocatingSource}
 	onHeap     = means{id: "channel", what: "requests on the heap, by a channel", source: channelSource}
 	limited    = means{id: "limit", what: "GOGC=off, GOMEMLIMIT=256MiB", runtime: func() {
